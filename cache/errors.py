@@ -1,0 +1,44 @@
+"""The one exception a user may cause, and what a command line does with it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+class AsdError(Exception):
+    """Something the user can put right.
+
+    Its text names the file or value seen, what was expected, and the remedy.
+    """
+
+
+def guarded(main: Main) -> Main:
+    """Turn what a user can put right into one line on stderr and exit code 2.
+
+    Parameters
+    ----------
+    main
+        A command line's entry point: arguments (``None``: the process's own) to exit code.
+
+    Returns
+    -------
+    Main
+        The same entry point; every other exception still ends with its traceback.
+    """
+
+    @wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except AsdError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return 2
+        except KeyboardInterrupt:
+            sys.stderr.write("stopped; what is finished stays, the same command goes on from there\n")
+            return 130
+
+    return run

@@ -1,0 +1,1 @@
+"""Official metrics, submission files and reports."""

@@ -1,0 +1,1 @@
+"""Clips to embeddings: reading data sets and audio, backbones, pooling."""

@@ -1,0 +1,1 @@
+"""Nearest neighbours, scorers and the bank of fitted sections; no torch."""
