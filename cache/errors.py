@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import wraps
+from typing import Protocol
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """A command line's entry point: arguments (the process's own by default) to exit code."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 class AsdError(Exception):
@@ -22,7 +27,7 @@ def guarded(main: Main) -> Main:
     Parameters
     ----------
     main
-        A command line's entry point: arguments (``None``: the process's own) to exit code.
+        A command line's entry point.
 
     Returns
     -------
@@ -38,7 +43,9 @@ def guarded(main: Main) -> Main:
             sys.stderr.write(f"error: {error}\n")
             return 2
         except KeyboardInterrupt:
-            sys.stderr.write("stopped; what is finished stays, the same command goes on from there\n")
+            sys.stderr.write(
+                "stopped; what is finished stays, the same command goes on from there\n"
+            )
             return 130
 
     return run

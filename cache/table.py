@@ -27,6 +27,14 @@ class Section:
     machine_type: str
     number: int
 
+    def __post_init__(self) -> None:
+        name = self.machine_type
+        if not name or name.startswith(".") or {"/", "\\", "\0"} & set(name) or self.number < 0:
+            raise AsdError(
+                f"{name!r} section {self.number}: a machine type is a plain folder name and a "
+                "section a number from 0"
+            )
+
     def __str__(self) -> str:
         return f"{self.machine_type}/section_{self.number:02d}"
 

@@ -1,0 +1,174 @@
+"""One embedding table as one Parquet file, with its recipe and a digest of its contents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cache.atomic import atomic_path
+from cache.errors import AsdError
+from cache.recipe import Recipe, from_json
+from cache.table import ClipKey, EmbeddingTable, Section
+
+_RECIPE, _BLOCKS, _DIGEST = b"asd.recipe", b"asd.blocks", b"asd.sha256"
+_REMEDY = "delete the file and run the extraction again: only its clips are made anew"
+_TEXT_COLUMNS = ("machine_type", "split", "domain", "condition", "attributes")
+
+
+def write_table(path: Path, table: EmbeddingTable, recipe: Recipe) -> None:
+    """Write a table atomically.
+
+    Parameters
+    ----------
+    path
+        The final name.
+    table
+        (N, D) float32 embeddings and their keys.
+    recipe
+        How they were made; stands in the schema's metadata.
+    """
+    metadata = {
+        _RECIPE: recipe.canonical.encode(),
+        _BLOCKS: json.dumps(table.blocks).encode(),
+        _DIGEST: _digest(table, recipe).encode(),
+    }
+    arrow = _to_arrow(table).replace_schema_metadata(metadata)
+    with atomic_path(path) as temporary:
+        pq.write_table(
+            arrow,
+            temporary,
+            compression="zstd",
+            compression_level=1,
+            # Dictionary pages make the vectors half as large again; byte planes compress.
+            use_dictionary=list(_TEXT_COLUMNS),
+            column_encoding={"embedding.list.element": "BYTE_STREAM_SPLIT"},
+            # Without checksums a flipped byte is read back as another number.
+            write_page_checksum=True,
+        )
+
+
+def read_table(path: Path) -> tuple[EmbeddingTable, Recipe]:
+    """Read a table and check every byte that matters against its digest.
+
+    Parameters
+    ----------
+    path
+        A file of `write_table`.
+
+    Returns
+    -------
+    table, recipe
+        (N, D) float32 embeddings with their keys, and how they were made.
+
+    Raises
+    ------
+    AsdError
+        If the file is missing, damaged, or not an embedding table.
+    """
+    arrow = _read(path, columns=None)
+    metadata = arrow.schema.metadata or {}
+    try:
+        recipe = from_json(metadata[_RECIPE].decode())
+        table = _from_arrow(arrow, json.loads(metadata[_BLOCKS]))
+        stored = metadata[_DIGEST].decode()
+    except (KeyError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
+        raise AsdError(f"{path} is not an embedding table ({error!r}); {_REMEDY}") from error
+    if stored != _digest(table, recipe):
+        raise AsdError(f"{path} is damaged: its contents do not match their SHA-256; {_REMEDY}")
+    return table, recipe
+
+
+def read_recipe(path: Path) -> tuple[Recipe, int]:
+    """Read only how a table was made and how many rows it has, from the footer.
+
+    Raises
+    ------
+    AsdError
+        If the file is damaged or not an embedding table.
+    """
+    try:
+        footer = pq.read_metadata(path)
+        return from_json((footer.metadata or {})[_RECIPE].decode()), int(footer.num_rows)
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise AsdError(f"{path} is not an embedding table ({error!r}); {_REMEDY}") from error
+
+
+def read_contents(path: Path) -> dict[str, str]:
+    """Read clip ids and the SHA-256 of each clip's audio, leaving the vectors on disk."""
+    arrow = _read(path, columns=["clip_id", "content_sha256"])
+    return dict(zip(*(arrow[name].to_pylist() for name in arrow.column_names), strict=True))
+
+
+def _read(path: Path, columns: list[str] | None) -> pa.Table:
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(columns=columns)
+    except FileNotFoundError as error:
+        raise AsdError(f"{path} does not exist; run the extraction first") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise AsdError(f"{path} is damaged ({error}); {_REMEDY}") from error
+
+
+def _to_arrow(table: EmbeddingTable) -> pa.Table:
+    values = pa.array(np.ascontiguousarray(table.embeddings).reshape(-1))
+    element = pa.field("element", pa.float32(), nullable=False)
+    vectors = pa.FixedSizeListArray.from_arrays(values, type=pa.list_(element, table.width))
+    count, keys = len(table), table.keys
+    columns = {
+        "clip_id": pa.array([k.clip_id for k in keys], pa.string()),
+        "machine_type": pa.array([table.section.machine_type] * count, pa.string()),
+        "section": pa.array([table.section.number] * count, pa.int32()),
+        "split": pa.array([table.split] * count, pa.string()),
+        "domain": pa.array([k.domain for k in keys], pa.string()),
+        "condition": pa.array([k.condition for k in keys], pa.string()),
+        "attributes": pa.array([_attributes(k) for k in keys], pa.string()),
+        "content_sha256": pa.array([k.content_sha256 for k in keys], pa.string()),
+        "embedding": vectors,
+    }
+    optional = {"domain", "condition"}
+    fields = [pa.field(n, column.type, nullable=n in optional) for n, column in columns.items()]
+    return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
+
+
+def _from_arrow(arrow: pa.Table, blocks: Mapping[str, list[int]]) -> EmbeddingTable:
+    columns: dict[str, list[Any]] = {
+        name: arrow[name].to_pylist() for name in arrow.column_names if name != "embedding"
+    }
+    # flatten() respects a slice's offset, .values does not.
+    vectors = arrow["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    names = ("clip_id", "content_sha256", "domain", "condition", "attributes")
+    keys = tuple(
+        ClipKey(clip_id, sha256, domain, condition, json.loads(attributes))
+        for clip_id, sha256, domain, condition, attributes in zip(
+            *(columns[name] for name in names), strict=True
+        )
+    )
+    return EmbeddingTable(
+        section=Section(columns["machine_type"][0], columns["section"][0]),
+        split=columns["split"][0],
+        keys=keys,
+        embeddings=vectors.reshape(len(keys), -1),
+        blocks={name: (start, stop) for name, (start, stop) in blocks.items()},
+    )
+
+
+def _attributes(key: ClipKey) -> str:
+    return json.dumps(dict(key.attributes or {}), sort_keys=True, separators=(",", ":"))
+
+
+def _digest(table: EmbeddingTable, recipe: Recipe) -> str:
+    """SHA-256 over all that is stored: a damaged footer is not covered by page checksums."""
+    keys = [
+        [k.clip_id, k.content_sha256, k.domain, k.condition, _attributes(k)] for k in table.keys
+    ]
+    text = json.dumps([recipe.canonical, str(table.section), table.split, table.blocks, keys])
+    digest = hashlib.sha256(text.encode())
+    digest.update(np.ascontiguousarray(table.embeddings).data)
+    return digest.hexdigest()

@@ -1,0 +1,121 @@
+"""Command line of the store: list, verify, concatenate, clean up."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+
+from cache.atomic import leftovers
+from cache.errors import AsdError, guarded
+from cache.recipe import Recipe
+from cache.select import add_cache_dir, add_selection, choose, selection
+from cache.store import Store
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m cache.run",
+        description=__doc__,
+        epilog="example: python -m cache.run ls --cache-dir artifacts",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    ls = commands.add_parser("ls", help="what the cache holds, a line a recipe")
+    verify = commands.add_parser("verify", help="read every table in full; exit code 1 on a fault")
+    concat = commands.add_parser("concat", help="join the tables of several backbones by clip id")
+    gc = commands.add_parser(
+        "gc", help="remove what killed runs left, and recipes no longer wanted"
+    )
+    for command, action in ((ls, _ls), (verify, _verify), (concat, _concat), (gc, _gc)):
+        command.set_defaults(action=action)
+    for command in (ls, verify, gc):
+        add_cache_dir(command)
+    add_selection(concat)
+    gc.add_argument("--recipe", nargs="+", default=[], metavar="FINGERPRINT", help="remove these")
+    gc.add_argument("--dry-run", action="store_true", help="only say what would go")
+    return parser
+
+
+def _ls(args: Namespace) -> int:
+    store = Store(args.cache_dir)
+    for recipe in store.recipes():
+        paths = [s.path for s in store.tables(recipe) if s.fingerprint == recipe.fingerprint]
+        size = sum(path.stat().st_size for path in paths) / 2**20
+        rows = sum(len(store.contents(recipe, s.section, s.split)) for s in store.tables(recipe))
+        print(f"{recipe.fingerprint}  {recipe}  {len(paths)} tables, {rows} clips, {size:.1f} MiB")
+    if not store.recipes():
+        print(f"no tables in {store.root}")
+    return 0
+
+
+def _verify(args: Namespace) -> int:
+    checked = list(Store(args.cache_dir).verify())
+    faults = [fault for _, fault in checked if fault is not None]
+    for fault in faults:
+        print(f"fault: {fault}")
+    print(f"{len(checked)} tables read in full, {len(faults)} faulty, in {args.cache_dir}")
+    return 1 if faults else 0
+
+
+def _concat(args: Namespace) -> int:
+    store = Store(args.cache_dir)
+    recipe = choose(store, selection(args))
+    if not recipe.parents:
+        raise AsdError("name at least two backbones or recipes to concatenate")
+    tables = store.tables(recipe)
+    for stored in tables:
+        parts = store.read(recipe, stored.section, stored.split)
+        store.write(parts, recipe)
+    print(f"{len(tables)} tables of {recipe.backbone} in {store.root / recipe.fingerprint}")
+    return 0
+
+
+def _gc(args: Namespace) -> int:
+    store = Store(args.cache_dir)
+    unwanted = [_recipe(store, fingerprint) for fingerprint in args.recipe]
+    files = leftovers(args.cache_dir)
+    folders = [store.root / recipe.fingerprint for recipe in unwanted]
+    for path in [*files, *folders]:
+        print(f"{'would remove' if args.dry_run else 'removing'} {path}")
+    if not args.dry_run:
+        for file in files:
+            file.unlink(missing_ok=True)
+        for folder in folders:
+            shutil.rmtree(folder)
+    done = "to remove" if args.dry_run else "removed"
+    print(f"{len(files)} leftover files and {len(folders)} recipes {done} in {store.root}")
+    return 0
+
+
+def _recipe(store: Store, fingerprint: str) -> Recipe:
+    found = [r for r in store.recipes() if r.fingerprint == fingerprint]
+    if not found:
+        raise AsdError(
+            f"no recipe {fingerprint!r} in {store.root}; `cache.run ls` lists them whole"
+        )
+    return found[0]
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command of the store.
+
+    Parameters
+    ----------
+    argv
+        Arguments; the process's own by default.
+
+    Returns
+    -------
+    int
+        0, or 1 where `verify` found a fault, or 2 for a mistake in the call.
+    """
+    args = _parser().parse_args(argv)
+    result: int = args.action(args)
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""One way to name tables in every command: the backbone and, where needed, more."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache.errors import AsdError
+from cache.recipe import Recipe, concatenation
+from cache.store import Store
+
+DEFAULT_CACHE_DIR = Path("artifacts")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a user said of the tables wanted; ``None`` leaves a thing open.
+
+    Attributes
+    ----------
+    backbones
+        Names; several are concatenated in this order.
+    recipes
+        Fingerprints or their beginnings; several are concatenated in this order.
+    layer, pooling, bands, weights
+        What a recipe must have; a pooling may be given without its parameter, weights by the
+        beginning of their SHA-256.
+    """
+
+    backbones: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
+    layer: int | None = None
+    pooling: str | None = None
+    bands: str | None = None
+    weights: str | None = None
+
+    def matches(self, recipe: Recipe) -> bool:
+        """Whether a recipe is as said, backbone and fingerprint apart."""
+        pooling = recipe.pooling or ""
+        return (
+            self.layer in (None, recipe.layer)
+            and self.pooling in (None, pooling, pooling.partition(":")[0])
+            and self.bands in (None, recipe.bands)
+            and (self.weights is None or (recipe.weights or "").startswith(self.weights))
+        )
+
+
+def add_cache_dir(parser: ArgumentParser) -> None:
+    """Add ``--cache-dir``, the same in every command."""
+    parser.add_argument(
+        "--cache-dir",
+        type=Path,
+        default=DEFAULT_CACHE_DIR,
+        metavar="DIR",
+        help="where tables and banks lie (default: ./%(default)s)",
+    )
+
+
+def add_selection(parser: ArgumentParser) -> None:
+    """Add ``--cache-dir``, ``--backbone`` and what tells a backbone's recipes apart."""
+    add_cache_dir(parser)
+    group = parser.add_argument_group("which tables (needed only where the cache holds several)")
+    group.add_argument("--layer", type=int, metavar="N", help="layer of the backbone")
+    group.add_argument("--pooling", metavar="NAME", help="pooling, e.g. mean or gwrp:0.7")
+    group.add_argument("--bands", choices=("merge", "keep"), help="bands merged or kept apart")
+    group.add_argument("--weights", metavar="SHA256", help="beginning of the weights' SHA-256")
+    group.add_argument(
+        "--recipe", nargs="+", default=(), metavar="FINGERPRINT", help="as `cache.run ls` shows it"
+    )
+    parser.add_argument(
+        "--backbone", nargs="+", default=(), metavar="NAME", help="several are concatenated"
+    )
+
+
+def selection(args: Namespace) -> Selection:
+    """Read what `add_selection` parsed."""
+    return Selection(
+        backbones=tuple(args.backbone),
+        recipes=tuple(args.recipe),
+        layer=args.layer,
+        pooling=args.pooling,
+        bands=args.bands,
+        weights=args.weights,
+    )
+
+
+def choose(store: Store, wanted: Selection) -> Recipe:
+    """Find the one recipe meant.
+
+    Parameters
+    ----------
+    store
+        Where to look.
+    wanted
+        At least one backbone or fingerprint.
+
+    Returns
+    -------
+    Recipe
+        The recipe, or the concatenation of those named.
+
+    Raises
+    ------
+    AsdError
+        If nothing or more than one recipe fits; the candidates are listed.
+    """
+    known = store.recipes()
+    if not known:
+        raise AsdError(
+            f"no embedding tables in {store.root}: run `python -m extractors.run` first, or name "
+            "the folder it wrote to with --cache-dir"
+        )
+    if wanted.recipes:
+        picked = [_one([r for r in known if r.fingerprint.startswith(f)], f, known)
+                  for f in wanted.recipes]  # fmt: skip
+    elif wanted.backbones:
+        fitting = [r for r in known if wanted.matches(r)]
+        picked = [_one([r for r in fitting if r.backbone == b], b, known) for b in wanted.backbones]
+    else:
+        picked = [_one(known, "a table", known)]
+    return concatenation(picked)
+
+
+def _one(candidates: list[Recipe], name: str, known: list[Recipe]) -> Recipe:
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        problem = (
+            f"{name}: {len(candidates)} recipes fit; choose with --layer, --pooling, --bands, "
+            "--weights or --recipe"
+        )
+    else:
+        problem = f"{name}: no table of that kind; the cache holds"
+    listed = "\n".join(f"  {recipe.fingerprint}  {recipe}" for recipe in candidates or known)
+    raise AsdError(f"{problem}:\n{listed}")

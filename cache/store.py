@@ -1,0 +1,205 @@
+"""The store: where tables lie, and how they are written, found, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from cache.errors import AsdError
+from cache.parquet import read_contents, read_recipe, read_table, write_table
+from cache.recipe import Recipe
+from cache.table import SPLITS, EmbeddingTable, Section, append_rows, join_columns
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One table on disk, as far as its path tells."""
+
+    path: Path
+    fingerprint: str
+    section: Section
+    split: str
+
+
+class Store:
+    """Embedding tables below one cache folder.
+
+    Parameters
+    ----------
+    root
+        The cache folder; made on the first write. Tables lie at
+        ``<root>/<fingerprint>/<machine_type>/section_<nn>/<split>.parquet``.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, recipe: Recipe, section: Section, split: str) -> Path:
+        """Where a table lies, whether it exists or not."""
+        return self.root / recipe.fingerprint / str(section) / f"{split}.parquet"
+
+    def write(self, table: EmbeddingTable, recipe: Recipe) -> Path:
+        """Write a table, replacing what was there.
+
+        Parameters
+        ----------
+        table
+            At least one row.
+        recipe
+            How it was made.
+
+        Returns
+        -------
+        Path
+            The file made.
+
+        Raises
+        ------
+        AsdError
+            If the table is empty or the file system refuses.
+        """
+        path = self.path(recipe, table.section, table.split)
+        if not len(table):
+            raise AsdError(f"nothing to write to {path}: the table has no rows")
+        write_table(path, table, recipe)
+        return path
+
+    def add(self, table: EmbeddingTable, recipe: Recipe) -> Path:
+        """Add rows to a table, replacing those of the same clips; safe beside other writers."""
+        with self._locked(recipe):
+            path = self.path(recipe, table.section, table.split)
+            if path.exists():
+                stored = self.read(recipe, table.section, table.split)
+                table = append_rows([_without(stored, table.clip_ids), table])
+            return self.write(table, recipe)
+
+    def discard(
+        self, recipe: Recipe, section: Section, split: str, clip_ids: Collection[str]
+    ) -> None:
+        """Remove the rows of these clips; a table left without rows is removed."""
+        with self._locked(recipe):
+            kept = _without(self.read(recipe, section, split), clip_ids)
+            if len(kept):
+                self.write(kept, recipe)
+            else:
+                self.path(recipe, section, split).unlink()
+
+    def read(self, recipe: Recipe, section: Section, split: str) -> EmbeddingTable:
+        """Read a table; a concatenation that is not on disk is joined from its parents.
+
+        Raises
+        ------
+        AsdError
+            If it does not exist, is damaged, or was made by another recipe.
+        """
+        path = self.path(recipe, section, split)
+        if recipe.parents and not path.exists():
+            parts = [self.read(parent, section, split) for parent in recipe.parents]
+            return join_columns(_named_apart(parts, recipe))
+        table, stored = read_table(path)
+        if stored != recipe or (table.section, table.split) != (section, split):
+            raise AsdError(
+                f"{path} holds {stored} of {table.section} {table.split}, its place says {recipe} "
+                f"of {section} {split}; move it back or delete it"
+            )
+        return table
+
+    def contents(self, recipe: Recipe, section: Section, split: str) -> dict[str, str]:
+        """Clip id to SHA-256 of its audio for the rows on disk; empty where no table is."""
+        path = self.path(recipe, section, split)
+        return read_contents(path) if path.exists() else {}
+
+    def missing(self, recipe: Recipe, clip_ids: Iterable[str]) -> list[str]:
+        """Clip ids that no table of this recipe holds, in the order given."""
+        present: set[str] = set()
+        for stored in self.tables(recipe):
+            present |= self.contents(recipe, stored.section, stored.split).keys()
+        return [clip_id for clip_id in clip_ids if clip_id not in present]
+
+    def tables(self, recipe: Recipe | None = None) -> list[Stored]:
+        """Every table on disk, or those of one recipe; a concatenation has those of its parents."""
+        if recipe is None:
+            return sorted(_stored(self.root, "*"), key=lambda stored: stored.path)
+        own = {(s.section, s.split): s for s in _stored(self.root, recipe.fingerprint)}
+        if recipe.parents:
+            parents = [{(s.section, s.split): s for s in self.tables(p)} for p in recipe.parents]
+            shared = set.intersection(*(set(tables) for tables in parents))
+            own = {key: parents[0][key] for key in shared} | own
+        return [own[key] for key in sorted(own)]
+
+    def recipes(self) -> list[Recipe]:
+        """Recipes of the tables on disk, by their text."""
+        first = {stored.fingerprint: stored.path for stored in reversed(self.tables())}
+        return sorted((read_recipe(path)[0] for path in first.values()), key=str)
+
+    def verify(self) -> Iterator[tuple[Stored, AsdError | None]]:
+        """Read every table in full.
+
+        Yields
+        ------
+        stored, fault
+            The table, and what is wrong with it or ``None``.
+        """
+        for stored in self.tables():
+            try:
+                self._check(stored)
+            except AsdError as fault:
+                yield stored, fault
+            else:
+                yield stored, None
+
+    def _check(self, stored: Stored) -> None:
+        recipe, _ = read_recipe(stored.path)
+        if recipe.fingerprint != stored.fingerprint:
+            raise AsdError(
+                f"{stored.path} was made by recipe {recipe.fingerprint}; move it to that folder"
+            )
+        self.read(recipe, stored.section, stored.split)
+
+    @contextmanager
+    def _locked(self, recipe: Recipe) -> Iterator[None]:
+        folder = self.root / recipe.fingerprint
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / ".lock")
+            lock.acquire()
+        except OSError as error:
+            raise AsdError(
+                f"cannot write below {folder}: {error.strerror}; choose another --cache-dir"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _stored(root: Path, fingerprint: str) -> Iterator[Stored]:
+    for path in root.glob(f"{fingerprint}/*/section_*/*.parquet"):
+        number = path.parent.name.removeprefix("section_")
+        if path.stem in SPLITS and number.isdigit() and not path.name.startswith("."):
+            section = Section(path.parts[-3], int(number))
+            yield Stored(path, path.parts[-4], section, path.stem)
+
+
+def _without(table: EmbeddingTable, clip_ids: Collection[str]) -> EmbeddingTable:
+    gone = set(clip_ids)
+    return table.select(np.flatnonzero([clip_id not in gone for clip_id in table.clip_ids]))
+
+
+def _named_apart(parts: list[EmbeddingTable], recipe: Recipe) -> list[EmbeddingTable]:
+    """Two tables of one backbone (two layers, say) get their fingerprint into the block names."""
+    names = [parent.backbone for parent in recipe.parents]
+    if len(set(names)) == len(names):
+        return parts
+    labels = [f"{parent.backbone}@{parent.fingerprint[:8]}" for parent in recipe.parents]
+    return [
+        replace(
+            part, blocks={label + name.removeprefix(own): at for name, at in part.blocks.items()}
+        )
+        for part, own, label in zip(parts, names, labels, strict=True)
+    ]
