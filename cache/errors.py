@@ -11,7 +11,8 @@ from typing import Protocol
 class Main(Protocol):
     """A command line's entry point: arguments (the process's own by default) to exit code."""
 
-    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run the command and return the process's exit code."""
 
 
 class AsdError(Exception):

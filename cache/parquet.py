@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,7 @@ from cache.table import ClipKey, EmbeddingTable, Section
 
 _RECIPE, _BLOCKS, _DIGEST = b"asd.recipe", b"asd.blocks", b"asd.sha256"
 _REMEDY = "delete the file and run the extraction again: only its clips are made anew"
+_KEY_COLUMNS = ("clip_id", "content_sha256", "domain", "condition", "attributes")
 _TEXT_COLUMNS = ("machine_type", "split", "domain", "condition", "attributes")
 
 
@@ -100,10 +100,15 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
         raise AsdError(f"{path} is not an embedding table ({error!r}); {_REMEDY}") from error
 
 
-def read_contents(path: Path) -> dict[str, str]:
-    """Read clip ids and the SHA-256 of each clip's audio, leaving the vectors on disk."""
-    arrow = _read(path, columns=["clip_id", "content_sha256"])
-    return dict(zip(*(arrow[name].to_pylist() for name in arrow.column_names), strict=True))
+def read_keys(path: Path) -> tuple[ClipKey, ...]:
+    """Read the key columns only, leaving the vectors on disk.
+
+    Raises
+    ------
+    AsdError
+        If the file is missing or damaged.
+    """
+    return _keys(_read(path, columns=list(_KEY_COLUMNS)))
 
 
 def _read(path: Path, columns: list[str] | None) -> pa.Table:
@@ -138,24 +143,22 @@ def _to_arrow(table: EmbeddingTable) -> pa.Table:
 
 
 def _from_arrow(arrow: pa.Table, blocks: Mapping[str, list[int]]) -> EmbeddingTable:
-    columns: dict[str, list[Any]] = {
-        name: arrow[name].to_pylist() for name in arrow.column_names if name != "embedding"
-    }
     # flatten() respects a slice's offset, .values does not.
     vectors = arrow["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    names = ("clip_id", "content_sha256", "domain", "condition", "attributes")
-    keys = tuple(
-        ClipKey(clip_id, sha256, domain, condition, json.loads(attributes))
-        for clip_id, sha256, domain, condition, attributes in zip(
-            *(columns[name] for name in names), strict=True
-        )
-    )
     return EmbeddingTable(
-        section=Section(columns["machine_type"][0], columns["section"][0]),
-        split=columns["split"][0],
-        keys=keys,
-        embeddings=vectors.reshape(len(keys), -1),
+        section=Section(arrow["machine_type"][0].as_py(), arrow["section"][0].as_py()),
+        split=arrow["split"][0].as_py(),
+        keys=_keys(arrow),
+        embeddings=vectors.reshape(len(arrow), -1),
         blocks={name: (start, stop) for name, (start, stop) in blocks.items()},
+    )
+
+
+def _keys(arrow: pa.Table) -> tuple[ClipKey, ...]:
+    rows = zip(*(arrow[name].to_pylist() for name in _KEY_COLUMNS), strict=True)
+    return tuple(
+        ClipKey(clip_id, sha256, domain, condition, json.loads(attributes))
+        for clip_id, sha256, domain, condition, attributes in rows
     )
 
 

@@ -43,7 +43,7 @@ def _ls(args: Namespace) -> int:
     for recipe in store.recipes():
         paths = [s.path for s in store.tables(recipe) if s.fingerprint == recipe.fingerprint]
         size = sum(path.stat().st_size for path in paths) / 2**20
-        rows = sum(len(store.contents(recipe, s.section, s.split)) for s in store.tables(recipe))
+        rows = sum(len(store.keys(recipe, s.section, s.split)) for s in store.tables(recipe))
         print(f"{recipe.fingerprint}  {recipe}  {len(paths)} tables, {rows} clips, {size:.1f} MiB")
     if not store.recipes():
         print(f"no tables in {store.root}")

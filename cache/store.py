@@ -11,9 +11,9 @@ import numpy as np
 from filelock import FileLock
 
 from cache.errors import AsdError
-from cache.parquet import read_contents, read_recipe, read_table, write_table
+from cache.parquet import read_keys, read_recipe, read_table, write_table
 from cache.recipe import Recipe
-from cache.table import SPLITS, EmbeddingTable, Section, append_rows, join_columns
+from cache.table import SPLITS, ClipKey, EmbeddingTable, Section, append_rows, join_columns
 
 
 @dataclass(frozen=True)
@@ -109,16 +109,16 @@ class Store:
             )
         return table
 
-    def contents(self, recipe: Recipe, section: Section, split: str) -> dict[str, str]:
-        """Clip id to SHA-256 of its audio for the rows on disk; empty where no table is."""
+    def keys(self, recipe: Recipe, section: Section, split: str) -> dict[str, ClipKey]:
+        """Clip id to key for the rows on disk; empty where no table is."""
         path = self.path(recipe, section, split)
-        return read_contents(path) if path.exists() else {}
+        return {key.clip_id: key for key in read_keys(path)} if path.exists() else {}
 
     def missing(self, recipe: Recipe, clip_ids: Iterable[str]) -> list[str]:
         """Clip ids that no table of this recipe holds, in the order given."""
         present: set[str] = set()
         for stored in self.tables(recipe):
-            present |= self.contents(recipe, stored.section, stored.split).keys()
+            present |= self.keys(recipe, stored.section, stored.split).keys()
         return [clip_id for clip_id in clip_ids if clip_id not in present]
 
     def tables(self, recipe: Recipe | None = None) -> list[Stored]:

@@ -1,0 +1,53 @@
+"""Log-mel frames without a model: the default that needs no weights.
+
+The spectrogram of the task's own baseline (Dohi et al. 2023, section 4): 128 mel bands, windows of
+64 ms, steps of 32 ms at 16 kHz, power in decibels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from extractors.backbone import BackboneSpec
+from extractors.frontend import LogMel
+
+SPEC = BackboneSpec(
+    name="logmel",
+    sample_rate=16_000,
+    layers=(0,),
+    layer=0,
+    dim=128,
+    bands=1,
+    min_samples=1024,
+    pooling="mean",
+    batch={"cpu": 8, "cuda": 256},
+    settings=(("hop", 512), ("n_fft", 1024)),
+)
+
+
+class LogMelBackbone:
+    """Log-mel frames as a backbone.
+
+    Parameters
+    ----------
+    device
+        Where to compute.
+    """
+
+    spec = SPEC
+
+    def __init__(self, device: torch.device) -> None:
+        self._frontend = LogMel(SPEC.sample_rate, n_fft=1024, hop=512, n_mels=SPEC.dim).to(device)
+
+    def frames(self, waveforms: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Compute (B, time, 1, 128) float32 frames, dB; see `Backbone.frames`."""
+        frames = self._frontend(waveforms).unsqueeze(2)
+        return [frames for _ in layers]
+
+
+def load(device: torch.device) -> LogMelBackbone:
+    """Build the front end on a device."""
+    return LogMelBackbone(device)

@@ -1,0 +1,99 @@
+"""Decoded clips in batches of equal length, decoded ahead of the model."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+from cache.errors import AsdError
+from extractors.audio import Recording, read_audio
+from extractors.clips import Clip
+
+_WAITING_BATCHES = 4  # batches' worth of clips that may wait for others of their length
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A clip and its waveform."""
+
+    clip: Clip
+    recording: Recording
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A clip that cannot be used, and why."""
+
+    clip: Clip
+    reason: str
+
+
+def decode_ahead(
+    clips: Sequence[Clip], sample_rate: int, pool: Executor, ahead: int
+) -> Iterator[Decoded | Refused]:
+    """Read clips in a pool of threads, never more than `ahead` of the one handed out.
+
+    Parameters
+    ----------
+    clips
+        What to read.
+    sample_rate
+        Hz.
+    pool
+        Its threads read; the caller's never waits for a file that is not next.
+    ahead
+        Clips held at most.
+
+    Yields
+    ------
+    Decoded or Refused
+        In the order of `clips`.
+    """
+    queue: deque[tuple[Clip, Future[Recording]]] = deque()
+    waiting = iter(clips)
+    try:
+        while True:
+            while len(queue) < ahead and (clip := next(waiting, None)) is not None:
+                queue.append((clip, pool.submit(read_audio, clip.path, sample_rate)))
+            if not queue:
+                return
+            yield _result(*queue.popleft())
+    finally:
+        for _, future in queue:
+            future.cancel()
+
+
+def equal_lengths(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
+    """Group clips of equal length, so that no model sees padding.
+
+    Parameters
+    ----------
+    items
+        Decoded clips of any length.
+    size
+        Clips a batch at most.
+
+    Yields
+    ------
+    list of Decoded
+        1 to `size` clips of one length. Where many lengths compete, a batch goes out before it is
+        full, so that memory stays bounded.
+    """
+    groups: dict[int, list[Decoded]] = {}
+    for item in items:
+        length = len(item.recording.samples)
+        groups.setdefault(length, []).append(item)
+        if len(groups[length]) == size:
+            yield groups.pop(length)
+        elif sum(map(len, groups.values())) >= _WAITING_BATCHES * size:
+            yield groups.pop(max(groups, key=lambda samples: len(groups[samples])))
+    yield from groups.values()
+
+
+def _result(clip: Clip, future: Future[Recording]) -> Decoded | Refused:
+    try:
+        return Decoded(clip, future.result())
+    except AsdError as error:
+        return Refused(clip, str(error))

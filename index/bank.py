@@ -1,0 +1,258 @@
+"""The bank: one fitted scorer a section, on disk, with a record of how it was made."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from cache.atomic import write_atomic
+from cache.errors import AsdError
+from cache.recipe import Recipe, from_json
+from cache.table import Section
+from index.knn import NearestNeighbours
+from index.options import Option, make, options_of
+from index.scorer import Scorer, State, find
+from index.threshold import Threshold
+
+_FORMAT = 1
+_RECORD = "record.json"
+_REMEDY = "build it again with `python -m index.run`"
+
+
+@dataclass(frozen=True)
+class FittedSection:
+    """A section's scorer with all that belongs to it.
+
+    Attributes
+    ----------
+    section
+        Which machine.
+    recipe
+        Recipe of the embeddings it was fitted to, and the only one it may score.
+    scorer_name
+        The scorer's name on the command line.
+    scorer
+        The fitted scorer.
+    threshold
+        Learnt from its training scores.
+    clips
+        Domain to number of training clips.
+    """
+
+    section: Section
+    recipe: Recipe
+    scorer_name: str
+    scorer: Scorer
+    threshold: Threshold
+    clips: Mapping[str, int]
+
+
+class Bank:
+    """Fitted sections below one folder, ``<machine_type>/section_<nn>/``.
+
+    A section is a JSON record and the data files it names, with their SHA-256 in the name and in
+    the record; the record is written last, so a reader sees the old section or the new one.
+
+    Parameters
+    ----------
+    root
+        The bank's folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def sections(self) -> list[Section]:
+        """Sections that have a record, ascending."""
+        return sorted(
+            Section(path.parts[-3], int(path.parts[-2].removeprefix("section_")))
+            for path in self.root.glob(f"*/section_*/{_RECORD}")
+        )
+
+    def write(self, fitted: FittedSection) -> Path:
+        """Write a section, replacing what was there.
+
+        Returns
+        -------
+        Path
+            Its record.
+        """
+        folder = self.root / str(fitted.section)
+        files = {}
+        for name, data in _serialised(fitted.scorer.state()):
+            sha256 = hashlib.sha256(data).hexdigest()
+            stem, suffix = name.rsplit(".", 1)
+            files[name] = {"file": f"{stem}-{sha256[:12]}.{suffix}", "sha256": sha256}
+            write_atomic(folder / files[name]["file"], data)
+        record = folder / _RECORD
+        text = json.dumps(_record(fitted, files), indent=2, allow_nan=False)
+        write_atomic(record, text.encode())
+        named = {entry["file"] for entry in files.values()} | {_RECORD}
+        for path in folder.iterdir():
+            if path.name not in named and not path.name.startswith("."):
+                path.unlink()
+        return record
+
+    def recipe(self) -> Recipe:
+        """Recipe of the embeddings that the bank's sections score.
+
+        Raises
+        ------
+        AsdError
+            If the bank is empty.
+        """
+        sections = self.sections()
+        if not sections:
+            raise AsdError(f"no bank in {self.root}: {_REMEDY}")
+        return from_json(json.dumps(_read_record(self._record_path(sections[0]))["recipe"]))
+
+    def read(self, section: Section, recipe: Recipe) -> FittedSection:
+        """Read a section that scores embeddings of a recipe.
+
+        Raises
+        ------
+        AsdError
+            If there is none, a file is missing or damaged, or the fingerprint is another.
+        """
+        path = self._record_path(section)
+        record = _read_record(path)
+        if record["fingerprint"] != recipe.fingerprint:
+            raise AsdError(
+                f"{path} was built from embeddings {record['fingerprint']}, not "
+                f"{recipe.fingerprint} ({recipe}); build a bank from these or choose the others"
+            )
+        try:
+            return _restore(path, record, section, recipe)
+        except (KeyError, TypeError, ValueError, BadZipFile) as error:
+            raise AsdError(f"{path} is damaged ({error!r}); {_REMEDY}") from error
+
+    def _record_path(self, section: Section) -> Path:
+        path = self.root / str(section) / _RECORD
+        if not path.exists():
+            held = ", ".join(map(str, self.sections())) or "nothing"
+            raise AsdError(f"no {section} in the bank {self.root}, which holds {held}; {_REMEDY}")
+        return path
+
+
+def bank_root(cache_dir: Path, recipe: Recipe, scorer_name: str, scorer: Scorer) -> Path:
+    """Where a bank lies unless a folder is named.
+
+    Parameters
+    ----------
+    cache_dir
+        The cache folder.
+    recipe, scorer_name, scorer
+        What the bank is made of; the scorer's options are part of the name.
+    """
+    options = json.dumps(options_of(scorer), sort_keys=True)
+    digest = hashlib.sha256(options.encode()).hexdigest()[:8]
+    return cache_dir / "banks" / recipe.fingerprint / f"{scorer_name}-{digest}"
+
+
+def find_bank(cache_dir: Path, recipe: Recipe, scorer_name: str) -> Bank:
+    """Find the one bank of a recipe and a scorer.
+
+    Raises
+    ------
+    AsdError
+        If there is none or, with different options, more than one; the candidates are listed.
+    """
+    folder = cache_dir / "banks" / recipe.fingerprint
+    # The digest of eight hexadecimal digits tells `ldn` from a scorer `ldn-x`.
+    banks = [Bank(path) for path in sorted(folder.glob(f"{scorer_name}-{'[0-9a-f]' * 8}"))]
+    banks = [bank for bank in banks if bank.sections()]
+    if not banks:
+        raise AsdError(f"no bank of {scorer_name} for {recipe} in {folder}; {_REMEDY}")
+    if len(banks) > 1:
+        listed = "\n".join(f"  --bank {bank.root}  {_described(bank)}" for bank in banks)
+        raise AsdError(f"{len(banks)} banks of {scorer_name} for {recipe}; choose one:\n{listed}")
+    return banks[0]
+
+
+def _described(bank: Bank) -> str:
+    record = _read_record(bank.root / str(bank.sections()[0]) / _RECORD)
+    return " ".join(f"{name}={value}" for name, value in record["options"].items())
+
+
+def _record(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    threshold = asdict(fitted.threshold)
+    if np.isinf(fitted.threshold.value):
+        threshold["value"] = None  # JSON has no infinity
+    return {
+        "format": _FORMAT,
+        "machine_type": fitted.section.machine_type,
+        "section": fitted.section.number,
+        "fingerprint": fitted.recipe.fingerprint,
+        "recipe": json.loads(fitted.recipe.canonical),
+        "scorer": fitted.scorer_name,
+        "transductive": fitted.scorer.transductive,
+        "options": options_of(fitted.scorer),
+        "clips": dict(fitted.clips),
+        "threshold": threshold,
+        "files": files,
+        "versions": {name: version(name) for name in ("faiss-cpu", "numpy", "scipy")},
+    }
+
+
+def _serialised(state: State) -> Iterator[tuple[str, bytes]]:
+    """One FAISS file an index, one NumPy file for all arrays."""
+    arrays = {}
+    for name, value in state.items():
+        if isinstance(value, NearestNeighbours):
+            yield f"{name}.faiss", value.to_bytes()
+        else:
+            arrays[name] = value
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    yield "state.npz", buffer.getvalue()
+
+
+def _restore(
+    path: Path, record: Mapping[str, Any], section: Section, recipe: Recipe
+) -> FittedSection:
+    state: State = {}
+    for name, entry in record["files"].items():
+        data = _read_data(path.parent / Path(entry["file"]).name, entry["sha256"])
+        if name.endswith(".faiss"):
+            state[name.removesuffix(".faiss")] = NearestNeighbours.from_bytes(data)
+        else:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                state |= dict(arrays)
+    options: dict[str, Option] = record["options"]
+    scorer = make(find(record["scorer"]), options)
+    scorer.restore(state)
+    limits = dict(record["threshold"])
+    limits["value"] = np.inf if limits["value"] is None else limits["value"]
+    return FittedSection(
+        section, recipe, record["scorer"], scorer, Threshold(**limits), record["clips"]
+    )
+
+
+def _read_data(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise AsdError(f"{path}: {error.strerror}; {_REMEDY}") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise AsdError(f"{path} is damaged: its SHA-256 is not the record's; {_REMEDY}")
+    return data
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        known = record["format"] == _FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AsdError(f"{path} is not a bank record ({error!r}); {_REMEDY}") from error
+    if not known:
+        raise AsdError(f"{path} has format {record['format']}, known is {_FORMAT}; {_REMEDY}")
+    return record

@@ -1,0 +1,118 @@
+"""Command line of the index: embedding tables in, a bank of fitted sections out."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cache.errors import AsdError, guarded
+from cache.recipe import Recipe
+from cache.select import add_selection, choose, selection
+from cache.store import Store
+from cache.table import EmbeddingTable, Section
+from index.bank import Bank, FittedSection, bank_root
+from index.options import add_options, from_arguments
+from index.scorer import find, names
+from index.threshold import fit_gamma
+
+_DEFAULT_SCORER = "min-distance"
+
+
+def _parser(argv: Sequence[str]) -> ArgumentParser:
+    chooser = ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument("--scorer", choices=names(), default=_DEFAULT_SCORER)
+    scorer = chooser.parse_known_args(argv)[0].scorer
+    parser = ArgumentParser(
+        prog="python -m index.run",
+        description="Fit one scorer a section to the training clips and save them as a bank.",
+        epilog="example: python -m index.run --backbone logmel --scorer min-distance",
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--scorer", choices=names(), default=_DEFAULT_SCORER, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--percentile", type=float, default=90.0, metavar="P",
+        help="of the gamma fit that is the threshold, %% (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--bank", type=Path, metavar="DIR", help="where to put it (default: in the cache folder)"
+    )
+    add_selection(parser)
+    group = parser.add_argument_group(f"options of {scorer}")
+    add_options(group, find(scorer))
+    return parser
+
+
+def _fit(table: EmbeddingTable, recipe: Recipe, args: Namespace) -> FittedSection:
+    scorer = from_arguments(find(args.scorer), args)
+    scorer.fit(table)
+    clips = Counter(key.domain or "unknown" for key in table.keys)
+    threshold = fit_gamma(scorer.train_scores(), args.percentile)
+    return FittedSection(table.section, recipe, args.scorer, scorer, threshold, clips)
+
+
+def _trained_sections(store: Store, recipe: Recipe) -> list[Section]:
+    tables = store.tables(recipe)
+    trained = [stored.section for stored in tables if stored.split == "train"]
+    if not trained:
+        raise AsdError(
+            f"no training clips of {recipe} in {store.root}; put the normal recordings into "
+            "<machine>/train and run the extraction again"
+        )
+    for section in sorted({stored.section for stored in tables} - set(trained)):
+        sys.stderr.write(f"note: {section} has test clips but no training clips: not in the bank\n")
+    return trained
+
+
+def _say_what_is_unusual(fitted: FittedSection) -> None:
+    clips = fitted.clips
+    if not clips.get("target"):
+        sys.stderr.write(
+            f"note: {fitted.section} has no target clips ({sum(clips.values())} in all): scores "
+            "are distances to the source domain alone\n"
+        )
+    if not fitted.scorer.train_scores().size:
+        sys.stderr.write(
+            f"note: {fitted.section} has too few training clips for a threshold: every decision "
+            "will be 0\n"
+        )
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build a bank.
+
+    Parameters
+    ----------
+    argv
+        Arguments; the process's own by default.
+
+    Returns
+    -------
+    int
+        0, or 2 for a mistake in the call.
+    """
+    arguments = sys.argv[1:] if argv is None else argv
+    args = _parser(arguments).parse_args(arguments)
+    store = Store(args.cache_dir)
+    recipe = choose(store, selection(args))
+    unfitted = from_arguments(find(args.scorer), args)
+    bank = Bank(args.bank or bank_root(args.cache_dir, recipe, args.scorer, unfitted))
+    sections = _trained_sections(store, recipe)
+    for section in tqdm(sections, unit="section", disable=None):
+        fitted = _fit(store.read(recipe, section, "train"), recipe, args)
+        _say_what_is_unusual(fitted)
+        bank.write(fitted)
+    print(f"{len(sections)} sections fitted with {args.scorer} -> {bank.root} ({recipe})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

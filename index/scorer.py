@@ -1,0 +1,86 @@
+"""What a scorer is, and the scorers there are: one file in ``index/scorers/`` each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.plugins import Plugins
+from cache.table import EmbeddingTable
+from index.knn import NearestNeighbours
+
+State = dict[str, NDArray[Any] | NearestNeighbours]
+
+_PLUGINS = Plugins("index.scorers", "scorer")
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Why each of Q queries got its score.
+
+    Attributes
+    ----------
+    source_clip, target_clip
+        (Q,) id of the nearest training clip of each domain, ``""`` where the domain has none.
+    source_distance, target_distance
+        (Q,) float64 distance to it, before any normalisation; infinite where there is none.
+    decided
+        (Q,) ``source`` or ``target``: the domain that gave the score.
+    """
+
+    source_clip: NDArray[np.str_]
+    source_distance: NDArray[np.float64]
+    target_clip: NDArray[np.str_]
+    target_distance: NDArray[np.float64]
+    decided: NDArray[np.str_]
+
+
+class Scorer(Protocol):
+    """Reference embeddings to the anomaly score of a query; higher is always more anomalous.
+
+    An implementation is a dataclass whose fields are its options.
+
+    Attributes
+    ----------
+    transductive
+        Whether a score depends on the other queries of the call, which the challenge forbids.
+    """
+
+    transductive: ClassVar[bool]
+
+    def fit(self, reference: EmbeddingTable) -> None:
+        """Learn the normal clips of one section, (N, D), N >= 1, both domains or one."""
+
+    def train_scores(self) -> NDArray[np.float64]:
+        """Leave-one-out scores of training clips, finite, (n,): what unseen normals would get."""
+
+    def score(self, queries: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Score (Q, D) embeddings: (Q,)."""
+
+    def explain(self, queries: NDArray[np.float32]) -> Neighbours:
+        """Name the training clips that (Q, D) embeddings were nearest to."""
+
+    def state(self) -> State:
+        """Everything a fitted scorer needs to score again, its options apart."""
+
+    def restore(self, state: State) -> None:
+        """Take back what `state` gave."""
+
+
+def names() -> list[str]:
+    """Names to choose from; none of them is imported."""
+    return _PLUGINS.names()
+
+
+def find(name: str) -> type[Scorer]:
+    """Import one scorer.
+
+    Raises
+    ------
+    AsdError
+        If there is none of that name.
+    """
+    return cast(type[Scorer], _PLUGINS.find(name).SCORER)
