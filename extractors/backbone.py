@@ -36,6 +36,8 @@ class BackboneSpec:
         Pooling to parameter, where this backbone has its own.
     batch
         Clips a batch by device type; 32 on a device not named.
+    cpu_threads
+        Threads that pay on a CPU, ``None`` for as many as torch chooses.
     weights
         SHA-256 of its weights, ``None`` without weights.
     settings
@@ -52,6 +54,7 @@ class BackboneSpec:
     pooling: str
     tuned: Mapping[str, float] = field(default_factory=dict)
     batch: Mapping[str, int] = field(default_factory=dict)
+    cpu_threads: int | None = None
     weights: str | None = None
     settings: tuple[tuple[str, Setting], ...] = ()
 

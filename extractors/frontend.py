@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+_FILTER_GROUPS = 4  # products a clip: fewer multiply zeros, more are too small
+
 
 def slaney_filters(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.float64]:
     """Triangular mel filters of equal area from 0 Hz to half the sample rate.
@@ -53,14 +55,20 @@ class LogMel(nn.Module):
     """
 
     window: Tensor
-    filters: Tensor
 
     def __init__(self, sample_rate: int, n_fft: int, hop: int, n_mels: int) -> None:
         super().__init__()
         self.n_fft, self.hop = n_fft, hop
-        filters = torch.from_numpy(slaney_filters(sample_rate, n_fft, n_mels))
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        self.register_buffer("filters", filters.to(torch.float32), persistent=False)
+        # A filter spans few bins: neighbours are multiplied together with the bins they touch.
+        filters = slaney_filters(sample_rate, n_fft, n_mels)
+        self._spans: list[slice] = []
+        for group in np.array_split(np.arange(n_mels), _FILTER_GROUPS):
+            bins = np.flatnonzero(filters[:, group].any(axis=1))
+            span = slice(int(bins.min(initial=n_fft)), int(bins.max(initial=0)) + 1)
+            part = torch.from_numpy(filters[span][:, group]).to(torch.float32)
+            self.register_buffer(f"filters{len(self._spans)}", part, persistent=False)
+            self._spans.append(span)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Compute the log-mel spectrogram.
@@ -75,9 +83,15 @@ class LogMel(nn.Module):
         Tensor
             (B, 1 + (T - n_fft) // hop, n_mels) float32, dB; 1e-10 and less is -100 dB.
         """
-        frames = waveforms.unfold(-1, self.n_fft, self.hop) * self.window
-        spectrum = torch.view_as_real(torch.fft.rfft(frames))  # (B, time, bin, 2)
-        power = spectrum.square().sum(-1)
-        # One product a clip: its result does not depend on the batch it came in.
-        mel = torch.stack([clip @ self.filters for clip in power])
-        return 10 * torch.log10(mel.clamp_min(1e-10))
+        spectrum = torch.fft.rfft(waveforms.unfold(-1, self.n_fft, self.hop) * self.window)
+        # In place: on a CPU, fresh memory for every step costs more than the arithmetic.
+        power = spectrum.real.square().add_(spectrum.imag.square())  # (B, time, bin)
+        mel = torch.stack([self._mel(clip) for clip in power])
+        return mel.clamp_min_(1e-10).log10_().mul_(10)
+
+    def _mel(self, power: Tensor) -> Tensor:
+        """One clip at a time, so that its result does not depend on the batch it came in."""
+        parts = [
+            power[:, span] @ self.get_buffer(f"filters{i}") for i, span in enumerate(self._spans)
+        ]
+        return torch.cat(parts, dim=1)

@@ -118,6 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = listing.only(args.machine, args.split)
     device = _device(args.device)
     backbone = registry.find(args.backbone).load(device)
+    if device.type == "cpu" and backbone.spec.cpu_threads:
+        torch.set_num_threads(backbone.spec.cpu_threads)
     outputs = _outputs(backbone, args)
     size = args.batch_size or backbone.spec.batch.get(device.type, _DEFAULT_BATCH)
     store = Store(args.cache_dir)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.table import DOMAINS, EmbeddingTable
-from index.knn import NearestNeighbours
+from index.knn import Nearest, NearestNeighbours
 from index.options import option
 from index.scorer import Neighbours, State
 from index.space import Metric, Space, fit_space
@@ -102,14 +102,16 @@ class DomainScorer(ABC):
 
     def explain(self, queries: NDArray[np.float32]) -> Neighbours:
         """Name the nearest training clip of each domain; see `Scorer.explain`."""
-        vectors = self._space.apply(queries)
         clips = {domain: np.full(len(queries), "") for domain in DOMAINS}
         nearest = {domain: np.full(len(queries), np.inf) for domain in DOMAINS}
+        distances = np.full((len(queries), len(DOMAINS)), np.inf)
+        vectors = self._space.apply(queries)
         for domain, memory in self._memories.items():
-            found = memory.neighbours.search(vectors, 1)
+            found = memory.neighbours.search(vectors, min(self.k, len(memory.neighbours)))
             clips[domain] = memory.clip_ids[found.rows[:, 0]]
             nearest[domain] = self._space.distance(found.distances[:, 0])
-        decided = self._normalised(self._distances(vectors)).argmin(axis=1)
+            distances[:, DOMAINS.index(domain)] = self._mean(found)
+        decided = self._normalised(distances).argmin(axis=1)
         return Neighbours(
             source_clip=clips["source"],
             source_distance=nearest["source"],
@@ -162,9 +164,11 @@ class DomainScorer(ABC):
             rows = own[1] if own and own[0] == domain else None
             k = min(self.k, len(neighbours) - (rows is not None))
             if k > 0:
-                found = neighbours.search(vectors, k, rows).distances
-                distances[:, column] = self._space.distance(found).mean(axis=1)
+                distances[:, column] = self._mean(neighbours.search(vectors, k, rows))
         return distances
+
+    def _mean(self, found: Nearest) -> NDArray[np.float64]:
+        return np.asarray(self._space.distance(found.distances).mean(axis=1))
 
     def _leave_one_out(self, domain: str) -> NDArray[np.float64]:
         """(n, 2) distances of a domain's training clips to all others, evenly spaced if many."""

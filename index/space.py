@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.errors import AsdError
+
 Metric = Literal["euclidean", "cosine"]
 
 
@@ -28,7 +30,18 @@ class Space:
     scale: NDArray[np.float64]
 
     def apply(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Transform (N, D) embeddings."""
+        """Transform (N, D) embeddings.
+
+        Raises
+        ------
+        AsdError
+            If they have another width than the training clips.
+        """
+        if embeddings.ndim != 2 or embeddings.shape[1] != len(self.centre):
+            raise AsdError(
+                f"embeddings of shape {embeddings.shape} against training clips of "
+                f"{len(self.centre)} values; extract both with one recipe"
+            )
         moved = (embeddings.astype(np.float64) - self.centre) / self.scale
         if self.metric == "cosine":
             length = np.sqrt(np.square(moved).sum(axis=1, keepdims=True))

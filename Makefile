@@ -1,0 +1,56 @@
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+# Every install takes the tested versions; torch first, so that no other package picks another one.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DEMO := demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint check bench clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) torch
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.demo $(VENV)/.test
+
+demo: $(VENV)/.demo  ## synthesise machines, extract, index, score: the main job in two minutes
+	$(BIN)/python -m extractors.synthetic --to $(DEMO)/data
+	$(BIN)/python -m extractors.run --data $(DEMO)/data/dev_data $(DEMO)/data/eval_data \
+		--backbone logmel --cache-dir $(DEMO)/artifacts
+	$(BIN)/python -m index.run --backbone logmel --scorer min-distance --cache-dir $(DEMO)/artifacts
+	$(BIN)/python -m eval.run --backbone logmel --scorer min-distance \
+		--cache-dir $(DEMO)/artifacts --ground-truth $(DEMO)/data/ground_truth --out $(DEMO)/results
+
+test: $(VENV)/.test  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test  ## everything that must pass before a commit
+
+bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
+	$(BIN)/python benchmarks/frontend.py
+	$(BIN)/python benchmarks/scoring.py
+
+clean:  ## remove the environment and the demo
+	rm -rf $(VENV) $(DEMO)

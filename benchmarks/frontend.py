@@ -1,0 +1,88 @@
+"""Log-mel of 10 s clips: ours against librosa's melspectrogram, same clips, one run.
+
+usage: python benchmarks/frontend.py [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import librosa
+import numpy as np
+import soundfile
+import torch
+from timing import in_turn, machine, spread
+
+from cache.store import Store
+from extractors import pooling, registry
+from extractors.audio import read_audio
+from extractors.backbones.logmel import SPEC
+from extractors.clips import list_clips
+from extractors.extract import Extraction, Output, Settings
+
+CLIPS, SECONDS, RATE = 200, 10, 16_000
+CPU = torch.device("cpu")
+
+
+def peer(wave: np.ndarray) -> np.ndarray:
+    """Compute the same spectrogram with librosa, (time, 128) dB."""
+    power = librosa.feature.melspectrogram(
+        y=wave, sr=RATE, n_fft=1024, hop_length=512, n_mels=128, center=False
+    )
+    return 10 * np.log10(np.maximum(power, 1e-10)).T
+
+
+def write_clips(root: Path) -> None:
+    """Write noise clips in the layout of the task."""
+    folder = root / "noise" / "train"
+    folder.mkdir(parents=True)
+    for i in range(CLIPS):
+        wave = np.random.default_rng(i).normal(0, 0.1, SECONDS * RATE)
+        soundfile.write(folder / f"section_00_source_train_normal_{i:04d}.wav", wave, RATE)
+
+
+def main() -> None:
+    """Print clips per second and ratios."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    print(machine())
+    torch.set_num_threads(SPEC.cpu_threads or torch.get_num_threads())  # as extractors.run does
+    backbone = registry.find("logmel").load(CPU)
+    output = Output(SPEC, 0, pooling.find("mean", {}), "merge")
+    size = SPEC.batch["cpu"]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "data"
+        write_clips(root)
+        clips = list_clips([root]).clips
+        waves = [read_audio(clip.path, RATE).samples for clip in clips]
+        batch = torch.from_numpy(np.stack(waves))
+        number = iter(range(10_000))
+
+        def ours(part: torch.Tensor) -> torch.Tensor:
+            return output.pooling(backbone.frames(part, [0])[0], "merge")
+
+        def whole_ours() -> None:
+            store = Store(Path(folder) / str(next(number)))
+            Extraction(backbone, [output], store, Settings(CPU, size)).run(clips)
+
+        def whole_peer() -> list[np.ndarray]:
+            return [peer(librosa.load(clip.path, sr=None)[0]).mean(axis=0) for clip in clips]
+
+        actions = {
+            "ours, arrays": lambda: [ours(part) for part in batch.split(size)],
+            "librosa, arrays": lambda: [peer(wave).mean(axis=0) for wave in waves],
+            "ours, files to Parquet": whole_ours,
+            "librosa, files to means": whole_peer,
+        }
+        times = in_turn(actions, rounds)
+    for name, taken in times.items():
+        print(f"{name:26s} {spread([CLIPS / t for t in taken])} clips/s")
+    for kind in ("arrays", "files"):
+        ours, theirs = (times[n] for n in times if kind in n)
+        ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+        print(f"ratio, {kind:19s} {spread(ratios)} x librosa")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Score seven synthetic sections, 990 + 10 training and 200 test clips of 3584 values, from cache.
+
+usage: python benchmarks/scoring.py [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from timing import machine, seconds, spread
+
+from cache.recipe import Recipe
+from cache.store import Store
+from cache.table import ClipKey, EmbeddingTable, Section
+from eval.run import main as evaluate
+from index.run import main as build
+
+MACHINES, WIDTH = 7, 3584
+
+
+def table(section: Section, split: str, source: int, target: int) -> EmbeddingTable:
+    """Make a table of Gaussian embeddings; half of the test clips are anomalies."""
+    rng = np.random.default_rng([section.number, source])
+    count = source + target
+    domains = ["source"] * source + ["target"] * target
+    keys = tuple(
+        ClipKey(
+            f"{section.machine_type}/{split}/{i:04d}.wav",
+            "",
+            domain,
+            "anomaly" if split == "test" and i % 2 else "normal",
+        )
+        for i, domain in enumerate(domains)
+    )
+    values = rng.normal(size=(count, WIDTH)).astype(np.float32)
+    return EmbeddingTable(section, split, keys, values, {"synthetic": (0, WIDTH)})
+
+
+def main() -> None:
+    """Print seconds of the index build and of the scoring."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    print(machine())
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        for i in range(MACHINES):
+            section = Section(f"machine{i}", 0)
+            store.write(table(section, "train", 990, 10), Recipe("synthetic"))
+            store.write(table(section, "test", 100, 100), Recipe("synthetic"))
+        chain = ["--backbone", "synthetic", "--cache-dir", folder]
+        score = [*chain, "--out", str(Path(folder) / "results")]
+        with contextlib.redirect_stdout(io.StringIO()):
+            built = [seconds(lambda: build(chain)) for _ in range(rounds)]
+            scored = [seconds(lambda: evaluate(score)) for _ in range(rounds)]
+        command = [sys.executable, "-m", "eval.run", *score]
+        process = [
+            seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+            for _ in range(rounds)
+        ]
+    print(f"fit and save 7 sections        {spread(built)} s")
+    print(f"score 7 sections               {spread(scored)} s")
+    print(f"the same as a fresh process    {spread(process)} s")
+
+
+if __name__ == "__main__":
+    main()

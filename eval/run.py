@@ -1,0 +1,142 @@
+"""Command line of the evaluation: a bank and test clips in, submission and result tables out."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cache.errors import AsdError, guarded
+from cache.recipe import Recipe
+from cache.select import add_selection, choose, selection
+from cache.store import Store
+from cache.table import Section
+from eval.report import SystemResult, format_table, write_results
+from eval.scores import write_submission
+from eval.scoring import score_table, truth_of, write_neighbours
+from eval.sections import SectionResult, evaluate_section
+from index.bank import Bank, find_bank
+from index.scorer import find, names
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m eval.run",
+        description="Score test clips with a bank; with ground truth, compute the official score.",
+        epilog="example: python -m eval.run --backbone logmel --scorer min-distance "
+        "--ground-truth ground_truth --out results",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--scorer", choices=names(), default="min-distance", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--bank", type=Path, metavar="DIR", help="a bank's folder (default: found by scorer)"
+    )
+    parser.add_argument(
+        "--ground-truth", type=Path, metavar="DIR",
+        help="holds ground_truth_data, ground_truth_domain (default: labels in the file names)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), metavar="DIR", help="(default: ./%(default)s)"
+    )
+    add_selection(parser)
+    return parser
+
+
+def _bank(store: Store, args: Namespace) -> tuple[Bank, Recipe]:
+    if args.bank is None:
+        recipe = choose(store, selection(args))
+        return find_bank(args.cache_dir, recipe, args.scorer), recipe
+    bank = Bank(args.bank)
+    recipe = bank.recipe()
+    wanted = selection(args)
+    if (wanted.backbones or wanted.recipes) and choose(store, wanted) != recipe:
+        raise AsdError(f"{args.bank} was built from {recipe}, not from the tables asked for")
+    return bank, recipe
+
+
+def _tested_sections(store: Store, bank: Bank, recipe: Recipe) -> list[Section]:
+    tested = {stored.section for stored in store.tables(recipe) if stored.split == "test"}
+    held = set(bank.sections())
+    for section in sorted(tested - held):
+        sys.stderr.write(f"note: {section} has test clips but is not in {bank.root}: not scored\n")
+    for section in sorted(held - tested):
+        sys.stderr.write(f"note: {section} is in the bank but has no test clips: not scored\n")
+    if not tested & held:
+        raise AsdError(
+            f"no test clips of {recipe} in {store.root} for the bank {bank.root}; extract them "
+            "with `python -m extractors.run`"
+        )
+    return sorted(tested & held)
+
+
+def _evaluate(store: Store, bank: Bank, recipe: Recipe, args: Namespace) -> SystemResult:
+    known: dict[Section, SectionResult] = {}
+    unknown: list[Section] = []
+    scorer = args.scorer
+    for section in tqdm(_tested_sections(store, bank, recipe), unit="section", disable=None):
+        fitted = bank.read(section, recipe)
+        table = store.read(recipe, section, "test")
+        scorer = fitted.scorer_name
+        submission = score_table(fitted, table)
+        write_submission(args.out, submission)
+        write_neighbours(args.out, fitted, table)
+        truth = truth_of(table, submission, args.ground_truth)
+        if truth is None:
+            unknown.append(section)
+        else:
+            known[section] = evaluate_section(submission.scores, submission.decisions, truth)
+    return SystemResult(
+        title=f"{recipe.backbone}, {scorer}",
+        sections=known,
+        facts={},
+        unknown=unknown,
+        transductive=find(scorer).transductive,
+    )
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Score test clips and evaluate the scores where their truth is known.
+
+    Parameters
+    ----------
+    argv
+        Arguments; the process's own by default.
+
+    Returns
+    -------
+    int
+        0, or 2 for a mistake in the call.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    args = _parser().parse_args(arguments)
+    if args.ground_truth is not None and not args.ground_truth.is_dir():
+        raise AsdError(f"--ground-truth {args.ground_truth} is not a folder")
+    store = Store(args.cache_dir)
+    bank, recipe = _bank(store, args)
+    facts = {
+        "recipe": recipe.fingerprint,
+        "embeddings": str(recipe),
+        "bank": str(bank.root),
+        "command": shlex.join(["python", "-m", "eval.run", *arguments]),
+    }
+    result = replace(_evaluate(store, bank, recipe, args), facts=facts)
+    scored = len(result.sections) + len(result.unknown)
+    if result.sections:
+        print(format_table(result))
+        write_results(args.out, result)
+        print(f"\n{scored} sections scored: submission and results.{{csv,json,md}} in {args.out}")
+    else:
+        print(f"{scored} sections scored without ground truth: submission in {args.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""Embedding tables and fitted sections to submissions, their truth and their reasons."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from cache.atomic import write_atomic
+from cache.table import EmbeddingTable
+from eval.scores import Submission
+from eval.sections import SectionTruth
+from eval.truth import Truth, align, has_ground_truth, read_ground_truth
+from index.bank import FittedSection
+
+
+def score_table(fitted: FittedSection, table: EmbeddingTable) -> Submission:
+    """Score a section's test clips.
+
+    Parameters
+    ----------
+    fitted
+        The section's scorer and threshold.
+    table
+        (N, D) embeddings of its test clips; their conditions are not looked at.
+
+    Returns
+    -------
+    Submission
+        Scores and decisions by base name of the clip.
+    """
+    scores = fitted.scorer.score(table.embeddings)
+    return Submission(table.section, _names(table), scores, fitted.threshold.decide(scores))
+
+
+def truth_of(
+    table: EmbeddingTable, submission: Submission, ground_truth: Path | None
+) -> SectionTruth | None:
+    """Find out what the test clips are, if anything says so.
+
+    Parameters
+    ----------
+    table
+        The test clips; labelled development clips carry their condition.
+    submission
+        Their scores, whose order the truth takes.
+    ground_truth
+        Folder in the evaluator's form; wins over labels.
+
+    Returns
+    -------
+    SectionTruth or None
+        ``None`` where the folder does not know the section and a clip is not labelled.
+
+    Raises
+    ------
+    AsdError
+        If the folder and the clips do not match.
+    """
+    if ground_truth is not None and has_ground_truth(ground_truth, table.section):
+        return align(submission, read_ground_truth(ground_truth, table.section))
+    if any(key.condition is None for key in table.keys):
+        return None
+    labels = {
+        name: Truth(key.condition == "anomaly", key.domain)
+        for name, key in zip(_names(table), table.keys, strict=True)
+    }
+    return align(submission, labels)
+
+
+def write_neighbours(directory: Path, fitted: FittedSection, table: EmbeddingTable) -> Path:
+    """Write which training clips each test clip was nearest to, as Parquet.
+
+    Parameters
+    ----------
+    directory
+        Where submissions are written; the file's name follows theirs.
+    fitted, table
+        The section's scorer and its (N, D) test clips.
+
+    Returns
+    -------
+    Path
+        ``neighbours_<machine>_section_<nn>_test.parquet`` with a row a clip.
+    """
+    found = fitted.scorer.explain(table.embeddings)
+    frame = pd.DataFrame({"clip_id": table.clip_ids, **vars(found)})
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    section = table.section
+    name = f"neighbours_{section.machine_type}_section_{section.number:02d}_test.parquet"
+    write_atomic(directory / name, buffer.getvalue())
+    return directory / name
+
+
+def _names(table: EmbeddingTable) -> tuple[str, ...]:
+    return tuple(PurePosixPath(clip_id).name for clip_id in table.clip_ids)

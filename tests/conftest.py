@@ -1,0 +1,85 @@
+"""Data sets and tables made for the tests; the real recordings where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from cache.recipe import Recipe
+from cache.table import ClipKey, EmbeddingTable, Section
+
+RATE = 16_000
+
+
+def make_recipe(**changes: object) -> Recipe:
+    fields = {"backbone": "logmel", "layer": 0, "pooling": "mean", "bands": "merge"}
+    return Recipe(**{**fields, "sample_rate": RATE, **changes})  # type: ignore[arg-type]
+
+
+def make_table(
+    embeddings: Sequence[Sequence[float]] | np.ndarray,
+    domains: Sequence[str | None] | None = None,
+    *,
+    section: Section | None = None,
+    split: str = "train",
+    name: str = "logmel",
+) -> EmbeddingTable:
+    values = np.asarray(embeddings, dtype=np.float32)
+    section = section or Section("fan", 0)
+    domains = domains or ["source"] * len(values)
+    keys = tuple(
+        ClipKey(f"{section.machine_type}/{split}/{i:04d}.wav", f"{i:064x}", domain, "normal", {})
+        for i, domain in enumerate(domains)
+    )
+    return EmbeddingTable(section, split, keys, values, {name: (0, values.shape[1])})
+
+
+def write_clip(path: Path, seed: int, seconds: float = 0.2, rate: int = RATE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(seed).normal(0, 0.1, int(seconds * rate))
+    soundfile.write(path, noise, rate, subtype="PCM_16")
+    return path
+
+
+def write_root(root: Path, machine: str = "fan", source: int = 6, target: int = 2) -> Path:
+    """A small development root: training clips of both domains, one test clip a kind."""
+    seed = 0
+    for domain, count in (("source", source), ("target", target)):
+        for i in range(count):
+            name = f"section_00_{domain}_train_normal_{i:04d}_speed_{i % 2}.wav"
+            write_clip(root / machine / "train" / name, seed := seed + 1, 0.2 + 0.1 * (i % 2))
+        for condition in ("normal", "anomaly"):
+            name = f"section_00_{domain}_test_{condition}_0000_speed_0.wav"
+            write_clip(root / machine / "test" / name, seed := seed + 1)
+    return root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_root(tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with ``dev_data``, ``eval_data`` and ``ground_truth`` of real recordings."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("ASD_TEST_DATA", default))
+    if not (folder / "dev_data").is_dir():
+        pytest.skip(f"no real recordings in {folder}; name their folder in ASD_TEST_DATA")
+    return folder
+
+
+@pytest.fixture
+def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command line that must fail by the user's mistake; return what it said."""
+
+    def run(main: Callable[[list[str]], int], *arguments: object) -> str:
+        assert main([str(argument) for argument in arguments]) == 2
+        return capsys.readouterr().err
+
+    return run

@@ -1,0 +1,180 @@
+"""The evaluation command: without truth, with labels, with the evaluator's folders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cache.store import Store
+from cache.table import Section
+from eval.run import main
+from eval.scores import read_submission
+from extractors.run import main as extract
+from index.run import main as build
+from tests.conftest import make_recipe, make_table, write_clip, write_root
+
+ErrorOf = Callable[..., str]
+
+
+@pytest.fixture
+def cache(root: Path, tmp_path: Path) -> Path:
+    """Extracted and indexed development data of one machine."""
+    folder = tmp_path / "artifacts"
+    assert extract(["--data", str(root), "--cache-dir", str(folder)]) == 0
+    assert build(["--backbone", "logmel", "--cache-dir", str(folder)]) == 0
+    return folder
+
+
+def run(cache: Path, out: Path, *options: str) -> int:
+    return main(["--backbone", "logmel", "--cache-dir", str(cache), "--out", str(out), *options])
+
+
+def test_labelled_clips_are_evaluated(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(cache, tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert "official score: " in said
+    record = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert f"{100 * record['official']:.2f}" in said
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "anomaly_score_fan_section_00_test.csv",
+        "decision_result_fan_section_00_test.csv",
+        "neighbours_fan_section_00_test.parquet",
+        "results.csv",
+        "results.json",
+        "results.md",
+    }
+
+
+def test_scoring_needs_neither_training_audio_nor_training_table(
+    cache: Path, root: Path, tmp_path: Path
+) -> None:
+    run(cache, tmp_path / "one")
+    shutil.rmtree(root / "fan" / "train")
+    next(cache.rglob("train.parquet")).unlink()
+    assert run(cache, tmp_path / "two") == 0
+    name = "anomaly_score_fan_section_00_test.csv"
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def anonymise(root: Path, truth: Path) -> dict[str, str]:
+    """Rename the test clips as in the challenge and write the evaluator's three folders."""
+    tests = sorted((root / "fan" / "test").iterdir())
+    named = {f"section_00_{i:04d}.wav": path.stem for i, path in enumerate(reversed(tests))}
+    rows = {
+        "data": [f"{new},{int('anomaly' in old)}" for new, old in named.items()],
+        "domain": [f"{new},{int('target' in old)}" for new, old in named.items()],
+        "attributes": [f"{new},{old}" for new, old in named.items()],
+    }
+    for kind, lines in rows.items():
+        folder = truth / f"ground_truth_{kind}"
+        folder.mkdir(parents=True)
+        file = folder / "ground_truth_fan_section_00_test.csv"
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for new, old in named.items():
+        (root / "fan" / "test" / f"{old}.wav").rename(root / "fan" / "test" / new)
+    return named
+
+
+def test_anonymous_clips_with_ground_truth_give_the_labelled_clips_results(
+    cache: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(cache, tmp_path / "labelled")
+    anonymise(root, tmp_path / "truth")
+    extract(["--data", str(root), "--cache-dir", str(cache)])
+    capsys.readouterr()
+    assert run(cache, tmp_path / "blind") == 0
+    assert "1 sections scored without ground truth" in capsys.readouterr().out
+    assert not (tmp_path / "blind" / "results.json").exists()
+    assert run(cache, tmp_path / "told", "--ground-truth", str(tmp_path / "truth")) == 0
+    results = [
+        json.loads((tmp_path / which / "results.json").read_text())["official_score"]
+        for which in ("labelled", "told")
+    ]
+    assert results[0] == results[1]
+
+
+def test_no_score_or_decision_moves_with_the_labels(cache: Path, tmp_path: Path) -> None:
+    run(cache, tmp_path / "one")
+    path = next(cache.rglob("test.parquet"))
+    store = Store(cache)
+    (recipe,) = store.recipes()
+    table = store.read(recipe, Section("fan", 0), "test")
+    flipped = [{"normal": "anomaly", "anomaly": "normal"}[str(k.condition)] for k in table.keys]
+    keys = tuple(replace(k, condition=c) for k, c in zip(table.keys, flipped, strict=True))
+    assert store.write(replace(table, keys=keys), recipe) == path
+    run(cache, tmp_path / "two")
+    one, two = (read_submission(tmp_path / d, Section("fan", 0)) for d in ("one", "two"))
+    np.testing.assert_array_equal(one.scores, two.scores)
+    np.testing.assert_array_equal(one.decisions, two.decisions)
+
+
+def test_the_reasons_name_training_clips(cache: Path, tmp_path: Path) -> None:
+    run(cache, tmp_path / "out")
+    found = pd.read_parquet(tmp_path / "out" / "neighbours_fan_section_00_test.parquet")
+    scores = read_submission(tmp_path / "out", Section("fan", 0)).scores
+    assert found.source_clip.str.contains("source_train").all()
+    assert found.target_clip.str.contains("target_train").all()
+    nearest = np.minimum(found.source_distance, found.target_distance)
+    np.testing.assert_allclose(nearest, scores)
+    expected = np.where(found.source_distance <= found.target_distance, "source", "target")
+    assert found.decided.tolist() == expected.tolist()
+
+
+def test_sections_on_one_side_only_are_noted(
+    cache: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clip(root / "saw" / "test" / "section_00_0000.wav", 0)
+    extract(["--data", str(root), "--cache-dir", str(cache)])
+    assert run(cache, tmp_path / "out") == 0
+    assert "saw/section_00 has test clips but is not in" in capsys.readouterr().err
+
+
+def test_a_bank_by_its_folder(cache: Path, tmp_path: Path, error_of: ErrorOf) -> None:
+    bank = next(cache.glob("banks/*/*"))
+    options = ["--bank", bank, "--cache-dir", cache, "--out", tmp_path / "out"]
+    assert main([str(option) for option in options]) == 0
+    Store(cache).write(make_table([[0.0]]), make_recipe(pooling="max"))
+    said = error_of(main, *options, "--backbone", "logmel", "--pooling", "max")
+    assert "not from the tables asked for" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scorer", "domain-scale"], "no bank of domain-scale"),
+        (["--ground-truth", "nowhere"], "--ground-truth nowhere is not a folder"),
+        (["--bank", "nowhere"], "no bank in nowhere"),
+        (["--recipe", "ffff"], "ffff: no table of that kind"),
+    ],
+)
+def test_mistakes_in_the_call(
+    cache: Path, tmp_path: Path, error_of: ErrorOf, options: list[str], message: str
+) -> None:
+    where = ["--cache-dir", cache, "--out", tmp_path / "out"]
+    backbone = [] if "--recipe" in options else ["--backbone", "logmel"]
+    assert message in error_of(main, *backbone, *where, *options)
+
+
+def test_no_test_clips(tmp_path: Path, error_of: ErrorOf) -> None:
+    root = write_root(tmp_path / "data")
+    shutil.rmtree(root / "fan" / "test")
+    where = ["--cache-dir", str(tmp_path / "a")]
+    extract(["--data", str(root), *where])
+    build(["--backbone", "logmel", *where])
+    assert "no test clips of logmel" in error_of(main, "--backbone", "logmel", *where)
+
+
+def test_indexing_and_scoring_load_no_torch() -> None:
+    code = "import sys, cache.run, index.run, eval.run; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,122 @@
+"""Front end, pooling and the backbones' contract, against independent computations."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+import torch
+
+from cache.errors import AsdError
+from extractors import pooling, registry
+from extractors.frontend import LogMel, slaney_filters
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("rate", "n_fft", "n_mels"), [(16_000, 1024, 128), (32_000, 1024, 64), (44_100, 2048, 40)]
+)
+def test_filters_are_librosas(rate: int, n_fft: int, n_mels: int) -> None:
+    expected = librosa.filters.mel(sr=rate, n_fft=n_fft, n_mels=n_mels, dtype=np.float64).T
+    np.testing.assert_allclose(slaney_filters(rate, n_fft, n_mels), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["noise", "tone", "silence"])
+def test_log_mel_is_librosas(kind: str) -> None:
+    time = np.arange(24_000, dtype=np.float32) / 16_000
+    wave = {
+        "noise": np.random.default_rng(0).normal(0, 0.1, time.size),
+        "tone": 0.5 * np.sin(2 * np.pi * 1000 * time),
+        "silence": np.zeros_like(time),
+    }[kind].astype(np.float32)
+    power = librosa.feature.melspectrogram(
+        y=wave, sr=16_000, n_fft=1024, hop_length=512, n_mels=128, center=False
+    )
+    expected = 10 * np.log10(np.maximum(power, 1e-10)).T
+    frames = LogMel(16_000, 1024, 512, 128)(torch.from_numpy(wave)[None])[0].numpy()
+    # Far from a tone, float32 leaves only rounding noise: compare what carries power.
+    loud = expected > expected.max() - 80
+    np.testing.assert_allclose(frames[loud], expected[loud], atol=1e-2)
+
+
+FRAMES = torch.tensor([[[1.0, 4.0], [3.0, 0.0], [2.0, 2.0]]])[:, :, None, :]  # (1, 3, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("mean", [2.0, 2.0]),
+        ("max", [3.0, 4.0]),
+        ("mean+std", [2.0, 2.0, (2 / 3) ** 0.5, (8 / 3) ** 0.5]),
+        # Descending 3 2 1 and 4 2 0 with weights 1, 1/2, 1/4 over 7/4.
+        ("gwrp:0.5", [(3 + 1 + 0.25) / 1.75, (4 + 1 + 0) / 1.75]),
+        ("gwrp:1", [2.0, 2.0]),
+    ],
+)
+def test_poolings_by_hand(name: str, expected: list[float]) -> None:
+    pooled = pooling.find(name, {})(FRAMES, "merge")
+    np.testing.assert_allclose(pooled.numpy(), [expected], rtol=1e-6)
+
+
+def test_bands_are_merged_as_tokens_or_kept_one_after_the_other() -> None:
+    frames = torch.arange(24, dtype=torch.float32).reshape(2, 3, 2, 2)  # (B, time, band, C)
+    merged = pooling.find("max", {})(frames, "merge")
+    kept = pooling.find("max", {})(frames, "keep")
+    np.testing.assert_array_equal(merged.numpy(), frames.numpy().max(axis=(1, 2)))
+    np.testing.assert_array_equal(kept.numpy(), frames.numpy().max(axis=1).reshape(2, 4))
+
+
+def test_a_backbones_own_parameter_is_used_unless_one_is_given() -> None:
+    assert pooling.find("gwrp", {}).name == "gwrp:0.7"
+    assert pooling.find("gwrp", {"gwrp": 0.4}).name == "gwrp:0.4"
+    assert pooling.find("gwrp:0.9", {"gwrp": 0.4}).name == "gwrp:0.9"
+
+
+@pytest.mark.parametrize("text", ["median", "mean:2", "gwrp:0", "gwrp:1.5", "gwrp:x", "gwrp:nan"])
+def test_poolings_that_are_refused(text: str) -> None:
+    with pytest.raises(AsdError, match="unknown pooling|must be 0 < r <= 1"):
+        pooling.find(text, {})
+
+
+def test_an_unknown_backbone_lists_the_known() -> None:
+    with pytest.raises(AsdError, match="unknown backbone 'nothing'; known are .*logmel"):
+        registry.find("nothing")
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_backbone_keeps_the_contract(name: str) -> None:
+    backbone = registry.find(name).load(CPU)
+    spec = backbone.spec
+    assert spec.name == name
+    assert spec.layer in spec.layers
+    pooling.find(spec.pooling, spec.tuned)
+    length = max(spec.min_samples, spec.sample_rate // 2)
+    waveforms = torch.randn(64, length, generator=torch.Generator().manual_seed(0)) / 10
+    with torch.inference_mode():
+        every = backbone.frames(waveforms, spec.layers)
+        shortest = backbone.frames(waveforms[:1, : spec.min_samples], spec.layers)
+    for frames in (*every, *shortest):
+        assert frames.dtype == torch.float32
+        assert frames.shape[2:] == (spec.bands, spec.dim)
+        assert torch.isfinite(frames).all()
+
+
+@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("how", ["mean", "max", "mean+std", "gwrp"])
+def test_a_clips_embedding_does_not_depend_on_its_batch(name: str, how: str) -> None:
+    backbone = registry.find(name).load(CPU)
+    pool = pooling.find(how, backbone.spec.tuned)
+    waveforms = torch.randn(64, 40_000, generator=torch.Generator().manual_seed(0)) / 10
+
+    def embed(size: int) -> np.ndarray:
+        with torch.inference_mode():
+            parts = [
+                pool(backbone.frames(part, [backbone.spec.layer])[0], "merge")
+                for part in waveforms.split(size)
+            ]
+        return torch.cat(parts).numpy()
+
+    alone, scale = embed(1), np.abs(embed(1)).max()
+    for size in (2, 64):
+        assert np.abs(embed(size) - alone).max() <= 1e-5 * scale
