@@ -1,0 +1,112 @@
+"""Noise, ringing and levels: what synthetic machines are made of."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy.fft import irfft, rfft
+from scipy.signal import lfilter
+
+Wave = NDArray[np.float64]
+
+SAMPLE_RATE = 16_000  # Hz, the task's own
+
+
+def coloured_noise(rng: Generator, samples: int, slope: float, band: tuple[float, float]) -> Wave:
+    """Gaussian noise with a sloping, band-limited spectrum.
+
+    Parameters
+    ----------
+    rng
+        Source of the noise.
+    samples
+        Length at 16 kHz.
+    slope
+        dB an octave inside the band.
+    band
+        Lower and upper edge, Hz, with skirts of 24 dB an octave.
+
+    Returns
+    -------
+    Wave
+        (samples,) float64, RMS 1.
+    """
+    frequency = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)  # (F,) Hz
+    frequency[0] = frequency[1]
+    skirts = (1 + (band[0] / frequency) ** 8) * (1 + (frequency / band[1]) ** 8)  # (F,)
+    gain = frequency ** (slope / (20 * np.log10(2))) / np.sqrt(skirts)  # (F,)
+    return unit_rms(irfft(gain * rfft(rng.standard_normal(samples)), samples))
+
+
+def unit_rms(wave: Wave) -> Wave:
+    """Scale to a root mean square of 1; shape (T,) as given."""
+    return np.asarray(wave / np.sqrt(np.mean(wave**2)))
+
+
+def ratio(decibel: float) -> float:
+    """Amplitude ratio of a level in dB."""
+    return float(10 ** (decibel / 20))
+
+
+def jitter(rng: Generator, decibel: float) -> float:
+    """Random amplitude ratio, its level normal with this standard deviation in dB."""
+    return ratio(rng.normal(0, decibel))
+
+
+def slow(rng: Generator, samples: int, rate: float) -> Wave:
+    """Return (samples,) of a smooth random course, RMS about 1, with `rate` knots a second."""
+    knots = rng.standard_normal(int(samples / SAMPLE_RATE * rate) + 2)
+    places = np.linspace(0, len(knots) - 1, samples)
+    return np.asarray(np.interp(places, np.arange(len(knots)), knots))
+
+
+def impulses(times: Wave, gains: Wave, samples: int) -> Wave:
+    """Place impulses at times, s, from the clip's start; those outside are lost.
+
+    Parameters
+    ----------
+    times, gains
+        (K,) each.
+    samples
+        Length at 16 kHz.
+
+    Returns
+    -------
+    Wave
+        (samples,) float64.
+    """
+    places = np.round(times * SAMPLE_RATE).astype(np.intp)
+    inside = (places >= 0) & (places < samples)
+    train = np.zeros(samples)
+    np.add.at(train, places[inside], gains[inside])
+    return train
+
+
+def ring(excitation: Wave, frequency: float, decay: float) -> Wave:
+    """Let a resonance answer.
+
+    Parameters
+    ----------
+    excitation
+        (T,) float64.
+    frequency
+        Of the resonance, Hz, below 8 kHz.
+    decay
+        Time in which its amplitude falls to 1/e, s.
+
+    Returns
+    -------
+    Wave
+        (T,) float64.
+    """
+    radius = np.exp(-1 / (decay * SAMPLE_RATE))
+    angle = 2 * np.pi * frequency / SAMPLE_RATE
+    poles = [1.0, -2 * radius * np.cos(angle), radius**2]
+    return np.asarray(lfilter([np.sin(angle)], poles, excitation))
+
+
+def smooth(wave: Wave, seconds: float) -> Wave:
+    """Let every step of a (T,) wave rise or fall with this time constant."""
+    pole = np.exp(-1 / (seconds * SAMPLE_RATE))
+    return np.asarray(lfilter([1 - pole], [1.0, -pole], wave))
