@@ -227,7 +227,7 @@ def _imbalance(rng: Generator, turns: Wave) -> Wave:
 def _rubbing(rng: Generator, turns: Wave) -> Wave:
     """Scraping noise for a tenth of every turn."""
     contact = np.exp(8 * (np.cos(2 * np.pi * (turns + rng.random())) - 1))  # (T,) 0 to 1
-    return contact * coloured_noise(rng, len(turns), 0.0, (1_500.0, 6_500.0))
+    return np.asarray(contact * coloured_noise(rng, len(turns), 0.0, (1_500.0, 6_500.0)))
 
 
 def _strikes(
