@@ -48,7 +48,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     print(machine())
     torch.set_num_threads(SPEC.cpu_threads or torch.get_num_threads())  # as extractors.run does
-    backbone = registry.find("logmel").load(CPU)
+    backbone = registry.find("logmel").load(CPU, None)
     output = Output(SPEC, 0, pooling.find("mean", {}), "merge")
     size = SPEC.batch["cpu"]
     with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -85,5 +86,18 @@ class Backbone(Protocol):
 class BackboneFile(Protocol):
     """What a module in ``extractors/backbones/`` offers."""
 
-    def load(self, device: torch.device) -> Backbone:
-        """Build the model on a device, ready for inference."""
+    def load(self, device: torch.device, weights: Path | None) -> Backbone:
+        """Build the model on a device, ready for inference.
+
+        Parameters
+        ----------
+        device
+            Where it computes.
+        weights
+            A checkpoint file; ``None`` for a backbone that needs none.
+
+        Raises
+        ------
+        AsdError
+            If weights are needed and not given, given and not needed, or not this model's.
+        """

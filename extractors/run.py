@@ -44,6 +44,7 @@ def _parser() -> ArgumentParser:
     add("--data", nargs="+", type=Path, required=True, metavar="ROOT",
         help="data roots, each holding <machine>/<train|test>/*.wav")  # fmt: skip
     add("--backbone", choices=registry.names(), default="logmel", help="(default: %(default)s)")
+    add("--weights", type=Path, metavar="FILE", help="the backbone's checkpoint")
     add("--layer", nargs="+", type=int, default=[], metavar="N",
         help="layers to take (default: the backbone's own)")  # fmt: skip
     add("--pooling", nargs="+", default=[], metavar="NAME",
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise AsdError(str(listing.faults[0]))
     chosen = listing.only(args.machine, args.split)
     device = _device(args.device)
-    backbone = registry.find(args.backbone).load(device)
+    backbone = registry.find(args.backbone).load(device, args.weights)
     if device.type == "cpu" and backbone.spec.cpu_threads:
         torch.set_num_threads(backbone.spec.cpu_threads)
     outputs = _outputs(backbone, args)

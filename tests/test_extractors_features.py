@@ -9,9 +9,14 @@ import torch
 
 from cache.errors import AsdError
 from extractors import pooling, registry
+from extractors.backbone import Backbone
 from extractors.frontend import LogMel, slaney_filters
 
 CPU = torch.device("cpu")
+
+
+def loaded(name: str) -> Backbone:
+    return registry.find(name).load(CPU, None)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,7 @@ def test_an_unknown_backbone_lists_the_known() -> None:
 
 @pytest.mark.parametrize("name", registry.names())
 def test_every_backbone_keeps_the_contract(name: str) -> None:
-    backbone = registry.find(name).load(CPU)
+    backbone = loaded(name)
     spec = backbone.spec
     assert spec.name == name
     assert spec.layer in spec.layers
@@ -105,7 +110,7 @@ def test_every_backbone_keeps_the_contract(name: str) -> None:
 @pytest.mark.parametrize("name", registry.names())
 @pytest.mark.parametrize("how", ["mean", "max", "mean+std", "gwrp"])
 def test_a_clips_embedding_does_not_depend_on_its_batch(name: str, how: str) -> None:
-    backbone = registry.find(name).load(CPU)
+    backbone = loaded(name)
     pool = pooling.find(how, backbone.spec.tuned)
     waveforms = torch.randn(64, 40_000, generator=torch.Generator().manual_seed(0)) / 10
 

@@ -7,10 +7,12 @@ The spectrogram of the task's own baseline (Dohi et al. 2023, section 4): 128 me
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from cache.errors import AsdError
 from extractors.backbone import BackboneSpec
 from extractors.frontend import LogMel
 
@@ -49,6 +51,8 @@ class LogMelBackbone:
         return [frames for _ in layers]
 
 
-def load(device: torch.device) -> LogMelBackbone:
-    """Build the front end on a device."""
+def load(device: torch.device, weights: Path | None) -> LogMelBackbone:
+    """Build the front end on a device; see `BackboneFile.load`."""
+    if weights is not None:
+        raise AsdError(f"logmel has no weights; leave --weights {weights} out")
     return LogMelBackbone(device)
