@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -126,6 +127,14 @@ class EmbeddingTable:
         keys = tuple(self.keys[row] for row in rows)
         picked = np.asarray(rows, dtype=np.intp)
         return replace(self, keys=keys, embeddings=self.embeddings[picked])
+
+    def columns(self, blocks: Sequence[str]) -> EmbeddingTable:
+        """Return the table of these blocks only, in the order given."""
+        spans = [self.blocks[name] for name in blocks]
+        ends = np.cumsum([0, *(stop - start for start, stop in spans)]).tolist()
+        embeddings = np.hstack([self.embeddings[:, start:stop] for start, stop in spans])
+        named = dict(zip(blocks, pairwise(ends), strict=True))
+        return replace(self, embeddings=embeddings, blocks=named)
 
 
 def append_rows(tables: Sequence[EmbeddingTable]) -> EmbeddingTable:

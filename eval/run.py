@@ -21,7 +21,7 @@ from eval.scores import write_submission
 from eval.scoring import score_table, truth_of, write_neighbours
 from eval.sections import SectionResult, evaluate_section
 from index.bank import Bank, find_bank
-from index.scorer import find, names
+from index.scorer import names
 
 
 def _parser() -> ArgumentParser:
@@ -79,11 +79,11 @@ def _tested_sections(store: Store, bank: Bank, recipe: Recipe) -> list[Section]:
 def _evaluate(store: Store, bank: Bank, recipe: Recipe, args: Namespace) -> SystemResult:
     known: dict[Section, SectionResult] = {}
     unknown: list[Section] = []
-    scorer = args.scorer
+    scorer, transductive = args.scorer, False
     for section in tqdm(_tested_sections(store, bank, recipe), unit="section", disable=None):
         fitted = bank.read(section, recipe)
         table = store.read(recipe, section, "test")
-        scorer = fitted.scorer_name
+        scorer, transductive = fitted.scorer_name, fitted.scorer.transductive
         submission = score_table(fitted, table)
         write_submission(args.out, submission)
         write_neighbours(args.out, fitted, table)
@@ -97,7 +97,7 @@ def _evaluate(store: Store, bank: Bank, recipe: Recipe, args: Namespace) -> Syst
         sections=known,
         facts={},
         unknown=unknown,
-        transductive=find(scorer).transductive,
+        transductive=transductive,
     )
 
 

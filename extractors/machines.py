@@ -90,9 +90,9 @@ class Fan:
             (samples,) float64, RMS 1.
         """
         turns = self._turns(rng, samples)  # (T,) revolutions since an arbitrary start
-        flow = coloured_noise(rng, samples, rng.normal(-4.5, 0.5), (150.0, 6_000.0))
+        flow = coloured_noise(rng, samples, rng.normal(-4.5, 0.2), (150.0, 6_000.0))
         flow *= 1 + 0.3 * np.cos(2 * np.pi * BLADES * turns)
-        healthy = unit_rms(_tones(rng, turns) + 0.9 * jitter(rng, 1.5) * flow)
+        healthy = unit_rms(_tones(rng, turns) + 0.9 * jitter(rng, 0.7) * flow)
         if fault is None:
             return healthy
         part, quiet, loud = _FAN_FAULTS[fault.kind]
@@ -146,7 +146,7 @@ class Valve:
         gain = np.sqrt(self.pressure) * ratio(-12 * severity["sluggish"])
         sound = _strikes(rng, opens, samples, _OPENING) * jitter(rng, 1.0)
         sound += gain * _strikes(rng, closes, samples, _CLOSING) * jitter(rng, 1.0)
-        sound += 0.1 * self.pressure * jitter(rng, 1.5) * _puffs(rng, opens, closes, samples)
+        sound += 0.1 * self.pressure * jitter(rng, 1.0) * _puffs(rng, opens, closes, samples)
         healthy = unit_rms(sound)
         if fault is None or fault.kind == "sluggish":
             return healthy
@@ -183,15 +183,15 @@ class Noise:
     def sound(self, rng: Generator, samples: int) -> Wave:
         """Return (samples,) of background, RMS 1."""
         level = np.exp(self.gusts * slow(rng, samples, 1.0))  # (T,)
-        slope = self.slope + rng.normal(0, 0.4)
+        slope = self.slope + rng.normal(0, 0.15)
         return unit_rms(level * coloured_noise(rng, samples, slope, self.band))
 
 
 NOISES: Mapping[str, Noise] = MappingProxyType(
     {
         "factory": Noise(-3.0, (60.0, 6_000.0), 0.15),
-        "wind": Noise(-5.0, (40.0, 7_000.0), 0.40),
-        "street": Noise(-4.0, (80.0, 4_000.0), 0.30),
+        "wind": Noise(-4.0, (40.0, 5_000.0), 0.15),
+        "street": Noise(-4.0, (80.0, 4_000.0), 0.15),
     }
 )
 
@@ -270,12 +270,12 @@ _CLOSING = MappingProxyType({480.0: (0.015, 1.0), 2_300.0: (0.005, 0.5)})
 _FAN_FAULTS: Mapping[str, tuple[Callable[[Generator, Wave], Wave], float, float]] = (
     MappingProxyType(
         {
-            "bearing": (_bearing, -14.0, 0.0),
-            "imbalance": (_imbalance, -8.0, 3.0),
-            "rubbing": (_rubbing, -16.0, -3.0),
+            "bearing": (_bearing, -17.0, -2.0),
+            "imbalance": (_imbalance, -11.0, 3.0),
+            "rubbing": (_rubbing, -18.0, -4.0),
         }
     )
 )
 _VALVE_FAULTS: Mapping[str, tuple[Callable[[Generator, Wave, int], Wave], float, float]] = (
-    MappingProxyType({"leak": (_leak, -16.0, -3.0), "rattle": (_rattle, -12.0, 0.0)})
+    MappingProxyType({"leak": (_leak, -20.0, -4.0), "rattle": (_rattle, -11.0, 1.0)})
 )

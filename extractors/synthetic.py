@@ -18,7 +18,7 @@ Written below the folder named by ``--to``::
 
 A machine has 60 source and 10 target training clips, all normal, and 10 test clips of each domain
 and condition: 16 kHz, mono, 16 bit, 6, 8 or 10 s. The machine is as loud in every clip, and noise
-is mixed in at -6 to 3 dB, so loudness alone tells nothing; the domains differ in speed and noise.
+is mixed in at -3 to 2 dB, so loudness alone tells nothing; the domains differ in speed and noise.
 """
 
 from __future__ import annotations
@@ -41,9 +41,8 @@ from extractors.machines import NOISES, Fan, Fault, Operation, Valve
 from extractors.waves import SAMPLE_RATE, Wave, ratio, unit_rms
 
 _SECONDS = (6, 8, 10)
-_SNR = (-6.0, 3.0)  # dB, machine against noise
+_SNR = (-3.0, 2.0)  # dB, machine against noise
 _LEVEL = 0.06  # RMS of a clip, full scale 1
-_SETS = ("dev_data", "eval_data", "ground_truth")
 
 
 @dataclass(frozen=True)
@@ -67,6 +66,11 @@ class Machine:
 
     folder: str
     domains: Mapping[str, tuple[Condition, ...]]
+
+    def condition(self, domain: str, number: int) -> Condition:
+        """Give the condition of a domain's clip of this number."""
+        conditions = self.domains[domain]
+        return conditions[number % len(conditions)]
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,8 @@ MACHINES: Mapping[str, Machine] = MappingProxyType(
                 "source": (
                     Condition(Fan(1200), "factory"),
                     Condition(Fan(1500), "factory"),
+                    Condition(Fan(1200), "street"),
+                    Condition(Fan(1500), "street"),
                 ),
                 "target": (Condition(Fan(1800), "wind"),),
             },
@@ -141,8 +147,7 @@ def make_clip(machine: Machine, plan: Plan, seed: Sequence[int]) -> tuple[Condit
     """
     rng = np.random.default_rng(seed)
     samples = int(rng.choice(_SECONDS)) * SAMPLE_RATE
-    conditions = machine.domains[plan.domain]
-    condition = conditions[plan.number % len(conditions)]
+    condition = machine.condition(plan.domain, plan.number)
     faults = condition.operation.faults
     fault = Fault(faults[plan.number % len(faults)], float(rng.random()))
     broken = fault if plan.condition == "anomaly" else None
@@ -169,14 +174,34 @@ def write_data_set(root: Path, seed: int) -> int:
     Raises
     ------
     AsdError
-        If the folder holds anything but such a data set, or cannot be written.
+        If the folder holds a file that is not such a data set's, or cannot be written.
     """
-    strangers = sorted({path.name for path in root.iterdir()} - set(_SETS)) if root.is_dir() else []
-    if strangers:
+    files = (path for path in root.rglob("*") if path.is_file() and path.name[0] != ".")
+    strangers = sorted({path.relative_to(root).as_posix() for path in files} - _own_files())
+    if strangers:  # the task has a fan and a valve too: nobody's recordings are overwritten
         raise AsdError(f"{root} holds {strangers[0]!r} and is not overwritten; name a new folder")
     for index, (name, machine) in enumerate(MACHINES.items()):
         _write_machine(root, name, machine, (seed, index))
     return len(MACHINES) * len(_PLANS)
+
+
+def _own_files() -> set[str]:
+    """Paths below the root of all that `write_data_set` writes, with any seed."""
+    paths = set()
+    for name, machine in MACHINES.items():
+        folder, anonymous = f"{machine.folder}/{name}", machine.folder == "eval_data"
+        paths.add(f"{folder}/attributes_00.csv")
+        for file, plan, _ in _files(anonymous, (0,)):
+            original = plan.name(machine.condition(plan.domain, plan.number).attributes)
+            paths.add(f"{folder}/{plan.split}/{file or original}.wav")
+        if anonymous:
+            paths |= {_truth_file(kind, name) for kind in ("data", "domain", "attributes")}
+    return paths
+
+
+def _truth_file(kind: str, machine: str) -> str:
+    folder = f"ground_truth/ground_truth_{kind}"
+    return f"{folder}/ground_truth_{machine}_section_00_test.csv"
 
 
 def _write_machine(root: Path, name: str, machine: Machine, seed: tuple[int, int]) -> None:
@@ -198,7 +223,7 @@ def _write_machine(root: Path, name: str, machine: Machine, seed: tuple[int, int
             truth.append((f"{file}.wav", plan, original))
     _write_rows(root / machine.folder / name / "attributes_00.csv", rows)
     if truth:
-        _write_truth(root / "ground_truth", name, truth)
+        _write_truth(root, name, truth)
 
 
 def _files(anonymous: bool, seed: Sequence[int]) -> Iterator[tuple[str | None, Plan, int]]:
@@ -224,7 +249,7 @@ def _write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     write_atomic(path, text.getvalue().encode())
 
 
-def _write_truth(folder: Path, machine: str, truth: Sequence[tuple[str, Plan, str]]) -> None:
+def _write_truth(root: Path, machine: str, truth: Sequence[tuple[str, Plan, str]]) -> None:
     columns: dict[str, list[object]] = {
         "data": [int(plan.condition == "anomaly") for _, plan, _ in truth],
         "domain": [int(plan.domain == "target") for _, plan, _ in truth],
@@ -232,8 +257,7 @@ def _write_truth(folder: Path, machine: str, truth: Sequence[tuple[str, Plan, st
     }
     for kind, values in columns.items():
         lines = sorted(f"{file},{v}\n" for (file, _, _), v in zip(truth, values, strict=True))
-        name = f"ground_truth_{machine}_section_00_test.csv"
-        write_atomic(folder / f"ground_truth_{kind}" / name, "".join(lines).encode())
+        write_atomic(root / _truth_file(kind, machine), "".join(lines).encode())
 
 
 def _parser() -> ArgumentParser:

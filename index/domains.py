@@ -1,63 +1,111 @@
-"""Distances to the training clips of both domains: what most scorers share."""
+"""Two domains, one score: what the scorers share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.table import DOMAINS, EmbeddingTable
-from index.knn import Nearest, NearestNeighbours
-from index.options import option
+from index.knn import NearestNeighbours
 from index.scorer import Neighbours, State
-from index.space import Metric, Space, fit_space
+from index.space import Metric, Space, SpaceOptions, restored
 
 _LEFT_OUT = 4096  # training clips a domain that are scored by leave-one-out at most
 
 
 @dataclass(frozen=True)
+class TrainingSet:
+    """The training clips of a section in the scorer's space.
+
+    Attributes
+    ----------
+    vectors
+        (N, D) float32.
+    rows
+        Domain to its rows; only domains that have clips. Clips of unknown domain are source.
+    clip_ids
+        (N,).
+    """
+
+    vectors: NDArray[np.float32]
+    rows: Mapping[str, NDArray[np.intp]]
+    clip_ids: NDArray[np.str_]
+
+    def without(self, left_out: NDArray[np.intp]) -> TrainingSet:
+        """Return the set less some rows; the vectors keep their places."""
+        kept = {d: np.setdiff1d(rows, left_out) for d, rows in self.rows.items()}
+        rows = {domain: rows for domain, rows in kept.items() if rows.size}
+        return TrainingSet(self.vectors, rows, self.clip_ids)
+
+    def left_out(self, domain: str) -> NDArray[np.intp]:
+        """Rows of a domain to leave out one by one: all, or 4096 evenly spaced ones."""
+        rows = self.rows[domain]
+        places = np.linspace(0, len(rows) - 1, min(len(rows), _LEFT_OUT))
+        return rows[places.round().astype(np.intp)]
+
+
+@dataclass(frozen=True)
 class Memory:
-    """The training clips of one domain.
+    """What a scorer remembers of one domain.
 
     Attributes
     ----------
     neighbours
-        Their vectors, in the scorer's space.
+        M vectors in the scorer's space: the training clips and, for some scorers, others made of
+        them.
     clip_ids
-        (n,) their ids.
+        (M,) the training clip that each vector is or comes nearest to.
+    parents
+        (M, P) rows of the training set that each vector is made of, padded with -1; empty once
+        the scorer is fitted.
     """
 
     neighbours: NearestNeighbours
     clip_ids: NDArray[np.str_]
+    parents: NDArray[np.intp]
+
+
+def remember(training: TrainingSet, rows: NDArray[np.intp]) -> Memory:
+    """Remember training clips as they are."""
+    clips = NearestNeighbours(training.vectors[rows])
+    return Memory(clips, training.clip_ids[rows], rows[:, None])
 
 
 @dataclass
-class DomainScorer(ABC):
-    """Smallest normalised distance to the source and the target training clips.
+class DomainScorer(SpaceOptions, ABC):
+    """``min((d_s - offset_s) / scale_s, (d_t - offset_t) / scale_t)``.
 
-    ``min((d_s - offset_s) / scale_s, (d_t - offset_t) / scale_t)``, where d is the mean distance
-    to the k nearest training clips of a domain (to all of them where it has fewer). A subclass
-    says what offset and scale are. A domain without training clips does not take part; training
-    clips of unknown domain count as source.
+    A subclass says what the distances d to a domain are, and may say offset and scale. A domain
+    without training clips does not take part; training clips of unknown domain count as source.
     """
 
     transductive: ClassVar[bool] = False
 
-    metric: Metric = option("euclidean", "distance between embeddings")
-    k: int = option(1, "nearest training clips averaged, per domain", least=1)
-    standardise: bool = option(
-        True, "divide each value by its standard deviation over the section's training clips"
-    )
+    @abstractmethod
+    def learn(self, training: TrainingSet) -> None:
+        """Learn what `distances` needs, beside the memories."""
 
     @abstractmethod
+    def distances(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(Q, D) vectors to (Q, 2) distances to source and target, infinite where there is none."""
+
+    @abstractmethod
+    def leave_one_out(self, training: TrainingSet, domain: str) -> NDArray[np.float64]:
+        """(n, 2) distances of ``training.left_out(domain)``, each without itself."""
+
+    def memories(self, training: TrainingSet) -> dict[str, Memory]:
+        """Remember each domain's clips as they are, unless a subclass adds to it."""
+        return {domain: remember(training, rows) for domain, rows in training.rows.items()}
+
     def calibrate(
         self, own: Mapping[str, NDArray[np.float64]]
     ) -> tuple[Mapping[str, float], Mapping[str, float]]:
-        """Choose offset and scale.
+        """Choose offset and scale; 0 and 1 unless a subclass says otherwise.
 
         Parameters
         ----------
@@ -70,27 +118,26 @@ class DomainScorer(ABC):
         offset, scale
             Domain to value, for the domains in `own`; scales are positive.
         """
+        return dict.fromkeys(own, 0.0), dict.fromkeys(own, 1.0)
+
+    def combine(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(Q, 2) distances to (Q, 2) values of which the smallest is the score."""
+        return np.asarray((distances - self._offset) / self._scale)
 
     def fit(self, reference: EmbeddingTable) -> None:
         """Learn the normal clips of one section; see `Scorer.fit`."""
-        self._space = fit_space(reference.embeddings, self.metric, standardise=self.standardise)
-        vectors = self._space.apply(reference.embeddings)
-        target = reference.domain_rows("target")
-        rows = {"source": np.setdiff1d(np.arange(len(reference)), target), "target": target}
-        ids = np.array(reference.clip_ids)
-        self._memories = {
-            domain: Memory(NearestNeighbours(vectors[rows[domain]]), ids[rows[domain]])
-            for domain in DOMAINS
-            if rows[domain].size
-        }
-        left_out = {domain: self._leave_one_out(domain) for domain in self._memories}
+        self._space = self.fit_space(reference, self._metric)
+        training = _training_set(reference, self._space)
+        self._memories = self.memories(training)
+        self.learn(training)
+        left_out = {domain: self.leave_one_out(training, domain) for domain in training.rows}
         own = {domain: d[:, DOMAINS.index(domain)] for domain, d in left_out.items()}
-        finite = {domain: d[np.isfinite(d)] for domain, d in own.items()}
-        offset, scale = self.calibrate(finite)
+        offset, scale = self.calibrate({domain: d[np.isfinite(d)] for domain, d in own.items()})
         self._offset = np.array([offset.get(domain, 0.0) for domain in DOMAINS])
         self._scale = np.array([scale.get(domain, 1.0) for domain in DOMAINS])
-        scores = self._combine(np.concatenate(list(left_out.values())))
-        self._train_scores = scores[np.isfinite(scores)]
+        together = np.concatenate(list(left_out.values()))
+        known = together[np.isfinite(together).any(axis=1)]
+        self._train_scores = self.combine(known).min(axis=1) if len(known) else np.empty(0)
 
     def train_scores(self) -> NDArray[np.float64]:
         """Leave-one-out scores of at most 4096 training clips a domain; see `Scorer`."""
@@ -98,81 +145,65 @@ class DomainScorer(ABC):
 
     def score(self, queries: NDArray[np.float32]) -> NDArray[np.float64]:
         """Score (Q, D) embeddings: (Q,)."""
-        return self._combine(self._distances(self._space.apply(queries)))
+        distances = self.distances(self._space.apply(queries))
+        return np.asarray(self.combine(distances).min(axis=1, initial=np.inf))
 
     def explain(self, queries: NDArray[np.float32]) -> Neighbours:
         """Name the nearest training clip of each domain; see `Scorer.explain`."""
+        vectors = self._space.apply(queries)
         clips = {domain: np.full(len(queries), "") for domain in DOMAINS}
         nearest = {domain: np.full(len(queries), np.inf) for domain in DOMAINS}
-        distances = np.full((len(queries), len(DOMAINS)), np.inf)
-        vectors = self._space.apply(queries)
         for domain, memory in self._memories.items():
-            found = memory.neighbours.search(vectors, min(self.k, len(memory.neighbours)))
+            found = memory.neighbours.search(vectors, 1)
             clips[domain] = memory.clip_ids[found.rows[:, 0]]
             nearest[domain] = self._space.distance(found.distances[:, 0])
-            distances[:, DOMAINS.index(domain)] = self._mean(found)
-        decided = self._normalised(distances).argmin(axis=1)
+        decided = self.combine(self.distances(vectors)).argmin(axis=1)
         return Neighbours(
             source_clip=clips["source"],
             source_distance=nearest["source"],
             target_clip=clips["target"],
             target_distance=nearest["target"],
             decided=np.array(DOMAINS)[decided],
+            part=np.full(len(queries), ""),
         )
 
     def state(self) -> State:
         """Arrays and indexes of the fitted scorer; see `Scorer.state`."""
         state: State = {
-            "centre": self._space.centre,
-            "space_scale": self._space.scale,
+            **self._space.state(),
             "offset": self._offset,
             "scale": self._scale,
             "train_scores": self._train_scores,
         }
         for domain, memory in self._memories.items():
-            state |= {domain: memory.neighbours, f"{domain}_clip_ids": memory.clip_ids}
+            state |= {domain: memory.neighbours, f"{domain}.clip_ids": memory.clip_ids}
         return state
 
     def restore(self, state: State) -> None:
         """Take back what `state` gave."""
-        arrays = {name: v for name, v in state.items() if not isinstance(v, NearestNeighbours)}
-        self._space = Space(self.metric, arrays["centre"], arrays["space_scale"])
+        arrays = cast(dict[str, NDArray[Any]], state)
+        self._space = restored(self._metric, arrays)
         self._offset, self._scale = arrays["offset"], arrays["scale"]
         self._train_scores = arrays["train_scores"]
+        nobody = np.empty((0, 1), dtype=np.intp)
         self._memories = {
-            domain: Memory(cast(NearestNeighbours, state[domain]), arrays[f"{domain}_clip_ids"])
+            domain: Memory(
+                cast(NearestNeighbours, state[domain]), arrays[f"{domain}.clip_ids"], nobody
+            )
             for domain in DOMAINS
             if domain in state
         }
 
-    def _normalised(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((distances - self._offset) / self._scale)
+    @property
+    def _metric(self) -> Metric:
+        return cast(Metric, getattr(self, "metric", "euclidean"))
 
-    def _combine(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(Q, 2) distances to source and target, infinite where there is none, to (Q,) scores."""
-        return np.asarray(self._normalised(distances).min(axis=1))
 
-    def _distances(
-        self, vectors: NDArray[np.float32], own: tuple[str, NDArray[np.intp]] | None = None
-    ) -> NDArray[np.float64]:
-        """(Q, 2) mean distance to the k nearest of each domain, leaving own rows of one out."""
-        distances = np.full((len(vectors), len(DOMAINS)), np.inf)
-        for column, domain in enumerate(DOMAINS):
-            if domain not in self._memories:
-                continue
-            neighbours = self._memories[domain].neighbours
-            rows = own[1] if own and own[0] == domain else None
-            k = min(self.k, len(neighbours) - (rows is not None))
-            if k > 0:
-                distances[:, column] = self._mean(neighbours.search(vectors, k, rows))
-        return distances
-
-    def _mean(self, found: Nearest) -> NDArray[np.float64]:
-        return np.asarray(self._space.distance(found.distances).mean(axis=1))
-
-    def _leave_one_out(self, domain: str) -> NDArray[np.float64]:
-        """(n, 2) distances of a domain's training clips to all others, evenly spaced if many."""
-        vectors = self._memories[domain].neighbours.vectors
-        count = min(len(vectors), _LEFT_OUT)
-        rows = np.linspace(0, len(vectors) - 1, count).round().astype(np.intp)
-        return self._distances(np.array(vectors[rows]), (domain, rows))
+def _training_set(reference: EmbeddingTable, space: Space) -> TrainingSet:
+    target = reference.domain_rows("target")
+    rows = {"source": np.setdiff1d(np.arange(len(reference)), target), "target": target}
+    return TrainingSet(
+        space.apply(reference.embeddings),
+        {domain: found for domain, found in rows.items() if found.size},
+        np.array(reference.clip_ids),
+    )

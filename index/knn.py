@@ -12,6 +12,7 @@ from cache.errors import AsdError
 
 _SPARE = 4  # candidates beyond k: room for what float32 puts in the wrong order
 _CHUNK = 1 << 17  # float64 values (1 MiB, a core's cache) of distances computed again at once
+_COSTS = 1 << 24  # float32 costs (64 MiB) held at once where a gain goes with every reference
 # Float32 error of |q|^2 + |r|^2 - 2 q.r, relative to |q|^2 + |r|^2: 2^-24 times a dot product's
 # error growth of about sqrt(D), D <= 10^4.
 _TOLERANCE = 1e-5
@@ -67,7 +68,11 @@ class NearestNeighbours:
         return int(self._index.d)
 
     def search(
-        self, queries: NDArray[np.float32], k: int, own_rows: NDArray[np.intp] | None = None
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        excluded: NDArray[np.intp] | None = None,
+        gains: NDArray[np.float64] | None = None,
     ) -> Nearest:
         """Find the k nearest reference vectors of each query.
 
@@ -76,39 +81,40 @@ class NearestNeighbours:
         queries
             (Q, D) float32, finite.
         k
-            From 1 to N, or to N - 1 with `own_rows`.
-        own_rows
-            (Q,) reference row that each query is itself and must not find, -1 for none: the
-            leave-one-out search.
+            From 1 to N, less by the rows excluded.
+        excluded
+            (Q, E) reference rows that each query must not find, padded with -1: the leave-one-out
+            search.
+        gains
+            (N,) positive factors: nearest is then where ``gain * distance`` is smallest.
 
         Returns
         -------
         Nearest
-            Distances and rows, (Q, k).
+            Distances, without gain, and rows, (Q, k).
 
         Raises
         ------
         AsdError
             If k is larger than the reference allows, a query is not finite or has another width.
         """
-        self._check(queries, k + (own_rows is not None))
+        excluded = np.full((len(queries), 1), -1) if excluded is None else excluded
+        self._check(queries, k + int((excluded >= 0).sum(axis=1).max(initial=0)))
         if not len(queries):
             return Nearest(np.empty((0, k)), np.empty((0, k), dtype=np.intp))
         queries = np.ascontiguousarray(queries, dtype=np.float32)
-        own = np.full(len(queries), -1) if own_rows is None else own_rows
-        count = min(len(self), k + 1 + _SPARE)
-        proposed, rows = self._index.search(queries, count)
-        squared = self._squared(queries, rows)
-        found = _smallest(squared, rows, own, k)
+        weights = np.ones(len(self)) if gains is None else np.square(gains)
+        count = min(len(self), k + excluded.shape[1] + _SPARE)
+        bound, rows = self._propose(queries, count, None if gains is None else weights)
+        costs, found = self._smallest(queries, rows, weights, (excluded, k))
         if count < len(self):
             # The last proposal bounds what was not proposed, up to float32's error.
-            doubt = found.distances[:, -1] ** 2 + self._error(queries) >= proposed[:, -1]
+            doubt = costs[:, -1] + self._error(queries) * weights.max() >= bound
             for query in np.flatnonzero(doubt):
-                one = slice(query, query + 1)
-                every = np.arange(len(self))[None]
-                exact = _smallest(self._squared(queries[one], every), every, own[one], k)
-                found.distances[query], found.rows[query] = exact.distances[0], exact.rows[0]
-        return found
+                one, every = slice(query, query + 1), np.arange(len(self))[None]
+                rest = (excluded[one], k)
+                costs[one], found[one] = self._smallest(queries[one], every, weights, rest)
+        return Nearest(np.sqrt(costs / weights[found]), found)
 
     def to_bytes(self) -> bytes:
         """Serialise as a FAISS index file, readable by ``faiss.read_index``."""
@@ -148,30 +154,61 @@ class NearestNeighbours:
             )
         _check_finite(queries, "query")
 
+    def _propose(
+        self, queries: NDArray[np.float32], count: int, weights: NDArray[np.float64] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Cost of the last candidate (Q,) and candidates (Q, C), in float32's order."""
+        if weights is None:
+            squared, proposed = self._index.search(queries, count)
+            return squared[:, -1], proposed
+        bounds: list[NDArray[np.float32]] = []
+        candidates: list[NDArray[np.intp]] = []
+        lengths = np.einsum("nd,nd->n", self.vectors, self.vectors)
+        step = max(1, _COSTS // len(self))
+        for start in range(0, len(queries), step):
+            part = queries[start : start + step]
+            costs = np.einsum("qd,qd->q", part, part)[:, None] + lengths
+            costs -= 2 * part @ self.vectors.T
+            costs *= weights
+            best = np.argpartition(costs, count - 1, axis=1)[:, :count]
+            bounds.append(np.take_along_axis(costs, best[:, -1:], axis=1)[:, 0])
+            candidates.append(best)
+        found = np.concatenate(candidates).astype(np.intp)
+        return np.concatenate(bounds, dtype=np.float64), found
+
+    def _smallest(
+        self,
+        queries: NDArray[np.float32],
+        rows: NDArray[np.intp],
+        weights: NDArray[np.float64],
+        wanted: tuple[NDArray[np.intp], int],
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Weighted squared distances, in float64, and rows of the k best candidates, (Q, k)."""
+        excluded, k = wanted
+        costs = self._squared(queries, rows) * weights[rows]
+        rows = np.broadcast_to(rows, costs.shape)
+        for column in excluded.T:
+            costs[rows == column[:, None]] = np.inf
+        order = np.lexsort((rows, costs), axis=-1)[:, :k]
+        return np.take_along_axis(costs, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
     def _squared(self, queries: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """(Q, C) squared distances to the rows proposed for each query (or to the same for all)."""
+        """(Q, C) squared distances to the rows proposed for each query, or to the same for all."""
         squared = np.empty((len(queries), rows.shape[1]))
-        step = max(1, _CHUNK // (rows.shape[1] * self.width))
+        columns = max(1, _CHUNK // self.width)
+        step = max(1, columns // rows.shape[1])
         for start in range(0, len(queries), step):
             part = slice(start, start + step)
-            near, query = self.vectors[rows[part]], queries[part, None, :]  # (q, C, D), (q, 1, D)
-            difference = np.subtract(near, query, dtype=np.float64)
-            squared[part] = np.square(difference, out=difference).sum(axis=-1)
+            for first in range(0, rows.shape[1], columns):
+                block = slice(first, first + columns)
+                near, query = self.vectors[rows[part, block]], queries[part, None, :]
+                difference = np.subtract(near, query, dtype=np.float64)  # (q, C, D)
+                squared[part, block] = np.square(difference, out=difference).sum(axis=-1)
         return squared
 
     def _error(self, queries: NDArray[np.float32]) -> NDArray[np.float64]:
         lengths = np.einsum("qd,qd->q", queries, queries, dtype=np.float64)
         return np.asarray(_TOLERANCE * (lengths + self._largest))
-
-
-def _smallest(
-    squared: NDArray[np.float64], rows: NDArray[np.intp], own: NDArray[np.intp], k: int
-) -> Nearest:
-    """Order candidates by distance, then row; leave each query's own row out."""
-    squared = np.where(rows == own[:, None], np.inf, squared)
-    order = np.lexsort((np.broadcast_to(rows, squared.shape), squared), axis=-1)[:, :k]
-    picked = np.take_along_axis(np.broadcast_to(rows, squared.shape), order, axis=1)
-    return Nearest(np.sqrt(np.take_along_axis(squared, order, axis=1)), picked)
 
 
 def _check_finite(vectors: NDArray[np.float32], what: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ class Neighbours:
         (Q,) float64 distance to it, before any normalisation; infinite where there is none.
     decided
         (Q,) ``source`` or ``target``: the domain that gave the score.
+    part
+        (Q,) the band, backbone or member scorer that decided; ``""`` where there is one only.
     """
 
     source_clip: NDArray[np.str_]
@@ -36,20 +38,18 @@ class Neighbours:
     target_clip: NDArray[np.str_]
     target_distance: NDArray[np.float64]
     decided: NDArray[np.str_]
+    part: NDArray[np.str_]
 
 
 class Scorer(Protocol):
     """Reference embeddings to the anomaly score of a query; higher is always more anomalous.
 
     An implementation is a dataclass whose fields are its options.
-
-    Attributes
-    ----------
-    transductive
-        Whether a score depends on the other queries of the call, which the challenge forbids.
     """
 
-    transductive: ClassVar[bool]
+    @property
+    def transductive(self) -> bool:
+        """Whether a score depends on the other queries of a call, which the challenge forbids."""
 
     def fit(self, reference: EmbeddingTable) -> None:
         """Learn the normal clips of one section, (N, D), N >= 1, both domains or one."""

@@ -45,7 +45,7 @@ def test_labelled_clips_are_evaluated(
     said = capsys.readouterr().out
     assert "official score: " in said
     record = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert f"{100 * record['official']:.2f}" in said
+    assert f"{100 * record['official_score']:.2f}" in said
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "anomaly_score_fan_section_00_test.csv",
         "decision_result_fan_section_00_test.csv",

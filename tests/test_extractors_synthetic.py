@@ -212,6 +212,31 @@ def test_a_folder_with_something_else_in_it_is_left_alone(
     assert "--seed -1: a whole number from 0" in error_of(main, "--to", tmp_path, "--seed", -1)
 
 
+def test_recordings_of_a_real_fan_are_left_alone(
+    tmp_path: Path, error_of: Callable[..., str]
+) -> None:
+    clip = tmp_path / "dev_data/fan/train/section_00_source_train_normal_0000_m-n_W.wav"
+    clip.parent.mkdir(parents=True)
+    clip.write_bytes(b"real")
+    attributes = tmp_path / "dev_data/fan/attributes_00.csv"
+    attributes.write_text("real", encoding="utf-8")
+    assert "m-n_W.wav' and is not overwritten" in error_of(main, "--to", tmp_path)
+    assert clip.read_bytes() == b"real"
+    assert attributes.read_text(encoding="utf-8") == "real"
+
+
+def test_written_again_the_files_keep_their_bytes(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contents() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+
+    before = contents()
+    monkeypatch.setattr(synthetic, "_PLANS", tuple(PLANS))
+    assert main(["--to", str(data), "--seed", "3"]) == 0
+    assert contents() == before
+
+
 def test_anomalies_alone_carry_a_fault() -> None:
     fan = synthetic.MACHINES["fan"]
     anomaly = next(plan for plan in PLANS if plan.condition == "anomaly")

@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 
 from cache.errors import AsdError
 from index.knn import NearestNeighbours
-from index.space import fit_space
+from index.space import Metric, SpaceOptions
+from tests.conftest import make_table
 
 
 def vectors(count: int, width: int, seed: int = 0) -> np.ndarray:
@@ -53,7 +54,7 @@ def test_neighbours_closer_together_than_float32_can_tell_are_ordered_right() ->
 def test_leave_one_out_never_finds_itself_but_finds_its_duplicate() -> None:
     reference = vectors(50, 5)
     reference[7] = reference[3]
-    found = NearestNeighbours(reference).search(reference, 2, np.arange(50))
+    found = NearestNeighbours(reference).search(reference, 2, np.arange(50)[:, None])
     assert not (found.rows == np.arange(50)[:, None]).any()
     assert (found.rows[3, 0], found.distances[3, 0]) == (7, 0.0)
     full = cdist(reference.astype(np.float64), reference.astype(np.float64))
@@ -103,11 +104,12 @@ def test_what_cannot_be_searched_is_refused() -> None:
 def test_spaces_are_scikit_learns() -> None:
     reference, queries = 5 + 3 * vectors(60, 7), 5 + 3 * vectors(9, 7, 1)
     reference[:, 3] = queries[:, 3] = 0.1
-    ours = fit_space(reference, "euclidean", standardise=True)
+    ours = SpaceOptions().fit_space(make_table(reference))
     peer = StandardScaler().fit(reference.astype(np.float64))
     np.testing.assert_allclose(ours.apply(queries), peer.transform(queries), atol=1e-6)
-    for metric in ("euclidean", "cosine"):
-        space = fit_space(reference, metric, standardise=False)
+    metrics: tuple[Metric, ...] = ("euclidean", "cosine")
+    for metric in metrics:
+        space = SpaceOptions(standardise=False).fit_space(make_table(reference), metric)
         between = cdist(space.apply(queries).astype(float), space.apply(reference).astype(float))
         np.testing.assert_allclose(
             space.distance(between), cdist(queries, reference, metric), atol=1e-6
@@ -115,5 +117,5 @@ def test_spaces_are_scikit_learns() -> None:
 
 
 def test_the_zero_vector_has_a_cosine_distance() -> None:
-    space = fit_space(vectors(5, 3), "cosine", standardise=False)
+    space = SpaceOptions(standardise=False).fit_space(make_table(vectors(5, 3)), "cosine")
     assert space.apply(np.zeros((1, 3), "f4")).tolist() == [[0, 0, 0]]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from index.domains import DomainScorer
+from index.neighbours import NeighbourScorer
 
 
 @dataclass
-class DomainScale(DomainScorer):
+class DomainScale(NeighbourScorer):
     """``min(d_s / m_s, d_t / m_t)``, m the median leave-one-out distance inside the domain.
 
     The few target clips lie further apart than the many source clips, so raw distances call target

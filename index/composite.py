@@ -1,0 +1,140 @@
+"""Scorers made of scorers: their columns, their state and whose reason counts."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.errors import AsdError
+from cache.table import EmbeddingTable
+from index.options import parse_member
+from index.scorer import Neighbours, State
+
+Floats = NDArray[np.float64]
+
+
+@dataclass
+class CompositeScorer(ABC):
+    """Several scorers, each on its own columns.
+
+    The part with the highest score in units of its own training scores explains a clip, unless a
+    subclass says otherwise.
+    """
+
+    @abstractmethod
+    def parts(self, table: EmbeddingTable) -> list[tuple[str, str, list[str]]]:
+        """Name, scorer text and blocks of each part for a table of these blocks."""
+
+    @abstractmethod
+    def merge(self, scores: Floats) -> Floats:
+        """(parts, Q) scores to (Q,)."""
+
+    def deciding(self, standardised: Floats) -> NDArray[np.intp]:
+        """(parts, Q) z-scores to the part that explains each clip, (Q,)."""
+        return np.asarray(standardised.argmax(axis=0))
+
+    @property
+    def transductive(self) -> bool:
+        """Whether a part is."""
+        return any(parse_member(text).transductive for text in self.members())
+
+    @abstractmethod
+    def members(self) -> Sequence[str]:
+        """Scorer texts among the options."""
+
+    def fit(self, reference: EmbeddingTable) -> None:
+        """Fit every part; see `Scorer.fit`."""
+        planned = self.parts(reference)
+        self._names = [name for name, _, _ in planned]
+        self._texts = [text for _, text, _ in planned]
+        self._columns = [_column_numbers(reference, blocks) for _, _, blocks in planned]
+        self._width = reference.width
+        self._scorers = [parse_member(text) for text in self._texts]
+        for scorer, (_, _, blocks) in zip(self._scorers, planned, strict=True):
+            scorer.fit(reference.columns(blocks))
+        train = np.array([scorer.train_scores() for scorer in self._scorers])  # (parts, n)
+        empty = not train.size
+        self._mean = np.zeros(len(train)) if empty else train.mean(axis=1)
+        deviation = np.ones(len(train)) if empty else train.std(axis=1)
+        self._deviation = np.where(deviation > 0, deviation, 1.0)
+        self._train_scores = np.empty(0) if empty else self.merge(train)
+
+    def train_scores(self) -> Floats:
+        """Merge the leave-one-out scores of the parts; see `Scorer.train_scores`."""
+        return self._train_scores
+
+    def score(self, queries: NDArray[np.float32]) -> Floats:
+        """Score (Q, D) embeddings: (Q,)."""
+        return self.merge(self._scores(queries))
+
+    def explain(self, queries: NDArray[np.float32]) -> Neighbours:
+        """Take the reason of the part that decided; see `Scorer.explain`."""
+        which = self.deciding(self.standardised(self._scores(queries)))
+        reasons = [
+            scorer.explain(queries[:, columns])
+            for scorer, columns in zip(self._scorers, self._columns, strict=True)
+        ]
+        rows = np.arange(len(queries))
+        picked = {
+            item.name: np.array([getattr(reason, item.name) for reason in reasons])[which, rows]
+            for item in fields(Neighbours)
+        }
+        return Neighbours(**(picked | {"part": np.array(self._names)[which]}))
+
+    def standardised(self, scores: Floats) -> Floats:
+        """(parts, Q) scores in units of each part's own training scores."""
+        return np.asarray((scores - self._mean[:, None]) / self._deviation[:, None])
+
+    def state(self) -> State:
+        """States of the parts, their names in front; see `Scorer.state`."""
+        state: State = {
+            "names": np.array(self._names),
+            "texts": np.array(self._texts),
+            "width": np.array(self._width),
+            "mean": self._mean,
+            "deviation": self._deviation,
+            "train_scores": self._train_scores,
+        }
+        for place, (scorer, columns) in enumerate(zip(self._scorers, self._columns, strict=True)):
+            state[f"part{place}.columns"] = columns
+            state |= {f"part{place}.{name}": value for name, value in scorer.state().items()}
+        return state
+
+    def restore(self, state: State) -> None:
+        """Take back what `state` gave."""
+        arrays = {name: np.asarray(state[name]) for name in ("names", "texts", "mean", "deviation")}
+        self._names, self._texts = arrays["names"].tolist(), arrays["texts"].tolist()
+        self._mean, self._deviation = arrays["mean"], arrays["deviation"]
+        self._train_scores = np.asarray(state["train_scores"])
+        self._width = int(np.asarray(state["width"]))
+        self._scorers = [parse_member(text) for text in self._texts]
+        self._columns = []
+        for place, scorer in enumerate(self._scorers):
+            own = _unnested(state, f"part{place}.")
+            self._columns.append(np.asarray(own.pop("columns")))
+            scorer.restore(own)
+
+    def _scores(self, queries: NDArray[np.float32]) -> Floats:
+        if queries.ndim != 2 or queries.shape[1] != self._width:
+            raise AsdError(
+                f"embeddings of shape {queries.shape} against training clips of {self._width} "
+                "values; extract both with one recipe"
+            )
+        return np.array(
+            [
+                scorer.score(queries[:, columns])
+                for scorer, columns in zip(self._scorers, self._columns, strict=True)
+            ]
+        )
+
+
+def _column_numbers(table: EmbeddingTable, blocks: Sequence[str]) -> NDArray[np.intp]:
+    return np.concatenate([np.arange(*table.blocks[name]) for name in blocks])
+
+
+def _unnested(state: State, prefix: str) -> State:
+    return {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
