@@ -160,7 +160,8 @@ class NearestNeighbours:
         """Cost of the last candidate (Q,) and candidates (Q, C), in float32's order."""
         if weights is None:
             squared, proposed = self._index.search(queries, count)
-            return squared[:, -1], proposed
+            last = np.asarray(squared[:, -1], dtype=np.float64)
+            return last, np.asarray(proposed, dtype=np.intp)
         bounds: list[NDArray[np.float32]] = []
         candidates: list[NDArray[np.intp]] = []
         lengths = np.einsum("nd,nd->n", self.vectors, self.vectors)
@@ -173,8 +174,8 @@ class NearestNeighbours:
             best = np.argpartition(costs, count - 1, axis=1)[:, :count]
             bounds.append(np.take_along_axis(costs, best[:, -1:], axis=1)[:, 0])
             candidates.append(best)
-        found = np.concatenate(candidates).astype(np.intp)
-        return np.concatenate(bounds, dtype=np.float64), found
+        costs_of_last = np.asarray(np.concatenate(bounds), dtype=np.float64)
+        return costs_of_last, np.concatenate(candidates)
 
     def _smallest(
         self,
