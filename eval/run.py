@@ -21,7 +21,7 @@ from eval.scores import write_submission
 from eval.scoring import score_table, truth_of, write_neighbours
 from eval.sections import SectionResult, evaluate_section
 from index.bank import Bank, find_bank
-from index.scorer import names
+from index.scorer import DEFAULT, names
 
 
 def _parser() -> ArgumentParser:
@@ -32,9 +32,7 @@ def _parser() -> ArgumentParser:
         "--ground-truth ground_truth --out results",
         formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--scorer", choices=names(), default="min-distance", help="(default: %(default)s)"
-    )
+    parser.add_argument("--scorer", choices=names(), default=DEFAULT, help="(default: %(default)s)")
     parser.add_argument(
         "--bank", type=Path, metavar="DIR", help="a bank's folder (default: found by scorer)"
     )

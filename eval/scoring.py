@@ -13,6 +13,7 @@ from eval.scores import Submission
 from eval.sections import SectionTruth
 from eval.truth import Truth, align, has_ground_truth, read_ground_truth
 from index.bank import FittedSection
+from index.threshold import p_values
 
 
 def score_table(fitted: FittedSection, table: EmbeddingTable) -> Submission:
@@ -84,8 +85,10 @@ def write_neighbours(directory: Path, fitted: FittedSection, table: EmbeddingTab
     Path
         ``neighbours_<machine>_section_<nn>_test.parquet`` with a row a clip.
     """
-    found = fitted.scorer.explain(table.embeddings)
-    frame = pd.DataFrame({"clip_id": table.clip_ids, **vars(found)})
+    scores = fitted.scorer.score(table.embeddings)
+    p = p_values(fitted.scorer.train_scores(), scores)
+    reasons = vars(fitted.scorer.explain(table.embeddings))
+    frame = pd.DataFrame({"clip_id": table.clip_ids, "score": scores, "p_value": p, **reasons})
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     section = table.section

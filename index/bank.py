@@ -185,8 +185,7 @@ def _described(bank: Bank) -> str:
 
 def _record(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     threshold = asdict(fitted.threshold)
-    if np.isinf(fitted.threshold.value):
-        threshold["value"] = None  # JSON has no infinity
+    threshold["value"] = fitted.threshold.value if np.isfinite(fitted.threshold.value) else None
     return {
         "format": _FORMAT,
         "machine_type": fitted.section.machine_type,

@@ -77,6 +77,11 @@ def from_arguments(scorer: type[Scorer], args: Namespace) -> Scorer:
     return make(scorer, {item.name: getattr(args, item.name) for item in _options(scorer)})
 
 
+def option_names(scorer: type[Scorer]) -> list[str]:
+    """List the options of a scorer."""
+    return [item.name for item in _options(scorer)]
+
+
 def options_of(scorer: Scorer) -> dict[str, Option]:
     """Option to value."""
     return asdict(scorer)  # type: ignore[call-overload, no-any-return]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from cache.errors import AsdError, guarded
@@ -16,16 +17,14 @@ from cache.select import add_selection, choose, selection
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
 from index.bank import Bank, FittedSection, bank_root
-from index.options import add_options, from_arguments
-from index.scorer import find, names
-from index.threshold import fit_gamma
-
-_DEFAULT_SCORER = "min-distance"
+from index.options import add_options, from_arguments, option_names
+from index.scorer import DEFAULT, find, names
+from index.threshold import METHODS, fit_threshold
 
 
 def _parser(argv: Sequence[str]) -> ArgumentParser:
     chooser = ArgumentParser(add_help=False, allow_abbrev=False)
-    chooser.add_argument("--scorer", choices=names(), default=_DEFAULT_SCORER)
+    chooser.add_argument("--scorer", choices=names(), default=DEFAULT)
     scorer = chooser.parse_known_args(argv)[0].scorer
     parser = ArgumentParser(
         prog="python -m index.run",
@@ -34,12 +33,14 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--scorer", choices=names(), default=DEFAULT, help="(default: %(default)s)")
     parser.add_argument(
-        "--scorer", choices=names(), default=_DEFAULT_SCORER, help="(default: %(default)s)"
-    )
+        "--threshold", choices=tuple(METHODS), default="gamma",
+        help="how it is learnt from left-out training clips (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--percentile", type=float, default=90.0, metavar="P",
-        help="of the gamma fit that is the threshold, %% (default: %(default)s)",
+        help="normal clips meant to lie below the threshold, %% (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--bank", type=Path, metavar="DIR", help="where to put it (default: in the cache folder)"
@@ -50,11 +51,23 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
     return parser
 
 
+def _refuse(unknown: Sequence[str], scorer: str) -> None:
+    """Say whose option it is that this scorer does not have."""
+    if not unknown:
+        return
+    name = unknown[0].partition("=")[0]
+    option = name.removeprefix("--").removeprefix("no-").replace("-", "_")
+    owners = [other for other in names() if option in option_names(find(other))]
+    reason = f"is an option of {', '.join(owners)}" if owners else "is unknown"
+    own = ", ".join(option_names(find(scorer)))
+    raise AsdError(f"{name} means nothing to {scorer}: it {reason}; {scorer} has {own}")
+
+
 def _fit(table: EmbeddingTable, recipe: Recipe, args: Namespace) -> FittedSection:
     scorer = from_arguments(find(args.scorer), args)
     scorer.fit(table)
     clips = Counter(key.domain or "unknown" for key in table.keys)
-    threshold = fit_gamma(scorer.train_scores(), args.percentile)
+    threshold = fit_threshold(scorer.train_scores(), args.threshold, args.percentile)
     return FittedSection(table.section, recipe, args.scorer, scorer, threshold, clips)
 
 
@@ -78,7 +91,7 @@ def _say_what_is_unusual(fitted: FittedSection) -> None:
             f"note: {fitted.section} has no target clips ({sum(clips.values())} in all): scores "
             "are distances to the source domain alone\n"
         )
-    if not fitted.scorer.train_scores().size:
+    if np.isinf(fitted.threshold.value):
         sys.stderr.write(
             f"note: {fitted.section} has too few training clips for a threshold: every decision "
             "will be 0\n"
@@ -100,7 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 2 for a mistake in the call.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    args = _parser(arguments).parse_args(arguments)
+    args, unknown = _parser(arguments).parse_known_args(arguments)
+    _refuse(unknown, args.scorer)
     store = Store(args.cache_dir)
     recipe = choose(store, selection(args))
     unfitted = from_arguments(find(args.scorer), args)

@@ -14,6 +14,10 @@ from index.knn import NearestNeighbours
 
 State = dict[str, NDArray[Any] | NearestNeighbours]
 
+# No back-end wins everywhere; a fusion of three does about as well as the best of them
+# (arXiv 2606.19269; benchmarks/scorers.md).
+DEFAULT = "fusion"
+
 _PLUGINS = Plugins("index.scorers", "scorer")
 
 

@@ -1,14 +1,18 @@
-"""Where normal ends: a threshold from the scores of training clips alone."""
+"""Where normal ends: thresholds and p-values from the scores of training clips alone."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from cache.errors import AsdError
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -18,59 +22,122 @@ class Threshold:
     Attributes
     ----------
     value
-        Infinite where there were no training scores to learn from.
+        Infinite where there were too few training scores to learn from.
+    method
+        One of `METHODS`.
     percentile
-        Share of normal clips meant to lie below, %.
-    shape, location, scale
-        Of the gamma distribution fitted; 0 shape where the scores do not vary.
+        Share of normal clips meant to lie at or below, %.
+    parameters
+        What was fitted on the way, by name.
     """
 
     value: float
+    method: str
     percentile: float
-    shape: float
-    location: float
-    scale: float
+    parameters: Mapping[str, float] = field(default_factory=dict)
 
-    def decide(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    def decide(self, scores: Floats) -> NDArray[np.int64]:
         """Return 1 for anomalous, 0 for normal, (Q,)."""
         return (scores > self.value).astype(np.int64)
 
 
-def fit_gamma(train_scores: NDArray[np.float64], percentile: float = 90.0) -> Threshold:
-    """Fit a gamma distribution to training scores and take its percentile.
-
-    DCASE 2023 Task 2 (Dohi et al. 2023), eq. (1): the threshold is a percentile, 90 in the task's
-    baseline, of a gamma distribution fitted by maximum likelihood. Scores are leave-one-out, since
-    a clip is at distance 0 from itself. The location is 0 for scores that are distances; scores
-    with negative values are first moved to start at 0.
+def fit_threshold(
+    train_scores: Floats, method: str = "gamma", percentile: float = 90.0
+) -> Threshold:
+    """Learn a threshold.
 
     Parameters
     ----------
     train_scores
-        (n,) float64, finite, leave-one-out.
+        (n,) float64, finite, leave-one-out: a clip is at distance 0 from itself.
+    method
+        ``gamma``, the task's own: `gamma_percentile`; ``quantile``: the scores' empirical quantile
+        (linear interpolation); ``conformal``: `conformal_quantile`.
     percentile
         In (0, 100).
 
     Returns
     -------
     Threshold
-        Of infinite value where n is 0, of the largest score where the scores do not vary.
+        Of infinite value where n is 0.
 
     Raises
     ------
     AsdError
-        If the percentile is out of range.
+        If the method is unknown or the percentile is out of range.
     """
     if not 0 < percentile < 100:
         raise AsdError(f"--percentile {percentile} must lie between 0 and 100")
+    if method not in METHODS:
+        raise AsdError(f"unknown threshold {method!r}; known are {', '.join(METHODS)}")
     if not train_scores.size:
-        return Threshold(np.inf, percentile, 0.0, 0.0, 0.0)
-    location = min(0.0, float(train_scores.min()))
-    moved = train_scores - location
-    # Maximum likelihood takes logarithms: a duplicate clip's 0 becomes a very small distance.
-    floored = np.maximum(moved, 1e-6 * float(moved.mean()))
-    if np.ptp(floored) <= 1e-9 * float(np.abs(floored).max()):
-        return Threshold(float(train_scores.max()), percentile, 0.0, location, 0.0)
-    shape, _, scale = stats.gamma.fit(floored, floc=0)
-    value = location + stats.gamma.ppf(percentile / 100, shape, scale=scale)
-    return Threshold(float(value), percentile, float(shape), location, float(scale))
+        return Threshold(math.inf, method, percentile)
+    value, parameters = METHODS[method](train_scores, percentile / 100)
+    return Threshold(value, method, percentile, parameters)
+
+
+def gamma_percentile(train_scores: Floats, share: float) -> tuple[float, dict[str, float]]:
+    """Quantile of a gamma distribution fitted to the scores.
+
+    DCASE 2023 Task 2 (Dohi et al. 2023), eq. (1); the task's baseline takes the 90th percentile.
+    Scores from 0, which distances are, are fitted by maximum likelihood from 0. Others, logarithms
+    and z-scores, have no natural zero: their location is found too, by the moments (mean, variance,
+    skewness; a skewness below 0.05 counts as 0.05, which is all but normal). Scores that do not
+    vary give their own value.
+    """
+    low, high = float(train_scores.min()), float(train_scores.max())
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        return high, {}
+    if low >= 0:
+        # Maximum likelihood takes logarithms: a duplicate's 0 becomes a very small distance.
+        floored = np.maximum(train_scores, 1e-6 * float(train_scores.mean()))
+        shape, location, scale = stats.gamma.fit(floored, floc=0)
+    else:
+        skewness, deviation = max(0.05, float(stats.skew(train_scores))), train_scores.std()
+        shape, scale = 4 / skewness**2, deviation * skewness / 2
+        location = train_scores.mean() - 2 * deviation / skewness
+    value = float(stats.gamma.ppf(share, shape, location, scale))
+    return value, {"shape": float(shape), "location": float(location), "scale": float(scale)}
+
+
+def conformal_quantile(train_scores: Floats, share: float) -> tuple[float, dict[str, float]]:
+    """Take the ceil(share (n + 1))-th smallest training score; infinite where n is too small.
+
+    Conformal prediction (Vovk et al. 2005; Lei et al. 2018, eq. 2): for exchangeable scores the
+    rate of false alarms is at most ``1 - share`` whatever their distribution, and less by at most
+    ``1 / (n + 1)``. The same decisions as ``p_values <= 1 - share``.
+    """
+    rank = math.ceil(round(share * (len(train_scores) + 1), 9))
+    value = float(np.sort(train_scores)[rank - 1]) if rank <= len(train_scores) else math.inf
+    return value, {"rank": float(rank)}
+
+
+def p_values(train_scores: Floats, scores: Floats) -> Floats:
+    """Conformal p-values: ``(1 + #{train scores >= score}) / (n + 1)``.
+
+    Parameters
+    ----------
+    train_scores
+        (n,) leave-one-out scores of training clips.
+    scores
+        (Q,) scores of test clips.
+
+    Returns
+    -------
+    ndarray
+        (Q,) in (0, 1]: how often a normal clip would score as high. Calling clips of p <= a
+        anomalous gives at most a share a of false alarms.
+    """
+    below = np.searchsorted(np.sort(train_scores), scores, side="left")
+    return np.asarray((1 + len(train_scores) - below) / (len(train_scores) + 1))
+
+
+def _empirical(train_scores: Floats, share: float) -> tuple[float, dict[str, float]]:
+    return float(np.quantile(train_scores, share)), {}
+
+
+METHODS: Mapping[str, Callable[[Floats, float], tuple[float, dict[str, float]]]] = {
+    "gamma": gamma_percentile,
+    "quantile": _empirical,
+    "conformal": conformal_quantile,
+}

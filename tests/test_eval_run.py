@@ -23,6 +23,7 @@ from index.run import main as build
 from tests.conftest import make_recipe, make_table, write_clip, write_root
 
 ErrorOf = Callable[..., str]
+CHAIN = ["--backbone", "logmel", "--scorer", "min-distance"]
 
 
 @pytest.fixture
@@ -30,12 +31,12 @@ def cache(root: Path, tmp_path: Path) -> Path:
     """Extracted and indexed development data of one machine."""
     folder = tmp_path / "artifacts"
     assert extract(["--data", str(root), "--cache-dir", str(folder)]) == 0
-    assert build(["--backbone", "logmel", "--cache-dir", str(folder)]) == 0
+    assert build([*CHAIN, "--cache-dir", str(folder)]) == 0
     return folder
 
 
 def run(cache: Path, out: Path, *options: str) -> int:
-    return main(["--backbone", "logmel", "--cache-dir", str(cache), "--out", str(out), *options])
+    return main([*CHAIN, "--cache-dir", str(cache), "--out", str(out), *options])
 
 
 def test_labelled_clips_are_evaluated(

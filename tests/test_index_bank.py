@@ -38,7 +38,9 @@ def store(tmp_path: Path, recipe: Recipe) -> Store:
 
 
 def build(store: Store, *options: str) -> int:
-    return main(["--backbone", "logmel", "--cache-dir", str(store.root), *options])
+    chosen = [] if "--scorer" in options else ["--scorer", "min-distance"]
+    where = ["--backbone", "logmel", "--cache-dir", str(store.root)]
+    return main([*where, *chosen, *options])
 
 
 @pytest.mark.parametrize("name", names())
@@ -53,7 +55,8 @@ def test_a_bank_scores_as_before_it_was_saved(store: Store, recipe: Recipe, name
 
 
 def test_the_record_says_what_it_is(store: Store, recipe: Recipe) -> None:
-    build(store, "--k", "2", "--metric", "cosine", "--no-standardise")
+    options = ["--scorer", "min-distance", "--k", "2", "--metric", "cosine"]
+    build(store, *options, "--no-standardise")
     bank = find_bank(store.root, recipe, "min-distance")
     record = json.loads((bank.root / str(SECTION) / "record.json").read_text())
     assert record["fingerprint"] == recipe.fingerprint
@@ -159,6 +162,11 @@ def test_options_of_a_scorer_stand_in_its_help(capsys: pytest.CaptureFixture[str
 
 
 def test_mistakes_in_the_call(store: Store, error_of: ErrorOf) -> None:
-    where = ("--backbone", "logmel", "--cache-dir", store.root)
+    where = ("--backbone", "logmel", "--scorer", "min-distance", "--cache-dir", store.root)
+    said = error_of(main, *where, "--ratio", 1)
+    assert "--ratio means nothing to min-distance: it is an option of knn-smote" in said
+    assert "--colour means nothing to min-distance: it is unknown" in error_of(
+        main, *where, "--colour", 1
+    )
     assert "--percentile 100.0 must lie between" in error_of(main, *where, "--percentile", 100)
     assert "--k 0 must lie in [1, inf]" in error_of(main, *where, "--k", 0)
