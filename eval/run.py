@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
@@ -37,6 +39,10 @@ def _parser() -> ArgumentParser:
         "--bank", type=Path, metavar="DIR", help="a bank's folder (default: found by scorer)"
     )
     parser.add_argument(
+        "--data", nargs="+", type=Path, default=[], metavar="ROOT",
+        help="score the test clips of these data roots (default: those in the cache folder)",
+    )  # fmt: skip
+    parser.add_argument(
         "--ground-truth", type=Path, metavar="DIR",
         help="holds ground_truth_data, ground_truth_domain (default: labels in the file names)",
     )  # fmt: skip
@@ -47,16 +53,34 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _bank(store: Store, args: Namespace) -> tuple[Bank, Recipe]:
+def _bank(args: Namespace) -> tuple[Bank, Recipe]:
+    store, wanted = Store(args.cache_dir), selection(args)
     if args.bank is None:
-        recipe = choose(store, selection(args))
+        recipe = choose(store, wanted)
         return find_bank(args.cache_dir, recipe, args.scorer), recipe
     bank = Bank(args.bank)
     recipe = bank.recipe()
-    wanted = selection(args)
     if (wanted.backbones or wanted.recipes) and choose(store, wanted) != recipe:
         raise AsdError(f"{args.bank} was built from {recipe}, not from the tables asked for")
     return bank, recipe
+
+
+@contextmanager
+def _test_tables(args: Namespace, recipe: Recipe) -> Iterator[tuple[Store, int]]:
+    """Where the test tables lie, and how many clips were left out of them."""
+    if not args.data:
+        yield Store(args.cache_dir), 0
+        return
+    # Torch is loaded only where clips are to be extracted.
+    from eval.extraction import extract_tests  # noqa: PLC0415
+
+    weights = Path(args.weights) if args.weights else None
+    with TemporaryDirectory(prefix="asd-") as folder:
+        store = Store(Path(folder))
+        faults = extract_tests(args.data, recipe, store, weights)
+        for fault in faults:
+            sys.stderr.write(f"left out: {fault}\n")
+        yield store, len(faults)
 
 
 def _tested_sections(store: Store, bank: Bank, recipe: Recipe) -> list[Section]:
@@ -68,8 +92,9 @@ def _tested_sections(store: Store, bank: Bank, recipe: Recipe) -> list[Section]:
         sys.stderr.write(f"note: {section} is in the bank but has no test clips: not scored\n")
     if not tested & held:
         raise AsdError(
-            f"no test clips of {recipe} in {store.root} for the bank {bank.root}; extract them "
-            "with `python -m extractors.run`"
+            f"no test clips of {recipe} for the bank {bank.root}, which holds "
+            f"{', '.join(map(str, sorted(held)))}; extract them with `python -m extractors.run` or "
+            "name their folder with --data"
         )
     return sorted(tested & held)
 
@@ -111,29 +136,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 2 for a mistake in the call.
+        0; 1 where clips were left out; 2 for a mistake in the call.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     args = _parser().parse_args(arguments)
     if args.ground_truth is not None and not args.ground_truth.is_dir():
         raise AsdError(f"--ground-truth {args.ground_truth} is not a folder")
-    store = Store(args.cache_dir)
-    bank, recipe = _bank(store, args)
+    bank, recipe = _bank(args)
     facts = {
         "recipe": recipe.fingerprint,
         "embeddings": str(recipe),
         "bank": str(bank.root),
         "command": shlex.join(["python", "-m", "eval.run", *arguments]),
     }
-    result = replace(_evaluate(store, bank, recipe, args), facts=facts)
-    scored = len(result.sections) + len(result.unknown)
+    with _test_tables(args, recipe) as (store, left_out):
+        result = replace(_evaluate(store, bank, recipe, args), facts=facts)
+    _show(result, args.out, left_out)
+    return 1 if left_out else 0
+
+
+def _show(result: SystemResult, out: Path, left_out: int) -> None:
+    scored = f"{len(result.sections) + len(result.unknown)} sections scored"
+    if left_out:
+        scored += f", {left_out} clips left out"
     if result.sections:
         print(format_table(result))
-        write_results(args.out, result)
-        print(f"\n{scored} sections scored: submission and results.{{csv,json,md}} in {args.out}")
+        write_results(out, result)
+        print(f"\n{scored}: submission and results.{{csv,json,md}} in {out}")
     else:
-        print(f"{scored} sections scored without ground truth: submission in {args.out}")
-    return 0
+        print(f"{scored} without ground truth: submission in {out}")
 
 
 if __name__ == "__main__":

@@ -198,6 +198,11 @@ def _record(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> di
         "clips": dict(fitted.clips),
         "threshold": threshold,
         "files": files,
+        "recall": {
+            f"{name}.faiss": value.recall
+            for name, value in fitted.scorer.state().items()
+            if isinstance(value, NearestNeighbours)
+        },
         "versions": {name: version(name) for name in ("faiss-cpu", "numpy", "scipy")},
     }
 
@@ -222,7 +227,8 @@ def _restore(
     for name, entry in record["files"].items():
         data = _read_data(path.parent / Path(entry["file"]).name, entry["sha256"])
         if name.endswith(".faiss"):
-            state[name.removesuffix(".faiss")] = NearestNeighbours.from_bytes(data)
+            recall = record["recall"][name]
+            state[name.removesuffix(".faiss")] = NearestNeighbours.from_bytes(data, recall)
         else:
             with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 state |= dict(arrays)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cache.table import DOMAINS
 from index.domains import Memory, TrainingSet
-from index.knn import NearestNeighbours
+from index.knn import NearestNeighbours, SearchKind
 from index.space import Space
 
 Floats = NDArray[np.float64]
@@ -26,6 +26,8 @@ class Densities:
         K, cut to N - 1.
     space
         Says what a distance is.
+    search
+        How neighbours are found; see `NearestNeighbours`.
 
     Attributes
     ----------
@@ -37,7 +39,9 @@ class Densities:
         Domain to the densities of its clips, in the order of its rows.
     """
 
-    def __init__(self, training: TrainingSet, k: int, space: Space) -> None:
+    def __init__(
+        self, training: TrainingSet, k: int, space: Space, search: SearchKind = "exact"
+    ) -> None:
         count = len(training.vectors)
         self._training, self._space = training, space
         self._k = min(k, count - 1)
@@ -45,7 +49,8 @@ class Densities:
         self._near, self._rows = np.empty((count, 0)), np.empty((count, 0), dtype=np.intp)
         if others:
             own = np.arange(count)[:, None]
-            found = NearestNeighbours(training.vectors).search(training.vectors, others, own)
+            pooled = NearestNeighbours(training.vectors, search)
+            found = pooled.search(training.vectors, others, own)
             self._near, self._rows = space.distance(found.distances), found.rows
         plain = self._near[:, : self._k].mean(axis=1) if self._k else np.zeros(count)
         self.smallest = float(plain[plain > 0].min(initial=np.inf))

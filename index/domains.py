@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.table import DOMAINS, EmbeddingTable
-from index.knn import NearestNeighbours
+from index.knn import NearestNeighbours, SearchKind
+from index.options import option
 from index.scorer import Neighbours, State
 from index.space import Metric, Space, SpaceOptions, restored
 
@@ -70,9 +71,11 @@ class Memory:
     parents: NDArray[np.intp]
 
 
-def remember(training: TrainingSet, rows: NDArray[np.intp]) -> Memory:
+def remember(
+    training: TrainingSet, rows: NDArray[np.intp], search: SearchKind = "exact", recall: float = 1.0
+) -> Memory:
     """Remember training clips as they are."""
-    clips = NearestNeighbours(training.vectors[rows])
+    clips = NearestNeighbours(training.vectors[rows], search, recall)
     return Memory(clips, training.clip_ids[rows], rows[:, None])
 
 
@@ -85,6 +88,13 @@ class DomainScorer(SpaceOptions, ABC):
     """
 
     transductive: ClassVar[bool] = False
+
+    search: SearchKind = option(
+        "auto", "exact, by an inverted file, or inverted above 200,000 training clips a domain"
+    )
+    recall: float = option(
+        0.99, "least recall@1 of an inverted file, measured when built", least=0.0, most=1.0
+    )
 
     @abstractmethod
     def learn(self, training: TrainingSet) -> None:
@@ -100,7 +110,10 @@ class DomainScorer(SpaceOptions, ABC):
 
     def memories(self, training: TrainingSet) -> dict[str, Memory]:
         """Remember each domain's clips as they are, unless a subclass adds to it."""
-        return {domain: remember(training, rows) for domain, rows in training.rows.items()}
+        return {
+            domain: remember(training, rows, self.search, self.recall)
+            for domain, rows in training.rows.items()
+        }
 
     def calibrate(
         self, own: Mapping[str, NDArray[np.float64]]

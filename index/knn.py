@@ -1,14 +1,17 @@
-"""Exact nearest neighbours: FAISS proposes a few candidates, float64 decides."""
+"""Nearest neighbours: FAISS proposes a few candidates, float64 decides."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import AsdError
+from index.approximate import EXACT_UP_TO, build_inverted
+
+SearchKind = Literal["auto", "exact", "inverted"]
 
 _SPARE = 4  # candidates beyond k: room for what float32 puts in the wrong order
 _CHUNK = 1 << 17  # float64 values (1 MiB, a core's cache) of distances computed again at once
@@ -44,23 +47,43 @@ class NearestNeighbours:
     reference
         (N, D) float32, finite, N >= 1. Centre or normalise it first: float32 proposals suffer from
         a large common offset.
+    search
+        ``exact``, ``inverted`` (an inverted-file index proposes, see `build_inverted`), or
+        ``auto``: exact up to 200,000 vectors.
+    recall
+        Least recall@1 of an inverted-file index.
 
     Raises
     ------
     AsdError
-        If the reference is empty or not finite.
+        If the reference is empty or not finite, or an inverted file does not reach the recall.
     """
 
-    def __init__(self, reference: NDArray[np.float32]) -> None:
+    def __init__(
+        self,
+        reference: NDArray[np.float32],
+        search: SearchKind = "exact",
+        recall: float = 0.99,
+    ) -> None:
         if reference.ndim != 2 or 0 in reference.shape:
             raise AsdError(f"a reference of shape {reference.shape}: nothing to be near to")
         _check_finite(reference, "reference")
-        self._index: faiss.IndexFlat = faiss.IndexFlatL2(reference.shape[1])
-        self._index.add(np.ascontiguousarray(reference, dtype=np.float32))
+        reference = np.ascontiguousarray(reference, dtype=np.float32)
+        self._index: faiss.Index = faiss.IndexFlatL2(reference.shape[1])
+        self.recall = 1.0
+        if search == "inverted" or (search == "auto" and len(reference) > EXACT_UP_TO):
+            self._index, self.recall = build_inverted(reference, recall)
+        else:
+            self._index.add(reference)
         self._set_vectors()
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the nearest vector is found for certain."""
+        return isinstance(self._index, faiss.IndexFlat)
 
     @property
     def width(self) -> int:
@@ -108,8 +131,10 @@ class NearestNeighbours:
         bound, rows = self._propose(queries, count, None if gains is None else weights)
         costs, found = self._smallest(queries, rows, weights, (excluded, k))
         if count < len(self):
-            # The last proposal bounds what was not proposed, up to float32's error.
-            doubt = costs[:, -1] + self._error(queries) * weights.max() >= bound
+            doubt = np.isinf(costs[:, -1])  # an inverted file's cells may hold too few
+            if self.is_exact or gains is not None:
+                # The last proposal bounds what was not proposed, up to float32's error.
+                doubt |= costs[:, -1] + self._error(queries) * weights.max() >= bound
             for query in np.flatnonzero(doubt):
                 one, every = slice(query, query + 1), np.arange(len(self))[None]
                 rest = (excluded[one], k)
@@ -121,28 +146,35 @@ class NearestNeighbours:
         return bytes(faiss.serialize_index(self._index).tobytes())
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> NearestNeighbours:
-        """Read what `to_bytes` wrote.
+    def from_bytes(cls, data: bytes, recall: float = 1.0) -> NearestNeighbours:
+        """Read what `to_bytes` wrote, whose recall is known.
 
         Raises
         ------
         AsdError
-            If it is not a flat Euclidean FAISS index.
+            If it is not an index of `to_bytes`.
         """
         try:
             index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
         except RuntimeError as error:
             raise AsdError(f"not a FAISS index: {str(error).splitlines()[0]}") from error
-        if not isinstance(index, faiss.IndexFlat) or index.metric_type != faiss.METRIC_L2:
+        known = isinstance(index, faiss.IndexFlat | faiss.IndexIVFFlat)
+        if not known or index.metric_type != faiss.METRIC_L2:
             raise AsdError(f"a {type(index).__name__} where a flat Euclidean index is expected")
         made = cls.__new__(cls)
         made._index = index  # noqa: SLF001 (an alternative constructor)
+        made.recall = recall
         made._set_vectors()  # noqa: SLF001
         return made
 
     def _set_vectors(self) -> None:
-        flat = faiss.rev_swig_ptr(self._index.get_xb(), self._index.ntotal * self._index.d)
-        self.vectors: NDArray[np.float32] = flat.reshape(len(self), -1)  # a view, not a copy
+        index = self._index
+        if isinstance(index, faiss.IndexFlat):
+            flat = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+            self.vectors: NDArray[np.float32] = flat.reshape(len(self), -1)  # a view, not a copy
+        elif isinstance(index, faiss.IndexIVFFlat):
+            index.make_direct_map()
+            self.vectors = index.reconstruct_n(0, len(self))
         self._largest = float(np.einsum("nd,nd->n", self.vectors, self.vectors).max())
 
     def _check(self, queries: NDArray[np.float32], needed: int) -> None:
@@ -188,6 +220,7 @@ class NearestNeighbours:
         excluded, k = wanted
         costs = self._squared(queries, rows) * weights[rows]
         rows = np.broadcast_to(rows, costs.shape)
+        costs[rows < 0] = np.inf  # how FAISS fills up
         for column in excluded.T:
             costs[rows == column[:, None]] = np.inf
         order = np.lexsort((rows, costs), axis=-1)[:, :k]

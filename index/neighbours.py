@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cache.table import DOMAINS
 from index.domains import DomainScorer, Memory, TrainingSet
+from index.knn import NearestNeighbours
 from index.options import option
 from index.space import Metric
 
@@ -58,6 +59,9 @@ class NeighbourScorer(DomainScorer):
             memories = self.memories(training.without(some))
             distances[fold::folds] = self._distances(memories, training.vectors[some])
         return distances
+
+    def _neighbours(self, vectors: NDArray[np.float32]) -> NearestNeighbours:
+        return NearestNeighbours(vectors, self.search, self.recall)
 
     def _distances(
         self, memories: dict[str, Memory], vectors: NDArray[np.float32]

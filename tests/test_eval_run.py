@@ -150,6 +150,35 @@ def test_a_bank_by_its_folder(cache: Path, tmp_path: Path, error_of: ErrorOf) ->
     assert "not from the tables asked for" in said
 
 
+def test_a_bank_alone_scores_new_clips_from_anywhere(
+    cache: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(cache, tmp_path / "one")
+    bank = shutil.move(next(cache.glob("banks/*/*")), tmp_path / "bank")
+    shutil.rmtree(cache)
+    new = shutil.copytree(root / "fan" / "test", tmp_path / "new" / "fan" / "test")
+    shutil.rmtree(root)
+    command = ["--bank", str(bank), "--data", str(new.parents[1]), "--out", str(tmp_path / "two")]
+    assert main(command) == 0
+    name = "anomaly_score_fan_section_00_test.csv"
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    (new / "section_00_0099.wav").write_bytes(b"")
+    assert main(command) == 1
+    said = capsys.readouterr()
+    assert "section_00_0099.wav: an empty file of 0 bytes" in said.err
+    assert "1 clips left out" in said.out
+
+
+def test_a_bank_that_this_installation_cannot_feed_says_why(
+    cache: Path, root: Path, tmp_path: Path, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = next(cache.glob("banks/*/*"))
+    monkeypatch.setattr("extractors.extract.RESAMPLER", "soxr-9.9")
+    said = error_of(main, "--bank", bank, "--data", root, "--out", tmp_path / "out")
+    assert "this installation makes other embeddings than the bank's" in said
+    assert "soxr-9.9" in said
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -64,9 +64,12 @@ def test_the_record_says_what_it_is(store: Store, recipe: Recipe) -> None:
         "standardise": False,
         "blocks": "equal",
         "block_weights": "",
+        "search": "auto",
+        "recall": 0.99,
         "metric": "cosine",
         "k": 2,
     }
+    assert record["recall"] == {"source.faiss": 1.0, "target.faiss": 1.0}
     assert record["clips"] == {"source": 35, "target": 5}
     assert record["transductive"] is False
     assert set(record["versions"]) == {"faiss-cpu", "numpy", "scipy"}

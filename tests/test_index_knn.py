@@ -119,3 +119,47 @@ def test_spaces_are_scikit_learns() -> None:
 def test_the_zero_vector_has_a_cosine_distance() -> None:
     space = SpaceOptions(standardise=False).fit_space(make_table(vectors(5, 3)), "cosine")
     assert space.apply(np.zeros((1, 3), "f4")).tolist() == [[0, 0, 0]]
+
+
+def clustered(count: int, width: int = 16) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(0, 10, (50, width))
+    return (centres[np.arange(count) % 50] + rng.normal(size=(count, width))).astype(np.float32)
+
+
+def test_an_inverted_file_reaches_the_recall_it_says() -> None:
+    reference = clustered(8000)
+    index = NearestNeighbours(reference, "inverted", 0.99)
+    assert not index.is_exact
+    assert index.recall >= 0.99
+    queries = reference[::40] + np.random.default_rng(1).normal(0, 0.3, (200, 16)).astype("f4")
+    found, exact = index.search(queries, 1), NearestNeighbours(reference).search(queries, 1)
+    same = found.rows == exact.rows
+    assert same.mean() >= 0.97
+    np.testing.assert_allclose(found.distances[same], exact.distances[same], rtol=1e-12)
+    assert (found.distances >= exact.distances - 1e-12).all()
+    back = NearestNeighbours.from_bytes(index.to_bytes(), index.recall)
+    np.testing.assert_array_equal(
+        back.search(queries, 3).distances, index.search(queries, 3).distances
+    )
+    np.testing.assert_array_equal(back.vectors, reference)
+
+
+def test_an_inverted_file_leaves_out_what_it_must_and_finds_enough() -> None:
+    reference = clustered(4000)
+    index = NearestNeighbours(reference, "inverted", 0.9)
+    found = index.search(reference[:100], 60, np.arange(100)[:, None])
+    assert not (found.rows == np.arange(100)[:, None]).any()
+    assert np.isfinite(found.distances).all()
+
+
+def test_an_inverted_file_below_the_recall_is_refused() -> None:
+    noise = np.random.default_rng(0).normal(size=(4000, 64)).astype(np.float32)
+    with pytest.raises(AsdError, match="recall@1 of 0.* only, below 1.0; use --search exact"):
+        NearestNeighbours(noise, "inverted", 1.0)
+
+
+def test_exact_is_the_choice_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert NearestNeighbours(clustered(4000), "auto").is_exact
+    monkeypatch.setattr("index.knn.EXACT_UP_TO", 3999)
+    assert not NearestNeighbours(clustered(4000), "auto", 0.9).is_exact

@@ -9,7 +9,6 @@ from imblearn.over_sampling import SMOTE
 from numpy.typing import NDArray
 
 from index.domains import Memory, TrainingSet, remember
-from index.knn import NearestNeighbours
 from index.neighbours import NeighbourScorer
 from index.options import option
 from index.space import Metric
@@ -68,7 +67,7 @@ class KnnSmote(NeighbourScorer):
         nearest = remember(training, target).neighbours.search(every, 1).rows[:, 0]
         parents = np.full((len(every), 1), -1, dtype=np.intp)
         parents[: len(target), 0] = target
-        return Memory(NearestNeighbours(every), training.clip_ids[target[nearest]], parents)
+        return Memory(self._neighbours(every), training.clip_ids[target[nearest]], parents)
 
 
 SCORER = KnnSmote

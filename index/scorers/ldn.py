@@ -29,7 +29,7 @@ class Ldn(DomainScorer):
 
     def learn(self, training: TrainingSet) -> None:
         """Measure the density around every training clip."""
-        self._densities = Densities(training, self.density_k, self._space)
+        self._densities = Densities(training, self.density_k, self._space, self.search)
         self.prepare(self._densities)
         self._gains = {d: self.gain(b) for d, b in self._densities.by_domain.items()}
 

@@ -41,7 +41,7 @@ class MemMixup(NeighbourScorer):
         together = np.concatenate([own, parents])
         clip_ids = training.clip_ids[together[:, 0]]
         return plain | {
-            "target": Memory(NearestNeighbours(every.astype(np.float32)), clip_ids, together)
+            "target": Memory(self._neighbours(every.astype(np.float32)), clip_ids, together)
         }
 
 
