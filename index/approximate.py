@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import faiss
 import numpy as np
@@ -15,7 +15,8 @@ _SAMPLE = 512  # reference vectors that recall is measured with
 _TRAINING = 64  # vectors a cell that k-means sees, of the 39 to 256 that FAISS advises
 
 
-class Inverted(NamedTuple):
+@dataclass(frozen=True)
+class Inverted:
     """A built index.
 
     Attributes

@@ -99,10 +99,12 @@ class Densities:
             (n, 2), source and target; infinite where no clip is left.
         """
         values = np.full((len(rows), len(DOMAINS)), np.inf)
-        for domain, memory in memories.items():
-            column = DOMAINS.index(domain)
-            values[:, column] = self._with_whole_densities(memory, domain, rows, gains)
-        # Leaving x out changes b_y only where x is among y's neighbours: there it grows.
+        if self._near.shape[1] > self._k or not self._k:  # else all are neighbours of all
+            for domain, memory in memories.items():
+                column = DOMAINS.index(domain)
+                values[:, column] = self._with_whole_densities(memory, domain, rows, gains)
+        # Leaving x out changes b_y only where x is among y's neighbours. With a further one to
+        # take its place b_y grows, so that the smaller of the two values is the right one.
         y, place = np.nonzero(np.isin(self._rows[:, : self._k], rows))
         x = self._rows[y, place]
         corrected = self._near[y, place] * gains(self._without(y, place))

@@ -72,7 +72,8 @@ class NearestNeighbours:
         self._index: faiss.Index = faiss.IndexFlatL2(reference.shape[1])
         self.recall = 1.0
         if search == "inverted" or (search == "auto" and len(reference) > EXACT_UP_TO):
-            self._index, self.recall = build_inverted(reference, recall)
+            built = build_inverted(reference, recall)
+            self._index, self.recall = built.index, built.recall
         else:
             self._index.add(reference)
         self._set_vectors()

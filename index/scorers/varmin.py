@@ -19,8 +19,9 @@ class VarMin(Ldn):
     ``alpha = Cov(d, b) / Var(b)`` over the training clips, each left out: d the log-distance to its
     nearest other clip, b the log density there without itself; this alpha leaves the training
     scores the least variance (arXiv 2603.04605). It is 0 where densities do not vary and at least
-    0, which keeps dense regions from being favoured. A distance of 0 counts as the smallest density
-    above 0.
+    0, which keeps dense regions from being favoured. A distance of 0 between training clips counts
+    as the smallest density above 0; scores end at the logarithm of a thousandth of what that would
+    give.
     """
 
     def prepare(self, densities: Densities) -> None:
@@ -29,7 +30,7 @@ class VarMin(Ldn):
         spread = float(density.var()) if density.size else 0.0
         covariance = float(np.mean((distance - distance.mean()) * density)) if spread else 0.0
         self._alpha = max(0.0, covariance / spread) if spread > 1e-20 else 0.0
-        self._floor = densities.smallest * float(self.gain(np.array([densities.largest]))[0])
+        self._floor = 1e-3 * densities.smallest * float(self.gain(np.array([densities.largest]))[0])
 
     def gain(self, density: NDArray[np.float64]) -> NDArray[np.float64]:
         """Factor of the distance whose logarithm is ``-alpha b``."""

@@ -1,0 +1,96 @@
+"""Official scores of every scorer and pooling on recordings with known truth, as Markdown.
+
+usage: python benchmarks/scorers.py DATA [CACHE_DIR]
+
+DATA holds dev_data, eval_data and ground_truth.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from cache.recipe import Recipe
+from cache.store import Store
+from cache.table import EmbeddingTable, Section
+from eval.scores import Submission
+from eval.scoring import truth_of
+from eval.sections import SectionResult, evaluate_section, official_score
+from extractors.run import main as extract
+from index.options import parse_member
+from index.scorer import names
+
+POOLINGS = ("mean", "max", "mean+std", "gwrp:0.97", "gwrp:0.7")
+VARIANTS = (
+    "fusion:merging=min",
+    "kmeans:metric=euclidean:standardise=true",
+    "knn-smote:metric=euclidean:standardise=true",
+    "ldn:density_k=16",
+    "mahalanobis:standardise=false",
+    "min-distance:metric=cosine:standardise=false",
+    "min-distance:standardise=false",
+    "varmin:density_k=4",
+)
+
+Tables = Mapping[Section, tuple[EmbeddingTable, EmbeddingTable]]
+
+
+def read_tables(store: Store, recipe: Recipe) -> Tables:
+    """Training and test table of every section."""
+    sections = {stored.section for stored in store.tables(recipe)}
+    return {
+        section: (store.read(recipe, section, "train"), store.read(recipe, section, "test"))
+        for section in sorted(sections)
+    }
+
+
+def evaluate(text: str, train: EmbeddingTable, test: EmbeddingTable, truth: Path) -> SectionResult:
+    """Fit, score and evaluate one section."""
+    scorer = parse_member(text)
+    scorer.fit(train)
+    scores = scorer.score(test.embeddings)
+    files = tuple(Path(clip_id).name for clip_id in test.clip_ids)
+    submission = Submission(test.section, files, scores, (scores > 0).astype(int))
+    known = truth_of(test, submission, truth)
+    if known is None:
+        raise SystemExit(f"no truth for {test.section} in {truth}")
+    return evaluate_section(submission.scores, submission.decisions, known)
+
+
+def row(text: str, results: list[SectionResult]) -> str:
+    """One line of the table: figures a machine, then the official score over machines."""
+    cells = [
+        f"{100 * (r.auc_source or 0):.1f} / {100 * (r.auc_target or 0):.1f} / "
+        f"{100 * (r.pauc or 0):.1f} | {100 * (official_score([r]) or 0):.2f}"
+        for r in results
+    ]
+    mark = " (transductive)" if parse_member(text).transductive else ""
+    return f"| {text}{mark} | {' | '.join(cells)} | {100 * (official_score(results) or 0):.2f} |"
+
+
+def main() -> None:
+    """Print one table a pooling, best scorer first."""
+    data = Path(sys.argv[1])
+    cache = sys.argv[2] if len(sys.argv) > 2 else "artifacts"
+    roots = [str(data / name) for name in ("dev_data", "eval_data")]
+    with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
+        extract(["--data", *roots, "--cache-dir", cache, "--pooling", *POOLINGS])
+    store = Store(Path(cache))
+    for recipe in [r for r in store.recipes() if r.backbone == "logmel" and r.pooling in POOLINGS]:
+        tables = read_tables(store, recipe)
+        heads = [f"{s} AUC source / target / pAUC | official" for s in tables]
+        print(f"\n### {recipe.backbone}, {recipe.pooling}\n")
+        print(f"| scorer | {' | '.join(heads)} | official, both |")
+        print("| --- " + "| --- | ---: " * len(tables) + "| ---: |")
+        rows = []
+        for text in (*names(), *VARIANTS):
+            found = [evaluate(text, *pair, data / "ground_truth") for pair in tables.values()]
+            rows.append((official_score(found) or 0.0, row(text, found)))
+        print("\n".join(line for _, line in sorted(rows, reverse=True)))
+
+
+if __name__ == "__main__":
+    main()
