@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,10 +52,13 @@ class Space:
                 f"embeddings of shape {embeddings.shape} against training clips of "
                 f"{len(self.centre)} values; extract both with one recipe"
             )
-        moved = (embeddings.astype(np.float64) - self.centre) / self.scale
-        for (start, stop), weight in zip(self.spans, self.weights, strict=True):
-            moved[:, start:stop] = weight * _unit(moved[:, start:stop])
-        return (_unit(moved) if self.metric == "cosine" else moved).astype(np.float32)
+        applied = np.empty(embeddings.shape, dtype=np.float32)
+        for rows in _chunks(embeddings):
+            moved = (embeddings[rows].astype(np.float64) - self.centre) / self.scale
+            for (start, stop), weight in zip(self.spans, self.weights, strict=True):
+                moved[:, start:stop] = weight * _unit(moved[:, start:stop])
+            applied[rows] = _unit(moved) if self.metric == "cosine" else moved
+        return applied
 
     def distance(self, euclidean: NDArray[np.float64]) -> NDArray[np.float64]:
         """Euclidean distance between transformed vectors to this space's own distance.
@@ -117,11 +120,12 @@ class SpaceOptions:
         spans = np.array(list(groups.values()), dtype=np.intp)
         if self.blocks == "unit":
             return Space(metric, centre, scale, spans, roots)
-        moved = (reference.embeddings.astype(np.float64) - centre) / scale
         for (start, stop), root in zip(spans, roots, strict=True):
             length = 1.0
             if self.blocks == "equal" and len(groups) > 1:
-                length = float(np.sqrt(np.square(moved[:, start:stop]).sum(axis=1).mean())) or 1.0
+                columns = slice(start, stop)
+                block = reference.embeddings[:, columns]
+                length = _mean_square(block, centre[columns], scale[columns]) ** 0.5 or 1.0
             scale[start:stop] *= length / root
         return Space(metric, centre, scale, np.empty((0, 2), dtype=np.intp), np.empty(0))
 
@@ -133,6 +137,21 @@ def backbones(table: EmbeddingTable) -> dict[str, tuple[int, int]]:
         owner = name.partition("/")[0]
         groups[owner] = (groups.get(owner, (start, stop))[0], stop)
     return groups
+
+
+def _chunks(embeddings: NDArray[np.float32]) -> Iterator[slice]:
+    """Rows of about 16 million values at a time: float64 copies stay small."""
+    step = max(1, (1 << 24) // max(1, embeddings.shape[1]))
+    for start in range(0, len(embeddings), step):
+        yield slice(start, start + step)
+
+
+def _mean_square(
+    block: NDArray[np.float32], centre: NDArray[np.float64], scale: NDArray[np.float64]
+) -> float:
+    """Mean squared length of the rows of a block after the transform."""
+    squares = [np.square((block[rows] - centre) / scale).sum() for rows in _chunks(block)]
+    return float(np.sum(squares)) / len(block)
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -147,7 +166,8 @@ def _moments(
     mean = reference.mean(axis=0, dtype=np.float64)
     if not standardise:
         return np.zeros(width) if metric == "cosine" else mean, np.ones(width)
-    deviation = reference.std(axis=0, dtype=np.float64)
+    squares = [np.square(reference[rows] - mean).sum(axis=0) for rows in _chunks(reference)]
+    deviation = np.sqrt(np.sum(squares, axis=0) / len(reference))
     # A constant float32 column has a rounding error for a deviation, not a spread.
     constant = deviation <= 1e-6 * np.abs(mean)
     return mean, np.where(constant, 1.0, deviation)

@@ -1,0 +1,128 @@
+"""Time and memory of every scorer, and how they grow with the training set.
+
+usage: python benchmarks/scorer_cost.py [PLOT.png]
+
+Each case runs in a process of its own, `python benchmarks/scorer_cost.py case TEXT ROWS WIDTH`;
+memory is the peak of that process less what it held before the scorer was made.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from timing import machine, seconds
+
+from cache.table import ClipKey, EmbeddingTable, Section
+from index.options import parse_member
+from index.scorer import names
+
+WIDTHS = (768, 3584, 6144)
+LARGE = (
+    *(("min-distance:search=exact", rows) for rows in (10_000, 100_000)),
+    ("ldn:search=exact", 10_000),
+    *(("mahalanobis:search=exact", rows) for rows in (10_000, 100_000)),
+    *(("min-distance:search=inverted:recall=0.9", rows) for rows in (100_000, 1_000_000)),
+    ("min-distance:search=exact", 1_000_000),
+)
+QUERIES, TARGET, BANDS = 200, 10, 8
+
+
+def resident() -> float:
+    """Memory this process holds now, MiB."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def section(rows: int, width: int) -> EmbeddingTable:
+    """Training clips in 100 clusters, 10 of them target, in eight bands."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(0, 2, (100, width)).astype(np.float32)
+    values = rng.standard_normal((rows, width), dtype=np.float32)
+    for start in range(0, rows, 100):
+        values[start : start + 100] += centres[: min(100, rows - start)]
+    domains = ["target" if i < TARGET else "source" for i in range(rows)]
+    keys = tuple(ClipKey(f"{i:08d}", "", domain) for i, domain in enumerate(domains))
+    step = width // BANDS
+    blocks = {f"x/band{i}": (i * step, (i + 1) * step) for i in range(BANDS)}
+    return EmbeddingTable(Section("synthetic", 0), "train", keys, values, blocks)
+
+
+def run_case(text: str, rows: int, width: int) -> dict[str, float]:
+    """Fit once, score three times; seconds and MiB."""
+    table = section(rows, width)
+    queries = np.random.default_rng(1).normal(0, 2, (QUERIES, width)).astype(np.float32)
+    before, peak, done = resident(), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            peak[0] = max(peak[0], resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    scorer = parse_member(text)
+    fit = seconds(lambda: scorer.fit(table))
+    fit_peak, peak[0] = peak[0] - before, 0.0
+    score = sorted(seconds(lambda: scorer.score(queries)) for _ in range(3))[1]
+    time.sleep(0.02)
+    done.set()
+    watcher.join()
+    return {"fit": fit, "score": score, "memory": max(0.0, fit_peak)}
+
+
+def measured(text: str, rows: int, width: int) -> dict[str, float]:
+    """Run a case in a fresh process."""
+    command = [sys.executable, __file__, "case", text, str(rows), str(width)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    result: dict[str, float] = json.loads(done.stdout)
+    return result
+
+
+def plot(path: Path, growth: dict[str, list[tuple[int, dict[str, float]]]]) -> None:
+    """Draw fit and score time against the number of training clips."""
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharex=True, layout="constrained")
+    for axis, what in zip(axes, ("fit", "score"), strict=True):
+        for text, points in growth.items():
+            counts = [rows for rows, _ in points]
+            axis.loglog(counts, [r[what] for _, r in points], marker="o", label=text)
+        axis.set(xlabel="training clips x 768", ylabel="seconds", title=f"{what}, 200 test clips")
+        axis.grid(visible=True, which="major", alpha=0.3)
+    axes[0].set_title("fit, leave-one-out included")
+    axes[1].legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=90)
+
+
+def main() -> None:
+    """Print the table and, where a path is given, draw the growth."""
+    if sys.argv[1:2] == ["case"]:
+        print(json.dumps(run_case(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
+        return
+    print(f"{machine()}\n\n| scorer | training clips | values | fit, s | score 200, s | MiB |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    growth: dict[str, list[tuple[int, dict[str, float]]]] = {}
+    small = [(text, 1000, width) for text in names() for width in WIDTHS]
+    for text, rows, width in [*small, *((text, rows, 768) for text, rows in LARGE)]:
+        result = measured(text, rows, width)
+        figures = f"{result['fit']:.2f} | {result['score']:.3f} | {result['memory']:.0f}"
+        print(f"| {text} | {rows:,} | {width} | {figures} |", flush=True)
+        if width == 768:
+            growth.setdefault(text.replace(":search=exact", ""), []).append((rows, result))
+    if len(sys.argv) > 1:
+        plot(Path(sys.argv[1]), {t: points for t, points in growth.items() if len(points) > 1})
+
+
+if __name__ == "__main__":
+    main()
