@@ -33,8 +33,8 @@ demo: $(VENV)/.demo  ## synthesise machines, extract, index, score: the main job
 	$(BIN)/python -m extractors.synthetic --to $(DEMO)/data
 	$(BIN)/python -m extractors.run --data $(DEMO)/data/dev_data $(DEMO)/data/eval_data \
 		--backbone logmel --cache-dir $(DEMO)/artifacts
-	$(BIN)/python -m index.run --backbone logmel --scorer min-distance --cache-dir $(DEMO)/artifacts
-	$(BIN)/python -m eval.run --backbone logmel --scorer min-distance \
+	$(BIN)/python -m index.run --backbone logmel --cache-dir $(DEMO)/artifacts
+	$(BIN)/python -m eval.run --backbone logmel \
 		--cache-dir $(DEMO)/artifacts --ground-truth $(DEMO)/data/ground_truth --out $(DEMO)/results
 
 test: $(VENV)/.test  ## run the tests
@@ -51,6 +51,7 @@ check: lint test  ## everything that must pass before a commit
 bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
 	$(BIN)/python benchmarks/frontend.py
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/scorer_cost.py
 
 clean:  ## remove the environment and the demo
 	rm -rf $(VENV) $(DEMO)

@@ -52,19 +52,24 @@ def main() -> None:
             section = Section(f"machine{i}", 0)
             store.write(table(section, "train", 990, 10), Recipe("synthetic"))
             store.write(table(section, "test", 100, 100), Recipe("synthetic"))
-        chain = ["--backbone", "synthetic", "--cache-dir", folder]
-        score = [*chain, "--out", str(Path(folder) / "results")]
-        with contextlib.redirect_stdout(io.StringIO()):
-            built = [seconds(lambda: build(chain)) for _ in range(rounds)]
-            scored = [seconds(lambda: evaluate(score)) for _ in range(rounds)]
-        command = [sys.executable, "-m", "eval.run", *score]
-        process = [
-            seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
-            for _ in range(rounds)
-        ]
-    print(f"fit and save 7 sections        {spread(built)} s")
-    print(f"score 7 sections               {spread(scored)} s")
-    print(f"the same as a fresh process    {spread(process)} s")
+        for scorer in ("min-distance", "fusion"):
+            chain = ["--backbone", "synthetic", "--cache-dir", folder, "--scorer", scorer]
+            measure(chain, [*chain, "--out", str(Path(folder) / "results")], rounds)
+
+
+def measure(chain: list[str], score: list[str], rounds: int) -> None:
+    """Print the times of one scorer."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        built = [seconds(lambda: build(chain)) for _ in range(rounds)]
+        scored = [seconds(lambda: evaluate(score)) for _ in range(rounds)]
+    command = [sys.executable, "-m", "eval.run", *score]
+    process = [
+        seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+        for _ in range(rounds)
+    ]
+    print(f"{chain[-1]}: fit and save 7 sections {spread(built)} s")
+    print(f"{chain[-1]}: score 7 sections {spread(scored)} s")
+    print(f"{chain[-1]}: the same as a fresh process {spread(process)} s")
 
 
 if __name__ == "__main__":

@@ -107,9 +107,9 @@ def _evaluate(store: Store, bank: Bank, recipe: Recipe, args: Namespace) -> Syst
         fitted = bank.read(section, recipe)
         table = store.read(recipe, section, "test")
         scorer, transductive = fitted.scorer_name, fitted.scorer.transductive
-        submission = score_table(fitted, table)
+        scores, submission = score_table(fitted, table)
         write_submission(args.out, submission)
-        write_neighbours(args.out, fitted, table)
+        write_neighbours(args.out, fitted, table, scores)
         truth = truth_of(table, submission, args.ground_truth)
         if truth is None:
             unknown.append(section)

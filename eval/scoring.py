@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cache.atomic import write_atomic
 from cache.table import EmbeddingTable
@@ -16,7 +18,9 @@ from index.bank import FittedSection
 from index.threshold import p_values
 
 
-def score_table(fitted: FittedSection, table: EmbeddingTable) -> Submission:
+def score_table(
+    fitted: FittedSection, table: EmbeddingTable
+) -> tuple[NDArray[np.float64], Submission]:
     """Score a section's test clips.
 
     Parameters
@@ -28,11 +32,12 @@ def score_table(fitted: FittedSection, table: EmbeddingTable) -> Submission:
 
     Returns
     -------
-    Submission
-        Scores and decisions by base name of the clip.
+    scores, submission
+        (N,) in the table's order; scores and decisions by base name of the clip.
     """
     scores = fitted.scorer.score(table.embeddings)
-    return Submission(table.section, _names(table), scores, fitted.threshold.decide(scores))
+    decisions = fitted.threshold.decide(scores)
+    return scores, Submission(table.section, _names(table), scores, decisions)
 
 
 def truth_of(
@@ -70,22 +75,23 @@ def truth_of(
     return align(submission, labels)
 
 
-def write_neighbours(directory: Path, fitted: FittedSection, table: EmbeddingTable) -> Path:
+def write_neighbours(
+    directory: Path, fitted: FittedSection, table: EmbeddingTable, scores: NDArray[np.float64]
+) -> Path:
     """Write which training clips each test clip was nearest to, as Parquet.
 
     Parameters
     ----------
     directory
         Where submissions are written; the file's name follows theirs.
-    fitted, table
-        The section's scorer and its (N, D) test clips.
+    fitted, table, scores
+        The section's scorer, its (N, D) test clips and their (N,) scores, in the table's order.
 
     Returns
     -------
     Path
         ``neighbours_<machine>_section_<nn>_test.parquet`` with a row a clip.
     """
-    scores = fitted.scorer.score(table.embeddings)
     p = p_values(fitted.scorer.train_scores(), scores)
     reasons = vars(fitted.scorer.explain(table.embeddings))
     frame = pd.DataFrame({"clip_id": table.clip_ids, "score": scores, "p_value": p, **reasons})
