@@ -25,7 +25,7 @@ from index.threshold import Threshold
 
 _FORMAT = 1
 _RECORD = "record.json"
-_REMEDY = "build it again with `python -m index.run`"
+_REMEDY = "build it with `python -m index.run`"
 
 
 @dataclass(frozen=True)

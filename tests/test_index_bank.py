@@ -111,10 +111,10 @@ def test_damage_and_absence_are_named(store: Store, recipe: Recipe) -> None:
                 with pytest.raises(AsdError, match="is damaged: its SHA-256"):
                     bank.read(SECTION, recipe)
         path.write_bytes(whole[:-7])
-        with pytest.raises(AsdError, match="build it again with"):
+        with pytest.raises(AsdError, match="build it with"):
             bank.read(SECTION, recipe)
         path.unlink()
-        with pytest.raises(AsdError, match="build it again with"):
+        with pytest.raises(AsdError, match="build it with"):
             bank.read(SECTION, recipe)
         path.write_bytes(whole)
     with pytest.raises(AsdError, match="no pump/section_00 in the bank .* holds fan/section_00"):

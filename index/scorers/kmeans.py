@@ -40,7 +40,7 @@ class KMeans(NeighbourScorer):
         clips = training.vectors[source]
         if len(np.unique(clips, axis=0)) <= self.centres:
             return plain
-        clustering = Clustering(self.centres, n_init=10, random_state=self.seed)
+        clustering = Clustering(self.centres, n_init=1, random_state=self.seed)
         centres = clustering.fit(clips.astype(np.float64)).cluster_centers_
         if self.metric == "cosine":
             centres = centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-30)
