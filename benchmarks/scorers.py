@@ -1,19 +1,20 @@
 """Official scores of every scorer and pooling on recordings with known truth, as Markdown.
 
-usage: python benchmarks/scorers.py DATA [CACHE_DIR]
+usage: python benchmarks/scorers.py DATA [CACHE_DIR [WEIGHTS]]
 
-DATA holds dev_data, eval_data and ground_truth.
+DATA holds dev_data, eval_data and ground_truth. With WEIGHTS, an EfficientAT checkpoint, the tables
+are of some of its layers and of their concatenation with log-mel.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Mapping
 from pathlib import Path
 
-from cache.recipe import Recipe
+from cache.recipe import Recipe, concatenation
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
 from eval.scores import Submission
@@ -24,6 +25,7 @@ from index.options import parse_member
 from index.scorer import names
 
 POOLINGS = ("mean", "max", "mean+std", "gwrp:0.97", "gwrp:0.7")
+LAYERS = (4, 8, 12, 16)
 VARIANTS = (
     "fusion:merging=min",
     "kmeans:metric=euclidean:standardise=true",
@@ -71,23 +73,42 @@ def row(text: str, results: list[SectionResult]) -> str:
     return f"| {text}{mark} | {' | '.join(cells)} | {100 * (official_score(results) or 0):.2f} |"
 
 
-def main() -> None:
-    """Print one table a pooling, best scorer first."""
-    data = Path(sys.argv[1])
-    cache = sys.argv[2] if len(sys.argv) > 2 else "artifacts"
+def recipes(data: Path, cache: str, weights: str | None) -> list[Recipe]:
+    """Extract what is missing and list the tables to compare."""
     roots = [str(data / name) for name in ("dev_data", "eval_data")]
+    common = ["--data", *roots, "--cache-dir", cache]
     with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
-        extract(["--data", *roots, "--cache-dir", cache, "--pooling", *POOLINGS])
-    store = Store(Path(cache))
-    for recipe in [r for r in store.recipes() if r.backbone == "logmel" and r.pooling in POOLINGS]:
+        extract([*common, "--pooling", *POOLINGS])
+        if weights:
+            network = ["--backbone", "efficientat", "--weights", weights]
+            extract([*common, *network, "--layer", *map(str, LAYERS)])
+    known = Store(Path(cache)).recipes()
+    plain = [r for r in known if r.backbone == "logmel" and r.pooling in POOLINGS]
+    if not weights:
+        return plain
+    layers = [r for r in known if r.backbone == "efficientat" and r.layer in LAYERS]
+    mean = next(r for r in plain if r.pooling == "mean")
+    return [*layers, *(concatenation([mean, layer]) for layer in layers)]
+
+
+def main() -> None:
+    """Print one table a recipe, best scorer first."""
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("cache", nargs="?", default="artifacts")
+    parser.add_argument("weights", nargs="?")
+    args = parser.parse_args()
+    store = Store(Path(args.cache))
+    for recipe in recipes(args.data, args.cache, args.weights):
         tables = read_tables(store, recipe)
         heads = [f"{s} AUC source / target / pAUC | official" for s in tables]
-        print(f"\n### {recipe.backbone}, {recipe.pooling}\n")
+        print(f"\n### {recipe}\n")
         print(f"| scorer | {' | '.join(heads)} | official, both |")
         print("| --- " + "| --- | ---: " * len(tables) + "| ---: |")
         rows = []
         for text in (*names(), *VARIANTS):
-            found = [evaluate(text, *pair, data / "ground_truth") for pair in tables.values()]
+            truth = args.data / "ground_truth"
+            found = [evaluate(text, *pair, truth) for pair in tables.values()]
             rows.append((official_score(found) or 0.0, row(text, found)))
         print("\n".join(line for _, line in sorted(rows, reverse=True)))
 

@@ -28,7 +28,7 @@ class BackboneSpec:
     layer
         The one used unless another is asked for.
     dim, bands
-        Channels C and frequency bands of its frames.
+        Channels C and frequency bands of the frames of `layer`; other layers may have others.
     min_samples
         Shortest clip it takes, samples at `sample_rate`.
     pooling

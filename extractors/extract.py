@@ -56,9 +56,9 @@ class Output:
             settings=tuple(sorted((*self.spec.settings, ("resampler", RESAMPLER)))),
         )
 
-    def blocks(self, width: int) -> dict[str, tuple[int, int]]:
+    def blocks(self, width: int, bands: int) -> dict[str, tuple[int, int]]:
         """Name the columns: one block, or one a band where the bands are kept apart."""
-        name, bands = self.spec.name, self.spec.bands
+        name = self.spec.name
         if self.bands == "merge" or bands == 1:
             return {name: (0, width)}
         each = width // bands
@@ -226,20 +226,22 @@ class _TableUpdate:
                 yield item
 
     def _write(self, writers: Sequence[TableWriter], batch: Sequence[Decoded]) -> None:
-        vectors = self._vectors(batch)
+        vectors, blocks = self._vectors(batch)
         finite = np.all([np.isfinite(values).all(axis=1) for values in vectors], axis=0)
         for index in np.flatnonzero(~finite).tolist():
             self._refuse(batch[index].clip, "its embedding is not finite")
         good = [decoded for decoded, ok in zip(batch, finite, strict=True) if ok]
         keys = [_key(decoded.clip, decoded.recording.content_sha256) for decoded in good]
-        for writer, output, values in zip(writers, self.job.outputs, vectors, strict=True):
-            writer.add(keys, values[finite], output.blocks(values.shape[1]))
+        for writer, values, named in zip(writers, vectors, blocks, strict=True):
+            writer.add(keys, values[finite], named)
         changed = sum(key.clip_id in self.replaced for key in keys)
         self.report.changed += changed
         self.report.new += len(keys) - changed
 
-    def _vectors(self, batch: Sequence[Decoded]) -> list[NDArray[np.float32]]:
-        """One forward pass: (B, D) float32 an output."""
+    def _vectors(
+        self, batch: Sequence[Decoded]
+    ) -> tuple[list[NDArray[np.float32]], list[dict[str, tuple[int, int]]]]:
+        """One forward pass: (B, D) float32 and the blocks of its columns, for each output."""
         samples = np.stack([decoded.recording.samples for decoded in batch])
         outputs = self.job.outputs
         layers = sorted({output.layer for output in outputs})
@@ -247,7 +249,11 @@ class _TableUpdate:
             waveforms = torch.from_numpy(samples).to(self.job.settings.device)
             frames = dict(zip(layers, self.job.backbone.frames(waveforms, layers), strict=True))
             pooled = [output.pooling(frames[output.layer], output.bands) for output in outputs]
-            return [vectors.float().cpu().numpy() for vectors in pooled]
+        blocks = [
+            output.blocks(vectors.shape[1], frames[output.layer].shape[2])
+            for output, vectors in zip(outputs, pooled, strict=True)
+        ]
+        return [vectors.float().cpu().numpy() for vectors in pooled], blocks
 
     def _refuse(self, clip: Clip, reason: str) -> None:
         if self.job.settings.strict:

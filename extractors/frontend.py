@@ -41,6 +41,81 @@ def slaney_filters(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.floa
     return np.asarray(triangles * 2 / (edges[2:] - edges[:-2]), dtype=np.float64)
 
 
+def kaldi_filters(
+    sample_rate: int, n_fft: int, n_mels: int, band: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Triangular filters of height 1, straight on Kaldi's mel scale ``1127 ln(1 + f / 700)``.
+
+    Parameters
+    ----------
+    sample_rate
+        Hz.
+    n_fft
+        Transform length, samples.
+    n_mels
+        Number of filters.
+    band
+        Lower and upper edge, Hz.
+
+    Returns
+    -------
+    ndarray
+        (n_fft // 2 + 1, n_mels); as in Kaldi, the bin at half the sample rate counts for nothing.
+    """
+    low, high = (1127 * np.log(1 + edge / 700) for edge in band)
+    edges = np.linspace(low, high, n_mels + 2)  # mel
+    bins = 1127 * np.log(1 + np.arange(n_fft // 2 + 1) * sample_rate / n_fft / 700)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    filters[-1] = 0.0
+    return np.asarray(filters, dtype=np.float64)
+
+
+class MelPower(nn.Module):
+    """Windowed frames to mel power.
+
+    Parameters
+    ----------
+    window
+        (n_fft,) float32.
+    hop
+        Step, samples.
+    filters
+        (n_fft // 2 + 1, n_mels).
+    """
+
+    window: Tensor
+
+    def __init__(self, window: Tensor, hop: int, filters: NDArray[np.float64]) -> None:
+        super().__init__()
+        self.hop = hop
+        self.register_buffer("window", window, persistent=False)
+        # A filter spans few bins: neighbours are multiplied together with the bins they touch.
+        self._spans: list[slice] = []
+        for group in np.array_split(np.arange(filters.shape[1]), _FILTER_GROUPS):
+            bins = np.flatnonzero(filters[:, group].any(axis=1))
+            span = slice(int(bins.min(initial=len(filters))), int(bins.max(initial=0)) + 1)
+            part = torch.from_numpy(filters[span][:, group]).to(torch.float32)
+            self.register_buffer(f"filters{len(self._spans)}", part, persistent=False)
+            self._spans.append(span)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Compute (B, 1 + (T - n_fft) // hop, n_mels) power from (B, T) waveforms, T >= n_fft."""
+        frames = waveforms.unfold(-1, len(self.window), self.hop) * self.window
+        spectrum = torch.fft.rfft(frames)  # (B, time, bin)
+        # In place: on a CPU, fresh memory for every step costs more than the arithmetic.
+        power = spectrum.real.square().add_(spectrum.imag.square())
+        return torch.stack([self._filtered(clip) for clip in power])
+
+    def _filtered(self, power: Tensor) -> Tensor:
+        """One clip at a time, so that its result does not depend on the batch it came in."""
+        parts = [
+            power[:, span] @ self.get_buffer(f"filters{i}") for i, span in enumerate(self._spans)
+        ]
+        return torch.cat(parts, dim=1)
+
+
 class LogMel(nn.Module):
     """Mel power in decibels.
 
@@ -54,21 +129,10 @@ class LogMel(nn.Module):
         Number of mel filters.
     """
 
-    window: Tensor
-
     def __init__(self, sample_rate: int, n_fft: int, hop: int, n_mels: int) -> None:
         super().__init__()
-        self.n_fft, self.hop = n_fft, hop
-        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
-        # A filter spans few bins: neighbours are multiplied together with the bins they touch.
         filters = slaney_filters(sample_rate, n_fft, n_mels)
-        self._spans: list[slice] = []
-        for group in np.array_split(np.arange(n_mels), _FILTER_GROUPS):
-            bins = np.flatnonzero(filters[:, group].any(axis=1))
-            span = slice(int(bins.min(initial=n_fft)), int(bins.max(initial=0)) + 1)
-            part = torch.from_numpy(filters[span][:, group]).to(torch.float32)
-            self.register_buffer(f"filters{len(self._spans)}", part, persistent=False)
-            self._spans.append(span)
+        self._power = MelPower(torch.hann_window(n_fft), hop, filters)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Compute the log-mel spectrogram.
@@ -83,15 +147,33 @@ class LogMel(nn.Module):
         Tensor
             (B, 1 + (T - n_fft) // hop, n_mels) float32, dB; 1e-10 and less is -100 dB.
         """
-        spectrum = torch.fft.rfft(waveforms.unfold(-1, self.n_fft, self.hop) * self.window)
-        # In place: on a CPU, fresh memory for every step costs more than the arithmetic.
-        power = spectrum.real.square().add_(spectrum.imag.square())  # (B, time, bin)
-        mel = torch.stack([self._mel(clip) for clip in power])
+        mel: Tensor = self._power(waveforms)
         return mel.clamp_min_(1e-10).log10_().mul_(10)
 
-    def _mel(self, power: Tensor) -> Tensor:
-        """One clip at a time, so that its result does not depend on the batch it came in."""
-        parts = [
-            power[:, span] @ self.get_buffer(f"filters{i}") for i, span in enumerate(self._spans)
-        ]
-        return torch.cat(parts, dim=1)
+
+class PreEmphasisedLogMel(nn.Module):
+    """The front end of EfficientAT (Schmid et al. 2023, section 3; evaluation mode)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        filters = kaldi_filters(32_000, 1024, 128, (0.0, 15_000.0))
+        window = nn.functional.pad(torch.hann_window(800, periodic=False), (112, 112))
+        self._power = MelPower(window, 320, filters)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Compute the network's input.
+
+        Parameters
+        ----------
+        waveforms
+            (B, T) float32 in [-1, 1] at 32 kHz, T >= 514; mirrored by 512 samples at both ends.
+
+        Returns
+        -------
+        Tensor
+            (B, 128, 1 + (T - 1) // 320) float32.
+        """
+        emphasised = waveforms[:, 1:] - 0.97 * waveforms[:, :-1]
+        mirrored = nn.functional.pad(emphasised, (512, 512), mode="reflect")
+        mel: Tensor = self._power(mirrored)
+        return mel.add_(1e-5).log_().add_(4.5).div_(5).transpose(1, 2)

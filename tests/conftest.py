@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from cache.recipe import Recipe
 from cache.table import ClipKey, EmbeddingTable, Section
+from extractors.nets.mobilenet import MobileNet
 
 RATE = 16_000
 
@@ -57,6 +59,14 @@ def write_root(root: Path, machine: str = "fan", source: int = 6, target: int = 
             name = f"section_00_{domain}_test_{condition}_0000_speed_0.wav"
             write_clip(root / machine / "test" / name, seed := seed + 1)
     return root
+
+
+def write_random_weights(path: Path) -> Path:
+    """An EfficientAT checkpoint of the smallest width with random values and a classifier."""
+    torch.manual_seed(0)
+    network = MobileNet(0.1)
+    torch.save(network.state_dict() | {"classifier.2.bias": torch.zeros(3)}, path)
+    return path
 
 
 @pytest.fixture

@@ -1,0 +1,85 @@
+"""EfficientAT (Schmid et al. 2023): MobileNetV3 audio taggers of 1 to 70 million parameters.
+
+The practical choice on a CPU or at the edge. Weights: ``mn01_as`` to ``mn40_as`` of the project's
+releases, MIT; the width is read off the file. Input as in training: 32 kHz, pre-emphasis 0.97, 128
+Kaldi mel bands from 0 to 15 kHz, ``(log(x + 1e-5) + 4.5) / 5``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cache.errors import AsdError
+from extractors.backbone import BackboneSpec
+from extractors.frontend import PreEmphasisedLogMel
+from extractors.nets.mobilenet import LAYERS, MobileNet
+from extractors.weights import EFFICIENTAT_MN04, file_sha256, load_state, load_strictly
+
+SPEC = BackboneSpec(
+    name="efficientat",
+    sample_rate=32_000,
+    layers=tuple(range(1, LAYERS + 1)),
+    layer=LAYERS,
+    dim=960,
+    bands=4,
+    min_samples=1024,
+    pooling="mean",
+    batch={"cpu": 1, "cuda": 128},
+    cpu_threads=1,  # small convolutions: a second thread waits more than it works
+    settings=(("hop", 320), ("mels", 128), ("n_fft", 1024)),
+)
+_LAST = "features.16.0.weight"  # (6 c, c, 1, 1): c = 160 x width
+
+
+class EfficientAt:
+    """Feature maps of a MobileNet as a backbone.
+
+    Layers 1 to 15 are the bottlenecks, 16 the last convolution, whose mean over time and frequency
+    is the network's own embedding.
+
+    Parameters
+    ----------
+    network
+        With its weights.
+    device
+        Where to compute.
+    weights
+        SHA-256 of the checkpoint.
+    """
+
+    def __init__(self, network: MobileNet, device: torch.device, weights: str) -> None:
+        self.spec = replace(SPEC, dim=network.dim, weights=weights)
+        self._frontend = PreEmphasisedLogMel().to(device)
+        self._network = network.eval().fuse().to(device)
+
+    def frames(self, waveforms: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Compute (B, time, band, C) maps; see `Backbone.frames`.
+
+        One clip at a time through the network on a CPU, where the choice of a convolution's
+        algorithm depends on the batch.
+        """
+        spectrograms = self._frontend(waveforms)
+        size = 1 if waveforms.device.type == "cpu" else len(waveforms)
+        parts = [self._network(part, layers) for part in spectrograms.split(size)]
+        return [torch.cat(maps).permute(0, 3, 2, 1) for maps in zip(*parts, strict=True)]
+
+
+def load(device: torch.device, weights: Path | None) -> EfficientAt:
+    """Build a network of the checkpoint's width; see `BackboneFile.load`."""
+    if weights is None:
+        raise AsdError(f"efficientat needs --weights FILE: bring {EFFICIENTAT_MN04} or a wider one")
+    state = load_state(weights)
+    shape = tuple(state[_LAST].shape) if _LAST in state else ()
+    if len(shape) != 4 or shape[0] != 6 * shape[1] or not 16 <= shape[1] <= 640:
+        raise AsdError(
+            f"{weights} is no EfficientAT mn checkpoint: {_LAST} is {shape or 'missing'}; bring "
+            f"{EFFICIENTAT_MN04} or a wider one"
+        )
+    network = MobileNet(shape[1] / 160)
+    load_strictly(network, state, weights, unused=("classifier.",))
+    return EfficientAt(network, device, file_sha256(weights))

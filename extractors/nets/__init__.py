@@ -1,0 +1,1 @@
+"""The networks, written from their papers and the layout of their checkpoints; one a file."""
