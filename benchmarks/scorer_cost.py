@@ -93,15 +93,18 @@ def plot(path: Path, growth: dict[str, list[tuple[int, dict[str, float]]]]) -> N
     mpl.use("Agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharex=True, layout="constrained")
     for axis, what in zip(axes, ("fit", "score"), strict=True):
         for text, points in growth.items():
             counts = [rows for rows, _ in points]
-            axis.loglog(counts, [r[what] for _, r in points], marker="o", label=text)
+            name = text.replace(":search=inverted:recall=0.9", ", inverted file")
+            axis.loglog(counts, [r[what] for _, r in points], marker="o", label=name)
         axis.set(xlabel="training clips x 768", ylabel="seconds", title=f"{what}, 200 test clips")
         axis.grid(visible=True, which="major", alpha=0.3)
     axes[0].set_title("fit, leave-one-out included")
-    axes[1].legend(fontsize=8, frameon=False)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
+    )
     figure.savefig(path, dpi=90)
 
 

@@ -25,8 +25,8 @@ class Fusion(CompositeScorer):
     The default scorer, for two reasons: published, z-normalised fusion of such members beat every
     single back-end on frozen BEATs over the seven machines of the 2023 development set, where none
     of them won everywhere (arXiv 2606.19269, which takes the minimum); measured, the mean of these
-    three is the best or within noise of the best on both machines of ``benchmarks/scorers.md``,
-    where the minimum falls behind it.
+    three is first or second in most tables of ``benchmarks/scorers.md``, the default table and the
+    best concatenations among them, where the minimum falls behind it.
     """
 
     over: str = option(
