@@ -1,35 +1,37 @@
 """How two machines sound, healthy and worn: the physics behind the synthetic data set.
 
-A fan is order-locked: tones at multiples of the shaft's and the blades' frequency, and flow noise
-that the blades modulate. A valve is a pattern in time: an opening and a closing click, each a few
-decaying resonances, and a puff of air between them. Each fault is the mechanism an engineer listens
-for, and its severity sets how far it stands out. Levels are chosen, not measured.
+A fan is order-locked: tones at multiples of the shaft's and of the blades' frequency, and flow
+noise that the blades modulate. A valve is a pattern in time: an opening and a closing click, each a
+few decaying resonances, with a puff of air between them. Every fault is the mechanism that a
+maintenance engineer listens for, at a level that its severity sets against the healthy sound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
-from scipy.fft import irfft, rfft
-from scipy.signal import lfilter
 
-Wave = NDArray[np.float64]
-Band = tuple[float, float]  # lower and upper edge, Hz
+from extractors.waves import (
+    SAMPLE_RATE,
+    Wave,
+    coloured_noise,
+    impulses,
+    jitter,
+    ratio,
+    ring,
+    slow,
+    smooth,
+    unit_rms,
+)
 
-SAMPLE_RATE = 16_000  # Hz, the task's own
 BLADES = 7  # of the fan
-BEARING_ORDER = 3.585  # outer-race impacts a shaft turn: deep-groove bearing 6205, its geometry
+BEARING_ORDER = 3.585  # outer-race impacts a shaft turn, deep-groove bearing 6205
 BEARING_RESONANCE = 3_000.0  # Hz, the housing that the impacts make ring
-
-# (Hz, seconds to 1/e, gain) of each resonance that a click excites
-_OPENING = ((1_800.0, 0.006, 1.0), (4_200.0, 0.003, 0.6))
-_CLOSING = ((1_100.0, 0.010, 1.0), (2_900.0, 0.004, 0.5))
-_RATTLE = ((5_200.0, 0.003, 1.0), (3_500.0, 0.004, 0.7))
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,7 @@ class Operation(Protocol):
     faults: ClassVar[tuple[str, ...]]
 
     def sound(self, rng: Generator, samples: int, fault: Fault | None = None) -> Wave:
-        """Return (samples,) of the machine alone at 16 kHz, RMS 1; no fault is a healthy one."""
-        ...
+        """Return (samples,) of the machine alone at 16 kHz, RMS 1."""
 
 
 @dataclass(frozen=True)
@@ -72,22 +73,37 @@ class Fan:
     faults: ClassVar[tuple[str, ...]] = ("bearing", "imbalance", "rubbing")
 
     def sound(self, rng: Generator, samples: int, fault: Fault | None = None) -> Wave:
-        """Return (samples,) of the fan alone at 16 kHz, RMS 1."""
-        turns = self._turns(rng, samples)  # (T,) revolutions
-        flow = coloured_noise(rng, samples, rng.normal(-4.5, 0.4), (150.0, 6_000.0))
+        """Return the fan alone.
+
+        Parameters
+        ----------
+        rng
+            The clip's own randomness.
+        samples
+            Length of the clip at 16 kHz.
+        fault
+            ``None`` for a healthy fan.
+
+        Returns
+        -------
+        Wave
+            (samples,) float64, RMS 1.
+        """
+        turns = self._turns(rng, samples)  # (T,) revolutions since an arbitrary start
+        flow = coloured_noise(rng, samples, rng.normal(-4.5, 0.2), (150.0, 6_000.0))
         flow *= 1 + 0.3 * np.cos(2 * np.pi * BLADES * turns)
-        healthy = unit_rms(_tones(rng, turns)) + 0.9 * _jitter(rng, 1.5) * flow
+        healthy = unit_rms(_tones(rng, turns) + 0.9 * jitter(rng, 0.7) * flow)
         if fault is None:
-            return unit_rms(healthy)
-        worn, quiet, loud = _FAN_FAULTS[fault.kind]
-        level = _ratio(quiet + (loud - quiet) * fault.severity)
-        return unit_rms(unit_rms(healthy) + level * worn(rng, turns))
+            return healthy
+        part, quiet, loud = _FAN_FAULTS[fault.kind]
+        level = ratio(quiet + (loud - quiet) * fault.severity)
+        return unit_rms(healthy + level * unit_rms(part(rng, turns)))
 
     def _turns(self, rng: Generator, samples: int) -> Wave:
-        offset = rng.normal(0, 0.003)  # a controller holds a speed within half a per cent
-        wander = 0.002 * _slow(rng, samples, 0.5)  # (T,)
-        speed = (1 + offset + wander) * self.speed / 60  # (T,) Hz
-        return np.cumsum(speed) / SAMPLE_RATE + rng.random()
+        offset = rng.normal(0, 0.004)  # a controller holds a speed within half a per cent
+        wander = 0.002 * slow(rng, samples, 0.5)  # (T,)
+        turns = np.cumsum((1 + offset + wander) * self.speed / 60 / SAMPLE_RATE)  # (T,)
+        return turns + rng.random()
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,7 @@ class Valve:
     interval
         Between two openings, milliseconds.
     pressure
-        Of the air behind it, bar: moves the puff of air and the closing click.
+        Of the air behind it, bar.
     """
 
     interval: int
@@ -107,34 +123,48 @@ class Valve:
     faults: ClassVar[tuple[str, ...]] = ("leak", "sluggish", "rattle")
 
     def sound(self, rng: Generator, samples: int, fault: Fault | None = None) -> Wave:
-        """Return (samples,) of the valve alone at 16 kHz, RMS 1."""
-        amount = {fault.kind: fault.severity} if fault else {}
-        slow = amount.get("sluggish", 0.0)
-        opens, closes = self._actuations(rng, samples, 0.3 * slow)  # (K,) s each
-        force = np.sqrt(self.pressure / 4) * _ratio(-12 * slow)
-        sound = _jitter(rng, 1.0) * _strikes(rng, opens, samples, _OPENING)
-        sound += force * _jitter(rng, 1.0) * _strikes(rng, closes, samples, _CLOSING)
-        hiss = coloured_noise(rng, samples, 0.0, (1_500.0, 7_000.0))  # (T,)
-        puffs = self.pressure / 4 * _jitter(rng, 1.5) * _puffs(opens, samples)  # (T,)
-        sound = unit_rms(sound + 0.2 * puffs * hiss)
-        if "leak" in amount:
-            sound += _ratio(-20 + 16 * amount["leak"]) * hiss
-        if "rattle" in amount:
-            bounces = (opens[:, None] + rng.gamma(2.0, 0.015, (len(opens), 8))).ravel()  # (8K,) s
-            worn = unit_rms(_strikes(rng, bounces, samples, _RATTLE))
-            sound += _ratio(-20 + 16 * amount["rattle"]) * worn
-        return unit_rms(sound)
+        """Return the valve alone.
+
+        Parameters
+        ----------
+        rng
+            The clip's own randomness.
+        samples
+            Length of the clip at 16 kHz.
+        fault
+            ``None`` for a healthy valve.
+
+        Returns
+        -------
+        Wave
+            (samples,) float64, RMS 1.
+        """
+        severity = dict.fromkeys(self.faults, 0.0)
+        if fault is not None:
+            severity[fault.kind] = fault.severity
+        opens, closes = self._actuations(rng, samples, 0.25 * severity["sluggish"])  # (K,) s each
+        gain = np.sqrt(self.pressure) * ratio(-12 * severity["sluggish"])
+        sound = _strikes(rng, opens, samples, _OPENING) * jitter(rng, 1.0)
+        sound += gain * _strikes(rng, closes, samples, _CLOSING) * jitter(rng, 1.0)
+        sound += 0.1 * self.pressure * jitter(rng, 1.0) * _puffs(rng, opens, closes, samples)
+        healthy = unit_rms(sound)
+        if fault is None or fault.kind == "sluggish":
+            return healthy
+        part, quiet, loud = _VALVE_FAULTS[fault.kind]
+        level = ratio(quiet + (loud - quiet) * fault.severity)
+        return unit_rms(healthy + level * unit_rms(part(rng, opens, samples)))
 
     def _actuations(self, rng: Generator, samples: int, delay: float) -> tuple[Wave, Wave]:
         period = self.interval / 1000  # s
-        count = int(samples / SAMPLE_RATE / period)
-        opens = period * (np.arange(count) + rng.uniform(0, 0.3) + rng.normal(0, 0.01, count))
-        return opens, opens + period * (0.4 + delay + rng.normal(0, 0.01, count))
+        count = int(np.ceil(samples / SAMPLE_RATE / period))
+        opens = period * (np.arange(count) + rng.random() + rng.normal(0, 0.01, count))
+        closes = opens + period * (0.4 + delay + rng.normal(0, 0.01, count))
+        return opens, closes
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a machine is recorded: the background noise.
+class Noise:
+    """A place to record in.
 
     Attributes
     ----------
@@ -147,132 +177,105 @@ class Place:
     """
 
     slope: float
-    band: Band
+    band: tuple[float, float]
     gusts: float
 
     def sound(self, rng: Generator, samples: int) -> Wave:
-        """Return (samples,) of background at 16 kHz, RMS 1."""
-        level = np.exp(self.gusts * _slow(rng, samples, 1.0))  # (T,)
-        slope = self.slope + rng.normal(0, 0.4)
+        """Return (samples,) of background, RMS 1."""
+        level = np.exp(self.gusts * slow(rng, samples, 1.0))  # (T,)
+        slope = self.slope + rng.normal(0, 0.15)
         return unit_rms(level * coloured_noise(rng, samples, slope, self.band))
 
 
-def coloured_noise(rng: Generator, samples: int, slope: float, band: Band) -> Wave:
-    """Make Gaussian noise with a sloping, band-limited spectrum.
-
-    Parameters
-    ----------
-    rng
-        Where the randomness comes from.
-    samples
-        Length at 16 kHz.
-    slope
-        Inside the band, dB an octave.
-    band
-        Lower and upper edge, Hz, with skirts of 24 dB an octave.
-
-    Returns
-    -------
-    Wave
-        (samples,) float64, RMS 1.
-    """
-    frequency = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)  # (F,) Hz
-    frequency[0] = frequency[1]
-    skirts = (1 + (band[0] / frequency) ** 8) * (1 + (frequency / band[1]) ** 8)  # (F,)
-    gain = frequency ** (slope / (20 * np.log10(2))) / np.sqrt(skirts)  # (F,)
-    return unit_rms(irfft(gain * rfft(rng.standard_normal(samples)), samples))
-
-
-def unit_rms(wave: Wave) -> Wave:
-    """Scale (T,) to a root mean square of 1."""
-    return wave / np.sqrt(np.mean(wave**2))
-
-
-def _ratio(decibel: float) -> float:
-    return float(10 ** (decibel / 20))
-
-
-def _jitter(rng: Generator, decibel: float) -> float:
-    return _ratio(rng.normal(0, decibel))
-
-
-def _slow(rng: Generator, samples: int, rate: float) -> Wave:
-    """Return (samples,) of a slow random course of about RMS 1, `rate` bends a second."""
-    knots = rng.standard_normal(int(samples / SAMPLE_RATE * rate) + 2)  # (K,)
-    return np.interp(np.linspace(0, len(knots) - 1, samples), np.arange(len(knots)), knots)
+NOISES: Mapping[str, Noise] = MappingProxyType(
+    {
+        "factory": Noise(-3.0, (60.0, 6_000.0), 0.15),
+        "wind": Noise(-4.0, (40.0, 5_000.0), 0.15),
+        "street": Noise(-4.0, (80.0, 4_000.0), 0.15),
+    }
+)
 
 
 def _tones(rng: Generator, turns: Wave) -> Wave:
-    """Sum the first four harmonics of the shaft and of the blades: (T,) turns to (T,)."""
-    shaft = [(order, 0.3 / order) for order in range(1, 5)]
-    blades = [(BLADES * order, 1 / order) for order in range(1, 5)]
-    return sum(
-        (
-            gain * _jitter(rng, 1.5) * np.cos(2 * np.pi * (order * turns + rng.random()))
-            for order, gain in shaft + blades
-        ),
-        np.zeros_like(turns),
-    )
+    """Sum shaft harmonics 1-4 and blade-pass harmonics 1-4; (T,) turns to (T,)."""
+    shaft = [(order, 0.25 / order) for order in range(1, 5)]
+    blade = [(BLADES * order, 1.0 / order) for order in range(1, 5)]
+    total = np.zeros_like(turns)
+    for order, gain in shaft + blade:
+        phase = 2 * np.pi * (order * turns + rng.random())  # (T,) rad
+        total += gain * jitter(rng, 2.0) * np.cos(phase)
+    return total
 
 
 def _bearing(rng: Generator, turns: Wave) -> Wave:
-    """Impacts of the rollers on a pit in the outer race, slipping by a per cent."""
-    passes = BEARING_ORDER * turns  # (T,) rollers that have passed the pit
-    hits = np.arange(np.ceil(passes[0]), passes[-1])
-    hits = np.searchsorted(passes, hits + rng.normal(0, 0.01, len(hits)))  # (H,) samples
-    resonance = BEARING_RESONANCE * _jitter(rng, 0.3)
-    return unit_rms(_ring(_impulses(rng, hits, len(turns)), resonance, 0.002))
+    """Impacts at the outer-race frequency, slipping by a per cent, on the housing's resonance."""
+    passes = BEARING_ORDER * turns  # (T,) rollers that have passed
+    hits = np.arange(np.ceil(passes[0]), passes[-1])  # (H,)
+    slipped = hits + rng.normal(0, 0.01, len(hits))
+    times = np.interp(slipped, passes, np.arange(len(passes))) / SAMPLE_RATE
+    train = impulses(times, rng.lognormal(0, 0.2, len(hits)), len(turns))
+    return ring(train, BEARING_RESONANCE * jitter(rng, 0.3), 0.002)
 
 
 def _imbalance(rng: Generator, turns: Wave) -> Wave:
-    """Return the shaft's own line, which also shakes the flow and so modulates it."""
-    shake = np.cos(2 * np.pi * (turns + rng.random()))  # (T,)
-    flow = coloured_noise(rng, len(turns), -4.5, (150.0, 6_000.0))
-    return unit_rms(shake * (1 + 0.5 * flow))
+    """Shake at the first order, and modulate the blade pass with it."""
+    shaft = np.cos(2 * np.pi * (turns + rng.random()))
+    blade = np.cos(2 * np.pi * BLADES * (turns + rng.random()))
+    return np.asarray(shaft + 0.7 * (1 + shaft) * blade)
 
 
 def _rubbing(rng: Generator, turns: Wave) -> Wave:
-    """Return a burst of scraping, a tenth of each turn long."""
-    scrape = coloured_noise(rng, len(turns), 0.0, (1_000.0, 4_000.0))
-    return unit_rms(scrape * (turns % 1 < 0.1))
-
-
-# mechanism, and its level against the healthy sound at severity 0 and 1, dB
-_FAN_FAULTS: dict[str, tuple[Callable[[Generator, Wave], Wave], float, float]] = {
-    "bearing": (_bearing, -20.0, -6.0),
-    "imbalance": (_imbalance, -12.0, 2.0),
-    "rubbing": (_rubbing, -20.0, -6.0),
-}
+    """Scraping noise for a tenth of every turn."""
+    contact = np.exp(8 * (np.cos(2 * np.pi * (turns + rng.random())) - 1))  # (T,) 0 to 1
+    return np.asarray(contact * coloured_noise(rng, len(turns), 0.0, (1_500.0, 6_500.0)))
 
 
 def _strikes(
-    rng: Generator, times: Wave, samples: int, modes: Sequence[tuple[float, float, float]]
+    rng: Generator, times: Wave, samples: int, modes: Mapping[float, tuple[float, float]]
 ) -> Wave:
-    """Let clicks at (K,) seconds ring in resonances of (Hz, s, gain): (samples,)."""
-    impulses = _impulses(rng, np.rint(times * SAMPLE_RATE).astype(np.int64), samples)
-    return sum(
-        (gain * _ring(impulses, hertz * _jitter(rng, 0.15), decay) for hertz, decay, gain in modes),
-        np.zeros(samples),
+    """Impacts at (K,) times, s, on resonances: Hz to (decay in s, gain); (samples,)."""
+    train = impulses(times, rng.lognormal(0, 0.1, len(times)), samples)
+    parts = [
+        gain * ring(train, hertz * jitter(rng, 0.1), decay)
+        for hertz, (decay, gain) in modes.items()
+    ]
+    return np.asarray(np.sum(parts, axis=0))
+
+
+def _puffs(rng: Generator, opens: Wave, closes: Wave, samples: int) -> Wave:
+    """Air that flows while the valve is open; (samples,)."""
+    time = np.arange(samples) / SAMPLE_RATE
+    is_open = np.searchsorted(opens, time) > np.searchsorted(closes, time)  # (T,)
+    return unit_rms(smooth(is_open.astype(np.float64), 0.01)) * coloured_noise(
+        rng, samples, -1.0, (800.0, 7_000.0)
     )
 
 
-def _puffs(opens: Wave, samples: int) -> Wave:
-    """Return the (samples,) level of the air that each opening lets out, fading within 60 ms."""
-    starts = np.rint(opens * SAMPLE_RATE).astype(np.int64)
-    impulses = np.bincount(starts[starts < samples], minlength=samples)
-    return np.asarray(lfilter([1.0], [1.0, -np.exp(-1 / (0.06 * SAMPLE_RATE))], impulses))
+def _leak(rng: Generator, _: Wave, samples: int) -> Wave:
+    """Air that hisses all the time; (samples,)."""
+    return coloured_noise(rng, samples, 1.5, (2_500.0, 7_500.0))
 
 
-def _impulses(rng: Generator, where: NDArray[np.int64], samples: int) -> Wave:
-    """Return (samples,) of zeros with impulses at (K,) samples that differ by some 20 per cent."""
-    strength = rng.lognormal(0, 0.2, len(where))
-    inside = (where >= 0) & (where < samples)
-    return np.bincount(where[inside], strength[inside], samples)
+def _rattle(rng: Generator, opens: Wave, samples: int) -> Wave:
+    """Click a handful of times after every opening: a loose part; (samples,)."""
+    times = (opens[:, None] + rng.uniform(0.01, 0.15, (len(opens), 6))).ravel()
+    return ring(impulses(times, rng.lognormal(0, 0.4, len(times)), samples), 4_800.0, 0.0015)
 
 
-def _ring(impulses: Wave, hertz: float, decay: float) -> Wave:
-    """Answer (T,) impulses with exp(-t / decay) sin(2 pi hertz t): a two-pole resonator."""
-    radius = np.exp(-1 / (decay * SAMPLE_RATE))
-    angle = 2 * np.pi * hertz / SAMPLE_RATE
-    feedback = [1.0, -2 * radius * np.cos(angle), radius**2]
-    return np.asarray(lfilter([0.0, radius * np.sin(angle)], feedback, impulses))
+# Resonances of a closing or opening valve: Hz to (decay in s, gain).
+_OPENING = MappingProxyType({620.0: (0.012, 1.0), 1_750.0: (0.006, 0.6), 3_900.0: (0.003, 0.4)})
+_CLOSING = MappingProxyType({480.0: (0.015, 1.0), 2_300.0: (0.005, 0.5)})
+
+# Fault to (its sound, level in dB against the healthy machine at severity 0 and at severity 1).
+_FAN_FAULTS: Mapping[str, tuple[Callable[[Generator, Wave], Wave], float, float]] = (
+    MappingProxyType(
+        {
+            "bearing": (_bearing, -17.0, -2.0),
+            "imbalance": (_imbalance, -11.0, 3.0),
+            "rubbing": (_rubbing, -18.0, -4.0),
+        }
+    )
+)
+_VALVE_FAULTS: Mapping[str, tuple[Callable[[Generator, Wave, int], Wave], float, float]] = (
+    MappingProxyType({"leak": (_leak, -20.0, -4.0), "rattle": (_rattle, -11.0, 1.0)})
+)
