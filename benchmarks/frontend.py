@@ -18,6 +18,7 @@ from timing import in_turn, machine, spread
 from cache.store import Store
 from extractors import pooling, registry
 from extractors.audio import read_audio
+from extractors.backbone import Source
 from extractors.backbones.logmel import SPEC
 from extractors.clips import list_clips
 from extractors.extract import Extraction, Output, Settings
@@ -48,7 +49,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     print(machine())
     torch.set_num_threads(SPEC.cpu_threads or torch.get_num_threads())  # as extractors.run does
-    backbone = registry.find("logmel").load(CPU, None)
+    backbone = registry.find("logmel").load(Source(), CPU)
     output = Output(SPEC, 0, pooling.find("mean", {}), "merge")
     size = SPEC.batch["cpu"]
     with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +61,7 @@ def main() -> None:
         number = iter(range(10_000))
 
         def ours(part: torch.Tensor) -> torch.Tensor:
-            return output.pooling(backbone.frames(part, [0])[0], "merge")
+            return output.pooling(backbone.features(part, [0])[0], "merge")
 
         def whole_ours() -> None:
             store = Store(Path(folder) / str(next(number)))

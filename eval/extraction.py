@@ -12,6 +12,7 @@ from cache.errors import AsdError
 from cache.recipe import Recipe
 from cache.store import Store
 from extractors import pooling, registry
+from extractors.backbone import Source
 from extractors.clips import Fault, list_clips
 from extractors.extract import Extraction, Output, Settings
 
@@ -47,7 +48,7 @@ def extract_tests(
     device = torch.device("cpu")
     for parent in recipe.parents or (recipe,):
         needed = weights if parent.weights else None
-        backbone = registry.find(parent.backbone).load(device, needed)
+        backbone = registry.find(parent.backbone).load(Source(weights=needed), device)
         how = pooling.find(str(parent.pooling), backbone.spec.tuned)
         output = Output(backbone.spec, int(parent.layer or 0), how, str(parent.bands))
         _check_same(output.recipe, parent)

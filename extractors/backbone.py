@@ -1,4 +1,4 @@
-"""What a backbone is: a waveform in, frames out, and the facts that go with it."""
+"""What a backbone is: a waveform in, features out, and the facts that go with it."""
 
 from __future__ import annotations
 
@@ -31,16 +31,20 @@ class BackboneSpec:
         Channels C and frequency bands of the frames of `layer`; other layers may have others.
     min_samples
         Shortest clip it takes, samples at `sample_rate`.
+    max_samples
+        Longest it hears in one piece; a longer clip is cut into overlapping windows of this length.
+    native
+        Layers at which the model has an embedding of its own, for the pooling ``native``.
     pooling
         The pooling used unless another is asked for.
     tuned
-        Pooling to parameter, where this backbone has its own.
+        Pooling to its parameters, where this backbone has its own.
     batch
         Clips a batch by device type; 32 on a device not named.
     cpu_threads
         Threads that pay on a CPU, ``None`` for as many as torch chooses.
     weights
-        SHA-256 of its weights, ``None`` without weights.
+        SHA-256 of its weights, ``random`` for random ones, ``None`` for a backbone without any.
     settings
         Whatever else moves its numbers.
     """
@@ -53,51 +57,91 @@ class BackboneSpec:
     bands: int
     min_samples: int
     pooling: str
-    tuned: Mapping[str, float] = field(default_factory=dict)
+    max_samples: int
+    native: tuple[int, ...] = ()
+    tuned: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     batch: Mapping[str, int] = field(default_factory=dict)
     cpu_threads: int | None = None
     weights: str | None = None
     settings: tuple[tuple[str, Setting], ...] = ()
 
 
+@dataclass(frozen=True)
+class Features:
+    """What one layer makes of a batch.
+
+    Attributes
+    ----------
+    frames
+        (B, time, band, C).
+    native
+        (B, D), the model's own embedding of each clip at this layer; ``None`` where it has none.
+    """
+
+    frames: Tensor
+    native: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's parameters come from.
+
+    Attributes
+    ----------
+    variant
+        What stands behind the colon of ``--backbone``: a size, a model's id; empty for the usual.
+    weights
+        A checkpoint; ``None`` for a backbone that needs none or finds its own.
+    seed
+        Random parameters of this seed instead: for tests and timings, its scores mean nothing.
+    """
+
+    variant: str = ""
+    weights: Path | None = None
+    seed: int | None = None
+
+
 class Backbone(Protocol):
     """A loaded model on its device."""
 
-    spec: BackboneSpec
+    @property
+    def spec(self) -> BackboneSpec:
+        """Facts of this model, its weights' hash among them."""
 
-    def frames(self, waveforms: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Compute the frame features of several layers in one pass.
+    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
+        """Compute the features of several layers in one pass, and nothing above the highest.
 
         Parameters
         ----------
         waveforms
-            (B, T) float32 in [-1, 1] at ``spec.sample_rate``, on the model's device.
+            (B, T) float32 in [-1, 1] at ``spec.sample_rate``, on the model's device,
+            ``spec.min_samples <= T <= spec.max_samples``.
         layers
             A choice of ``spec.layers``.
 
         Returns
         -------
-        list of Tensor
-            (B, time, band, C) a layer, in the order asked for; a clip's frames do not depend on
-            the rest of its batch.
+        list of Features
+            One a layer, in the order asked for; a clip's do not depend on the rest of its batch.
         """
 
 
 class BackboneFile(Protocol):
     """What a module in ``extractors/backbones/`` offers."""
 
-    def load(self, device: torch.device, weights: Path | None) -> Backbone:
+    def load(self, source: Source, device: torch.device) -> Backbone:
         """Build the model on a device, ready for inference.
 
         Parameters
         ----------
+        source
+            Which variant, with which parameters.
         device
             Where it computes.
-        weights
-            A checkpoint file; ``None`` for a backbone that needs none.
 
         Raises
         ------
         AsdError
-            If weights are needed and not given, given and not needed, or not this model's.
+            If the variant is unknown, or weights are needed and not given, given and not needed,
+            or not this model's.
         """

@@ -247,10 +247,11 @@ class _TableUpdate:
         layers = sorted({output.layer for output in outputs})
         with torch.inference_mode():
             waveforms = torch.from_numpy(samples).to(self.job.settings.device)
-            frames = dict(zip(layers, self.job.backbone.frames(waveforms, layers), strict=True))
-            pooled = [output.pooling(frames[output.layer], output.bands) for output in outputs]
+            features = self.job.backbone.features(waveforms, layers)
+            of = dict(zip(layers, features, strict=True))
+            pooled = [output.pooling(of[output.layer], output.bands) for output in outputs]
         blocks = [
-            output.blocks(vectors.shape[1], frames[output.layer].shape[2])
+            output.blocks(vectors.shape[1], of[output.layer].frames.shape[2])
             for output, vectors in zip(outputs, pooled, strict=True)
         ]
         return [vectors.float().cpu().numpy() for vectors in pooled], blocks

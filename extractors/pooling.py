@@ -2,51 +2,60 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cache.errors import AsdError
+from extractors.backbone import Features
 
 BANDS = ("merge", "keep")
+_TINY = 1e-12  # stands for the largest value where all are 0
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """A pooling with its parameter.
+    """A pooling with its parameters.
 
     Attributes
     ----------
     name
         Canonical text, e.g. ``mean`` or ``gwrp:0.7``; stands in the recipe.
     reduce
-        (B, time, C) to (B, D).
+        (B, time, C) to (B, D); ``None`` takes the model's own embedding.
     """
 
     name: str
-    reduce: Callable[[Tensor], Tensor]
+    reduce: Callable[[Tensor], Tensor] | None
 
-    def __call__(self, frames: Tensor, bands: str) -> Tensor:
-        """Pool frames to one vector a clip.
+    def __call__(self, features: Features, bands: str) -> Tensor:
+        """Reduce features to one vector a clip.
 
         Parameters
         ----------
-        frames
-            (B, time, band, C).
+        features
+            Of one layer.
         bands
-            ``merge`` pools over all time-band tokens, ``keep`` over time band by band.
+            ``merge`` pools over all time-band tokens, ``keep`` over time band by band; the model's
+            own embedding knows no bands.
 
         Returns
         -------
         Tensor
-            (B, D), or (B, band x D), band after band.
+            (B, D) float32, or (B, band x D), band after band.
         """
+        if self.reduce is None:
+            if features.native is None:
+                raise AsdError("this layer has no embedding of its own: choose another pooling")
+            return features.native.float()
+        frames = features.frames.float()
         if bands == "merge":
             return self.reduce(frames.flatten(1, 2))
         per_band = frames.transpose(1, 2).flatten(0, 1)  # (B x band, time, C)
-        return self.reduce(per_band).reshape(frames.shape[0], -1)
+        return self.reduce(per_band).reshape(len(frames), -1)
 
 
 def mean(frames: Tensor) -> Tensor:
@@ -85,29 +94,128 @@ def gwrp(frames: Tensor, r: float) -> Tensor:
     return (ranked * (weights / weights.sum())[None, :, None]).sum(1)
 
 
-_PLAIN: Mapping[str, Callable[[Tensor], Tensor]] = {
+def rdp_weights(frames: Tensor, gamma: float) -> Tensor:
+    """Weigh frames by their deviation from the mean: relative deviation pooling, arXiv 2603.04605.
+
+    Parameters
+    ----------
+    frames
+        (B, time, C).
+    gamma
+        0 weighs all alike; the more, the more the deviating frames count.
+
+    Returns
+    -------
+    Tensor
+        (B, time, 1), sum 1 over time: ``(1 + d_t / max d)^gamma`` normalised, d_t the Euclidean
+        distance of frame t to the mean frame; equal weights where no frame deviates.
+    """
+    deviation = torch.linalg.vector_norm(frames - frames.mean(1, keepdim=True), dim=2, keepdim=True)
+    relative = deviation / deviation.amax(1, keepdim=True).clamp_min(_TINY)
+    # Divided by the largest base first: 2^gamma alone would leave no digits for a large gamma.
+    weights = ((1 + relative) / 2).pow(gamma)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def rdp(frames: Tensor, gamma: float) -> Tensor:
+    """Relative deviation pooling (arXiv 2603.04605): (B, time, C) to (B, C); see `rdp_weights`."""
+    return (rdp_weights(frames, gamma) * frames).sum(1)
+
+
+def gem(frames: Tensor, p: float) -> Tensor:
+    """Generalised mean pooling (Radenovic et al. 2019, eq. 3) of the positive part.
+
+    Parameters
+    ----------
+    frames
+        (B, time, C).
+    p
+        At least 1: 1 is the mean of the positive parts, infinity their maximum.
+
+    Returns
+    -------
+    Tensor
+        (B, C): ``(mean_t max(x_t, 0)^p)^(1/p)``.
+    """
+    return _power_mean(frames, torch.full_like(frames[:, :, :1], 1 / frames.shape[1]), p)
+
+
+def rdp_gem(frames: Tensor, p: float, gamma: float) -> Tensor:
+    """RDP's weights in GeM's mean (arXiv 2603.04605).
+
+    Parameters
+    ----------
+    frames
+        (B, time, C).
+    p, gamma
+        See `gem` and `rdp_weights`.
+
+    Returns
+    -------
+    Tensor
+        (B, C): ``(sum_t w_t max(x_t, 0)^p)^(1/p)``.
+    """
+    return _power_mean(frames, rdp_weights(frames, gamma), p)
+
+
+def _power_mean(frames: Tensor, weights: Tensor, p: float) -> Tensor:
+    """(B, time, C) and (B, time, 1) to (B, C), scaled so that no power leaves float32's range."""
+    positive = frames.clamp_min(0)
+    top = positive.amax(1, keepdim=True).clamp_min(_TINY)
+    return top[:, 0] * (weights * (positive / top) ** p).sum(1) ** (1 / p)
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """A pooling's parameter: its value for a backbone without its own tuning, and its bounds."""
+
+    name: str
+    default: float
+    low: float
+    high: float
+
+    def read(self, text: str, pooling: str) -> float:
+        """Read a value, which lies in (low, high]."""
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not self.low < value <= self.high:
+            raise AsdError(
+                f"pooling {pooling!r}: {self.name} must be in ({self.low:g}, {self.high:g}]"
+            )
+        return value
+
+
+_PLAIN: Mapping[str, Callable[[Tensor], Tensor] | None] = {
     "mean": mean,
     "max": maximum,
     "mean+std": mean_std,
+    "native": None,
 }
-# name -> (function, parameter for a backbone without its own tuning, what it may be)
-_WITH_PARAMETER: Mapping[str, tuple[Callable[[Tensor, float], Tensor], float, str]] = {
-    "gwrp": (gwrp, 0.7, "0 < r <= 1"),  # arXiv 2603.04605
+_R = _Parameter("r", 0.7, 0, 1)  # these values: arXiv 2603.04605, for an untuned backbone
+_GAMMA = _Parameter("gamma", 10, -1e-9, 1000)
+_P = _Parameter("p", 6, 0, 1000)
+_WITH_PARAMETERS: Mapping[str, tuple[Callable[..., Tensor], tuple[_Parameter, ...]]] = {
+    "gwrp": (gwrp, (_R,)),
+    "rdp": (rdp, (_GAMMA,)),
+    "gem": (gem, (_P,)),
+    "rdp+gem": (rdp_gem, (replace(_P, default=9), _GAMMA)),
 }
 
 
 def names() -> list[str]:
-    """Names to choose from; those with a parameter take it behind a colon, ``gwrp:0.4``."""
-    return sorted({*_PLAIN, *_WITH_PARAMETER})
+    """Names to choose from; parameters stand behind a colon: ``gwrp:0.4``, ``rdp+gem:3,16``."""
+    return sorted({*_PLAIN, *_WITH_PARAMETERS})
 
 
-def find(text: str, tuned: Mapping[str, float]) -> Pooling:
+def find(text: str, tuned: Mapping[str, tuple[float, ...]]) -> Pooling:
     """Read a pooling's name.
 
     Parameters
     ----------
     text
-        A name, with or without ``:parameter``.
+        A name, with or without ``:parameter,parameter``.
     tuned
         The backbone's own parameters by name.
 
@@ -119,18 +227,19 @@ def find(text: str, tuned: Mapping[str, float]) -> Pooling:
     Raises
     ------
     AsdError
-        If the name is unknown or the parameter is not one it takes.
+        If the name is unknown or a parameter is not one it takes.
     """
-    name, _, given = text.partition(":")
-    if name in _PLAIN and not given:
+    name, colon, given = text.partition(":")
+    if name in _PLAIN and not colon:
         return Pooling(name, _PLAIN[name])
-    if name not in _WITH_PARAMETER:
+    if name not in _WITH_PARAMETERS:
         raise AsdError(f"unknown pooling {text!r}; known are {', '.join(names())}")
-    function, default, valid = _WITH_PARAMETER[name]
-    try:
-        value = float(given) if given else tuned.get(name, default)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value <= 1:
-        raise AsdError(f"pooling {text!r}: its parameter must be {valid}")
-    return Pooling(f"{name}:{value:g}", lambda frames: function(frames, value))
+    function, parameters = _WITH_PARAMETERS[name]
+    own = tuned.get(name, tuple(parameter.default for parameter in parameters))
+    texts = given.split(",") if colon else [repr(value) for value in own]
+    if len(texts) != len(parameters):
+        wanted = ",".join(parameter.name for parameter in parameters)
+        raise AsdError(f"pooling {text!r}: expected {name}:{wanted}")
+    values = [p.read(value, text) for p, value in zip(parameters, texts, strict=True)]
+    canonical = f"{name}:{','.join(f'{value:g}' for value in values)}"
+    return Pooling(canonical, lambda frames: function(frames, *values))

@@ -15,7 +15,7 @@ from cache.select import add_cache_dir
 from cache.store import Store
 from cache.table import SPLITS
 from extractors import pooling, registry
-from extractors.backbone import Backbone
+from extractors.backbone import Backbone, Source
 from extractors.clips import Listing, list_clips
 from extractors.extract import Extraction, Output, Report, Settings
 
@@ -118,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise AsdError(str(listing.faults[0]))
     chosen = listing.only(args.machine, args.split)
     device = _device(args.device)
-    backbone = registry.find(args.backbone).load(device, args.weights)
+    backbone = registry.find(args.backbone).load(Source(weights=args.weights), device)
     if device.type == "cpu" and backbone.spec.cpu_threads:
         torch.set_num_threads(backbone.spec.cpu_threads)
     outputs = _outputs(backbone, args)

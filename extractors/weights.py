@@ -1,58 +1,26 @@
-"""Checkpoints: what is known of them, read without running anything, fitted without a gap."""
+"""Checkpoints: read without running anything of them, fitted without a gap."""
 
 from __future__ import annotations
 
 import hashlib
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 from zipfile import BadZipFile
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cache.errors import AsdError
 
+M = TypeVar("M", bound=nn.Module)
+RANDOM = "random"  # stands in the recipe where a hash would
 _SHOWN = 3  # keys of a kind that a message names
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A published weights file.
-
-    Attributes
-    ----------
-    file
-        Its name.
-    source
-        Where it is published.
-    sha256
-        Of its bytes.
-    licence
-        Of the weights.
-    paper
-        What to cite.
-    """
-
-    file: str
-    source: str
-    sha256: str
-    licence: str
-    paper: str
-
-    def __str__(self) -> str:
-        return f"{self.file} ({self.licence}) from {self.source}"
-
-
-EFFICIENTAT_MN04 = Checkpoint(
-    file="mn04_as_mAP_432.pt",
-    source="the releases of github.com/fschmid56/EfficientAT, v0.0.1",
-    sha256="899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
-    licence="MIT",
-    paper="Schmid et al. 2023, arXiv 2211.04772",
-)
+_DAMAGED = (RuntimeError, EOFError, OSError, BadZipFile, ValueError, KeyError)
 
 
 def file_sha256(path: Path) -> str:
@@ -70,21 +38,23 @@ def file_sha256(path: Path) -> str:
         raise AsdError(f"--weights {path}: {error.strerror}") from error
 
 
-def load_state(path: Path) -> dict[str, Tensor]:
-    """Read a checkpoint that is a plain mapping of names to tensors.
+def load_checkpoint(path: Path, trusted: Sequence[Callable[..., object]] = ()) -> object:
+    """Read a checkpoint of tensors and plain containers.
 
-    Only tensors and plain containers are unpickled (``weights_only``): a file that would run code
-    is refused before any of it runs.
+    Nothing else is unpickled (``weights_only``): a file that would run code is refused before any
+    of it runs. A ``.safetensors`` file cannot hold code.
 
     Parameters
     ----------
     path
-        A file of `torch.save`.
+        A file of `torch.save` or of safetensors.
+    trusted
+        Further harmless types that the publisher's files are known to hold.
 
     Returns
     -------
-    dict
-        Name to tensor, on the CPU.
+    object
+        What it holds, tensors on the CPU.
 
     Raises
     ------
@@ -94,26 +64,50 @@ def load_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise AsdError(f"--weights {path}: no such file")
     try:
-        with warnings.catch_warnings():
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(trusted)):
             warnings.simplefilter("ignore")  # about pickles that are refused a moment later
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise AsdError(
             f"{path} holds more than tensors or is no checkpoint, and nothing of it was run "
             f"({reason}); fetch it again from its publisher"
         ) from error
-    except (RuntimeError, EOFError, OSError, BadZipFile, ValueError, KeyError) as error:
+    except (*_DAMAGED, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AsdError(
             f"{path} is damaged or no checkpoint ({reason}); fetch it again from its publisher"
         ) from error
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+
+
+def tensors(content: object, path: Path) -> dict[str, Tensor]:
+    """Check that part of a checkpoint is a mapping of names to tensors.
+
+    Parameters
+    ----------
+    content
+        What `load_checkpoint` gave, or a part of it.
+    path
+        For messages.
+
+    Raises
+    ------
+    AsdError
+        If it is anything else.
+    """
+    if not isinstance(content, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
-        kind = type(state).__name__
+        kind = type(content).__name__
         raise AsdError(f"{path} holds a {kind} where a mapping of names to tensors is expected")
-    return dict(state)
+    return dict(content)
+
+
+def load_state(path: Path) -> dict[str, Tensor]:
+    """Read a checkpoint that is a plain mapping of names to tensors; see `load_checkpoint`."""
+    return tensors(load_checkpoint(path), path)
 
 
 def load_strictly(
@@ -149,6 +143,21 @@ def load_strictly(
     if found:
         raise AsdError(f"{path} does not fit {type(network).__name__}: {'; '.join(found)}")
     network.load_state_dict(given)
+
+
+def random_parameters(build: Callable[[], M], seed: int) -> M:
+    """Build a network with its own initialisation, the same for the same seed.
+
+    Parameters
+    ----------
+    build
+        Makes the network.
+    seed
+        Of torch's generator, whose state is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
 
 
 def _listed(kind: str, names: Sequence[str]) -> str:

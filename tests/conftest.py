@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from cache.recipe import Recipe
 from cache.table import ClipKey, EmbeddingTable, Section
-from extractors.nets.mobilenet import MobileNet
+from extractors.checkpoints import EFFICIENTAT
+from extractors.weights import file_sha256
 
 RATE = 16_000
 
@@ -61,14 +61,6 @@ def write_root(root: Path, machine: str = "fan", source: int = 6, target: int = 
     return root
 
 
-def write_random_weights(path: Path) -> Path:
-    """An EfficientAT checkpoint of the smallest width with random values and a classifier."""
-    torch.manual_seed(0)
-    network = MobileNet(0.1)
-    torch.save(network.state_dict() | {"classifier.2.bias": torch.zeros(3)}, path)
-    return path
-
-
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_root(tmp_path / "data")
@@ -82,6 +74,18 @@ def real_data() -> Path:
     if not (folder / "dev_data").is_dir():
         pytest.skip(f"no real recordings in {folder}; name their folder in ASD_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_weights() -> Path:
+    """The published EfficientAT mn04."""
+    default = Path(__file__).parents[2] / "shared" / "weights"
+    folder = Path(os.environ.get("ASD_TEST_WEIGHTS", default))
+    path = folder / EFFICIENTAT[0].file
+    if not path.is_file():
+        pytest.skip(f"no {path.name} in {folder}; name its folder in ASD_TEST_WEIGHTS")
+    assert file_sha256(path) == EFFICIENTAT[0].sha256
+    return path
 
 
 @pytest.fixture

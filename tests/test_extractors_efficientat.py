@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,26 +14,21 @@ from cache.errors import AsdError
 from cache.store import Store
 from cache.table import Section
 from extractors import registry
-from extractors.backbone import Backbone
+from extractors.backbone import Backbone, Source
+from extractors.checkpoints import EFFICIENTAT
 from extractors.frontend import PreEmphasisedLogMel, kaldi_filters
 from extractors.nets.mobilenet import MobileNet, channels
 from extractors.run import main
-from extractors.weights import EFFICIENTAT_MN04, file_sha256
-from tests.conftest import write_random_weights
+from extractors.weights import file_sha256
+from tests.small_models import write_mobilenet
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def genuine() -> Backbone:
+def genuine(real_weights: Path) -> Backbone:
     """The published mn04, where it is at hand."""
-    default = Path(__file__).parents[2] / "shared" / "weights"
-    folder = Path(os.environ.get("ASD_TEST_WEIGHTS", default))
-    path = folder / EFFICIENTAT_MN04.file
-    if not path.is_file():
-        pytest.skip(f"no {EFFICIENTAT_MN04.file} in {folder}; name its folder in ASD_TEST_WEIGHTS")
-    assert file_sha256(path) == EFFICIENTAT_MN04.sha256
-    return registry.find("efficientat").load(CPU, path)
+    return registry.find("efficientat").load(Source(weights=real_weights), CPU)
 
 
 def chirp() -> torch.Tensor:
@@ -50,7 +44,8 @@ def test_the_embedding_is_the_originals(genuine: Backbone) -> None:
     first = [-0.225154, -0.077358, -0.083757, 0.050854, 1.110637, -0.202333, -0.182305, 0.09375]
     last = [-0.038388, -0.142632, -0.241154, -0.289501]
     with torch.inference_mode():
-        (frames,) = genuine.frames(chirp(), [16])
+        (features,) = genuine.features(chirp(), [16])
+    frames = features.frames
     embedding = frames.mean((1, 2))[0].numpy()
     assert frames.shape == (1, 19, 4, 384)
     np.testing.assert_allclose(embedding[:8], first, atol=2e-5)
@@ -60,8 +55,8 @@ def test_the_embedding_is_the_originals(genuine: Backbone) -> None:
 
 def test_lower_layers_are_the_same_whatever_else_is_asked_for(genuine: Backbone) -> None:
     with torch.inference_mode():
-        alone = genuine.frames(chirp(), [4])[0]
-        among = genuine.frames(chirp(), [2, 4, 16])[1]
+        alone = genuine.features(chirp(), [4])[0].frames
+        among = genuine.features(chirp(), [2, 4, 16])[1].frames
     assert torch.equal(alone, among)
     assert alone.shape == (1, 75, 16, 16)
 
@@ -119,7 +114,7 @@ def test_folding_the_normalisation_changes_nothing(width: float) -> None:
 
 
 def test_from_the_command_line_with_bands_kept(root: Path, tmp_path: Path) -> None:
-    weights = write_random_weights(tmp_path / "mn01.pt")
+    weights = write_mobilenet(tmp_path / "mn01.pt")
     command = ["--data", str(root), "--backbone", "efficientat", "--weights", str(weights)]
     where = ["--cache-dir", str(tmp_path / "a")]
     assert main([*command, *where, "--layer", "4", "16", "--bands", "keep"]) == 0
@@ -137,7 +132,7 @@ def test_without_or_with_the_wrong_weights(
     root: Path, tmp_path: Path, error_of: Callable[..., str]
 ) -> None:
     command = ["--data", root, "--backbone", "efficientat", "--cache-dir", tmp_path / "a"]
-    assert f"needs --weights FILE: bring {EFFICIENTAT_MN04}" in error_of(main, *command)
+    assert f"needs --weights FILE: bring {EFFICIENTAT[0]}" in error_of(main, *command)
     other = tmp_path / "other.pt"
     torch.save({"fc.weight": torch.zeros(2, 2)}, other)
     said = error_of(main, *command, "--weights", other)
@@ -145,14 +140,14 @@ def test_without_or_with_the_wrong_weights(
 
 
 def test_a_backbone_is_refused_where_a_key_does_not_fit(tmp_path: Path) -> None:
-    path = write_random_weights(tmp_path / "mn01.pt")
+    path = write_mobilenet(tmp_path / "mn01.pt")
     state = torch.load(path, weights_only=True)
     del state["features.3.block.0.0.weight"]
     state["features.5.extra"] = torch.zeros(1)
     state["features.0.0.weight"] = torch.zeros(8, 3, 3, 3)
     torch.save(state, path)
     with pytest.raises(AsdError) as caught:
-        registry.find("efficientat").load(CPU, path)
+        registry.find("efficientat").load(Source(weights=path), CPU)
     for part in (
         "missing: features.3.block.0.0.weight",
         "unexpected: features.5.extra",

@@ -12,21 +12,19 @@ import torch
 
 from cache.errors import AsdError
 from extractors import pooling, registry
-from extractors.backbone import Backbone
+from extractors.backbone import Backbone, Features
 from extractors.frontend import LogMel, slaney_filters
-from tests.conftest import write_random_weights
+from tests.small_models import SMALL
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Callable[[str], Backbone]:
-    """Load a backbone; those that need weights get random ones."""
+    """Load a backbone in its smallest size."""
 
     def load(name: str) -> Backbone:
-        writers = {"efficientat": write_random_weights}
-        weights = writers[name](tmp_path / "weights.pt") if name in writers else None
-        return registry.find(name).load(CPU, weights)
+        return registry.find(name).load(SMALL[name](tmp_path), CPU)
 
     return load
 
@@ -69,30 +67,60 @@ FRAMES = torch.tensor([[[1.0, 4.0], [3.0, 0.0], [2.0, 2.0]]])[:, :, None, :]  # 
         # Descending 3 2 1 and 4 2 0 with weights 1, 1/2, 1/4 over 7/4.
         ("gwrp:0.5", [(3 + 1 + 0.25) / 1.75, (4 + 1 + 0) / 1.75]),
         ("gwrp:1", [2.0, 2.0]),
+        ("gem:1", [2.0, 2.0]),
+        ("gem:2", [(14 / 3) ** 0.5, (20 / 3) ** 0.5]),
+        # Distances to the mean (2, 2): sqrt 5, sqrt 5, 0; with gamma 1 the weights 2, 2, 1 over 5.
+        ("rdp:1", [(2 * 1 + 2 * 3 + 2) / 5, (2 * 4 + 0 + 2) / 5]),
+        ("rdp:0", [2.0, 2.0]),
+        ("rdp+gem:2,1", [(2 / 5 + 18 / 5 + 4 / 5) ** 0.5, (32 / 5 + 4 / 5) ** 0.5]),
     ],
 )
 def test_poolings_by_hand(name: str, expected: list[float]) -> None:
-    pooled = pooling.find(name, {})(FRAMES, "merge")
+    pooled = pooling.find(name, {})(Features(FRAMES), "merge")
     np.testing.assert_allclose(pooled.numpy(), [expected], rtol=1e-6)
 
 
 def test_bands_are_merged_as_tokens_or_kept_one_after_the_other() -> None:
     frames = torch.arange(24, dtype=torch.float32).reshape(2, 3, 2, 2)  # (B, time, band, C)
-    merged = pooling.find("max", {})(frames, "merge")
-    kept = pooling.find("max", {})(frames, "keep")
+    merged = pooling.find("max", {})(Features(frames), "merge")
+    kept = pooling.find("max", {})(Features(frames), "keep")
     np.testing.assert_array_equal(merged.numpy(), frames.numpy().max(axis=(1, 2)))
     np.testing.assert_array_equal(kept.numpy(), frames.numpy().max(axis=1).reshape(2, 4))
 
 
 def test_a_backbones_own_parameter_is_used_unless_one_is_given() -> None:
     assert pooling.find("gwrp", {}).name == "gwrp:0.7"
-    assert pooling.find("gwrp", {"gwrp": 0.4}).name == "gwrp:0.4"
-    assert pooling.find("gwrp:0.9", {"gwrp": 0.4}).name == "gwrp:0.9"
+    assert pooling.find("gwrp", {"gwrp": (0.4,)}).name == "gwrp:0.4"
+    assert pooling.find("rdp+gem", {}).name == "rdp+gem:9,10"
+    assert pooling.find("gwrp:0.9", {"gwrp": (0.4,)}).name == "gwrp:0.9"
 
 
-@pytest.mark.parametrize("text", ["median", "mean:2", "gwrp:0", "gwrp:1.5", "gwrp:x", "gwrp:nan"])
+def test_powers_stay_finite_and_keep_their_digits() -> None:
+    frames = torch.randn(2, 50, 1, 4, generator=torch.Generator().manual_seed(0)) * 1e6
+    exact = frames[:, :, 0].double()
+    for name in ("gem:1000", "rdp:1000", "rdp+gem:30,200"):
+        pooled = pooling.find(name, {})(Features(frames), "merge")
+        slow = pooling.find(name, {}).reduce(exact)  # type: ignore[misc]
+        np.testing.assert_allclose(pooled.numpy(), slow.numpy(), rtol=2e-4)
+    for name in pooling.names():
+        if name != "native":
+            silence = pooling.find(name, {})(Features(torch.zeros(1, 3, 1, 2)), "merge")
+            assert not silence.any()
+
+
+def test_the_models_own_embedding() -> None:
+    native = torch.arange(6.0).reshape(2, 3)
+    assert pooling.find("native", {})(Features(FRAMES, native), "keep") is native
+    with pytest.raises(AsdError, match="no embedding of its own"):
+        pooling.find("native", {})(Features(FRAMES), "merge")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["median", "mean:2", "gwrp:0", "gwrp:1.5", "gwrp:x", "gwrp:nan", "gwrp:", "rdp+gem:3", "gem:0"],
+)
 def test_poolings_that_are_refused(text: str) -> None:
-    with pytest.raises(AsdError, match="unknown pooling|must be 0 < r <= 1"):
+    with pytest.raises(AsdError, match="unknown pooling|must be in|expected rdp"):
         pooling.find(text, {})
 
 
@@ -111,14 +139,19 @@ def test_every_backbone_keeps_the_contract(name: str, loaded: Callable[[str], Ba
     length = max(spec.min_samples, spec.sample_rate // 2)
     waveforms = torch.randn(4, length, generator=torch.Generator().manual_seed(0)) / 10
     with torch.inference_mode():
-        every = backbone.frames(waveforms, spec.layers)
-        shortest = backbone.frames(waveforms[:1, : spec.min_samples], spec.layers)
-    for frames in (*every, *shortest):
+        every = backbone.features(waveforms, spec.layers)
+        shortest = backbone.features(waveforms[:1, : spec.min_samples], spec.layers)
+    for frames in (each.frames for each in (*every, *shortest)):
         assert frames.dtype == torch.float32
         assert frames.ndim == 4
         assert torch.isfinite(frames).all()
     assert len(every) == len(spec.layers)
-    assert every[spec.layers.index(spec.layer)].shape[2:] == (spec.bands, spec.dim)
+    with_own = tuple(
+        n for n, each in zip(spec.layers, every, strict=True) if each.native is not None
+    )
+    assert with_own == spec.native
+    assert all(e.native is None or e.native.shape[0] == 4 for e in every)
+    assert every[spec.layers.index(spec.layer)].frames.shape[2:] == (spec.bands, spec.dim)
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -133,7 +166,7 @@ def test_a_clips_embedding_does_not_depend_on_its_batch(
     def embed(size: int) -> np.ndarray:
         with torch.inference_mode():
             parts = [
-                pool(backbone.frames(part, [backbone.spec.layer])[0], "merge")
+                pool(backbone.features(part, [backbone.spec.layer])[0], "merge")
                 for part in waveforms.split(size)
             ]
         return torch.cat(parts).numpy()

@@ -7,18 +7,19 @@ Kaldi mel bands from 0 to 15 kHz, ``(log(x + 1e-5) + 4.5) / 5``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from cache.errors import AsdError
-from extractors.backbone import BackboneSpec
+from extractors.backbone import BackboneSpec, Features, Source
+from extractors.checkpoints import EFFICIENTAT, needed
 from extractors.frontend import PreEmphasisedLogMel
 from extractors.nets.mobilenet import LAYERS, MobileNet
-from extractors.weights import EFFICIENTAT_MN04, file_sha256, load_state, load_strictly
+from extractors.weights import RANDOM, file_sha256, load_state, load_strictly, random_parameters
 
 SPEC = BackboneSpec(
     name="efficientat",
@@ -29,6 +30,7 @@ SPEC = BackboneSpec(
     bands=4,
     min_samples=1024,
     pooling="mean",
+    max_samples=60 * 32_000,
     batch={"cpu": 1, "cuda": 128},
     cpu_threads=1,  # small convolutions: a second thread waits more than it works
     settings=(("hop", 320), ("mels", 128), ("n_fft", 1024)),
@@ -57,8 +59,8 @@ class EfficientAt:
         self._frontend = PreEmphasisedLogMel().to(device)
         self._network = network.eval().fuse().to(device)
 
-    def frames(self, waveforms: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Compute (B, time, band, C) maps; see `Backbone.frames`.
+    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
+        """Compute (B, time, band, C) maps; see `Backbone.features`.
 
         One clip at a time through the network on a CPU, where the choice of a convolution's
         algorithm depends on the batch.
@@ -66,20 +68,37 @@ class EfficientAt:
         spectrograms = self._frontend(waveforms)
         size = 1 if waveforms.device.type == "cpu" else len(waveforms)
         parts = [self._network(part, layers) for part in spectrograms.split(size)]
-        return [torch.cat(maps).permute(0, 3, 2, 1) for maps in zip(*parts, strict=True)]
+        maps = [torch.cat(part) for part in zip(*parts, strict=True)]
+        return [Features(each.permute(0, 3, 2, 1)) for each in maps]
 
 
-def load(device: torch.device, weights: Path | None) -> EfficientAt:
-    """Build a network of the checkpoint's width; see `BackboneFile.load`."""
-    if weights is None:
-        raise AsdError(f"efficientat needs --weights FILE: bring {EFFICIENTAT_MN04} or a wider one")
+def load(source: Source, device: torch.device) -> EfficientAt:
+    """Build a network of the checkpoint's width, or of the variant's with random parameters.
+
+    Variants are ``mn01`` to ``mn40``; a checkpoint tells its own. See `BackboneFile.load`.
+    """
+    if source.seed is not None:
+        network = random_parameters(
+            lambda: MobileNet(_width(source.variant or "mn10")), source.seed
+        )
+        return EfficientAt(network, device, RANDOM)
+    weights = needed(source, "efficientat", EFFICIENTAT)
     state = load_state(weights)
     shape = tuple(state[_LAST].shape) if _LAST in state else ()
     if len(shape) != 4 or shape[0] != 6 * shape[1] or not 16 <= shape[1] <= 640:
         raise AsdError(
             f"{weights} is no EfficientAT mn checkpoint: {_LAST} is {shape or 'missing'}; bring "
-            f"{EFFICIENTAT_MN04} or a wider one"
+            f"{EFFICIENTAT[0]} or a wider one"
         )
+    if source.variant and round(160 * _width(source.variant)) != shape[1]:
+        raise AsdError(f"{weights} is no {source.variant}; leave the variant out or bring its file")
     network = MobileNet(shape[1] / 160)
     load_strictly(network, state, weights, unused=("classifier.",))
     return EfficientAt(network, device, file_sha256(weights))
+
+
+def _width(variant: str) -> float:
+    """Multiplier of the channels: ``mn04`` is 0.4."""
+    if not re.fullmatch(r"mn(0[1-9]|[1-3]\d|40)", variant):
+        raise AsdError(f"efficientat has no variant {variant!r}; it has mn01 to mn40")
+    return int(variant[2:]) / 10

@@ -7,13 +7,12 @@ The spectrogram of the task's own baseline (Dohi et al. 2023, section 4): 128 me
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from cache.errors import AsdError
-from extractors.backbone import BackboneSpec
+from extractors.backbone import BackboneSpec, Features, Source
 from extractors.frontend import LogMel
 
 SPEC = BackboneSpec(
@@ -24,6 +23,7 @@ SPEC = BackboneSpec(
     dim=128,
     bands=1,
     min_samples=1024,
+    max_samples=60 * 16_000,
     pooling="mean",
     batch={"cpu": 1, "cuda": 256},
     cpu_threads=1,  # its steps are too short to share; benchmarks/frontend.py
@@ -45,14 +45,16 @@ class LogMelBackbone:
     def __init__(self, device: torch.device) -> None:
         self._frontend = LogMel(SPEC.sample_rate, n_fft=1024, hop=512, n_mels=SPEC.dim).to(device)
 
-    def frames(self, waveforms: Tensor, layers: Sequence[int]) -> list[Tensor]:
-        """Compute (B, time, 1, 128) float32 frames, dB; see `Backbone.frames`."""
+    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
+        """Compute (B, time, 1, 128) float32 frames, dB; see `Backbone.features`."""
         frames = self._frontend(waveforms).unsqueeze(2)
-        return [frames for _ in layers]
+        return [Features(frames) for _ in layers]
 
 
-def load(device: torch.device, weights: Path | None) -> LogMelBackbone:
+def load(source: Source, device: torch.device) -> LogMelBackbone:
     """Build the front end on a device; see `BackboneFile.load`."""
-    if weights is not None:
-        raise AsdError(f"logmel has no weights; leave --weights {weights} out")
+    if source.weights is not None:
+        raise AsdError(f"logmel has no weights; leave --weights {source.weights} out")
+    if source.variant:
+        raise AsdError(f"logmel has no variants; leave {source.variant!r} out")
     return LogMelBackbone(device)
