@@ -90,7 +90,7 @@ def gwrp(frames: Tensor, r: float) -> Tensor:
     """
     ranked = frames.sort(dim=1, descending=True).values
     steps = torch.arange(frames.shape[1], device=frames.device, dtype=frames.dtype)
-    weights = r**steps
+    weights = torch.pow(r, steps)
     return (ranked * (weights / weights.sum())[None, :, None]).sum(1)
 
 
