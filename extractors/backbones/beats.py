@@ -97,7 +97,8 @@ def load(source: Source, device: torch.device) -> BeatsBackbone:
     path = needed(source, "beats", BEATS)
     content = load_checkpoint(path)
     if not isinstance(content, Mapping) or not {"cfg", "model"} <= content.keys():
-        held = sorted(map(str, content))[:3] if isinstance(content, Mapping) else type(content)
+        is_mapping = isinstance(content, Mapping)
+        held = sorted(map(str, content))[:3] if is_mapping else type(content).__name__
         raise AsdError(
             f"{path} is no BEATs checkpoint: it holds {held} where 'cfg' and 'model' are "
             f"expected; bring {BEATS[0]}"
@@ -149,8 +150,10 @@ def _check_sizes(config: BeatsConfig, state: Mapping[str, Tensor], path: Path) -
     groups, kernel = config.conv_pos_groups, config.conv_pos
     if min(heads, groups) < 1 or width % heads or width % groups or not 0 < kernel <= 1024:
         raise AsdError(f"{path}: cfg has {heads} heads, {groups} groups, kernel {kernel}")
-    if config.activation_fn not in ("gelu", "relu") or not 2 < config.num_buckets <= 4096:
+    if config.activation_fn not in ("gelu", "relu"):
+        raise AsdError(f"{path}: cfg has activation {config.activation_fn!r}, not gelu or relu")
+    if not 4 <= config.num_buckets <= 4096 or config.max_distance <= config.num_buckets // 4:
         raise AsdError(
-            f"{path}: cfg has activation {config.activation_fn!r}, {config.num_buckets} buckets; "
-            "known are gelu and relu, 3 to 4096 buckets"
+            f"{path}: cfg has {config.num_buckets} buckets up to max_distance "
+            f"{config.max_distance}; expected 4 to 4096, and a distance beyond the exact quarter"
         )

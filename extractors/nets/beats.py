@@ -101,13 +101,14 @@ def position_buckets(tokens: int, buckets: int, max_distance: int) -> Tensor:
     Tensor
         (2 T - 1,) int64: of key minus query from ``1 - T`` to ``T - 1``.
     """
-    distance = torch.arange(1 - tokens, tokens)
-    half = buckets // 2
-    exact = half // 2
-    size = distance.abs()
-    far = torch.log(size.float().clamp_min(1) / exact) / math.log(max_distance / exact)
-    logarithmic = (exact + (far * (half - exact)).long()).clamp_max(half - 1)
-    return torch.where(size < exact, size, logarithmic) + half * (distance > 0)
+    with torch.inference_mode(mode=False):  # kept for later calls, training among them
+        distance = torch.arange(1 - tokens, tokens)
+        half = buckets // 2
+        exact = half // 2
+        size = distance.abs()
+        far = torch.log(size.float().clamp_min(1) / exact) / math.log(max_distance / exact)
+        logarithmic = (exact + (far * (half - exact)).long()).clamp_max(half - 1)
+        return torch.where(size < exact, size, logarithmic) + half * (distance > 0)
 
 
 class _Attention(nn.Module):
