@@ -81,7 +81,7 @@ def recipes(data: Path, cache: str, weights: str | None) -> list[Recipe]:
         extract([*common, "--pooling", *POOLINGS])
         if weights:
             network = ["--backbone", "efficientat", "--weights", weights]
-            extract([*common, *network, "--layer", *map(str, LAYERS)])
+            extract([*common, *network, "--layers", *map(str, LAYERS)])
     known = Store(Path(cache)).recipes()
     plain = [r for r in known if r.backbone == "logmel" and r.pooling in POOLINGS]
     if not weights:

@@ -81,10 +81,16 @@ class BeatsBackbone:
         self.network = network.eval().to(device)
 
     def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) tokens; see `Backbone.features`."""
+        """Compute (B, time, band, C) tokens; see `Backbone.features`.
+
+        One clip at a time through the network on a CPU: the attention of several falls out of its
+        cache.
+        """
         spectrograms = self._frontend(waveforms * _SCALE)
         normalised = spectrograms.sub_(_MEAN).div_(2 * _DEVIATION)
-        return [Features(tokens) for tokens in self.network(normalised, layers)]
+        size = 1 if waveforms.device.type == "cpu" else len(waveforms)
+        parts = [self.network(part, layers) for part in torch.split(normalised, size)]
+        return [Features(torch.cat(tokens)) for tokens in zip(*parts, strict=True)]
 
 
 def load(source: Source, device: torch.device) -> BeatsBackbone:
@@ -97,8 +103,9 @@ def load(source: Source, device: torch.device) -> BeatsBackbone:
     path = needed(source, "beats", BEATS)
     content = load_checkpoint(path)
     if not isinstance(content, Mapping) or not {"cfg", "model"} <= content.keys():
-        is_mapping = isinstance(content, Mapping)
-        held = sorted(map(str, content))[:3] if is_mapping else type(content).__name__
+        held: object = type(content).__name__
+        if isinstance(content, Mapping):
+            held = sorted(map(str, content))[:3]
         raise AsdError(
             f"{path} is no BEATs checkpoint: it holds {held} where 'cfg' and 'model' are "
             f"expected; bring {BEATS[0]}"
