@@ -23,4 +23,5 @@ def write_mobilenet(path: Path) -> Path:
 SMALL: Mapping[str, Callable[[Path], Source]] = {
     "efficientat": lambda folder: Source(weights=write_mobilenet(folder / "mn01.pt")),
     "logmel": lambda _: Source(),
+    "panns": lambda _: Source("Cnn6", seed=0),
 }
