@@ -144,7 +144,7 @@ def load_strictly(
     found = [_listed(kind, names) for kind, names in faults.items() if names]
     if found:
         raise AsdError(f"{path} does not fit {type(network).__name__}: {'; '.join(found)}")
-    network.load_state_dict(given)
+    network.load_state_dict(given, assign=True)  # also into a network without memory of its own
 
 
 def random_parameters(build: Callable[[], M], seed: int) -> M:
