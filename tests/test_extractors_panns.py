@@ -194,6 +194,17 @@ def test_winograds_convolution_is_the_definitions(
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_winograds_convolution_follows_its_training() -> None:
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv2d(3, 4, 3, padding=1)
+    maps, layer = torch.randn(1, 3, 6, 6), Winograd(convolution)
+    for _ in range(2):
+        with torch.no_grad():
+            torch.testing.assert_close(layer(maps), convolution(maps), rtol=1e-5, atol=1e-5)
+        layer(maps).square().sum().backward()
+        torch.optim.SGD(layer.parameters(), 0.1).step()
+
+
 def test_nothing_above_the_highest_layer_is_computed(cnn6: Path) -> None:
     backbone = load(Source(weights=cnn6))
     network = backbone.network  # type: ignore[attr-defined]

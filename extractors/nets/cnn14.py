@@ -115,7 +115,7 @@ class Cnn(nn.Module):
         return embedding
 
     def fuse(self, *, winograd: bool) -> Cnn:
-        """Fold the blocks' batch normalisations into their convolutions, for inference only.
+        """Fold the blocks' batch normalisations, in evaluation mode, into their convolutions.
 
         Parameters
         ----------

@@ -16,7 +16,9 @@ _G = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 
 
 class Winograd(nn.Module):
-    """A convolution of 3 x 3 with stride 1, padding 1 and a bias, in float32; for inference only.
+    """A convolution of 3 x 3 with stride 1 and padding 1, in float32.
+
+    Where gradients are recorded it is the convolution itself, so that it may be trained.
 
     Parameters
     ----------
@@ -24,30 +26,37 @@ class Winograd(nn.Module):
         What it is to equal, up to rounding.
     """
 
-    weight: Tensor
-    bias: Tensor
-
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
-        kernel = convolution.weight.detach()  # (C', C, 3, 3)
-        out, incoming = kernel.shape[:2]
-        g = torch.tensor(_G, device=kernel.device)
-        taps = kernel.permute(2, 3, 1, 0).reshape(9, -1)
-        self.register_buffer("weight", (torch.kron(g, g) @ taps).view(16, incoming, out))  # G g G'
-        bias = torch.zeros(out) if convolution.bias is None else convolution.bias.detach()
-        self.register_buffer("bias", bias)
+        self.convolution = convolution
+        self._transformed: Tensor | None = None  # (16, C, C'), while the kernel stays as it is
 
     def forward(self, maps: Tensor) -> Tensor:
         """Compute (B, C', H, W) from (B, C, H, W), both with the channels last in memory."""
+        if torch.is_grad_enabled():
+            self._transformed = None
+            direct: Tensor = self.convolution(maps)
+            return direct
         with torch.autocast(maps.device.type, enabled=False):
             rows = maps.float().permute(0, 2, 3, 1)  # (B, H, W, C)
             _, height, width, _ = rows.shape
             down, across = -(-height // 2), -(-width // 2)  # tiles
             padded = pad(rows, (0, 0, 1, 2 * across + 1 - width, 1, 2 * down + 1 - height))
             tiles = _to_tiles(padded, down, across)
-            products = torch.bmm(tiles.flatten(1, 3), self.weight)
-            joined = _from_tiles(products.view(*tiles.shape[:-1], -1))
-            return (joined[:, :height, :width].add_(self.bias)).permute(0, 3, 1, 2)
+            products = torch.bmm(tiles.flatten(1, 3), self._kernel())
+            joined = _from_tiles(products.view(*tiles.shape[:-1], -1))[:, :height, :width]
+            if self.convolution.bias is not None:
+                joined.add_(self.convolution.bias)
+            return joined.permute(0, 3, 1, 2)
+
+    def _kernel(self) -> Tensor:
+        """G g G': (16, C, C')."""
+        if self._transformed is None:
+            kernel = self.convolution.weight.detach()  # (C', C, 3, 3)
+            g = torch.tensor(_G, device=kernel.device)
+            taps = kernel.permute(2, 3, 1, 0).reshape(9, -1)
+            self._transformed = (torch.kron(g, g) @ taps).view(16, kernel.shape[1], -1)
+        return self._transformed
 
 
 def _to_tiles(padded: Tensor, down: int, across: int) -> Tensor:
