@@ -10,8 +10,10 @@ from torch import Tensor, nn
 _FILTER_GROUPS = 4  # products a clip: fewer multiply zeros, more are too small
 
 
-def slaney_filters(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.float64]:
-    """Triangular mel filters of equal area from 0 Hz to half the sample rate.
+def slaney_filters(
+    sample_rate: int, n_fft: int, n_mels: int, band: tuple[float, float] | None = None
+) -> NDArray[np.float64]:
+    """Triangular mel filters of equal area.
 
     The mel scale of Slaney's Auditory Toolbox (1998): linear, 200/3 Hz a mel, below 1 kHz, then
     logarithmic with 27 mels for a factor of 6.4. The same as librosa's default.
@@ -24,15 +26,18 @@ def slaney_filters(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.floa
         Transform length, samples.
     n_mels
         Number of filters.
+    band
+        Lower edge, at most 1000 Hz, and upper edge, at least 1000 Hz; 0 Hz to half the sample rate
+        where none is given.
 
     Returns
     -------
     ndarray
         (n_fft // 2 + 1, n_mels), each column's weight 2 / (its width in Hz).
     """
+    low, high = band or (0.0, sample_rate / 2)
     step = np.log(6.4) / 27
-    top = 15.0 + np.log(sample_rate / 2 / 1000) / step  # mel of the Nyquist rate; >= 15 from 2 kHz
-    mels = np.linspace(0.0, top, n_mels + 2)
+    mels = np.linspace(low * 3 / 200, 15.0 + np.log(high / 1000) / step, n_mels + 2)
     edges = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp(step * (mels - 15)))  # Hz
     bins = np.linspace(0.0, sample_rate / 2, n_fft // 2 + 1)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
@@ -101,12 +106,16 @@ class MelPower(nn.Module):
             self._spans.append(span)
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Compute (B, 1 + (T - n_fft) // hop, n_mels) power from (B, T) waveforms, T >= n_fft."""
-        frames = waveforms.unfold(-1, len(self.window), self.hop) * self.window
-        spectrum = torch.fft.rfft(frames)  # (B, time, bin)
-        # In place: on a CPU, fresh memory for every step costs more than the arithmetic.
-        power = spectrum.real.square().add_(spectrum.imag.square())
-        return torch.stack([self._filtered(clip) for clip in power])
+        """Compute (B, 1 + (T - n_fft) // hop, n_mels) power from (B, T) waveforms, T >= n_fft.
+
+        In float32 even under autocast: half precision has too few digits for a power.
+        """
+        with torch.autocast(waveforms.device.type, enabled=False):
+            frames = waveforms.unfold(-1, len(self.window), self.hop) * self.window
+            spectrum = torch.fft.rfft(frames)  # (B, time, bin)
+            # In place: on a CPU, fresh memory for every step costs more than the arithmetic.
+            power = spectrum.real.square().add_(spectrum.imag.square())
+            return torch.stack([self._filtered(clip) for clip in power])
 
     def _filtered(self, power: Tensor) -> Tensor:
         """One clip at a time, so that its result does not depend on the batch it came in."""
@@ -147,8 +156,48 @@ class LogMel(nn.Module):
         Tensor
             (B, 1 + (T - n_fft) // hop, n_mels) float32, dB; 1e-10 and less is -100 dB.
         """
-        mel: Tensor = self._power(waveforms)
-        return mel.clamp_min_(1e-10).log10_().mul_(10)
+        return _decibels(self._power(waveforms))
+
+
+class CentredLogMel(nn.Module):
+    """Mel power in decibels, frames centred on multiples of the step.
+
+    As torchlibrosa and librosa have it (``center=True``, ``pad_mode="reflect"``, a periodic Hann
+    window, no limit to the dynamic range).
+
+    Parameters
+    ----------
+    filters
+        (n_fft // 2 + 1, n_mels).
+    hop
+        Step, samples.
+    """
+
+    def __init__(self, filters: NDArray[np.float64], hop: int) -> None:
+        super().__init__()
+        self._half = len(filters) - 1
+        self._power = MelPower(torch.hann_window(2 * self._half), hop, filters)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Compute the log-mel spectrogram.
+
+        Parameters
+        ----------
+        waveforms
+            (B, T) float32 in [-1, 1], T > n_fft // 2; mirrored by that much at both ends.
+
+        Returns
+        -------
+        Tensor
+            (B, 1 + T // hop, n_mels) float32, dB; 1e-10 and less is -100 dB.
+        """
+        mirrored = nn.functional.pad(waveforms, (self._half, self._half), mode="reflect")
+        return _decibels(self._power(mirrored))
+
+
+def _decibels(power: Tensor) -> Tensor:
+    """Replace power by ``10 log10(max(power, 1e-10))``, in place."""
+    return power.clamp_min_(1e-10).log10_().mul_(10)
 
 
 class PreEmphasisedLogMel(nn.Module):

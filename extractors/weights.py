@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cache.errors import AsdError
 
 M = TypeVar("M", bound=nn.Module)
+Trusted = Callable[..., object] | tuple[Callable[..., object], str]
 RANDOM = "random"  # stands in the recipe where a hash would
 _SHOWN = 3  # keys of a kind that a message names
 _DAMAGED = (RuntimeError, EOFError, OSError, BadZipFile, ValueError, KeyError)
@@ -38,7 +39,7 @@ def file_sha256(path: Path) -> str:
         raise AsdError(f"--weights {path}: {error.strerror}") from error
 
 
-def load_checkpoint(path: Path, trusted: Sequence[Callable[..., object]] = ()) -> object:
+def load_checkpoint(path: Path, trusted: Sequence[Trusted] = ()) -> object:
     """Read a checkpoint of tensors and plain containers.
 
     Nothing else is unpickled (``weights_only``): a file that would run code is refused before any
@@ -49,7 +50,8 @@ def load_checkpoint(path: Path, trusted: Sequence[Callable[..., object]] = ()) -
     path
         A file of `torch.save` or of safetensors.
     trusted
-        Further harmless types that the publisher's files are known to hold.
+        Further harmless types that the publisher's files are known to hold, with the name they
+        have there where it is not their own.
 
     Returns
     -------

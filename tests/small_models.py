@@ -69,4 +69,5 @@ SMALL: Mapping[str, Callable[[Path], Source]] = {
     "beats": lambda folder: Source(weights=write_beats(folder / "beats.pt")),
     "efficientat": lambda folder: Source(weights=write_mobilenet(folder / "mn01.pt")),
     "logmel": lambda _: Source(),
+    "panns": lambda _: Source("Cnn6", seed=0),
 }

@@ -14,6 +14,7 @@ from cache.errors import AsdError
 from cache.store import Store
 from cache.table import Section
 from extractors import registry
+from extractors.audio import read_audio
 from extractors.backbone import Backbone, Source
 from extractors.checkpoints import EFFICIENTAT
 from extractors.frontend import PreEmphasisedLogMel, kaldi_filters
@@ -59,6 +60,78 @@ def test_lower_layers_are_the_same_whatever_else_is_asked_for(genuine: Backbone)
         among = genuine.features(chirp(), [2, 4, 16])[1].frames
     assert torch.equal(alone, among)
     assert alone.shape == (1, 75, 16, 16)
+
+
+# Classes of AudioSet (Gemmeke et al. 2017), by their place in its list of 527.
+SPEECH, MUSIC, SILENCE, SINE_WAVE, CHIRP = 0, 137, 500, 501, 503
+TELEPHONE, DIALING, DIAL_TONE = 389, 392, 393
+NOISE, STATIC, WHITE_NOISE, PINK_NOISE = 513, 515, 520, 521
+
+
+def tags(backbone: Backbone, weights: Path, wave: np.ndarray) -> np.ndarray:
+    """Probabilities of the 527 classes, by the published classifier, which the product leaves out.
+
+    Two layers on the mean of the last maps, hard swish between them (Howard et al. 2019, table 1).
+    """
+    state = torch.load(weights, weights_only=True)
+    linear = torch.nn.functional.linear
+    with torch.inference_mode():
+        (features,) = backbone.features(torch.from_numpy(wave.astype(np.float32))[None], [16])
+        embedding = features.frames.mean((1, 2))
+        hidden = linear(embedding, state["classifier.2.weight"], state["classifier.2.bias"])
+        hidden = torch.nn.functional.hardswish(hidden)
+        scores = linear(hidden, state["classifier.5.weight"], state["classifier.5.bias"])
+    return scores.sigmoid()[0].numpy()
+
+
+def sounds() -> dict[str, np.ndarray]:
+    """Six seconds of sounds whose names are classes of AudioSet."""
+    t = np.arange(6 * 32_000) / 32_000
+    white = np.random.default_rng(0).normal(0, 0.1, t.size)
+    spectrum = np.fft.rfft(white) / np.sqrt(np.maximum(1, np.arange(t.size // 2 + 1)))
+    pink = np.fft.irfft(spectrum)
+    keys = np.sin(2 * np.pi * 697 * t) + np.sin(2 * np.pi * 1209 * t)  # the telephone's key 1
+    return {
+        "sine": 0.3 * np.sin(2 * np.pi * 440 * t),
+        "chirp": 0.3 * np.sin(2 * np.pi * (200 * t + 300 * t**2)),
+        "white": white,
+        "pink": 0.1 * pink / pink.std(),
+        "silence": np.zeros_like(t),
+        "telephone": 0.3 * keys * (t % 0.4 < 0.2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("sound", "expected"),
+    [
+        ("sine", {SINE_WAVE}),
+        ("chirp", {SINE_WAVE, CHIRP}),
+        ("white", {STATIC, WHITE_NOISE, NOISE}),
+        ("pink", {STATIC, WHITE_NOISE, PINK_NOISE}),
+        ("silence", {SILENCE}),
+        ("telephone", {TELEPHONE, DIALING, DIAL_TONE}),
+    ],
+)
+def test_the_genuine_network_tags_a_sound_as_what_it_is(
+    genuine: Backbone, real_weights: Path, sound: str, expected: set[int]
+) -> None:
+    probabilities = tags(genuine, real_weights, sounds()[sound])
+    assert probabilities.shape == (527,)
+    best = np.argsort(-probabilities)[: len(expected)]
+    assert set(best.tolist()) == expected
+
+
+@pytest.mark.parametrize("machine", ["dev_data/BearingH", "eval_data/UavCw"])
+def test_the_genuine_network_hears_machines_in_noise(
+    genuine: Backbone, real_weights: Path, real_data: Path, machine: str
+) -> None:
+    clips = sorted((real_data / machine / "train").glob("*.wav"))[::10]
+    waves = [read_audio(clip, 32_000).samples for clip in clips]
+    mean = np.mean([tags(genuine, real_weights, wave) for wave in waves], axis=0)
+    # Recorded in a factory's or a compressor's noise, louder than the machine.
+    assert mean.argmax() == WHITE_NOISE
+    vehicles_and_mechanisms = [*range(300, 353), *range(404, 419)]
+    assert mean[vehicles_and_mechanisms].max() > 2 * mean[SPEECH]
 
 
 def test_the_front_end_against_librosas_transform() -> None:

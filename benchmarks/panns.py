@@ -1,0 +1,111 @@
+"""Cnn14 on 10 s clips: ours against panns_inference's class, same weights, same input, one run.
+
+Then what the two measures behind the difference bring: Winograd's convolutions against the
+definition's, and a block's eight clips one by one against all at once.
+
+usage: python benchmarks/panns.py [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from panns_peer import build
+from timing import in_turn, machine, spread
+from torch import Tensor, nn
+
+from extractors import registry
+from extractors.backbone import Backbone, Source
+from extractors.nets.winograd import Winograd
+
+CPU = torch.device("cpu")
+SECONDS, FRAMES, MELS = 10, 1001, 64
+CHANNELS = (1, 64, 128, 256, 512, 1024, 2048)
+
+
+def loaded(peer: nn.Module) -> Backbone:
+    """Give ours the peer's weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.pth"
+        torch.save({"model": peer.state_dict()}, path)
+        return registry.find("panns").load(Source(weights=path), CPU)
+
+
+def compare(rate: int, rounds: int) -> None:
+    """Print clips per second of both and their ratio, at batch 1 and 8."""
+    peer = build(rate)
+    ours = loaded(peer)
+    layer = ours.spec.layer
+    for size in (1, 8):
+        noise = torch.randn(size, SECONDS * rate, generator=torch.Generator().manual_seed(0)) / 10
+        actions = {
+            "ours": partial(ours.features, noise, [layer]),
+            "theirs": partial(peer, noise),
+        }
+        times = in_turn(actions, rounds)
+        expected, found = peer(noise)["embedding"], ours.features(noise, [layer])[0].native
+        deviation = float((found - expected).abs().max() / expected.abs().max())
+        ratios = [b / a for a, b in zip(times["ours"], times["theirs"], strict=True)]
+        rates = {name: spread([size / t for t in taken]) for name, taken in times.items()}
+        print(
+            f"{rate // 1000} kHz, batch {size}: {rates['ours']} against {rates['theirs']} clips/s, "
+            f"ratio {spread(ratios)}, deviation {deviation:.1e}"
+        )
+
+
+def random_maps(size: int, channels: int, halvings: int) -> Tensor:
+    """Make maps as clips of 10 s have them after some blocks."""
+    maps = torch.randn(size, channels, FRAMES >> halvings, MELS >> halvings)
+    return maps.contiguous(memory_format=torch.channels_last)
+
+
+def show(title: str, actions: Mapping[str, Callable[[], object]], rounds: int) -> None:
+    """Print milliseconds of each action."""
+    times = in_turn(actions, rounds)
+    print(title + ", ".join(f"{name} {spread(taken, 1e3)} ms" for name, taken in times.items()))
+
+
+def convolutions(rounds: int) -> None:
+    """Print milliseconds of every convolution of one clip, both ways."""
+    for block, (incoming, out) in enumerate(pairwise(CHANNELS)):
+        for channels in (incoming, out) if incoming > 1 else (out,):
+            direct = nn.Conv2d(channels, out, 3, padding=1).to(memory_format=torch.channels_last)
+            maps = random_maps(1, channels, block)
+            ways = {"direct": partial(direct, maps), "Winograd": partial(Winograd(direct), maps)}
+            show(f"block {block + 1}, {channels} to {out} channels: ", ways, rounds)
+
+
+def one_by_one(step: nn.Module, maps: Tensor) -> Tensor:
+    """Run a block clip by clip."""
+    return torch.cat([step(part) for part in maps.split(1)])
+
+
+def blocks(rounds: int) -> None:
+    """Print milliseconds of every block for eight clips, together and one by one."""
+    network = registry.find("panns").load(Source(seed=0), CPU).network  # type: ignore[attr-defined]
+    for block, channels in enumerate(CHANNELS[:-1]):
+        step = network.get_submodule(f"conv_block{block + 1}")
+        maps = random_maps(8, channels, block)
+        ways = {"together": partial(step, maps), "one by one": partial(one_by_one, step, maps)}
+        show(f"block {block + 1}, 8 clips: ", ways, rounds)
+
+
+def main() -> None:
+    """Compare both sample rates, then the measures."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    print(machine())
+    with torch.inference_mode():
+        for rate in (16_000, 32_000):
+            compare(rate, rounds)
+        convolutions(rounds)
+        blocks(rounds)
+
+
+if __name__ == "__main__":
+    main()

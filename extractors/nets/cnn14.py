@@ -1,0 +1,129 @@
+"""The convolutional networks of PANNs: Cnn6, Cnn10 and Cnn14.
+
+Written from Kong et al. 2020, arXiv 1912.10211 (table I and section II-A), and the keys of the
+published checkpoints, which the module names below follow. Spectrograms lie as (time, mel).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from extractors.nets.winograd import Winograd
+
+MELS = 64
+_HALVING = 5  # blocks that halve time and mel; Cnn14's sixth does not
+# Measured on a CPU (benchmarks/panns.md): fewer channels, and Winograd's transforms outweigh what
+# they save; more blocks, and a clip's maps are smaller than the weights that are read for them.
+_WINOGRAD_FROM = 256  # channels
+_BY_CLIP = 4  # blocks
+
+
+def _block(sizes: tuple[int, int], kernel: int, *, halve: bool) -> nn.Sequential:
+    """One 5 x 5 or two 3 x 3 convolutions, each normalised and rectified, and an average of 2 x 2.
+
+    (B, C, T, F) to (B, C', T // 2, F // 2), or to (B, C', T, F).
+    """
+    steps: OrderedDict[str, nn.Module] = OrderedDict()
+    incoming, out = sizes
+    for number in (1,) if kernel == 5 else (1, 2):
+        convolution = nn.Conv2d(incoming, out, kernel, padding=kernel // 2, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        steps[f"conv{number}"] = convolution
+        steps[f"bn{number}"] = nn.BatchNorm2d(out)
+        steps[f"relu{number}"] = nn.ReLU(inplace=True)
+        incoming = out
+    if halve:
+        steps["pool"] = nn.AvgPool2d(2)
+    return nn.Sequential(steps)
+
+
+def _fuse(block: nn.Sequential, *, winograd: bool) -> None:
+    """Fold each normalisation into its convolution, and compute that in Winograd's way if asked."""
+    modules = dict(block.named_children())
+    for name, convolution in modules.items():
+        normalisation = modules.get(name.replace("conv", "bn"))
+        if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
+            fused = fuse_conv_bn_eval(convolution, normalisation)
+            wide = fused.kernel_size == (3, 3) and fused.out_channels >= _WINOGRAD_FROM
+            setattr(block, name, Winograd(fused) if winograd and wide else fused)
+            setattr(block, name.replace("conv", "bn"), nn.Identity())
+
+
+class Cnn(nn.Module):
+    """A network of PANNs without its classifier.
+
+    Parameters
+    ----------
+    channels
+        Of each block: 64 to 512 for Cnn6 and Cnn10, 64 to 2048 for Cnn14.
+    kernel
+        5 for Cnn6, whose blocks have one convolution; 3 otherwise.
+    """
+
+    def __init__(self, channels: Sequence[int], kernel: int) -> None:
+        super().__init__()
+        self.bn0 = nn.BatchNorm2d(MELS)
+        self._names = [f"conv_block{number}" for number in range(1, len(channels) + 1)]
+        for number, sizes in enumerate(zip((1, *channels), channels, strict=False)):
+            self.add_module(self._names[number], _block(sizes, kernel, halve=number < _HALVING))
+        self.fc1 = nn.Linear(channels[-1], channels[-1])
+
+    def forward(self, spectrograms: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Compute the maps of several blocks, and nothing above the highest.
+
+        Parameters
+        ----------
+        spectrograms
+            (B, T, 64) log-mel, dB; T at least 32 for Cnn14, 16 for the others.
+        layers
+            From 1, the first block, to the last.
+
+        Returns
+        -------
+        list of Tensor
+            (B, C, T', F') a layer, in the order asked for.
+        """
+        maps = self.bn0(spectrograms.transpose(1, 2)[..., None]).transpose(1, 3)
+        maps, found = maps.contiguous(memory_format=torch.channels_last), dict[int, Tensor]()
+        for number, name in enumerate(self._names[: max(layers)], start=1):
+            size = 1 if maps.device.type == "cpu" and number <= _BY_CLIP else len(maps)
+            maps = torch.cat([self.get_submodule(name)(part) for part in maps.split(size)])
+            if number in layers:
+                found[number] = maps
+        return [found[layer] for layer in layers]
+
+    def embed(self, maps: Tensor) -> Tensor:
+        """Compute the network's own embedding: mean over mel, maximum plus mean over time, fc1.
+
+        Parameters
+        ----------
+        maps
+            (B, C, T', F') of the last block.
+
+        Returns
+        -------
+        Tensor
+            (B, C), not negative.
+        """
+        frames = maps.mean(3)
+        embedding: Tensor = self.fc1(frames.amax(2) + frames.mean(2)).relu()
+        return embedding
+
+    def fuse(self, *, winograd: bool) -> Cnn:
+        """Fold the blocks' batch normalisations, in evaluation mode, into their convolutions.
+
+        Parameters
+        ----------
+        winograd
+            Compute the wide 3 x 3 convolutions in Winograd's way, which pays on a CPU.
+        """
+        for name in self._names:
+            block = self.get_submodule(name)
+            if isinstance(block, nn.Sequential):
+                _fuse(block, winograd=winograd)
+        return self
