@@ -21,7 +21,9 @@ from extractors.audio import read_audio
 from extractors.backbone import Source
 from extractors.backbones.logmel import SPEC
 from extractors.clips import list_clips
-from extractors.extract import Extraction, Output, Settings
+from extractors.extract import Extraction
+from extractors.forward import Forward
+from extractors.output import Output
 
 CLIPS, SECONDS, RATE = 200, 10, 16_000
 CPU = torch.device("cpu")
@@ -65,7 +67,7 @@ def main() -> None:
 
         def whole_ours() -> None:
             store = Store(Path(folder) / str(next(number)))
-            Extraction(backbone, [output], store, Settings(CPU, size)).run(clips)
+            Extraction([Forward(backbone, [output], CPU)], store, size).run(clips)
 
         def whole_peer() -> list[np.ndarray]:
             return [peer(librosa.load(clip.path, sr=None)[0]).mean(axis=0) for clip in clips]

@@ -62,13 +62,8 @@ def _verify(args: Namespace) -> int:
 def _concat(args: Namespace) -> int:
     store = Store(args.cache_dir)
     recipe = choose(store, selection(args))
-    if not recipe.parents:
-        raise AsdError("name at least two backbones or recipes to concatenate")
-    tables = store.tables(recipe)
-    for stored in tables:
-        parts = store.read(recipe, stored.section, stored.split)
-        store.write(parts, recipe)
-    print(f"{len(tables)} tables of {recipe.backbone} in {store.root / recipe.fingerprint}")
+    joined = store.concatenate(recipe)
+    print(f"{joined} tables of {recipe.backbone} in {store.root / recipe.fingerprint}")
     return 0
 
 

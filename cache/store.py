@@ -90,7 +90,7 @@ class Store:
                 self.path(recipe, section, split).unlink()
 
     def read(self, recipe: Recipe, section: Section, split: str) -> EmbeddingTable:
-        """Read a table; a concatenation that is not on disk is joined from its parents.
+        """Read a table; a concatenation not on disk, or older than a parent, is joined anew.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class Store:
             If it does not exist, is damaged, or was made by another recipe.
         """
         path = self.path(recipe, section, split)
-        if recipe.parents and not path.exists():
+        if recipe.parents and self._is_outdated(recipe, section, split):
             parts = [self.read(parent, section, split) for parent in recipe.parents]
             return join_columns(_named_apart(parts, recipe))
         table, stored = read_table(path)
@@ -108,6 +108,29 @@ class Store:
                 f"of {section} {split}; move it back or delete it"
             )
         return table
+
+    def _is_outdated(self, recipe: Recipe, section: Section, split: str) -> bool:
+        """Whether a concatenation's table is missing, or a parent at hand holds other clips."""
+        if not self.path(recipe, section, split).exists():
+            return True
+        held = self.keys(recipe, section, split)
+        parents = [self.keys(parent, section, split) for parent in recipe.parents]
+        return any(keys and keys != held for keys in parents)
+
+    def concatenate(self, recipe: Recipe) -> int:
+        """Write the tables of a concatenation, joined from its parents'; return how many.
+
+        Raises
+        ------
+        AsdError
+            If the recipe joins nothing, or its parents' tables do not hold the same clips.
+        """
+        if not recipe.parents:
+            raise AsdError("name at least two backbones or recipes to concatenate")
+        tables = self.tables(recipe)
+        for stored in tables:
+            self.write(self.read(recipe, stored.section, stored.split), recipe)
+        return len(tables)
 
     def keys(self, recipe: Recipe, section: Section, split: str) -> dict[str, ClipKey]:
         """Clip id to key for the rows on disk; empty where no table is."""

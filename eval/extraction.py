@@ -14,7 +14,9 @@ from cache.store import Store
 from extractors import pooling, registry
 from extractors.backbone import Source
 from extractors.clips import Fault, list_clips
-from extractors.extract import Extraction, Output, Settings
+from extractors.extract import Extraction
+from extractors.forward import Forward
+from extractors.output import DTYPES, Output
 
 
 def extract_tests(
@@ -50,10 +52,12 @@ def extract_tests(
         needed = weights if parent.weights else None
         backbone = registry.find(parent.backbone).load(Source(weights=needed), device)
         how = pooling.find(str(parent.pooling), backbone.spec.tuned)
-        output = Output(backbone.spec, int(parent.layer or 0), how, str(parent.bands))
+        dtype = str(dict(parent.settings).get("dtype", DTYPES[0]))
+        output = Output(backbone.spec, int(parent.layer or 0), how, str(parent.bands), dtype)
         _check_same(output.recipe, parent)
-        settings = Settings(device, backbone.spec.batch.get(device.type, 1))
-        faults += Extraction(backbone, [output], store, settings).run(listing.clips).faults
+        forward = Forward(backbone, [output], device)
+        (report,) = Extraction([forward], store).run(listing.clips)
+        faults += report.faults
     return faults
 
 

@@ -36,6 +36,44 @@ class Recording:
     content_sha256: str
 
 
+@dataclass(frozen=True)
+class Decoding:
+    """A file's sound at its own rate.
+
+    Attributes
+    ----------
+    samples
+        (T,) float32, channels averaged, finite.
+    sample_rate
+        Hz.
+    content_sha256
+        Hexadecimal SHA-256 of the file's bytes.
+    """
+
+    samples: NDArray[np.float32]
+    sample_rate: int
+    content_sha256: str
+
+
+def decode_file(path: Path) -> Decoding:
+    """Read a file as mono at its own rate; see `read_audio`."""
+    data = _bytes(path)
+    samples, rate = _decode(data)
+    _check_samples(samples)
+    mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
+    return Decoding(np.ascontiguousarray(mono), rate, hashlib.sha256(data).hexdigest())
+
+
+def resampled(decoding: Decoding, sample_rate: int) -> Recording:
+    """Bring a decoded file to a rate in Hz; see `read_audio`."""
+    samples = decoding.samples
+    if decoding.sample_rate != sample_rate:
+        samples = soxr.resample(samples, decoding.sample_rate, sample_rate, quality="HQ")
+    if not samples.size:
+        raise AsdError("too short: nothing is left after resampling")
+    return Recording(np.ascontiguousarray(samples), decoding.content_sha256)
+
+
 def read_audio(path: Path, sample_rate: int) -> Recording:
     """Read a file as mono at a given rate.
 
@@ -56,15 +94,7 @@ def read_audio(path: Path, sample_rate: int) -> Recording:
     AsdError
         If the file cannot be read, is empty, cut short, not audio, or holds NaN or infinity.
     """
-    data = _bytes(path)
-    samples, rate = _decode(data)
-    _check_samples(samples)
-    mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
-    if not mono.size:
-        raise AsdError("too short: nothing is left after resampling")
-    return Recording(np.ascontiguousarray(mono), hashlib.sha256(data).hexdigest())
+    return resampled(decode_file(path), sample_rate)
 
 
 def content_sha256(path: Path) -> str:

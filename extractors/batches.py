@@ -8,8 +8,9 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from cache.errors import AsdError
-from extractors.audio import Recording, read_audio
+from extractors.audio import Recording
 from extractors.clips import Clip
+from extractors.recordings import Recordings
 
 _WAITING_BATCHES = 4  # batches' worth of clips that may wait for others of their length
 
@@ -30,39 +31,45 @@ class Refused:
     reason: str
 
 
-def decode_ahead(
-    clips: Sequence[Clip], sample_rate: int, pool: Executor, ahead: int
-) -> Iterator[Decoded | Refused]:
-    """Read clips in a pool of threads, never more than `ahead` of the one handed out.
+@dataclass(frozen=True)
+class Decoder:
+    """Reads clips in a pool of threads, ahead of who uses them.
 
-    Parameters
+    Attributes
     ----------
-    clips
-        What to read.
-    sample_rate
-        Hz.
+    recordings
+        What reads a file.
     pool
         Its threads read; the caller's never waits for a file that is not next.
     ahead
         Clips held at most.
-
-    Yields
-    ------
-    Decoded or Refused
-        In the order of `clips`.
     """
-    queue: deque[tuple[Clip, Future[Recording]]] = deque()
-    waiting = iter(clips)
-    try:
-        while True:
-            while len(queue) < ahead and (clip := next(waiting, None)) is not None:
-                queue.append((clip, pool.submit(read_audio, clip.path, sample_rate)))
-            if not queue:
-                return
-            yield _result(*queue.popleft())
-    finally:
-        for _, future in queue:
-            future.cancel()
+
+    recordings: Recordings
+    pool: Executor
+    ahead: int
+
+    def decoded(self, clips: Sequence[Clip], sample_rate: int) -> Iterator[Decoded | Refused]:
+        """Read clips at a rate in Hz.
+
+        Yields
+        ------
+        Decoded or Refused
+            In the order of `clips`.
+        """
+        queue: deque[tuple[Clip, Future[Recording]]] = deque()
+        waiting = iter(clips)
+        read = self.recordings.read
+        try:
+            while True:
+                while len(queue) < self.ahead and (clip := next(waiting, None)) is not None:
+                    queue.append((clip, self.pool.submit(read, clip.path, sample_rate)))
+                if not queue:
+                    return
+                yield _result(*queue.popleft())
+        finally:
+            for _, future in queue:
+                future.cancel()
 
 
 def equal_lengths(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:

@@ -1,92 +1,36 @@
-"""Clips x backbone to embedding tables: one forward pass, resumable, nothing lost or dropped."""
+"""Clips x backbones to tables: one decoding, one pass a model, resumable, nothing lost."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence, Set
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cache.errors import AsdError
-from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey
 from cache.writer import TableWriter
-from extractors.audio import RESAMPLER, content_sha256
-from extractors.backbone import Backbone, BackboneSpec
-from extractors.batches import Decoded, Refused, decode_ahead, equal_lengths
+from extractors.audio import content_sha256
+from extractors.batches import Decoded, Decoder, Refused, equal_lengths
 from extractors.clips import Clip, Fault
-from extractors.pooling import Pooling
+from extractors.forward import Forward, Samples, Vectors
+from extractors.recordings import Recordings
+from extractors.tuning import Plan, remembered, usual
 
-
-@dataclass(frozen=True)
-class Output:
-    """One table asked for: a layer of a backbone, pooled one way.
-
-    Attributes
-    ----------
-    spec
-        The backbone.
-    layer
-        One of ``spec.layers``.
-    pooling, bands
-        How frames become one vector.
-    """
-
-    spec: BackboneSpec
-    layer: int
-    pooling: Pooling
-    bands: str
-
-    @property
-    def recipe(self) -> Recipe:
-        """What names the table."""
-        return Recipe(
-            backbone=self.spec.name,
-            layer=self.layer,
-            pooling=self.pooling.name,
-            bands=self.bands,
-            sample_rate=self.spec.sample_rate,
-            weights=self.spec.weights,
-            settings=tuple(sorted((*self.spec.settings, ("resampler", RESAMPLER)))),
-        )
-
-    def blocks(self, width: int, bands: int) -> dict[str, tuple[int, int]]:
-        """Name the columns: one block, or one a band where the bands are kept apart."""
-        name = self.spec.name
-        if self.bands == "merge" or bands == 1:
-            return {name: (0, width)}
-        each = width // bands
-        return {f"{name}/band{i}": (i * each, (i + 1) * each) for i in range(bands)}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to run, none of which changes a value.
-
-    Attributes
-    ----------
-    device
-        Where the backbone is.
-    batch_size
-        Clips of equal length a forward pass.
-    strict
-        Stop at the first clip that cannot be used.
-    """
-
-    device: torch.device
-    batch_size: int
-    strict: bool = False
+_DECODERS = 2  # threads; a clip is decoded in milliseconds
+_SHARED = 2**30  # bytes of waveforms kept for the next backbone: 1600 clips of 10 s at 16 kHz
+_WORTH_MEASURING = 200  # clips to embed; fewer take less time than the measurement
 
 
 @dataclass
 class Report:
-    """What a run did.
+    """What a run did for one backbone.
 
     Attributes
     ----------
@@ -107,30 +51,31 @@ class Report:
 
 @dataclass(frozen=True)
 class Extraction:
-    """One backbone, the tables wanted of it, and where they go.
+    """Backbones, the tables wanted of each, and where they go.
 
     Attributes
     ----------
-    backbone
-        The loaded model.
-    outputs
-        Tables to make from one forward pass.
+    forwards
+        One a backbone.
     store
-        Where they go.
-    settings
-        Device, batch size, strictness.
+        Where the tables go.
+    batch_size
+        Clips a forward pass; ``None`` measures what is fastest where there is enough to do.
+    strict
+        Stop at the first clip that cannot be used.
     """
 
-    backbone: Backbone
-    outputs: Sequence[Output]
+    forwards: Sequence[Forward]
     store: Store
-    settings: Settings
+    batch_size: int | None = None
+    strict: bool = False
 
-    def run(self, clips: Sequence[Clip]) -> Report:
+    def run(self, clips: Sequence[Clip]) -> list[Report]:
         """Bring the store's tables up to date with the clips.
 
         A table mirrors its section and split: clips it lacks or that changed are extracted, rows
-        of clips that are gone are removed. Sections without a clip in `clips` are left alone.
+        of clips that are gone are removed. Sections without a clip in `clips` are left alone. The
+        backbones take turns section by section, so that one decoding of a section serves all.
 
         Parameters
         ----------
@@ -139,33 +84,87 @@ class Extraction:
 
         Returns
         -------
-        Report
-            Counts, and every clip left out with the reason.
+        list of Report
+            One a backbone: counts, and every clip left out with the reason.
 
         Raises
         ------
         AsdError
             If the store cannot be written, or at the first unusable clip where strict.
         """
-        report = Report()
         ordered = sorted(clips, key=lambda clip: (clip.section, clip.split, clip.clip_id))
-        with (
-            ThreadPoolExecutor(2, thread_name_prefix="decode") as pool,
-            tqdm(total=len(clips), unit="clip", disable=None) as progress,
-        ):
+        recordings = Recordings(_SHARED if len(self.forwards) > 1 else 0)
+        reports = [Report() for _ in self.forwards]
+        with ExitStack() as stack:
+            readers = stack.enter_context(ThreadPoolExecutor(_DECODERS, "decode"))
+            plans = [self._plan(forward, ordered, recordings) for forward in self.forwards]
+            pools = [stack.enter_context(plan.pool()) for plan in plans]
+            total = len(clips) * len(self.forwards)
+            progress = stack.enter_context(tqdm(total=total, unit="clip", disable=None))
             for _, group in groupby(ordered, lambda clip: (clip.section, clip.split)):
-                _TableUpdate(self, list(group), report, pool).run(progress)
-        return report
+                section = list(group)
+                jobs = zip(self.forwards, plans, pools, reports, strict=True)
+                for forward, plan, pool, report in jobs:
+                    ahead = 2 * plan.batch * plan.workers
+                    job = _Job(forward, plan, pool, Decoder(recordings, readers, ahead))
+                    _TableUpdate(self, job, section, report).run(progress)
+                recordings.forget()
+        return reports
+
+    def _plan(self, forward: Forward, clips: Sequence[Clip], recordings: Recordings) -> Plan:
+        spec = forward.backbone.spec
+        plan = usual(spec, forward.device)
+        if self.batch_size is not None:
+            return Plan(self.batch_size, plan.workers, plan.threads)
+        ids = [clip.clip_id for clip in clips]
+        lacking = {i for each in forward.outputs for i in self.store.missing(each.recipe, ids)}
+        if len(lacking) < _WORTH_MEASURING:
+            return plan
+        first = next(clip for clip in clips if clip.clip_id in lacking)
+        try:
+            sample: Samples = recordings.read(first.path, spec.sample_rate).samples
+        except AsdError:
+            return plan  # it is named when its turn comes
+        if not spec.min_samples <= len(sample):
+            return plan
+        return remembered(self.store.root, forward, sample)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A model at work: how, by whom, and who decodes for it."""
+
+    forward: Forward
+    plan: Plan
+    pool: Executor
+    decoder: Decoder
+
+    def embedded(self, batches: Iterator[list[Decoded]]) -> Iterator[tuple[list[Decoded], Vectors]]:
+        """Forward passes in order; one more than there are workers is under way."""
+        queue: deque[tuple[list[Decoded], Future[Vectors]]] = deque()
+        try:
+            for batch in batches:
+                samples = np.stack([decoded.recording.samples for decoded in batch])
+                queue.append((batch, self.pool.submit(self.forward, samples)))
+                if len(queue) > self.plan.workers:
+                    first, future = queue.popleft()
+                    yield first, future.result()
+            while queue:
+                first, future = queue.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in queue:
+                future.cancel()
 
 
 @dataclass
 class _TableUpdate:
     """The steps that bring one section's training or test tables up to date."""
 
-    job: Extraction
+    extraction: Extraction
+    job: _Job
     clips: Sequence[Clip]
     report: Report
-    pool: Executor
     replaced: set[str] = field(default_factory=set)
     refused: list[Refused] = field(default_factory=list)
 
@@ -173,13 +172,15 @@ class _TableUpdate:
         self._remove_rows_of_gone_clips()
         wanted = self._outdated()
         progress.update(len(self.clips) - len(wanted))
+        section, split = self.clips[0].section, self.clips[0].split
         writers = [
-            TableWriter(self.job.store, output.recipe, self.clips[0].section, self.clips[0].split)
-            for output in self.job.outputs
+            TableWriter(self.extraction.store, output.recipe, section, split)
+            for output in self.job.forward.outputs
         ]
         try:
-            for batch in equal_lengths(self._decoded(wanted), self.job.settings.batch_size):
-                self._write(writers, batch)
+            batches = equal_lengths(self._decoded(wanted), self.job.plan.batch)
+            for batch, vectors in self.job.embedded(batches):
+                self._write(writers, batch, vectors)
                 progress.update(len(batch))
         finally:
             for writer in writers:
@@ -198,7 +199,7 @@ class _TableUpdate:
         """Clips that lack a row in a table, or whose file or attributes changed since."""
         held = self._held()
         known = [clip for clip in self.clips if all(clip.clip_id in rows for rows in held)]
-        hashes = self.pool.map(_sha256, known)
+        hashes = self.job.decoder.pool.map(_sha256, known)
         current = {clip.clip_id: _key(clip, sha) for clip, sha in zip(known, hashes, strict=True)}
         fresh = {
             clip_id
@@ -210,9 +211,8 @@ class _TableUpdate:
         return [clip for clip in self.clips if clip.clip_id not in fresh]
 
     def _decoded(self, clips: Sequence[Clip]) -> Iterator[Decoded]:
-        spec = self.job.backbone.spec
-        ahead = 2 * self.job.settings.batch_size
-        for item in decode_ahead(clips, spec.sample_rate, self.pool, ahead):
+        spec = self.job.forward.backbone.spec
+        for item in self.job.decoder.decoded(clips, spec.sample_rate):
             if isinstance(item, Refused):
                 self._refuse(item.clip, item.reason)
             elif len(item.recording.samples) < spec.min_samples:
@@ -225,51 +225,39 @@ class _TableUpdate:
             else:
                 yield item
 
-    def _write(self, writers: Sequence[TableWriter], batch: Sequence[Decoded]) -> None:
-        vectors, blocks = self._vectors(batch)
-        finite = np.all([np.isfinite(values).all(axis=1) for values in vectors], axis=0)
+    def _write(
+        self, writers: Sequence[TableWriter], batch: Sequence[Decoded], vectors: Vectors
+    ) -> None:
+        finite = np.all([np.isfinite(values).all(axis=1) for values in vectors.values], axis=0)
         for index in np.flatnonzero(~finite).tolist():
             self._refuse(batch[index].clip, "its embedding is not finite")
         good = [decoded for decoded, ok in zip(batch, finite, strict=True) if ok]
         keys = [_key(decoded.clip, decoded.recording.content_sha256) for decoded in good]
-        for writer, values, named in zip(writers, vectors, blocks, strict=True):
-            writer.add(keys, values[finite], named)
+        outputs = self.job.forward.outputs
+        for writer, output, values, bands in zip(
+            writers, outputs, vectors.values, vectors.bands, strict=True
+        ):
+            writer.add(keys, values[finite], output.blocks(values.shape[1], bands))
         changed = sum(key.clip_id in self.replaced for key in keys)
         self.report.changed += changed
         self.report.new += len(keys) - changed
 
-    def _vectors(
-        self, batch: Sequence[Decoded]
-    ) -> tuple[list[NDArray[np.float32]], list[dict[str, tuple[int, int]]]]:
-        """One forward pass: (B, D) float32 and the blocks of its columns, for each output."""
-        samples = np.stack([decoded.recording.samples for decoded in batch])
-        outputs = self.job.outputs
-        layers = sorted({output.layer for output in outputs})
-        with torch.inference_mode():
-            waveforms = torch.from_numpy(samples).to(self.job.settings.device)
-            features = self.job.backbone.features(waveforms, layers)
-            of = dict(zip(layers, features, strict=True))
-            pooled = [output.pooling(of[output.layer], output.bands) for output in outputs]
-        blocks = [
-            output.blocks(vectors.shape[1], of[output.layer].frames.shape[2])
-            for output, vectors in zip(outputs, pooled, strict=True)
-        ]
-        return [vectors.float().cpu().numpy() for vectors in pooled], blocks
-
     def _refuse(self, clip: Clip, reason: str) -> None:
-        if self.job.settings.strict:
+        if self.extraction.strict:
             raise AsdError(f"{clip.path}: {reason}")
         self.refused.append(Refused(clip, reason))
 
     def _held(self) -> list[dict[str, ClipKey]]:
         section, split = self.clips[0].section, self.clips[0].split
-        return [self.job.store.keys(output.recipe, section, split) for output in self.job.outputs]
+        store = self.extraction.store
+        outputs = self.job.forward.outputs
+        return [store.keys(output.recipe, section, split) for output in outputs]
 
     def _discard(self, clip_ids: Set[str]) -> None:
         section, split = self.clips[0].section, self.clips[0].split
-        for output, held in zip(self.job.outputs, self._held(), strict=True):
+        for output, held in zip(self.job.forward.outputs, self._held(), strict=True):
             if not clip_ids.isdisjoint(held):
-                self.job.store.discard(output.recipe, section, split, clip_ids)
+                self.extraction.store.discard(output.recipe, section, split, clip_ids)
 
 
 def _sha256(clip: Clip) -> str:

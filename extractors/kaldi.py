@@ -77,12 +77,17 @@ class KaldiFbank(nn.Module):
         Tensor
             (B, `frame_count`, 128) float32, whatever autocast says.
         """
+        # Clip by clip on a CPU, where a batch falls out of its cache.
+        size = 1 if waveforms.device.type == "cpu" else len(waveforms)
         with torch.autocast(waveforms.device.type, enabled=False):
-            spectrum = torch.fft.rfft(self._frames(waveforms.float()))
-            power = spectrum.abs().square_()  # (B, time, 257)
-            # Clip by clip, so that a product does not depend on the batch.
-            mel = torch.stack([clip @ self._bank for clip in power])
+            parts = torch.split(waveforms.float(), size)
+            mel = torch.cat([self._mel_power(part) for part in parts])
         return mel.clamp_min_(_FLOOR).log_()
+
+    def _mel_power(self, waveforms: Tensor) -> Tensor:
+        """(B, T) to (B, time, 128)."""
+        power = torch.fft.rfft(self._frames(waveforms)).abs().square_()  # (B, time, 257)
+        return torch.matmul(power, self._bank)
 
     def _frames(self, waveforms: Tensor) -> Tensor:
         """(B, T) to (B, time, 512); a frame's first sample is emphasised against itself."""

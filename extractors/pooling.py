@@ -113,7 +113,7 @@ def rdp_weights(frames: Tensor, gamma: float) -> Tensor:
     deviation = torch.linalg.vector_norm(frames - frames.mean(1, keepdim=True), dim=2, keepdim=True)
     relative = deviation / deviation.amax(1, keepdim=True).clamp_min(_TINY)
     # Divided by the largest base first: 2^gamma alone would leave no digits for a large gamma.
-    weights = ((1 + relative) / 2).pow(gamma)
+    weights: Tensor = ((1 + relative) / 2) ** gamma
     return weights / weights.sum(1, keepdim=True)
 
 

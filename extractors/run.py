@@ -11,16 +11,22 @@ from pathlib import Path
 import torch
 
 from cache.errors import AsdError, guarded
+from cache.recipe import Recipe, concatenation
 from cache.select import add_cache_dir
 from cache.store import Store
 from cache.table import SPLITS
-from extractors import pooling, registry
-from extractors.backbone import Backbone, Source
-from extractors.clips import Listing, list_clips
-from extractors.extract import Extraction, Output, Report, Settings
+from extractors import choices, pooling, registry
+from extractors.audio import read_audio
+from extractors.backbone import BackboneSpec
+from extractors.clips import Clip, Listing, list_clips
+from extractors.extract import Extraction, Report
+from extractors.forward import Forward, least_cosine
+from extractors.output import DTYPES, Output
+from extractors.weights import RANDOM
 
-_DEFAULT_BATCH = 32
 _SHOWN = 10  # faults and removed clips named before the rest is counted
+_COMPARED = 4  # clips on which a smaller number format is held against float32
+_FAITHFUL = 0.999  # cosine below which it is warned of
 
 
 def _positive(text: str) -> int:
@@ -36,25 +42,30 @@ def _batch_size(text: str) -> int | None:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m extractors.run",
-        description="Turn clips into embedding tables; run again, only what is missing is made.",
+        description="Turn clips into embedding tables; run again, only what is missing is made.\n"
+        "Of several backbones, NAME=VALUE is meant for one, a plain value for all.",
         epilog="example: python -m extractors.run --data dev_data eval_data --backbone logmel",
         formatter_class=RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--data", nargs="+", type=Path, required=True, metavar="ROOT",
         help="data roots, each holding <machine>/<train|test>/*.wav")  # fmt: skip
-    add("--backbone", choices=registry.names(), default="logmel", help="(default: %(default)s)")
-    add("--weights", type=Path, metavar="FILE", help="the backbone's checkpoint")
-    add("--layer", nargs="+", type=int, default=[], metavar="N",
-        help="layers to take (default: the backbone's own)")  # fmt: skip
+    add("--backbone", nargs="+", default=["logmel"], metavar="NAME[:VARIANT]",
+        help=f"{', '.join(registry.names())} (default: logmel)")  # fmt: skip
+    add("--weights", nargs="+", default=[], metavar="FILE",
+        help="the backbone's checkpoint; random to time a model without one")  # fmt: skip
+    add("--layers", nargs="+", default=[], metavar="N",
+        help="layers to take, all from one pass (default: the backbone's own)")  # fmt: skip
     add("--pooling", nargs="+", default=[], metavar="NAME",
         help=f"{', '.join(pooling.names())} (default: the backbone's own)")  # fmt: skip
     add("--bands", choices=pooling.BANDS, default="merge", help="(default: %(default)s)")
+    add("--concat", action="store_true", help="also write the backbones' tables joined into one")
     add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     add("--split", nargs="+", choices=SPLITS, default=[], help="only these (default: both)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
+    add("--dtype", choices=DTYPES, default=DTYPES[0], help="of the network (default: %(default)s)")
     add("--batch-size", type=_batch_size, default="auto", metavar="N",
-        help="clips a forward pass (default: auto)")  # fmt: skip
+        help="clips a forward pass (default: auto, measured where it pays)")  # fmt: skip
     add("--strict", action="store_true", help="stop at the first clip that cannot be used")
     add_cache_dir(parser)
     return parser
@@ -76,26 +87,77 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _outputs(backbone: Backbone, args: Namespace) -> list[Output]:
-    spec = backbone.spec
-    layers = args.layer or [spec.layer]
+def _outputs(spec: BackboneSpec, args: Namespace, names: Sequence[str]) -> list[Output]:
+    layers = choices.numbers(choices.chosen(args.layers, spec.name, names), "--layers")
+    layers = list(dict.fromkeys(layers)) or [spec.layer]
     unknown = sorted(set(layers) - set(spec.layers))
     if unknown:
         offered = ", ".join(map(str, spec.layers))
         raise AsdError(f"{spec.name} has no layer {unknown[0]}; it has {offered}")
-    poolings = [pooling.find(name, spec.tuned) for name in args.pooling or [spec.pooling]]
-    return [Output(spec, layer, how, args.bands) for layer, how in product(layers, poolings)]
+    wanted = choices.chosen(args.pooling, spec.name, names) or [spec.pooling]
+    poolings = [pooling.find(name, spec.tuned) for name in dict.fromkeys(wanted)]
+    for layer, how in product(layers, poolings):
+        if how.reduce is None and layer not in spec.native:
+            own = ", ".join(map(str, spec.native)) or "none"
+            raise AsdError(f"{spec.name} has no embedding of its own at layer {layer}, only: {own}")
+    return [Output(spec, layer, how, args.bands, args.dtype)
+            for layer, how in product(layers, poolings)]  # fmt: skip
 
 
-def _show(listing: Listing, report: Report) -> None:
+def _forwards(args: Namespace, device: torch.device) -> list[Forward]:
+    """Load every backbone of the call and work out what is wanted of it."""
+    names = [choices.split_name(text)[0] for text in args.backbone]
+    sources = [choices.source(args.weights, text, names) for text in args.backbone]
+    models = [registry.find(n).load(s, device) for n, s in zip(names, sources, strict=True)]
+    forwards = [Forward(m, _outputs(m.spec, args, names), device) for m in models]
+    if args.concat and (len(forwards) < 2 or any(len(f.outputs) > 1 for f in forwards)):
+        raise AsdError("--concat joins several backbones, with one layer and one pooling of each")
+    for model in models:
+        if model.spec.weights == RANDOM:
+            sys.stderr.write(
+                f"note: {model.spec.name} has random weights: for timing, its scores mean nothing\n"
+            )
+    return forwards
+
+
+def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
+    """Say how far the vectors in a smaller number format are from those in float32."""
+    spec, cosines = forward.backbone.spec, []
+    for clip in clips[:_COMPARED]:
+        try:
+            samples = read_audio(clip.path, spec.sample_rate).samples
+        except AsdError:
+            continue  # it is named when its turn comes
+        if len(samples) >= spec.min_samples:
+            cosines.append(least_cosine(forward, samples[None]))
+    if cosines:
+        kind = "note" if min(cosines) >= _FAITHFUL else "warning"
+        sys.stderr.write(
+            f"{kind}: {spec.name} in {forward.outputs[0].dtype}: cosine to float32 at least "
+            f"{min(cosines):.6f} on {len(cosines)} clips\n"
+        )
+
+
+def _show(listing: Listing, reports: Sequence[Report]) -> None:
     for note in listing.notes:
         sys.stderr.write(f"note: {note}\n")
-    faults = [*listing.faults, *report.faults]
-    for text, kind in ((faults, "left out"), (report.removed, "no longer in the data, removed")):
+    faults = list(dict.fromkeys(map(str, listing.faults)))
+    faults += dict.fromkeys(str(fault) for report in reports for fault in report.faults)
+    removed = sorted({clip_id for report in reports for clip_id in report.removed})
+    for text, kind in ((faults, "left out"), (removed, "no longer in the data, removed")):
         for item in text[:_SHOWN]:
             sys.stderr.write(f"{kind}: {item}\n")
         if len(text) > _SHOWN:
             sys.stderr.write(f"{kind}: and {len(text) - _SHOWN} more\n")
+
+
+def _summary(listing: Listing, report: Report, root: Path, recipe: Recipe) -> str:
+    left_out = len(listing.faults) + len(report.faults)
+    return (
+        f"{len(listing.clips)} clips: {report.new} new, {report.changed} changed, "
+        f"{report.unchanged} unchanged, {left_out} left out -> "
+        f"{root / recipe.fingerprint} ({recipe})"
+    )
 
 
 @guarded
@@ -117,25 +179,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.strict and listing.faults:
         raise AsdError(str(listing.faults[0]))
     chosen = listing.only(args.machine, args.split)
-    device = _device(args.device)
-    backbone = registry.find(args.backbone).load(Source(weights=args.weights), device)
-    if device.type == "cpu" and backbone.spec.cpu_threads:
-        torch.set_num_threads(backbone.spec.cpu_threads)
-    outputs = _outputs(backbone, args)
-    size = args.batch_size or backbone.spec.batch.get(device.type, _DEFAULT_BATCH)
+    forwards = _forwards(args, _device(args.device))
+    if args.dtype != DTYPES[0]:
+        for forward in forwards:
+            _tell_deviation(forward, chosen.clips)
     store = Store(args.cache_dir)
-    report = Extraction(backbone, outputs, store, Settings(device, size, args.strict)).run(
-        chosen.clips
-    )
-    _show(chosen, report)
-    left_out = len(chosen.faults) + len(report.faults)
-    for output in outputs:
-        print(
-            f"{len(chosen.clips)} clips: {report.new} new, {report.changed} changed, "
-            f"{report.unchanged} unchanged, {left_out} left out -> "
-            f"{store.root / output.recipe.fingerprint} ({output.recipe})"
-        )
-    return 1 if left_out else 0
+    reports = Extraction(forwards, store, args.batch_size, args.strict).run(chosen.clips)
+    _show(chosen, reports)
+    for forward, report in zip(forwards, reports, strict=True):
+        for output in forward.outputs:
+            print(_summary(chosen, report, store.root, output.recipe))
+    if args.concat:
+        joined = concatenation([forward.outputs[0].recipe for forward in forwards])
+        tables = store.concatenate(joined)
+        print(f"{tables} tables joined -> {store.root / joined.fingerprint} ({joined})")
+    return 1 if chosen.faults or any(report.faults for report in reports) else 0
 
 
 if __name__ == "__main__":

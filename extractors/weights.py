@@ -143,7 +143,7 @@ def load_strictly(
     )
     if found:
         raise AsdError(f"{path} does not fit {type(network).__name__}: {found}")
-    network.load_state_dict(given)
+    network.load_state_dict(given, assign=True)  # also into a network without memory of its own
 
 
 def faults(names: Mapping[str, Sequence[str]]) -> str:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from extractors import compat
 from extractors.backbone import Source
+from extractors.nets.beats import Beats, BeatsConfig
 from extractors.nets.mobilenet import MobileNet
-
-_LAYERS = {"num_hidden_layers": 3, "num_attention_heads": 2}
-_SMALL = {"hidden_size": 32, "intermediate_size": 48, **_LAYERS}
-_CONVOLUTIONS = {"conv_dim": [16] * 7, "num_conv_pos_embeddings": 16}
-_WAVE = {**_SMALL, **_CONVOLUTIONS, "num_conv_pos_embedding_groups": 2}
+from tests.hub_models import FEW_PATCHES, NARROW, write_ast, write_wave
 
 
 def write_mobilenet(path: Path) -> Path:
@@ -26,78 +22,54 @@ def write_mobilenet(path: Path) -> Path:
     return path
 
 
-def write_model(folder: Path, model: Any, extractor: Any) -> Path:
-    """A model of transformers as it lies on the hub, every parameter random."""
-    generator = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        parameter.data.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    model.save_pretrained(folder)
-    extractor.save_pretrained(folder)
-    return folder
-
-
-def write_ast(folder: Path, *, frames: int = 256, **changes: object) -> Path:
-    """AST with its classifier."""
-    kinds = compat.transformers()
-    config = kinds.ASTConfig(**{**_SMALL, "max_length": frames, **changes})
-    extractor = kinds.ASTFeatureExtractor(max_length=frames)
-    return write_model(folder, kinds.ASTForAudioClassification(config), extractor)
-
-
-def write_wave(folder: Path, kind: str, **changes: object) -> Path:
-    """A model on waveforms: ``Wav2Vec2``, ``Hubert``, ``WavLM``, ``Data2VecAudio``."""
-    kinds = compat.transformers()
-    config = getattr(kinds, f"{kind}Config")(**{**_WAVE, **changes})
-    extractor = kinds.Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
-    return write_model(folder, getattr(kinds, f"{kind}Model")(config), extractor)
-
-
-def write_whisper(folder: Path) -> Path:
-    """Whisper that hears 3 s, with its decoder."""
-    kinds = compat.transformers()
-    config = kinds.WhisperConfig(
-        d_model=32,
-        encoder_layers=3,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=48,
-        decoder_ffn_dim=48,
-        max_source_positions=150,
-        max_target_positions=8,
-        vocab_size=60,
-        **{f"{name}_token_id": 1 for name in ("pad", "bos", "eos", "decoder_start")},
+def write_beats(path: Path, **changes: object) -> Path:
+    """A BEATs checkpoint of two narrow blocks under the names of the published files."""
+    config = BeatsConfig(
+        embed_dim=16,
+        encoder_embed_dim=32,
+        encoder_ffn_embed_dim=64,
+        encoder_layers=2,
+        encoder_attention_heads=4,
+        conv_pos=16,
+        conv_pos_groups=4,
     )
-    return write_model(
-        folder, kinds.WhisperModel(config), kinds.WhisperFeatureExtractor(chunk_length=3)
-    )
+    config = replace(config, **changes)  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    state = as_published(Beats(config).state_dict())
+    cfg = asdict(config) | {"input_patch_size": config.patch, "predictor_class": 3}
+    torch.save({"cfg": cfg, "model": state}, path)
+    return path
 
 
-def write_clap(folder: Path, *, fusion: bool = False) -> Path:
-    """CLAP that hears 1 s at 48 kHz, with its text tower."""
-    kinds = compat.transformers()
-    text = {**_SMALL, "vocab_size": 60, "max_position_embeddings": 16, "pad_token_id": 1}
-    audio = {
-        "depths": [2, 2],
-        "num_attention_heads": [2, 2],
-        "patch_embeds_hidden_size": 16,
-        "hidden_size": 32,
-        "spec_size": 64,
-        "num_mel_bins": 32,
-        "window_size": 4,
-        "enable_fusion": fusion,
-    }
-    config = kinds.ClapConfig(text_config=text, audio_config=audio, projection_dim=24)
-    extractor = kinds.ClapFeatureExtractor(
-        feature_size=32, max_length_s=1, truncation="fusion" if fusion else "rand_trunc"
-    )
-    return write_model(folder, kinds.ClapModel(config), extractor)
+def as_published(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename and split a network's tensors as the published BEATs files have them."""
+    published: dict[str, torch.Tensor] = {}
+    for name, value in state.items():
+        if "in_proj" in name:
+            for part, third in zip("qkv", value.chunk(3), strict=True):
+                published[name.replace("in_proj", f"{part}_proj")] = third.clone()
+        elif name == "encoder.pos_conv.weight":
+            length = value.norm(dim=(0, 1), keepdim=True)
+            published["encoder.pos_conv.0.weight_g"] = length
+            published["encoder.pos_conv.0.weight_v"] = value / length * 3
+        elif name == "encoder.pos_conv.bias":
+            published["encoder.pos_conv.0.bias"] = value
+        elif name != "encoder.relative_attention_bias.weight":
+            published[name] = value
+    table = state.get("encoder.relative_attention_bias.weight")
+    if table is not None:
+        layers = {name.split(".")[2] for name in state if name.startswith("encoder.layers.")}
+        for layer in layers:
+            stem = f"encoder.layers.{layer}.self_attn"
+            published[f"{stem}.relative_attention_bias.weight"] = table
+    return published
 
 
 # Backbone -> what to load, made in a folder of the test's own.
 SMALL: Mapping[str, Callable[[Path], Source]] = {
-    "ast": lambda folder: Source(weights=write_ast(folder / "ast")),
+    "ast": lambda folder: Source(weights=write_ast(folder / "ast", **FEW_PATCHES)),
+    "beats": lambda folder: Source(weights=write_beats(folder / "beats.pt")),
     "efficientat": lambda folder: Source(weights=write_mobilenet(folder / "mn01.pt")),
-    "hf": lambda folder: Source(variant=str(write_wave(folder / "hubert", "Hubert"))),
+    "hf": lambda folder: Source(variant=str(write_wave(folder / "m", "Hubert", **NARROW))),
     "logmel": lambda _: Source(),
 }

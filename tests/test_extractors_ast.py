@@ -21,7 +21,7 @@ from extractors.backbones.ast_ import Spectrogram, load
 from extractors.nets.encoders import patches
 from extractors.run import main
 from extractors.weights import file_sha256
-from tests.small_models import write_ast
+from tests.hub_models import write_ast
 
 CPU = torch.device("cpu")
 MEAN, STD = -4.2677393, 4.5689974

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from extractors.backbone import Source
 from extractors.backbones.ast_ import load as load_ast
 from extractors.backbones.hf import load
 from extractors.run import main
-from tests.small_models import write_ast, write_clap, write_wave, write_whisper
+from tests.hub_models import write_ast, write_clap, write_wave, write_whisper
 
 CPU = torch.device("cpu")
 WAVES: dict[str, Callable[[Path], Path]] = {
@@ -153,6 +154,20 @@ def test_nothing_above_the_highest_layer_is_computed(tmp_path: Path) -> None:
         with torch.inference_mode():
             backbone.features(clips(1, 4000), [highest])
         assert called == [1, 2, 3][:highest]
+
+
+def test_several_threads_ask_one_model_for_different_layers(tmp_path: Path) -> None:
+    backbone = load(Source(variant=str(WAVES["hubert"](tmp_path / "m"))), CPU)
+    waveforms = clips(24, 8000)
+
+    def states(number: int) -> torch.Tensor:
+        with torch.inference_mode():
+            return backbone.features(waveforms[number, None], [number % 4])[0].frames
+
+    one_by_one = [states(number) for number in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        for alone, among in zip(one_by_one, pool.map(states, range(24)), strict=True):
+            torch.testing.assert_close(alone, among, rtol=0, atol=1e-6)
 
 
 def test_a_head_is_left_out_and_gaps_are_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from extractors.backbones import ast_, hf
 from extractors.checkpoints import AST, AST_MODEL, AST_REVISION
 from extractors.hub import locate
 from extractors.weights import file_sha256
-from tests.small_models import write_ast, write_wave
+from tests.hub_models import write_ast, write_wave
 
 CPU = torch.device("cpu")
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

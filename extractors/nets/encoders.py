@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -42,9 +43,34 @@ class Encoder:
     arrange: Callable[[Tensor, int], Tensor]
     native: Callable[[Any], Tensor] | None = None
 
+    def __post_init__(self) -> None:
+        for number, layer in enumerate(self.stack):
+            layer.register_forward_pre_hook(partial(_note, number), with_kwargs=True)
+
 
 class _EnoughError(Exception):
     """Nothing further up is wanted."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Which layers one call wants, and what it has found of them."""
+
+    layers: frozenset[int]
+    found: dict[int, Tensor]
+
+
+# Of the thread that asks: several may call one network at the same time.
+_REQUEST: ContextVar[_Request | None] = ContextVar("request", default=None)
+
+
+def _note(layer: int, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """Take down what a layer is given, and stop where nothing further up is wanted."""
+    request = _REQUEST.get()
+    if request is not None and layer in request.layers:
+        request.found[layer] = args[0] if args else named["hidden_states"]
+        if layer == max(request.layers):
+            raise _EnoughError
 
 
 def hidden_states(
@@ -69,36 +95,16 @@ def hidden_states(
     object
         The whole output; ``None`` where the top was not asked for.
     """
-    found: dict[int, Tensor] = {}
-    output = None
-    with _tapped(encoder.stack, layers, found), suppress(_EnoughError):
-        output = encoder.network(**inputs)
-    if output is not None:
-        found[len(encoder.stack)] = output.last_hidden_state
-    return found, output
-
-
-@contextmanager
-def _tapped(
-    stack: nn.ModuleList, layers: Sequence[int], found: dict[int, Tensor]
-) -> Iterator[None]:
-    """Take down what layers are given, and stop where the highest wanted state is known."""
-
-    def note(layer: int, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
-        found[layer] = args[0] if args else named["hidden_states"]
-        if layer == max(layers):
-            raise _EnoughError
-
-    hooks = [
-        stack[layer].register_forward_pre_hook(partial(note, layer), with_kwargs=True)
-        for layer in set(layers)
-        if layer < len(stack)
-    ]
+    request, output = _Request(frozenset(layers), {}), None
+    token = _REQUEST.set(request)
     try:
-        yield
+        with suppress(_EnoughError):
+            output = encoder.network(**inputs)
     finally:
-        for hook in hooks:
-            hook.remove()
+        _REQUEST.reset(token)
+    if output is not None:
+        request.found[len(encoder.stack)] = output.last_hidden_state
+    return request.found, output
 
 
 def parts(config: Any) -> tuple[str, ...]:

@@ -1,0 +1,156 @@
+"""BEATs (Chen et al. 2023, arXiv 2212.09058): the strongest frozen model known for this task.
+
+Weights: the published files ``{'cfg', 'model'}``, pre-trained or fine-tuned, MIT. Of a fine-tuned
+one the encoder's tokens are taken, never the class probabilities. Input as in training: 16 kHz
+scaled to 16-bit integers, 128 Kaldi mel bands, patches of 16 frames x 16 bands. The network in
+PyTorch form is on no registry under the name ``beats-pytorch``; this is it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cache.errors import AsdError
+from extractors.backbone import BackboneSpec, Features, Source
+from extractors.checkpoints import BEATS, needed
+from extractors.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
+from extractors.nets.beats import Beats, BeatsConfig, from_published
+from extractors.weights import (
+    RANDOM,
+    file_sha256,
+    load_checkpoint,
+    load_strictly,
+    random_parameters,
+    tensors,
+)
+
+SPEC = BackboneSpec(
+    name="beats",
+    sample_rate=SAMPLE_RATE,
+    layers=tuple(range(1, 13)),
+    layer=12,
+    dim=768,
+    bands=8,
+    min_samples=WINDOW + 15 * HOP,  # one patch
+    max_samples=30 * SAMPLE_RATE,  # 1496 tokens: attention grows with their square
+    pooling="mean",
+    tuned={"gwrp": (0.4,), "gem": (10,), "rdp": (19,), "rdp+gem": (3, 16)},  # arXiv 2603.04605
+    batch={"cpu": 1, "cuda": 64},
+    settings=(("mels", MELS),),
+)
+_SCALE = 2.0**15  # the network was trained on 16-bit integers
+_MEAN, _DEVIATION = 15.41663, 6.55582  # of the training data's filter bank, dB-free log units
+_UNUSED = ("predictor.",)  # the classifier of a fine-tuned file
+# What the published code takes for a value that a file does not state.
+_UNSTATED = BeatsConfig(
+    relative_position_embedding=False, max_distance=1280, gru_rel_pos=False, deep_norm=False
+)
+
+
+class BeatsBackbone:
+    """Tokens of the BEATs encoder as a backbone; layers are its blocks from 1.
+
+    Parameters
+    ----------
+    network
+        With its weights.
+    device
+        Where to compute.
+    weights
+        SHA-256 of the checkpoint.
+    """
+
+    def __init__(self, network: Beats, device: torch.device, weights: str) -> None:
+        config = network.config
+        layers = tuple(range(1, config.encoder_layers + 1))
+        self.spec = replace(
+            SPEC,
+            layers=layers,
+            layer=layers[-1],
+            dim=config.encoder_embed_dim,
+            bands=MELS // config.patch,
+            min_samples=WINDOW + (config.patch - 1) * HOP,
+            weights=weights,
+        )
+        self._frontend = KaldiFbank("povey").to(device)
+        self.network = network.eval().to(device)
+
+    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
+        """Compute (B, time, band, C) tokens; see `Backbone.features`."""
+        spectrograms = self._frontend(waveforms * _SCALE)
+        normalised = spectrograms.sub_(_MEAN).div_(2 * _DEVIATION)
+        return [Features(tokens) for tokens in self.network(normalised, layers)]
+
+
+def load(source: Source, device: torch.device) -> BeatsBackbone:
+    """Build the encoder of a published file; see `BackboneFile.load`."""
+    if source.variant:
+        raise AsdError(f"beats has no variants ({source.variant!r}): its weights file tells all")
+    if source.seed is not None:
+        network = random_parameters(lambda: Beats(BeatsConfig()), source.seed)
+        return BeatsBackbone(network, device, RANDOM)
+    path = needed(source, "beats", BEATS)
+    content = load_checkpoint(path)
+    if not isinstance(content, Mapping) or not {"cfg", "model"} <= content.keys():
+        held = sorted(map(str, content))[:3] if isinstance(content, Mapping) else type(content)
+        raise AsdError(
+            f"{path} is no BEATs checkpoint: it holds {held} where 'cfg' and 'model' are "
+            f"expected; bring {BEATS[0]}"
+        )
+    state = from_published(tensors(content["model"], path))
+    config = _config(content["cfg"], state, path)
+    with torch.device("meta"):  # sizes only: the checkpoint's own tensors take their places
+        network = Beats(config)
+    load_strictly(network, state, path, unused=_UNUSED)
+    return BeatsBackbone(network, device, file_sha256(path))
+
+
+def _config(cfg: object, state: Mapping[str, Tensor], path: Path) -> BeatsConfig:
+    """Read a checkpoint's ``cfg`` and hold its sizes against the tensors."""
+    if not isinstance(cfg, Mapping):
+        raise AsdError(f"{path}: its cfg is a {type(cfg).__name__} where a mapping is expected")
+    stated = {"patch": cfg.get("input_patch_size", _UNSTATED.patch)}
+    names = [field.name for field in fields(BeatsConfig) if field.name != "patch"]
+    stated |= {name: cfg.get(name, getattr(_UNSTATED, name)) for name in names}
+    for name, value in stated.items():
+        wanted = type(getattr(_UNSTATED, name))
+        if type(value) is not wanted:
+            raise AsdError(f"{path}: cfg {name} is {value!r}, expected {wanted.__name__}")
+    config = BeatsConfig(**stated)
+    _check_sizes(config, state, path)
+    return config
+
+
+def _check_sizes(config: BeatsConfig, state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse a cfg that its own tensors contradict, before any memory is taken."""
+    patches = state.get("patch_embedding.weight")
+    inner = state.get("encoder.layers.0.fc1.weight")
+    layers = {name.split(".")[2] for name in state if name.startswith("encoder.layers.")}
+    found = {
+        "embed_dim": None if patches is None else patches.shape[0],
+        "input_patch_size": None if patches is None else patches.shape[-1],
+        "encoder_ffn_embed_dim": None if inner is None else inner.shape[0],
+        "encoder_embed_dim": None if inner is None else inner.shape[1],
+        "encoder_layers": len(layers),
+    }
+    stated = {name: getattr(config, name, config.patch) for name in found}
+    for name, value in stated.items():
+        if value != found[name]:
+            raise AsdError(
+                f"{path} does not fit its own cfg: {name} is {value}, its tensors have "
+                f"{found[name]}; fetch it again from its publisher"
+            )
+    heads, width = config.encoder_attention_heads, config.encoder_embed_dim
+    groups, kernel = config.conv_pos_groups, config.conv_pos
+    if min(heads, groups) < 1 or width % heads or width % groups or not 0 < kernel <= 1024:
+        raise AsdError(f"{path}: cfg has {heads} heads, {groups} groups, kernel {kernel}")
+    if config.activation_fn not in ("gelu", "relu") or not 2 < config.num_buckets <= 4096:
+        raise AsdError(
+            f"{path}: cfg has activation {config.activation_fn!r}, {config.num_buckets} buckets; "
+            "known are gelu and relu, 3 to 4096 buckets"
+        )
