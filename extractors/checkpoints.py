@@ -126,3 +126,14 @@ EFFICIENTAT = (
     ),
     Checkpoint("mn10_as_mAP_471.pt", _EFFICIENTAT_AT, "", "MIT", _EFFICIENTAT),
 )
+AST_MODEL, AST_REVISION = (
+    "MIT/ast-finetuned-audioset-10-10-0.4593",
+    "f826b80d28226b62986cc218e5cec390b1096902",
+)
+AST = Checkpoint(
+    "model.safetensors",
+    f"the Hugging Face hub, {AST_MODEL} at {AST_REVISION}",
+    "ae0c1e2ad4e1381d851fa9bf298ba13ebc9c5a914cdee2dbe427a6583869924d",
+    "BSD-3-Clause",
+    "Gong et al. 2021, arXiv 2104.01778",
+)

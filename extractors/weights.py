@@ -136,15 +136,21 @@ def load_strictly(
     given = {name: value for name, value in state.items() if not name.startswith(tuple(unused))}
     wanted = network.state_dict()
     shared = wanted.keys() & given.keys()
-    faults = {
-        "missing": sorted(wanted.keys() - given.keys()),
-        "unexpected": sorted(given.keys() - wanted.keys()),
-        "of another shape": sorted(n for n in shared if given[n].shape != wanted[n].shape),
-    }
-    found = [_listed(kind, names) for kind, names in faults.items() if names]
+    found = faults(
+        {
+            "missing": sorted(wanted.keys() - given.keys()),
+            "unexpected": sorted(given.keys() - wanted.keys()),
+            "of another shape": sorted(n for n in shared if given[n].shape != wanted[n].shape),
+        }
+    )
     if found:
-        raise AsdError(f"{path} does not fit {type(network).__name__}: {'; '.join(found)}")
+        raise AsdError(f"{path} does not fit {type(network).__name__}: {found}")
     network.load_state_dict(given, assign=True)  # also into a network without memory of its own
+
+
+def faults(names: Mapping[str, Sequence[str]]) -> str:
+    """Write out the first few names of each kind of fault; empty where there is none."""
+    return "; ".join(_listed(kind, found) for kind, found in names.items() if found)
 
 
 def random_parameters(build: Callable[[], M], seed: int) -> M:

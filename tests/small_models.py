@@ -11,6 +11,7 @@ import torch
 from extractors.backbone import Source
 from extractors.nets.beats import Beats, BeatsConfig
 from extractors.nets.mobilenet import MobileNet
+from tests.hub_models import FEW_PATCHES, NARROW, write_ast, write_wave
 
 
 def write_mobilenet(path: Path) -> Path:
@@ -66,8 +67,10 @@ def as_published(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 # Backbone -> what to load, made in a folder of the test's own.
 SMALL: Mapping[str, Callable[[Path], Source]] = {
+    "ast": lambda folder: Source(weights=write_ast(folder / "ast", **FEW_PATCHES)),
     "beats": lambda folder: Source(weights=write_beats(folder / "beats.pt")),
     "efficientat": lambda folder: Source(weights=write_mobilenet(folder / "mn01.pt")),
+    "hf": lambda folder: Source(variant=str(write_wave(folder / "m", "Hubert", **NARROW))),
     "logmel": lambda _: Source(),
     "panns": lambda _: Source("Cnn6", seed=0),
 }

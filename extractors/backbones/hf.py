@@ -1,0 +1,158 @@
+"""Any audio encoder of transformers: ``hf:ID[@REVISION]`` of the hub, or ``hf:FOLDER``.
+
+wav2vec2, HuBERT, WavLM, data2vec-audio and their kin, Whisper's encoder, CLAP's audio tower, AST
+and whatever else is a stack of layers behind a feature extractor. The model hears what its own
+extractor makes of a clip, one clip at a time; its code is transformers' own, never the hub's, and
+only safetensors are opened.
+
+Layer 0 is what the first layer is given, the highest the model's output after its last
+normalisation; it is the default, because the other layers' scales differ from model to model. A
+model that pads a clip to a fixed length is heard as it is used: Whisper's frames behind the end of
+the clip are silence and are dropped, CLAP repeats a clip until it fills 10 s and AST's grid of
+patches is fixed, so theirs all stay. Longer clips are heard in windows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cache.errors import AsdError
+from cache.recipe import Setting
+from extractors import compat
+from extractors.backbone import BackboneSpec, Features, Source
+from extractors.hub import Folder, locate
+from extractors.nets.encoders import AST, Encoder, encoder_of, hidden_states, parts
+from extractors.pretrained import Reading, load_config, load_extractor, load_model, readable
+from extractors.weights import RANDOM, random_parameters
+
+_SECONDS = 60  # heard in one piece by a model that takes any length
+_MASK = ("masked_spec_embed",)  # what training puts in the place of masked frames
+
+
+class Hf:
+    """An audio encoder of transformers as a backbone.
+
+    Parameters
+    ----------
+    encoder
+        With its weights, for inference, on its device.
+    extractor
+        The model's own feature extractor.
+    spec
+        Facts of the model.
+    """
+
+    def __init__(self, encoder: Encoder, extractor: Any, spec: BackboneSpec) -> None:
+        self.spec = spec
+        self.network = encoder.network
+        self._encoder = encoder
+        self._extractor = extractor
+
+    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
+        """Compute (B, time, band, C) states; see `Backbone.features`."""
+        states, output = hidden_states(self._encoder, self._inputs(waveforms), layers)
+        return [
+            Features(
+                self._heard(self._encoder.arrange(states[n], n), waveforms.shape[1]),
+                self._encoder.native(output)
+                if self._encoder.native and n in self.spec.native
+                else None,
+            )
+            for n in layers
+        ]
+
+    def _inputs(self, waveforms: Tensor) -> dict[str, Tensor]:
+        """Run the extractor on the CPU; clips of one length share what padding it appends."""
+        clips = list(waveforms.cpu().numpy())
+        rate = self.spec.sample_rate
+        made = self._extractor(clips, sampling_rate=rate, return_tensors="pt")
+        name = str(self.network.main_input_name)
+        values, mask = made[name], made.get("attention_mask")
+        if mask is not None and mask.shape[1] == values.shape[1]:
+            values = values[:, : int(mask[0].sum())]
+        inputs = {name: values.to(waveforms.device, torch.float32)}
+        if "is_longer" in made:  # CLAP's extractor calls a clip longer at random; none is
+            inputs["is_longer"] = torch.zeros_like(made["is_longer"]).to(waveforms.device)
+        return inputs
+
+    def _heard(self, frames: Tensor, samples: int) -> Tensor:
+        """Drop the frames behind the end of a clip that the extractor filled up with silence."""
+        full = getattr(self._extractor, "n_samples", None)
+        return frames[:, : math.ceil(frames.shape[1] * samples / full)] if full else frames
+
+
+def load(source: Source, device: torch.device) -> Hf:
+    """Load a model of the hub or of a folder; see `BackboneFile.load`."""
+    if not source.variant and source.weights is None:
+        raise AsdError("hf needs a model: --backbone hf:OWNER/NAME[@REVISION] or hf:FOLDER")
+    folder = locate("hf", source)
+    config, extractor = load_config(folder), load_extractor(folder)
+    if source.seed is None:
+        model: Any = load_model(folder, "AutoModel", Reading(parts(config), optional=_MASK))
+    else:
+        model = random_parameters(lambda: _build(folder, config), source.seed).eval()
+    encoder = encoder_of(model.to(device), folder.name)
+    weights = RANDOM if source.seed is not None else folder.weights_sha256()
+    return Hf(encoder, extractor, _spec(encoder, extractor, folder, weights))
+
+
+def _build(folder: Folder, config: Any) -> Any:
+    with readable(folder):
+        return compat.transformers().AutoModel.from_config(
+            config, dtype=torch.float32, trust_remote_code=False
+        )
+
+
+def _spec(encoder: Encoder, extractor: Any, folder: Folder, weights: str) -> BackboneSpec:
+    top = len(encoder.stack)
+    return BackboneSpec(
+        name="hf",
+        sample_rate=extractor.sampling_rate,
+        layers=tuple(range(top + 1)),
+        layer=top,
+        dim=encoder.dim,
+        bands=encoder.bands,
+        min_samples=_shortest(encoder, extractor.sampling_rate),
+        max_samples=_longest(encoder, extractor),
+        pooling="mean",
+        native=(top,) if encoder.native else (),
+        batch={"cpu": 1, "cuda": 32},
+        weights=weights,
+        settings=_settings(folder),
+    )
+
+
+def _settings(folder: Folder) -> tuple[tuple[str, Setting], ...]:
+    major = ("transformers", int(version("transformers").split(".")[0]))
+    if folder.model:
+        return ("model", folder.model), ("revision", folder.revision), major
+    return ("config", folder.config_sha256()), major
+
+
+def _shortest(encoder: Encoder, sample_rate: int) -> int:
+    """Count the samples of one frame: 25 ms, or what the convolutions on a waveform span."""
+    config: Any = encoder.network.config
+    span = 1
+    if hasattr(config, "conv_kernel") and hasattr(config, "conv_stride"):
+        steps = zip(config.conv_kernel, config.conv_stride, strict=True)
+        for kernel, stride in reversed(list(steps)):
+            span = (span - 1) * stride + kernel
+    return max(span, sample_rate // 40)
+
+
+def _longest(encoder: Encoder, extractor: Any) -> int:
+    """Count the samples that the extractor takes without cutting any off."""
+    config: Any = encoder.network.config
+    if config.model_type == AST:  # Kaldi's frames of 25 ms, one each 10 ms
+        hop, window = (extractor.sampling_rate * ms // 1000 for ms in (10, 25))
+        return int(window + hop * extractor.max_length - 1)
+    for name in ("n_samples", "nb_max_samples"):
+        if hasattr(extractor, name):
+            return int(getattr(extractor, name))
+    return int(_SECONDS * extractor.sampling_rate)

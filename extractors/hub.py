@@ -1,0 +1,193 @@
+"""Models of the Hugging Face hub, or folders laid out like them: found, and brought here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+)
+
+from cache.errors import AsdError
+from extractors.backbone import Source
+from extractors.weights import file_sha256
+
+CONFIG = "config.json"
+EXTRACTOR = ("preprocessor_config.json", "processor_config.json")  # the usual name, a newer one
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_BRING = f"{CONFIG}, {EXTRACTOR[0]} and {WEIGHTS[0]}"
+_ID = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"  # owner/name, or the name of an old model
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A model's files.
+
+    Attributes
+    ----------
+    path
+        Where they are.
+    name
+        What the user calls it: an id with its revision, or the folder.
+    model, revision
+        Id and commit on the hub; empty for a folder of the user's own.
+    """
+
+    path: Path
+    name: str
+    model: str = ""
+    revision: str = ""
+
+    def weights(self) -> list[Path]:
+        """List the safetensors files: one, or the shards of an index.
+
+        Raises
+        ------
+        AsdError
+            If there is none.
+        """
+        whole, index = (self.path / name for name in WEIGHTS)
+        if whole.is_file():
+            return [whole]
+        if index.is_file():
+            return [self.path / name for name in _shards(index)]
+        raise AsdError(
+            f"{self.name} has no {WEIGHTS[0]}; weights in another form, a pickle for instance, are "
+            "not opened: write them anew with save_pretrained, or name a revision that has it"
+        )
+
+    def weights_sha256(self) -> str:
+        """Hash the weights: their SHA-256, or that of the shards' hashes one after the other."""
+        hashes = [file_sha256(path) for path in self.weights()]
+        joined = "".join(hashes)
+        return joined if len(hashes) == 1 else hashlib.sha256(joined.encode()).hexdigest()
+
+    def config_sha256(self) -> str:
+        """Hash the configurations, the feature extractor's among them."""
+        files = [self.path / name for name in (CONFIG, *EXTRACTOR)]
+        hashes = [file_sha256(path) for path in files if path.is_file()]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def locate(backbone: str, source: Source, default: str = "") -> Folder:
+    """Find a model's files, fetching from the hub what its cache lacks.
+
+    Parameters
+    ----------
+    backbone
+        Its name, for messages.
+    source
+        ``weights`` is a folder; else ``variant`` is one, or ``id[@revision]`` of the hub. With
+        random parameters no weights are looked for.
+    default
+        What is taken where the user names nothing.
+
+    Raises
+    ------
+    AsdError
+        If there is no such model or folder, or the hub cannot be reached and its cache lacks it.
+    """
+    if source.weights and source.variant:
+        raise AsdError(
+            f"{backbone} is named twice, {source.variant} and --weights {source.weights}: leave "
+            "one out"
+        )
+    text = str(source.weights or source.variant or default)
+    if source.weights or Path(text).is_dir():
+        return _own(backbone, Path(text))
+    model, _, revision = text.partition("@")
+    if not re.fullmatch(_ID, model):
+        raise AsdError(
+            f"{backbone}: {text!r} is neither a folder nor a model of the hub; write owner/name, "
+            "owner/name@revision or the path of a folder"
+        )
+    return _fetch(backbone, model, revision or "main", with_weights=source.seed is None)
+
+
+def _own(backbone: str, path: Path) -> Folder:
+    missing = "" if (path / CONFIG).is_file() else CONFIG
+    if not missing and not any((path / name).is_file() for name in EXTRACTOR):
+        missing = EXTRACTOR[0]
+    if missing:
+        raise AsdError(
+            f"{backbone}: {path} has no {missing}; a folder that holds {_BRING} is expected"
+        )
+    return Folder(path, str(path))
+
+
+def _fetch(backbone: str, model: str, revision: str, *, with_weights: bool) -> Folder:
+    name = f"{model}@{revision}"
+    try:
+        path = Path(hf_hub_download(model, CONFIG, revision=revision)).parent
+        commit = path.name  # so that no file comes from a later one
+        if _first(model, commit, EXTRACTOR) is None:
+            raise AsdError(f"{backbone}: {name} has no {EXTRACTOR[0]}: it is no audio model")
+        index = _first(model, commit, WEIGHTS) if with_weights else None
+        if index is not None and index.name == WEIGHTS[1]:
+            for shard in _shards(index):
+                hf_hub_download(model, shard, revision=commit)
+    except LocalEntryNotFoundError as error:
+        raise AsdError(
+            f"{backbone} needs {model} at revision {revision}, which is not in the local cache, "
+            f"and the hub cannot be reached ({_reason(error.__cause__ or error)}); bring {_BRING} "
+            "of that revision in a folder and name it: --weights FOLDER"
+        ) from error
+    except (HfHubHTTPError, EntryNotFoundError, OSError, ValueError) as error:
+        raise AsdError(
+            f"{backbone}: the hub gave no {model} at revision {revision} ({_reason(error)}); "
+            f"check both, log in where it is gated, or bring {_BRING}: --weights FOLDER"
+        ) from error
+    return Folder(path, name, model, commit)
+
+
+def _first(model: str, commit: str, names: Sequence[str]) -> Path | None:
+    """Fetch the first of several files that the hub has, or that is here where it is out of reach.
+
+    Returns
+    -------
+    Path or None
+        ``None`` where the hub has none of them.
+    """
+    away: LocalEntryNotFoundError | None = None
+    for name in names:
+        try:
+            return Path(hf_hub_download(model, name, revision=commit))
+        except RemoteEntryNotFoundError:
+            continue
+        except LocalEntryNotFoundError as error:
+            away = away or error
+    if away is not None:
+        raise away
+    return None
+
+
+def _shards(index: Path) -> list[str]:
+    """Names of the files that an index of safetensors lists, ascending.
+
+    Raises
+    ------
+    AsdError
+        If it is no such index, or names anything but files beside it.
+    """
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AsdError(f"{index} is no index of safetensors files ({error!r})") from error
+    wrong = [name for name in names if not re.fullmatch(r"[\w.-]+\.safetensors", str(name))]
+    if wrong or not names:
+        raise AsdError(f"{index} lists {wrong or 'nothing'} where names of .safetensors belong")
+    return names
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
