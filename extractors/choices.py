@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cache.errors import AsdError
+from extractors import registry
 from extractors.backbone import Source
 
 RANDOM_SEED = 0  # of `--weights random`
@@ -23,7 +24,7 @@ def chosen(values: Sequence[str], name: str, names: Sequence[str]) -> list[str]:
     Parameters
     ----------
     values
-        ``VALUE``, meant for every backbone, or ``NAME=VALUE``. Only a name of this call counts as
+        ``VALUE``, meant for every backbone, or ``NAME=VALUE``. Only a backbone's name counts as
         one: a value may hold ``=`` itself.
     name
         The backbone.
@@ -34,11 +35,18 @@ def chosen(values: Sequence[str], name: str, names: Sequence[str]) -> list[str]:
     -------
     list of str
         Its own values where there are any, else the common ones.
+
+    Raises
+    ------
+    AsdError
+        If a value is meant for a backbone that this call does not have.
     """
     own, common = [], []
     for value in values:
         before, equals, after = value.partition("=")
-        if equals and before in names:
+        if equals and before in registry.names():
+            if before not in names:
+                raise AsdError(f"{value} is meant for {before}, this call has {', '.join(names)}")
             own += [after] if before == name else []
         else:
             common.append(value)

@@ -107,8 +107,9 @@ def _outputs(spec: BackboneSpec, args: Namespace, names: Sequence[str]) -> list[
 def _forwards(args: Namespace, device: torch.device) -> list[Forward]:
     """Load every backbone of the call and work out what is wanted of it."""
     names = [choices.split_name(text)[0] for text in args.backbone]
+    files = [registry.find(name) for name in names]
     sources = [choices.source(args.weights, text, names) for text in args.backbone]
-    models = [registry.find(n).load(s, device) for n, s in zip(names, sources, strict=True)]
+    models = [file.load(source, device) for file, source in zip(files, sources, strict=True)]
     forwards = [Forward(m, _outputs(m.spec, args, names), device) for m in models]
     if args.concat and (len(forwards) < 2 or any(len(f.outputs) > 1 for f in forwards)):
         raise AsdError("--concat joins several backbones, with one layer and one pooling of each")
