@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import beats_peer
 from cache.errors import AsdError
-from extractors import compat, registry
+from extractors import registry
 from extractors.backbone import Backbone, Source
 from extractors.nets.beats import position_buckets
 from extractors.run import main
@@ -19,15 +20,8 @@ from extractors.weights import file_sha256
 from tests.small_models import write_beats
 
 CPU = torch.device("cpu")
-PUBLISHED = {  # the cfg of BEATs_iter3_plus_AS2M
-    "deep_norm": True,
-    "gru_rel_pos": True,
-    "max_distance": 800,
-    "num_buckets": 320,
-    "relative_position_embedding": True,
-}
 SMALL = {
-    **PUBLISHED,
+    **beats_peer.PUBLISHED,
     "conv_pos": 16,
     "conv_pos_groups": 4,
     "embed_dim": 16,
@@ -38,45 +32,13 @@ SMALL = {
 }
 
 
-def speechbrain(cfg: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """SpeechBrain's BEATs, numerically the published code, with seeded random parameters."""
-    compat.torchaudio()
-    beats = pytest.importorskip("speechbrain.lobes.models.beats")
-    config = beats.BEATsConfig
-    monkeypatch.setattr(beats, "BEATsConfig", lambda _: config(cfg))  # it takes a file otherwise
-    torch.manual_seed(0)
-    model = beats.BEATs(None, freeze=True, output_all_hiddens=True)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "grep_a" in name or "relative_attention_bias" in name:
-                parameter.normal_()  # by default next to nothing, which would hide a mistake
-            elif parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter) / 10)
-    return model
-
-
-def saved(model: Any, path: Path) -> Source:
-    """Its parameters in a file of the published layout."""
-    state = model.state_dict()
-    for old, new in (("original0", "weight_g"), ("original1", "weight_v")):
-        weight = state.pop(f"encoder.pos_conv.0.parametrizations.weight.{old}")
-        state[f"encoder.pos_conv.0.{new}"] = weight
-    torch.save({"cfg": vars(model.cfg), "model": state}, path)
-    return Source(weights=path)
-
-
-def tokens_of(model: Any, waveforms: torch.Tensor) -> torch.Tensor:
-    """(layers, B, T, C) after every block, the last normalised where blocks do not do it."""
-    with torch.inference_mode():
-        every = model.extract_features(waveforms, torch.ones(len(waveforms)))[0][1:]
-        if model.cfg.layer_norm_first:
-            every[-1] = model.encoder.layer_norm(every[-1])
-    return every.transpose(1, 2)
+def loaded(model: Any, path: Path) -> Backbone:
+    return registry.find("beats").load(Source(weights=beats_peer.save(model, path)), CPU)
 
 
 def assert_equal_layers(backbone: Backbone, model: Any, waveforms: torch.Tensor) -> None:
-    expected = tokens_of(model, waveforms)
     with torch.inference_mode():
+        expected = beats_peer.tokens(model, waveforms)
         found = backbone.features(waveforms, backbone.spec.layers)
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
@@ -87,9 +49,9 @@ def noise(clips: int, seconds: float) -> torch.Tensor:
     return torch.randn(clips, int(seconds * 16_000), generator=torch.Generator().manual_seed(1)) / 9
 
 
-def test_all_twelve_layers_at_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = speechbrain(PUBLISHED | {"finetuned_model": True}, monkeypatch)
-    backbone = registry.find("beats").load(saved(model, tmp_path / "beats.pt"), CPU)
+def test_all_twelve_layers_at_full_size(tmp_path: Path) -> None:
+    model = beats_peer.build({**beats_peer.PUBLISHED, "finetuned_model": True})
+    backbone = loaded(model, tmp_path / "beats.pt")
     assert backbone.spec.weights == file_sha256(tmp_path / "beats.pt")
     for seconds in (6.24, 10.0, 18.0):
         assert_equal_layers(backbone, model, noise(1, seconds))
@@ -111,12 +73,9 @@ def test_all_twelve_layers_at_full_size(tmp_path: Path, monkeypatch: pytest.Monk
     ],
     ids=str,
 )
-def test_every_configuration(
-    changes: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = speechbrain(SMALL | changes, monkeypatch)
-    backbone = registry.find("beats").load(saved(model, tmp_path / "beats.pt"), CPU)
-    assert_equal_layers(backbone, model, noise(2, 2.0))
+def test_every_configuration(changes: dict[str, object], tmp_path: Path) -> None:
+    model = beats_peer.build(SMALL | changes)
+    assert_equal_layers(loaded(model, tmp_path / "beats.pt"), model, noise(2, 2.0))
 
 
 def test_lower_layers_are_the_same_whatever_else_is_asked_for(tmp_path: Path) -> None:
