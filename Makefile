@@ -50,6 +50,9 @@ check: lint test  ## everything that must pass before a commit
 
 bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
 	$(BIN)/python benchmarks/frontend.py
+	$(BIN)/python benchmarks/beats.py
+	$(BIN)/python benchmarks/ast_.py
+	$(BIN)/python benchmarks/panns.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/scorer_cost.py
 

@@ -82,7 +82,7 @@ def main() -> None:
     known = store.recipes()
     plain, network = of(known, "logmel"), of(known, "efficientat")
     mean = next(recipe for recipe in plain if recipe.pooling == "mean")
-    joined = [concatenation([mean, r]) for r in network if r.bands == "merge"]
+    joined = [concatenation([mean, r]) for r in network if r.pooling == "mean"]
     table("Log-mel", store, plain, truth)
     table("EfficientAT", store, network, truth)
     table("Log-mel, mean, and EfficientAT joined", store, joined, truth)

@@ -119,7 +119,7 @@ def test_random_weights_are_marked(
     assert main([*where, "--backbone", "efficientat:mn01", "logmel"]) == 0
     said = capsys.readouterr()
     assert "note: efficientat has random weights: for timing, its scores mean nothing" in said.err
-    assert "efficientat layer=16 pooling=mean bands=merge weights=random" in said.out
+    assert "efficientat layer=8 pooling=mean bands=merge weights=random" in said.out
     assert "logmel has" not in said.err
 
 

@@ -133,17 +133,24 @@ class MobileNet(nn.Module):
     ----------
     width
         Multiplier of the channels: 0.4 for ``mn04``.
+
+    Attributes
+    ----------
+    widths
+        Channels of each layer from 1.
     """
 
     def __init__(self, width: float) -> None:
         super().__init__()
         incoming = channels(16 * width)
         steps: list[nn.Module] = [_Unit((1, incoming), 3, 2, 1, "hard_swish")]
+        widths: list[int] = []
         for row in _TABLE:
             steps.append(_Bottleneck(incoming, row, width))
             incoming = channels(row.out * width)
-        self.dim = 6 * incoming
-        steps.append(_Unit((incoming, self.dim), 1, 1, 1, "hard_swish"))
+            widths.append(incoming)
+        self.widths = (*widths, 6 * incoming)
+        steps.append(_Unit((incoming, 6 * incoming), 1, 1, 1, "hard_swish"))
         self.features = nn.Sequential(*steps)
 
     def forward(self, spectrograms: Tensor, layers: Sequence[int]) -> list[Tensor]:
