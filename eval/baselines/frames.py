@@ -117,7 +117,7 @@ def read_frames(clips: Sequence[Clip], budget: int, folder: Path) -> Frames:
     clips
         Of one machine.
     budget
-        Bytes held in memory; more goes to a file.
+        Bytes held in memory, for a moment twice; more goes to a file.
     folder
         Where that file lies. It has no name and is gone when the process is, however it ends.
 
@@ -154,7 +154,9 @@ def _held(file: SpooledTemporaryFile[bytes], count: int, budget: int) -> NDArray
         mapped = np.memmap(file, np.float32, "r", shape=(count, BANDS))
         return np.asarray(mapped)
     file.seek(0)
-    return np.frombuffer(bytearray(file.read()), np.float32).reshape(count, BANDS)
+    values = np.empty((count, BANDS), np.float32)
+    file.readinto(values.data.cast("B"))
+    return values
 
 
 def _none_left(clips: Sequence[Clip], faults: Sequence[Fault]) -> str:
