@@ -66,6 +66,8 @@ def test_a_run_writes_what_every_system_writes(
     record = json.loads((tmp_path / "out" / "seed_7" / "results.json").read_text())
     assert record["title"] == "autoencoder, mse, seed 7"
     assert record["facts"]["epochs"] == "3"
+    first, last = map(float, record["facts"]["loss of fan, first and last epoch"][:-5].split(","))
+    assert 0 < last < first
 
 
 def test_the_summary_is_mean_and_sample_deviation_over_seeds(root: Path, tmp_path: Path) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
+from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
+from threading import Thread
 
 from tqdm import tqdm
 
@@ -32,7 +36,7 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> list[Outcome]:
     Raises
     ------
     AsdError
-        As soon as one of them fails. Models that are finished stay.
+        If one of them fails, after those in flight are finished; finished models stay.
     """
     epochs = sum(job.settings.epochs for job in jobs)
     with tqdm(total=epochs, unit="epoch", disable=None) as progress:
@@ -75,6 +79,14 @@ _queue: SimpleQueue[int] | None = None  # of this process, to the one that waits
 def _connect(queue: SimpleQueue[int]) -> None:
     global _queue  # noqa: PLW0603 - a pool hands state to its processes in no other way
     _queue = queue
+    if parent := multiprocessing.parent_process():
+        Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """Leave nothing running where the command itself was killed."""
+    wait_for([parent.sentinel])
+    os._exit(1)
 
 
 def _run_connected(job: Job) -> Outcome:

@@ -78,10 +78,12 @@ def _listing(args: Namespace) -> Listing:
     if missing or not args.data:
         raise AsdError(f"no data in --data {' '.join(map(str, missing))}: {WHERE}")
     listing = list_clips(args.data)
-    machines = {clip.section.machine_type for clip in listing.clips} & set(MACHINES)
-    if not machines:
+    machines = {clip.section.machine_type for clip in listing.clips}
+    if not machines & set(MACHINES):
         raise AsdError(f"none of the paper's machines in the data: {WHERE}")
-    return listing.only(args.machine or sorted(machines), [])
+    if others := sorted(machines - set(MACHINES)):
+        sys.stderr.write(f"note: not in the paper, not looked at: {', '.join(others)}\n")
+    return listing.only(args.machine or sorted(machines & set(MACHINES)), [])
 
 
 def _summaries(
@@ -92,15 +94,22 @@ def _summaries(
     for place, (folder, scoring) in enumerate(_scorings(args).items()):
         runs = []
         for seed in args.seeds:
-            scored = [s for o in outcomes if o.seed == seed for s in o.scores[place]]
-            title = f"{scoring.title}, seed {seed}"
-            told = {"title": title, **facts}
+            own = [outcome for outcome in outcomes if outcome.seed == seed]
+            scored = [section for outcome in own for section in outcome.scores[place]]
+            told = {"title": f"{scoring.title}, seed {seed}", **facts, **_losses(own)}
             runs.append(write_run(folder / f"seed_{seed}", scored, args.ground_truth, told))
         known = [run for run in runs if run is not None]
         found[folder] = summarise_runs(scoring.title, known, facts) if known else None
         if (summary := found[folder]) is not None:
             write_summary(folder, summary)
     return found
+
+
+def _losses(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    return {
+        f"loss of {o.machine}, first and last epoch": f"{o.losses[0]:.4g}, {o.losses[-1]:.4g} dB^2"
+        for o in outcomes
+    }
 
 
 def _compare(args: Namespace, summaries: Mapping[Path, Summary | None]) -> None:
@@ -117,9 +126,8 @@ def _compare(args: Namespace, summaries: Mapping[Path, Summary | None]) -> None:
 
 def _say(listing: Listing, outcomes: Sequence[Outcome]) -> int:
     """Name what was left out and what is doubtful; how many of both."""
-    unusable = {
-        fault.path: fault for outcome in outcomes for fault in outcome.faults
-    }  # a seed each
+    # Every seed meets the same faults.
+    unusable = {fault.path: fault for outcome in outcomes for fault in outcome.faults}
     faults = [*listing.faults, *unusable.values()]
     warnings = [warning for outcome in outcomes for warning in outcome.warnings]
     for note in listing.notes:
