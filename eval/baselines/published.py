@@ -1,0 +1,222 @@
+"""The published figures of the task's baselines beside our own runs of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from cache.errors import AsdError
+from eval.baselines.summary import OFFICIAL, SHOWN, Spread, Summary
+
+# The development data of DCASE 2023 Task 2. That of 2024 has the same names.
+MACHINES = ("ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve")
+WHERE = (
+    "the development data of DCASE 2023 Task 2 lies at https://doi.org/10.5281/zenodo.7882613: "
+    f"unpack its archives into one folder, so that it holds {', '.join(MACHINES)}, and give it as "
+    "--data"
+)
+TABLES = {
+    "mse": "Table 1: simple autoencoder mode",
+    "mahalanobis": "Table 2: selective Mahalanobis mode",
+}
+_COLUMNS = ["mode", "machine_type", "figure", "mean", "deviation", "source"]
+_LIMIT = 3  # published standard deviations
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published figure.
+
+    Attributes
+    ----------
+    mean, deviation
+        In %, as printed; ``None`` where no deviation was published.
+    source
+        Where it stands.
+    """
+
+    mean: float
+    deviation: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure of ours beside the published one.
+
+    Attributes
+    ----------
+    machine
+        Its type; ``all`` for the official score.
+    figure
+        Its name.
+    ours
+        Over our runs; ``None`` where they do not allow the figure.
+    published
+        ``None`` where there is none.
+    """
+
+    machine: str
+    figure: str
+    ours: Spread | None
+    published: Published | None
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the published mean, points."""
+        if self.ours is None or self.published is None:
+            return None
+        return 100 * self.ours.mean - self.published.mean
+
+    @property
+    def outside(self) -> bool | None:
+        """Whether ours lies outside three published deviations; ``None`` where none is known."""
+        if self.difference is None or self.published is None or self.published.deviation is None:
+            return None
+        return abs(self.difference) > _LIMIT * self.published.deviation
+
+
+Key = tuple[str, str, str]  # mode, machine type ("" is all), figure
+
+
+def read_published(path: Path | None = None) -> dict[Key, Published]:
+    """Read published figures.
+
+    Parameters
+    ----------
+    path
+        A CSV file with the columns mode, machine_type (empty for all), figure, mean, deviation (%,
+        may be empty), source; those that come with the package by default.
+
+    Returns
+    -------
+    dict
+        Mode, machine type and figure to what was published.
+
+    Raises
+    ------
+    AsdError
+        If the file cannot be read or a row is not of that form.
+    """
+    if path is None:
+        text = files("eval.baselines").joinpath("published.csv").read_text(encoding="utf-8")
+        return dict(_figures("published.csv", text))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AsdError(f"--published {path} cannot be read: {error}") from error
+    return dict(_figures(str(path), text))
+
+
+def _figures(name: str, text: str) -> Iterator[tuple[Key, Published]]:
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    if rows.fieldnames != _COLUMNS:
+        raise AsdError(f"{name}: columns {rows.fieldnames}, expected {','.join(_COLUMNS)}")
+    for row in rows:
+        try:
+            yield _figure(row)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise AsdError(f"{name}, line {rows.line_num}: {error}") from error
+
+
+def _figure(row: dict[str, str]) -> tuple[Key, Published]:
+    known = {"mode": TABLES, "machine_type": ("", *MACHINES), "figure": (*SHOWN, OFFICIAL)}
+    for column, values in known.items():
+        if row[column] not in values:
+            raise ValueError(f"{column} {row[column]!r} is not one of {', '.join(values)}")
+    numbers = [float(row["mean"]), float(row["deviation"]) if row["deviation"] else None]
+    if not all(number is None or 0 <= number <= 100 for number in numbers):
+        raise ValueError(f"mean {row['mean']}, deviation {row['deviation']}: expected 0 to 100 %")
+    mean, deviation = numbers
+    assert mean is not None
+    return (row["mode"], row["machine_type"], row["figure"]), Published(
+        mean, deviation, row["source"]
+    )
+
+
+def compare(mode: str, summary: Summary, published: dict[Key, Published]) -> list[Comparison]:
+    """Put our figures of every machine, and the official score of all seven, beside the published.
+
+    Parameters
+    ----------
+    mode
+        ``mse`` or ``mahalanobis``.
+    summary
+        Our runs of that mode on the development data.
+    published
+        What `read_published` gave.
+    """
+    rows = []
+    for section in summary.sections:
+        machine = section.partition("/")[0]
+        for figure in SHOWN:
+            found = published.get((mode, machine, figure))
+            rows.append(Comparison(machine, figure, summary.spread(section, figure), found))
+    if {row.machine for row in rows} == set(MACHINES):
+        ours = summary.spread("", OFFICIAL)
+        rows.append(Comparison("all", OFFICIAL, ours, published.get((mode, "", OFFICIAL))))
+    return rows
+
+
+def format_comparison(mode: str, rows: Sequence[Comparison]) -> str:
+    """Plain-text table, a line a figure, %."""
+    cells = [["machine", "figure", "ours", "published", "difference", ""], *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
+    return "\n".join([f"{TABLES[mode]} (Dohi et al. 2023)", "", *lines, "", *_notes(rows)])
+
+
+def comparison_csv(mode: str, rows: Sequence[Comparison]) -> str:
+    """Lines ``mode,machine,figure,mean,deviation,runs,published mean and deviation,outside``, %."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        ours = [100 * row.ours.mean, _times(row.ours.deviation), row.ours.runs] if row.ours else []
+        theirs = [row.published.mean, row.published.deviation] if row.published else []
+        line = [*(ours or [None] * 3), *(theirs or [None] * 2), row.outside]
+        writer.writerow([mode, row.machine, row.figure, *line])
+    return text.getvalue()
+
+
+COMPARISON_HEADER = (
+    "mode,machine_type,figure,mean,deviation,runs,published_mean,published_deviation,outside\n"
+)
+
+
+def _times(deviation: float | None) -> float | None:
+    return None if deviation is None else 100 * deviation
+
+
+def _cells(row: Comparison) -> list[str]:
+    ours = "-" if row.ours is None else row.ours.percent()
+    difference = "-" if row.difference is None else f"{row.difference:+.2f}"
+    return [
+        row.machine, SHOWN.get(row.figure, "official score"), ours, _printed(row.published),
+        difference, "*" if row.outside else "",
+    ]  # fmt: skip
+
+
+def _printed(published: Published | None) -> str:
+    if published is None:
+        return "-"
+    tail = "" if published.deviation is None else f" +- {published.deviation:.2f}"
+    return f"{published.mean:.2f}{tail}"
+
+
+def _notes(rows: Sequence[Comparison]) -> list[str]:
+    outside, known = (
+        sum(row.outside is True for row in rows),
+        sum(row.outside is not None for row in rows),
+    )
+    notes = [f"* outside {_LIMIT} published standard deviations: {outside} of {known} figures"]
+    if known < len(rows):
+        notes.append(
+            f"{len(rows) - known} figures without a published deviation; --published FILE adds "
+            f"some: {','.join(_COLUMNS)}"
+        )
+    return notes

@@ -1,0 +1,81 @@
+"""Scores to what every other system writes: submissions, and results where truth is known.
+
+The only place of this package that knows the rest of `eval`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from eval.baselines.scoring import SectionScores
+from eval.baselines.summary import OFFICIAL, Figures
+from eval.report import SystemResult, write_results
+from eval.scores import Submission, write_submission
+from eval.sections import SectionResult, SectionTruth, evaluate_section
+from eval.truth import Truth, align, has_ground_truth, read_ground_truth
+from extractors.clips import Clip
+
+
+def write_run(
+    directory: Path,
+    scored: Sequence[SectionScores],
+    ground_truth: Path | None,
+    facts: Mapping[str, str],
+) -> Figures | None:
+    """Write one run's submission, and its result tables where the truth is known.
+
+    Parameters
+    ----------
+    directory
+        Of this run alone.
+    scored
+        The scores of every section.
+    ground_truth
+        Folder in the evaluator's form; wins over labels in the clips' names.
+    facts
+        ``title``, and what the reader needs to repeat it.
+
+    Returns
+    -------
+    Figures or None
+        Figures of every section of known truth and, under ``""``, their harmonic means with the
+        official score; ``None`` where nothing is known.
+
+    Raises
+    ------
+    AsdError
+        If clips and truth do not match, or a file cannot be written.
+    """
+    known: dict[str, SectionResult] = {}
+    results, unknown = {}, []
+    for one in scored:
+        names = tuple(PurePosixPath(clip.clip_id).name for clip in one.clips)
+        submission = Submission(one.section, names, one.scores, one.decisions)
+        write_submission(directory, submission)
+        truth = _truth(submission, one.clips, ground_truth)
+        if truth is None:
+            unknown.append(one.section)
+        else:
+            found = evaluate_section(submission.scores, submission.decisions, truth)
+            results[one.section] = known[str(one.section)] = found
+    if not known:
+        return None
+    result = SystemResult(facts["title"], results, facts, unknown)
+    write_results(directory, result)
+    means = {**result.summary.harmonic, OFFICIAL: result.summary.official}
+    return {**{name: found.figures for name, found in known.items()}, "": means}
+
+
+def _truth(
+    submission: Submission, clips: Sequence[Clip], ground_truth: Path | None
+) -> SectionTruth | None:
+    if ground_truth is not None and has_ground_truth(ground_truth, submission.section):
+        return align(submission, read_ground_truth(ground_truth, submission.section))
+    if any(clip.condition is None for clip in clips):
+        return None
+    labels = {
+        PurePosixPath(clip.clip_id).name: Truth(clip.condition == "anomaly", clip.domain)
+        for clip in clips
+    }
+    return align(submission, labels)
