@@ -54,6 +54,7 @@ def test_labelled_clips_are_evaluated(
         "results.csv",
         "results.json",
         "results.md",
+        "system.json",
     }
 
 
