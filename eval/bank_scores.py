@@ -13,9 +13,10 @@ from tqdm import tqdm
 from cache.errors import AsdError
 from cache.recipe import Recipe
 from cache.store import Store
-from cache.table import Section
+from cache.table import EmbeddingTable, Section
 from eval.described import Described, write_description
 from eval.judge import Labels
+from eval.mapping import write_map
 from eval.scores import write_submission
 from eval.scoring import labels_of, score_table, write_neighbours
 from index.bank import Bank
@@ -33,11 +34,20 @@ class Tested:
         The fitted sections.
     recipe
         Of the tables, and of the bank.
+    layout
+        How embeddings are laid out on a map, see `eval.mapping.METHODS`.
     """
 
     store: Store
     bank: Bank
     recipe: Recipe
+    layout: str = "pca"
+
+    def train_table(self, section: Section) -> EmbeddingTable | None:
+        """Training clips of a section, which scoring does not need, where the store has them."""
+        stored = self.store.tables(self.recipe)
+        there = any(table.section == section and table.split == "train" for table in stored)
+        return self.store.read(self.recipe, section, "train") if there else None
 
     def sections(self) -> list[Section]:
         """Sections that have test clips and are in the bank; the others are noted.
@@ -89,6 +99,7 @@ def score_sections(tested: Tested, sections: Sequence[Section], out: Path, comma
         scores, submission = score_table(fitted, table)
         write_submission(out, submission)
         write_neighbours(out, fitted, table, scores)
+        write_map(out, tested.train_table(section), table, tested.layout)
         labels[section] = labels_of(table)
         limit = fitted.threshold.value
         thresholds[str(section)] = float(limit) if np.isfinite(limit) else None

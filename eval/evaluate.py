@@ -1,4 +1,4 @@
-"""From judged runs to files: result tables and rankings."""
+"""From judged runs to files: result tables, pages, figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from cache.errors import AsdError
 from eval.described import read_description
 from eval.intervals import Plan, uncertainty
 from eval.judge import Judging, Run
+from eval.page.build import Audible, write_page
 from eval.ranking import System, read_system
 from eval.tables import SystemResult, write_results
 
@@ -24,10 +25,16 @@ class Wishes:
         Where results go.
     plan
         How intervals are made.
+    audible
+        What may be heard in the page.
+    figures
+        Whether to draw figures as files.
     """
 
     out: Path
     plan: Plan = field(default_factory=Plan)
+    audible: Audible = field(default_factory=Audible)
+    figures: bool = False
 
 
 def read_systems(folders: Sequence[Path], how: Judging) -> tuple[list[System], list[AsdError]]:
@@ -93,4 +100,10 @@ def evaluate_run(run: Run, out: Path, wishes: Wishes) -> SystemResult:
     )
     if result.sections:
         write_results(out, result)
+    write_page(out / "report.html", run, result, described, wishes.audible)
+    if wishes.figures:
+        # Matplotlib is loaded only where figures are asked for.
+        from eval.figures import write_figures  # noqa: PLC0415
+
+        write_figures(out / "figures", run, result)
     return result

@@ -96,21 +96,30 @@ class Uncertainty:
     level
         Share of intervals meant to hold the true value.
     bootstrap, jackknife
-        Of the official score; the jackknife is ``None`` where a domain has fewer than two clips
-        of a condition.
+        Of the official score.
     parts
         Section to figure to its bootstrap interval.
     """
 
     level: float
     bootstrap: Interval
-    jackknife: Interval | None
+    jackknife: Interval
     parts: Mapping[Section, Mapping[str, Interval]] = field(default_factory=dict)
 
 
 def uncertainty(sections: Sections, rule: Rule, plan: Plan) -> Uncertainty | None:
-    """Intervals of one run; ``None`` where it has no official score."""
+    """Give the intervals of one run.
+
+    Returns
+    -------
+    Uncertainty or None
+        ``None`` where there is no official score, or a domain has one clip of a condition: how
+        far another clip would lie from it, nothing tells.
+    """
     if not has_parts(sections, rule):
+        return None
+    left_out = jackknife(sections, rule, plan.level)
+    if left_out is None:
         return None
     draws = bootstrap(sections, rule, plan)
     parts = {
@@ -118,7 +127,7 @@ def uncertainty(sections: Sections, rule: Rule, plan: Plan) -> Uncertainty | Non
         for section, values in draws.parts.items()
     }
     interval = percentiles(draws.official, plan.level)
-    return Uncertainty(plan.level, interval, jackknife(sections, rule, plan.level), parts)
+    return Uncertainty(plan.level, interval, left_out, parts)
 
 
 def has_parts(sections: Sections, rule: Rule) -> bool:

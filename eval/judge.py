@@ -60,6 +60,8 @@ class Run:
         By which it is evaluated.
     missing
         Sections of the ground truth that it leaves out.
+    evaluation
+        Sections whose truth a folder of ground truth tells: evaluation data.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Run:
     truths: Mapping[Section, SectionTruth]
     rule: Rule = DEFAULT
     missing: Sequence[Section] = ()
+    evaluation: frozenset[Section] = frozenset()
 
     @cached_property
     def results(self) -> dict[Section, SectionResult]:
@@ -87,6 +90,12 @@ class Run:
     def scores(self) -> dict[Section, Scores]:
         """Scores with their truth, as intervals are formed from."""
         return {s: Scores(self.submissions[s].scores, t) for s, t in sorted(self.truths.items())}
+
+    def data_set(self, section: Section) -> str:
+        """``development``, ``evaluation`` or, without truth, nothing."""
+        if section not in self.truths:
+            return ""
+        return "evaluation" if section in self.evaluation else "development"
 
     @property
     def part(self) -> str:
@@ -138,11 +147,12 @@ def read_run(
             continue
         if truth is not None:
             truths[section] = truth
-    missing = _missing(wanted, how)
+    told = truth_sections(how.ground_truth) if how.ground_truth else []
+    missing = sorted(set(told) - set(wanted))
     if not how.part and only is None:
         faults += _not_whole(missing, sorted(set(submissions) - set(truths)), how)
     raise_faults(f"{directory} is refused", faults)
-    return Run(name, directory, submissions, truths, how.rule, missing)
+    return Run(name, directory, submissions, truths, how.rule, missing, frozenset(told))
 
 
 def _truth(submission: Submission, how: Judging) -> SectionTruth | None:
@@ -151,11 +161,6 @@ def _truth(submission: Submission, how: Judging) -> SectionTruth | None:
     else:
         labels = truth_from_names(submission.files)
     return find_truth(submission, how.ground_truth, labels)
-
-
-def _missing(wanted: Sequence[Section], how: Judging) -> list[Section]:
-    known = truth_sections(how.ground_truth) if how.ground_truth else []
-    return sorted(set(known) - set(wanted))
 
 
 def _not_whole(missing: Sequence[Section], unknown: Sequence[Section], how: Judging) -> list[str]:

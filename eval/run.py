@@ -7,6 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,8 @@ from cache.store import Store
 from eval.bank_scores import Tested, score_sections
 from eval.evaluate import Wishes, evaluate_run, read_systems
 from eval.judge import Judging, read_run, years_told
+from eval.mapping import METHODS
+from eval.page.build import Audible
 from eval.ranking import rank, run_folders
 from eval.ranking_tables import format_ranking, write_ranking
 from eval.rules import RULES, choose_rule
@@ -46,6 +49,12 @@ def _parser() -> ArgumentParser:
         "labels in the file names)")  # fmt: skip
     add("--year", type=int, choices=tuple(RULES), help="whose rule scores (default: the files')")
     add("--part", action="store_true", help="accept submissions of a part of the ground truth")
+    add("--audio", nargs="+", type=Path, default=[], metavar="ROOT",
+        help="data roots whose recordings the report plays (default: --data)")  # fmt: skip
+    add("--listen", type=int, default=Audible.most, metavar="N",
+        help="clips a section that the report plays at most, and as many false alarms and as many "
+        "misses (default: %(default)s)")  # fmt: skip
+    add("--figures", action="store_true", help="draw figures as files, for a paper")
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: ./%(default)s)")
     bank = parser.add_argument_group("scoring with a bank")
     bank.add_argument("--scorer", choices=names(), default=DEFAULT, help="(default: %(default)s)")
@@ -54,8 +63,27 @@ def _parser() -> ArgumentParser:
     bank.add_argument("--data", nargs="+", type=Path, default=[], metavar="ROOT",
                       help="score the test clips of these data roots (default: those in the cache "
                       "folder)")  # fmt: skip
+    bank.add_argument("--map", choices=tuple(METHODS), default="pca",
+                      help="how the report lays out embeddings (default: %(default)s)")  # fmt: skip
     add_selection(parser)
     return parser
+
+
+def _check_installed(args: Namespace) -> None:
+    """Refuse what would fail after the work is done."""
+    wanted = {"--map umap": ("umap", args.map == "umap"), "--figures": ("matplotlib", args.figures)}
+    extras = {"umap": "umap", "matplotlib": "figures"}
+    for option, (module, asked) in wanted.items():
+        if asked and find_spec(module) is None:
+            raise AsdError(
+                f"{option} needs {module}, which is not installed: pip install "
+                f"'machine-asd[{extras[module]}]'"
+            )
+
+
+def _wishes(args: Namespace) -> Wishes:
+    audible = Audible(tuple(args.audio or args.data), args.listen)
+    return Wishes(args.out, audible=audible, figures=args.figures)
 
 
 def _bank(args: Namespace) -> tuple[Bank, Recipe]:
@@ -97,11 +125,11 @@ def _score(args: Namespace, command: str) -> int:
     """Score with a bank, then evaluate the folder just written."""
     bank, recipe = _bank(args)
     with _test_tables(args, recipe) as (store, left_out):
-        tested = Tested(store, bank, recipe)
+        tested = Tested(store, bank, recipe, args.map)
         sections = tested.sections()
         labels = score_sections(tested, sections, args.out, command)
     run = read_run(args.out, args.out.name, _judging(args, [], labels=labels), only=sections)
-    result = evaluate_run(run, args.out, Wishes(args.out))
+    result = evaluate_run(run, args.out, _wishes(args))
     _show(result, args.out, left_out)
     return 1 if left_out else 0
 
@@ -118,7 +146,7 @@ def _judge(args: Namespace) -> int:
     if not systems:
         return 2
     runs = [run for system in systems for run in system.runs]
-    wishes = Wishes(args.out)
+    wishes = _wishes(args)
     if len(runs) == 1 and not refused:
         _show(evaluate_run(runs[0], args.out, wishes), args.out, 0)
         return 0
@@ -138,9 +166,9 @@ def _show(result: SystemResult, out: Path, left_out: int) -> None:
         scored += f", {left_out} clips left out"
     if result.sections:
         print(format_table(result))
-        print(f"\n{scored}: submission and results.{{csv,json,md}} in {out}")
+        print(f"\n{scored}: report.html, results.{{csv,json,md}} and the submission in {out}")
     else:
-        print(f"{scored} without ground truth: submission in {out}")
+        print(f"{scored} without ground truth: report.html and the submission in {out}")
 
 
 @guarded
@@ -161,6 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     if args.ground_truth is not None and not args.ground_truth.is_dir():
         raise AsdError(f"--ground-truth {args.ground_truth} is not a folder")
+    _check_installed(args)
     if args.submission:
         return _judge(args)
     return _score(args, shlex.join(["python", "-m", "eval.run", *arguments]))

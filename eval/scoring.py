@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cache.atomic import write_atomic
-from cache.table import EmbeddingTable
+from cache.table import EmbeddingTable, Section
 from eval.scores import Submission
 from eval.truth import Truth
 from index.bank import FittedSection
@@ -71,10 +71,16 @@ def write_neighbours(
     frame = pd.DataFrame({"clip_id": table.clip_ids, "score": scores, "p_value": p, **reasons})
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
-    section = table.section
-    name = f"neighbours_{section.machine_type}_section_{section.number:02d}_test.parquet"
-    write_atomic(directory / name, buffer.getvalue())
-    return directory / name
+    path = reasons_path(directory, table.section)
+    write_atomic(path, buffer.getvalue())
+    return path
+
+
+def reasons_path(directory: Path, section: Section) -> Path:
+    """Where a section's reasons lie, whether they exist or not."""
+    return (
+        directory / f"neighbours_{section.machine_type}_section_{section.number:02d}_test.parquet"
+    )
 
 
 def _names(table: EmbeddingTable) -> tuple[str, ...]:

@@ -48,11 +48,14 @@ class SectionTruth:
         (N,) bool, true in the target domain; ``None`` where the domains are unknown.
     clips
         N names by which two systems' clips are joined.
+    originals
+        N names that tell the attributes; ``None`` where unknown.
     """
 
     anomaly: NDArray[np.bool_]
     target: NDArray[np.bool_] | None = None
     clips: tuple[str, ...] = ()
+    originals: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)

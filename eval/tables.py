@@ -161,9 +161,7 @@ def interval_text(found: Uncertainty) -> str:
     """Say both intervals of the official score in %."""
     kinds = {"bootstrap": found.bootstrap, "jackknife": found.jackknife}
     spans = [
-        f"{100 * span.low:.2f} to {100 * span.high:.2f} ({name})"
-        for name, span in kinds.items()
-        if span is not None
+        f"{100 * span.low:.2f} to {100 * span.high:.2f} ({name})" for name, span in kinds.items()
     ]
     return f"{100 * found.level:.0f} % interval: {', '.join(spans)}"
 
@@ -252,5 +250,5 @@ def _part_intervals(found: Uncertainty | None, section: Section) -> dict[str, ob
     return {name: _span(interval) for name, interval in parts.items()}
 
 
-def _span(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [interval.low, interval.high]
+def _span(interval: Interval) -> list[float]:
+    return [interval.low, interval.high]

@@ -173,7 +173,8 @@ def align(submission: Submission, truth: Mapping[str, Truth]) -> SectionTruth:
         faults.append(f"the domain is known of some clips but not of {some(unknown)}")
     raise_faults(f"{submission.section}: scores and ground truth do not match", faults)
     target = None if None in domains else np.array([one.domain == "target" for one in found])
-    return SectionTruth(np.array([one.anomaly for one in found]), target, tuple(clips))
+    originals = tuple(one.name for one in found)
+    return SectionTruth(np.array([one.anomaly for one in found]), target, tuple(clips), originals)
 
 
 def _as_known(files: Iterable[str], truth: Mapping[str, Truth]) -> list[str]:

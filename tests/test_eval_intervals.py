@@ -89,7 +89,6 @@ def test_intervals_hold_the_true_score_as_often_as_they_say() -> None:
     for _ in range(300):
         found = uncertainty({FAN: scored(rng, 1.2)}, RULE, plan)
         assert found is not None
-        assert found.jackknife is not None
         spans = (found.bootstrap, found.jackknife)
         inside += [span.low <= true <= span.high for span in spans]
     assert (inside / 300 >= 0.90).all(), inside / 300
@@ -114,11 +113,9 @@ def test_the_jackknife_is_its_definition() -> None:
     assert found.high - point == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-5)
 
 
-def test_no_jackknife_from_one_clip_of_a_kind() -> None:
+def test_no_interval_from_one_clip_of_a_kind() -> None:
     one = scored(np.random.default_rng(0), 1.0, each=1)
-    found = uncertainty({FAN: one}, RULE, Plan(resamples=50))
-    assert found is not None
-    assert found.jackknife is None
+    assert uncertainty({FAN: one}, RULE, Plan(resamples=50)) is None
 
 
 def test_no_interval_without_an_official_score() -> None:
