@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +36,15 @@ class Tested:
         Of the tables, and of the bank.
     layout
         How embeddings are laid out on a map, see `eval.mapping.METHODS`.
+    machines
+        Machine types to score; empty for all.
     """
 
     store: Store
     bank: Bank
     recipe: Recipe
     layout: str = "pca"
+    machines: tuple[str, ...] = ()
 
     def train_table(self, section: Section) -> EmbeddingTable | None:
         """Training clips of a section, which scoring does not need, where the store has them."""
@@ -58,8 +61,8 @@ class Tested:
             If there is none.
         """
         stored = self.store.tables(self.recipe)
-        tested = {table.section for table in stored if table.split == "test"}
-        held, root = set(self.bank.sections()), self.bank.root
+        tested = self._wanted(table.section for table in stored if table.split == "test")
+        held, root = self._wanted(self.bank.sections()), self.bank.root
         for section in sorted(tested - held):
             sys.stderr.write(f"note: {section} has test clips but is not in {root}: not scored\n")
         for section in sorted(held - tested):
@@ -71,6 +74,9 @@ class Tested:
                 "extractors.run` or name their folder with --data"
             )
         return sorted(tested & held)
+
+    def _wanted(self, sections: Iterable[Section]) -> set[Section]:
+        return {s for s in sections if not self.machines or s.machine_type in self.machines}
 
 
 def score_sections(tested: Tested, sections: Sequence[Section], out: Path, command: str) -> Labels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,12 +29,15 @@ class Wishes:
         What may be heard in the page.
     figures
         Whether to draw figures as files.
+    notes
+        What else results and page say, name to text.
     """
 
     out: Path
     plan: Plan = field(default_factory=Plan)
     audible: Audible = field(default_factory=Audible)
     figures: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_systems(folders: Sequence[Path], how: Judging) -> tuple[list[System], list[AsdError]]:
@@ -91,7 +94,7 @@ def evaluate_run(run: Run, out: Path, wishes: Wishes) -> SystemResult:
     result = SystemResult(
         title=described.title,
         sections=run.results,
-        facts=described.facts,
+        facts={**wishes.notes, **described.facts},
         unknown=run.unknown,
         transductive=described.transductive,
         rule=run.rule,

@@ -17,6 +17,8 @@ from cache.select import add_selection, choose, selection
 from cache.store import Store
 from eval.bank_scores import Tested, score_sections
 from eval.evaluate import Wishes, evaluate_run, read_systems
+from eval.experiment import Setting, run_experiment
+from eval.experiment_file import parse, read_text, shipped
 from eval.judge import Judging, read_run, years_told
 from eval.mapping import METHODS
 from eval.page.build import Audible
@@ -29,18 +31,23 @@ from index.scorer import DEFAULT, names
 
 _EPILOG = """examples:
   python -m eval.run --backbone logmel --ground-truth ground_truth --out results
-  python -m eval.run --submission ours theirs --ground-truth ground_truth --out results"""
+  python -m eval.run --submission ours theirs --ground-truth ground_truth --out results
+  python -m eval.run logmel --data dev_data eval_data --ground-truth ground_truth --out results"""
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m eval.run",
-        description="Score test clips with a bank, or take submission folders of any system; "
-        "compute the task's official figures where the truth is known.",
+        description="Score test clips with a bank, take submission folders of any system, or run "
+        "a whole experiment; compute the task's official figures where the truth is known.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
+    add("experiment", nargs="?", metavar="EXPERIMENT",
+        help=f"a TOML file, or one of {', '.join(shipped())}: run the chain on --data")  # fmt: skip
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="change the experiment, e.g. backbones.beats.weights=BEATs_iter3.pt")  # fmt: skip
     add("--submission", nargs="+", type=Path, default=[], metavar="DIR",
         help="folders of anomaly_score_*.csv and decision_result_*.csv; a folder of such folders "
         "is one system of several runs; several are ranked")  # fmt: skip
@@ -54,6 +61,8 @@ def _parser() -> ArgumentParser:
     add("--listen", type=int, default=Audible.most, metavar="N",
         help="clips a section that the report plays at most, and as many false alarms and as many "
         "misses (default: %(default)s)")  # fmt: skip
+    add("--note", action="append", default=[], metavar="NAME=TEXT",
+        help="something to be said in results and report; may be given several times")  # fmt: skip
     add("--figures", action="store_true", help="draw figures as files, for a paper")
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: ./%(default)s)")
     bank = parser.add_argument_group("scoring with a bank")
@@ -63,6 +72,8 @@ def _parser() -> ArgumentParser:
     bank.add_argument("--data", nargs="+", type=Path, default=[], metavar="ROOT",
                       help="score the test clips of these data roots (default: those in the cache "
                       "folder)")  # fmt: skip
+    bank.add_argument("--machine", nargs="+", default=[], metavar="NAME",
+                      help="only these machine types (default: all)")  # fmt: skip
     bank.add_argument("--map", choices=tuple(METHODS), default="pca",
                       help="how the report lays out embeddings (default: %(default)s)")  # fmt: skip
     add_selection(parser)
@@ -83,7 +94,8 @@ def _check_installed(args: Namespace) -> None:
 
 def _wishes(args: Namespace) -> Wishes:
     audible = Audible(tuple(args.audio or args.data), args.listen)
-    return Wishes(args.out, audible=audible, figures=args.figures)
+    notes = dict(note.partition("=")[::2] for note in args.note)
+    return Wishes(args.out, audible=audible, figures=args.figures, notes=notes)
 
 
 def _bank(args: Namespace) -> tuple[Bank, Recipe]:
@@ -125,13 +137,31 @@ def _score(args: Namespace, command: str) -> int:
     """Score with a bank, then evaluate the folder just written."""
     bank, recipe = _bank(args)
     with _test_tables(args, recipe) as (store, left_out):
-        tested = Tested(store, bank, recipe, args.map)
+        tested = Tested(store, bank, recipe, args.map, tuple(args.machine))
         sections = tested.sections()
         labels = score_sections(tested, sections, args.out, command)
     run = read_run(args.out, args.out.name, _judging(args, [], labels=labels), only=sections)
     result = evaluate_run(run, args.out, _wishes(args))
     _show(result, args.out, left_out)
     return 1 if left_out else 0
+
+
+def _run(args: Namespace, command: str) -> int:
+    """Run an experiment, whose last stage is this command line again."""
+    given = {"--submission": args.submission, "--bank": args.bank, "--backbone": args.backbone,
+             "--recipe": args.recipe}  # fmt: skip
+    clash = [name for name, value in given.items() if value]
+    if clash:
+        raise AsdError(f"{clash[0]} means nothing to an experiment, which says so itself: --set")
+    if not args.data:
+        raise AsdError(f"experiment {args.experiment}: name the data roots with --data")
+    text = read_text(args.experiment)
+    experiment = parse(text, args.experiment, args.set)
+    options = ["--listen", str(args.listen), "--map", args.map]
+    options += ["--figures"] if args.figures else []
+    options += ["--year", str(args.year)] if args.year else []
+    setting = Setting(args.data, args.ground_truth, args.cache_dir, args.out, options, command)
+    return run_experiment(experiment, text, setting, main)
 
 
 def _judge(args: Namespace) -> int:
@@ -190,9 +220,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.ground_truth is not None and not args.ground_truth.is_dir():
         raise AsdError(f"--ground-truth {args.ground_truth} is not a folder")
     _check_installed(args)
-    if args.submission:
-        return _judge(args)
-    return _score(args, shlex.join(["python", "-m", "eval.run", *arguments]))
+    command = shlex.join(["python", "-m", "eval.run", *arguments])
+    if args.experiment is not None:
+        return _run(args, command)
+    if args.set:
+        raise AsdError(f"--set {args.set[0]} changes an experiment, and none is named")
+    return _judge(args) if args.submission else _score(args, command)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def _parser() -> ArgumentParser:
         help="data roots, each holding <machine>/<train|test>/*.wav")  # fmt: skip
     add("--backbone", choices=registry.names(), default="logmel", help="(default: %(default)s)")
     add("--weights", type=Path, metavar="FILE", help="the backbone's checkpoint")
-    add("--layer", nargs="+", type=int, default=[], metavar="N",
+    add("--layer", "--layers", nargs="+", type=int, default=[], metavar="N",
         help="layers to take (default: the backbone's own)")  # fmt: skip
     add("--pooling", nargs="+", default=[], metavar="NAME",
         help=f"{', '.join(pooling.names())} (default: the backbone's own)")  # fmt: skip

@@ -109,7 +109,7 @@ def test_one_clip_has_a_place(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # of libraries below umap-learn
 def test_umap_keeps_clusters_apart(tmp_path: Path) -> None:
-    pytest.importorskip("umap", reason="umap-learn is not installed")
+    pytest.importorskip("umap.umap_", reason="umap-learn is not installed")
     rng = np.random.default_rng(2)
     values = rng.normal(0, 0.1, (40, 5)) + np.repeat([[0], [9]], 20, axis=0)
     write_map(
