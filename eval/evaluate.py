@@ -94,7 +94,7 @@ def evaluate_run(run: Run, out: Path, wishes: Wishes) -> SystemResult:
     result = SystemResult(
         title=described.title,
         sections=run.results,
-        facts={**wishes.notes, **described.facts},
+        facts={**described.facts, **wishes.notes},
         unknown=run.unknown,
         transductive=described.transductive,
         rule=run.rule,

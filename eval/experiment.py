@@ -202,7 +202,7 @@ def _common(setting: Setting) -> list[str]:
 def _facts(experiment: Experiment, setting: Setting) -> list[str]:
     """Say what a reader should know of the experiment, ``name=text``."""
     facts = {"experiment": experiment.title, "about": experiment.about,
-             "measured": experiment.measured, "experiment command": setting.command}  # fmt: skip
+             "measured": experiment.measured, "command": setting.command}  # fmt: skip
     published = experiment.published
     if published:
         scores = {"development": published.development, "evaluation": published.evaluation}

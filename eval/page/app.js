@@ -58,7 +58,7 @@ part("verdict", "Verdict", null, el("div", { class: "cards" }, data.sections.map
 part("listen", "Listen", "The clip that sounds most abnormal stands first; machines are ordered by how far a score lies above its machine's threshold. Beside a clip: the nearest normal training clip of each domain.", browser.node);
 part("results", "Official figures", "In %, with bootstrap intervals below each. AUC of a domain, partial AUC, and F1 of the decisions.", known.length ? resultTable(data) : null);
 part("scores", "Scores", "Every point is a test clip; the bar is the median, the dashed line the threshold. Right of it a clip is called abnormal.",
-  many ? [el("div", { class: "panels" }, data.sections.map((section) => el("div", { class: "card panel" }, el("h3", null, section.id), strips(section, pick), Object.keys(section.roc).length ? rocChart(section) : null))),
+  many ? [el("div", { class: known.length ? "panels" : "panels strips" }, data.sections.map((section) => el("div", { class: "card panel" }, el("h3", null, section.id), strips(section, pick), Object.keys(section.roc).length ? rocChart(section) : null))),
     known.length ? legend([["normal", "normal"], ["anomaly", "anomaly"], ["ROC, both domains (shaded: pAUC)", "ink"], ["ROC, source", "source"], ["ROC, target", "target"]])
       : legend([["called normal", "soft"], ["called abnormal", "anomaly"]])] : null);
 const pair = [domainChart(data), dataSetChart(data)].filter(Boolean);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from cache.atomic import write_atomic
 from eval.described import Described
 from eval.judge import Run
 from eval.page.data import Contents, page_data
-from eval.page.listen import listen
+from eval.page.listen import Heard, listen
 from eval.page.recordings import Recordings
 from eval.page.views import clip_views
 from eval.tables import SystemResult
 
+_LARGEST = 9_800_000  # bytes of a page: 10 MB less what playable clips add to the list
 _SCRIPTS = ("dom.js", "charts.js", "figures.js", "listen.js", "app.js")
 
 
@@ -52,8 +53,10 @@ def write_page(
     """
     recordings = Recordings(audible.roots)
     views = {s: clip_views(run, s, recordings) for s in sorted(run.submissions)}
-    contents = Contents(run, result, described, views, listen(views, audible.most))
-    write_atomic(path, render(page_data(contents)).encode())
+    silent = Contents(run, result, described, views, Heard({}, {}, []))
+    left = _LARGEST - len(render(page_data(silent)))
+    heard = listen(views, audible.most, left)
+    write_atomic(path, render(page_data(replace(silent, heard=heard))).encode())
     return path
 
 

@@ -15,7 +15,6 @@ from eval.page.sound import Sound, make_sound
 from eval.page.views import ClipView
 from extractors.clips import Clip
 
-BUDGET = 8_500_000  # bytes of sound in a page of less than 10 MB
 _WORKERS = 2  # encoding leaves the interpreter; more would only heat a shared machine
 _BATCH = 32
 
@@ -41,7 +40,7 @@ class Heard:
     faults: Sequence[str]
 
 
-def listen(views: Views, most: int, budget: int = BUDGET) -> Heard:
+def listen(views: Views, most: int, budget: int) -> Heard:
     """Make the sounds of the clips most worth hearing.
 
     Parameters

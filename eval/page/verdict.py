@@ -9,6 +9,7 @@ from eval.sections import SectionResult
 
 # How well scores part anomalies from normal clips, by the lowest AUC of the official score.
 _GRADES = ((0.9, "well"), (0.75, "fairly well"), (0.6, "poorly"))
+_RARE = 0.05  # share of normal clips that score as high as a clip worth a word
 
 
 def headline(clips: Sequence[ClipView]) -> str:
@@ -62,13 +63,12 @@ def _grade(result: SectionResult, parts: Sequence[str]) -> str:
 
 
 def _without_truth(clips: Sequence[ClipView]) -> str:
-    rare = sum(view.p_value is not None and view.p_value <= 0.01 for view in clips)
-    if any(view.p_value is not None for view in clips):
-        return (
-            f"{_count(rare)} {'scores' if rare == 1 else 'score'} higher than 99 % of normal "
-            "training clips. Nothing says which are truly abnormal: listen."
-        )
-    return "Nothing says which clips are truly abnormal: listen."
+    listen = "Nothing says which clips are truly abnormal: listen."
+    rare = sum(view.p_value is not None and view.p_value <= _RARE for view in clips)
+    if not rare:  # none, or too few training clips to tell
+        return listen
+    verb = "scores" if rare == 1 else "score"
+    return f"{_count(rare)} {verb} higher than 95 % of normal training clips. {listen}"
 
 
 def _count(number: int, one: str = "clip", many: str = "clips") -> str:
