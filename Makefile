@@ -29,13 +29,14 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev]'
 	@touch $@ $(VENV)/.demo $(VENV)/.test
 
-demo: $(VENV)/.demo  ## synthesise machines, extract, index, score: the main job in two minutes
+demo: $(VENV)/.demo  ## synthesise machines, extract, index, score, report: the main job in two minutes
 	$(BIN)/python -m extractors.synthetic --to $(DEMO)/data
 	$(BIN)/python -m extractors.run --data $(DEMO)/data/dev_data $(DEMO)/data/eval_data \
 		--backbone logmel --cache-dir $(DEMO)/artifacts
 	$(BIN)/python -m index.run --backbone logmel --cache-dir $(DEMO)/artifacts
 	$(BIN)/python -m eval.run --backbone logmel \
-		--cache-dir $(DEMO)/artifacts --ground-truth $(DEMO)/data/ground_truth --out $(DEMO)/results
+		--cache-dir $(DEMO)/artifacts --ground-truth $(DEMO)/data/ground_truth --out $(DEMO)/results \
+		--audio $(DEMO)/data/dev_data $(DEMO)/data/eval_data
 
 test: $(VENV)/.test  ## run the tests
 	$(BIN)/python -m pytest

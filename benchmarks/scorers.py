@@ -18,8 +18,9 @@ from cache.recipe import Recipe, concatenation
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
 from eval.scores import Submission
-from eval.scoring import truth_of
+from eval.scoring import labels_of
 from eval.sections import SectionResult, evaluate_section, official_score
+from eval.truth import find_truth
 from extractors.run import main as extract
 from index.options import parse_member
 from index.scorer import names
@@ -56,18 +57,18 @@ def evaluate(text: str, train: EmbeddingTable, test: EmbeddingTable, truth: Path
     scores = scorer.score(test.embeddings)
     files = tuple(Path(clip_id).name for clip_id in test.clip_ids)
     submission = Submission(test.section, files, scores, (scores > 0).astype(int))
-    known = truth_of(test, submission, truth)
+    known = find_truth(submission, truth, labels_of(test))
     if known is None:
         raise SystemExit(f"no truth for {test.section} in {truth}")
     return evaluate_section(submission.scores, submission.decisions, known)
 
 
-def row(text: str, results: list[SectionResult]) -> str:
+def row(text: str, results: dict[Section, SectionResult]) -> str:
     """One line of the table: figures a machine, then the official score over machines."""
     cells = [
         f"{100 * (r.auc_source or 0):.1f} / {100 * (r.auc_target or 0):.1f} / "
-        f"{100 * (r.pauc or 0):.1f} | {100 * (official_score([r]) or 0):.2f}"
-        for r in results
+        f"{100 * (r.pauc or 0):.1f} | {100 * (official_score({s: r}) or 0):.2f}"
+        for s, r in results.items()
     ]
     mark = " (transductive)" if parse_member(text).transductive else ""
     return f"| {text}{mark} | {' | '.join(cells)} | {100 * (official_score(results) or 0):.2f} |"
@@ -108,7 +109,7 @@ def main() -> None:
         rows = []
         for text in (*names(), *VARIANTS):
             truth = args.data / "ground_truth"
-            found = [evaluate(text, *pair, truth) for pair in tables.values()]
+            found = {s: evaluate(text, *pair, truth) for s, pair in tables.items()}
             rows.append((official_score(found) or 0.0, row(text, found)))
         print("\n".join(line for _, line in sorted(rows, reverse=True)))
 

@@ -1,4 +1,4 @@
-"""Command line of the evaluation: a bank and test clips in, submission and result tables out."""
+"""Command line of the evaluation: scores in, or a bank and test clips; result tables out."""
 
 from __future__ import annotations
 
@@ -7,50 +7,95 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-from tqdm import tqdm
 
 from cache.errors import AsdError, guarded
 from cache.recipe import Recipe
 from cache.select import add_selection, choose, selection
 from cache.store import Store
-from cache.table import Section
-from eval.report import SystemResult, format_table, write_results
-from eval.scores import write_submission
-from eval.scoring import score_table, truth_of, write_neighbours
-from eval.sections import SectionResult, evaluate_section
+from eval.bank_scores import Tested, score_sections
+from eval.evaluate import Wishes, evaluate_run, read_systems
+from eval.experiment import Setting, run_experiment
+from eval.experiment_file import parse, read_text, shipped
+from eval.judge import Judging, read_run, years_told
+from eval.mapping import METHODS
+from eval.page.build import Audible
+from eval.ranking import rank, run_folders
+from eval.ranking_tables import format_ranking, write_ranking
+from eval.rules import RULES, choose_rule
+from eval.tables import SystemResult, format_table
 from index.bank import Bank, find_bank
 from index.scorer import DEFAULT, names
+
+_EPILOG = """examples:
+  python -m eval.run --backbone logmel --ground-truth ground_truth --out results
+  python -m eval.run --submission ours theirs --ground-truth ground_truth --out results
+  python -m eval.run logmel --data dev_data eval_data --ground-truth ground_truth --out results"""
 
 
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="python -m eval.run",
-        description="Score test clips with a bank; with ground truth, compute the official score.",
-        epilog="example: python -m eval.run --backbone logmel --scorer min-distance "
-        "--ground-truth ground_truth --out results",
+        description="Score test clips with a bank, take submission folders of any system, or run "
+        "a whole experiment; compute the task's official figures where the truth is known.",
+        epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--scorer", choices=names(), default=DEFAULT, help="(default: %(default)s)")
-    parser.add_argument(
-        "--bank", type=Path, metavar="DIR", help="a bank's folder (default: found by scorer)"
-    )
-    parser.add_argument(
-        "--data", nargs="+", type=Path, default=[], metavar="ROOT",
-        help="score the test clips of these data roots (default: those in the cache folder)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--ground-truth", type=Path, metavar="DIR",
-        help="holds ground_truth_data, ground_truth_domain (default: labels in the file names)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--out", type=Path, default=Path("results"), metavar="DIR", help="(default: ./%(default)s)"
-    )
+    add = parser.add_argument
+    add("experiment", nargs="?", metavar="EXPERIMENT",
+        help=f"a TOML file, or one of {', '.join(shipped())}: run the chain on --data")  # fmt: skip
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
+        help="change the experiment, e.g. backbones.beats.weights=BEATs_iter3.pt")  # fmt: skip
+    add("--submission", nargs="+", type=Path, default=[], metavar="DIR",
+        help="folders of anomaly_score_*.csv and decision_result_*.csv; a folder of such folders "
+        "is one system of several runs; several are ranked")  # fmt: skip
+    add("--ground-truth", type=Path, metavar="DIR",
+        help="holds ground_truth_data, ground_truth_domain, ground_truth_attributes (default: "
+        "labels in the file names)")  # fmt: skip
+    add("--year", type=int, choices=tuple(RULES), help="whose rule scores (default: the files')")
+    add("--part", action="store_true", help="accept submissions of a part of the ground truth")
+    add("--audio", nargs="+", type=Path, default=[], metavar="ROOT",
+        help="data roots whose recordings the report plays (default: --data)")  # fmt: skip
+    add("--listen", type=int, default=Audible.most, metavar="N",
+        help="clips a section that the report plays at most, and as many false alarms and as many "
+        "misses (default: %(default)s)")  # fmt: skip
+    add("--note", action="append", default=[], metavar="NAME=TEXT",
+        help="something to be said in results and report; may be given several times")  # fmt: skip
+    add("--figures", action="store_true", help="draw figures as files, for a paper")
+    add("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: ./%(default)s)")
+    bank = parser.add_argument_group("scoring with a bank")
+    bank.add_argument("--scorer", choices=names(), default=DEFAULT, help="(default: %(default)s)")
+    bank.add_argument("--bank", type=Path, metavar="DIR",
+                      help="a bank's folder (default: found by scorer)")  # fmt: skip
+    bank.add_argument("--data", nargs="+", type=Path, default=[], metavar="ROOT",
+                      help="score the test clips of these data roots (default: those in the cache "
+                      "folder)")  # fmt: skip
+    bank.add_argument("--machine", nargs="+", default=[], metavar="NAME",
+                      help="only these machine types (default: all)")  # fmt: skip
+    bank.add_argument("--map", choices=tuple(METHODS), default="pca",
+                      help="how the report lays out embeddings (default: %(default)s)")  # fmt: skip
     add_selection(parser)
     return parser
+
+
+def _check_installed(args: Namespace) -> None:
+    """Refuse what would fail after the work is done."""
+    wanted = {"--map umap": ("umap", args.map == "umap"), "--figures": ("matplotlib", args.figures)}
+    extras = {"umap": "umap", "matplotlib": "figures"}
+    for option, (module, asked) in wanted.items():
+        if asked and find_spec(module) is None:
+            raise AsdError(
+                f"{option} needs {module}, which is not installed: pip install "
+                f"'machine-asd[{extras[module]}]'"
+            )
+
+
+def _wishes(args: Namespace) -> Wishes:
+    audible = Audible(tuple(args.audio or args.data), args.listen)
+    notes = dict(note.partition("=")[::2] for note in args.note)
+    return Wishes(args.out, audible=audible, figures=args.figures, notes=notes)
 
 
 def _bank(args: Namespace) -> tuple[Bank, Recipe]:
@@ -83,45 +128,77 @@ def _test_tables(args: Namespace, recipe: Recipe) -> Iterator[tuple[Store, int]]
         yield store, len(faults)
 
 
-def _tested_sections(store: Store, bank: Bank, recipe: Recipe) -> list[Section]:
-    tested = {stored.section for stored in store.tables(recipe) if stored.split == "test"}
-    held = set(bank.sections())
-    for section in sorted(tested - held):
-        sys.stderr.write(f"note: {section} has test clips but is not in {bank.root}: not scored\n")
-    for section in sorted(held - tested):
-        sys.stderr.write(f"note: {section} is in the bank but has no test clips: not scored\n")
-    if not tested & held:
-        raise AsdError(
-            f"no test clips of {recipe} for the bank {bank.root}, which holds "
-            f"{', '.join(map(str, sorted(held)))}; extract them with `python -m extractors.run` or "
-            "name their folder with --data"
-        )
-    return sorted(tested & held)
+def _judging(args: Namespace, folders: Sequence[Path], **known: object) -> Judging:
+    rule = choose_rule(args.year, years_told(folders))
+    return Judging(args.ground_truth, rule, args.part, **known)  # type: ignore[arg-type]
 
 
-def _evaluate(store: Store, bank: Bank, recipe: Recipe, args: Namespace) -> SystemResult:
-    known: dict[Section, SectionResult] = {}
-    unknown: list[Section] = []
-    scorer, transductive = args.scorer, False
-    for section in tqdm(_tested_sections(store, bank, recipe), unit="section", disable=None):
-        fitted = bank.read(section, recipe)
-        table = store.read(recipe, section, "test")
-        scorer, transductive = fitted.scorer_name, fitted.scorer.transductive
-        scores, submission = score_table(fitted, table)
-        write_submission(args.out, submission)
-        write_neighbours(args.out, fitted, table, scores)
-        truth = truth_of(table, submission, args.ground_truth)
-        if truth is None:
-            unknown.append(section)
-        else:
-            known[section] = evaluate_section(submission.scores, submission.decisions, truth)
-    return SystemResult(
-        title=f"{recipe.backbone}, {scorer}",
-        sections=known,
-        facts={},
-        unknown=unknown,
-        transductive=transductive,
-    )
+def _score(args: Namespace, command: str) -> int:
+    """Score with a bank, then evaluate the folder just written."""
+    bank, recipe = _bank(args)
+    with _test_tables(args, recipe) as (store, left_out):
+        tested = Tested(store, bank, recipe, args.map, tuple(args.machine))
+        sections = tested.sections()
+        labels = score_sections(tested, sections, args.out, command)
+    run = read_run(args.out, args.out.name, _judging(args, [], labels=labels), only=sections)
+    result = evaluate_run(run, args.out, _wishes(args))
+    _show(result, args.out, left_out)
+    return 1 if left_out else 0
+
+
+def _run(args: Namespace, command: str) -> int:
+    """Run an experiment, whose last stage is this command line again."""
+    given = {"--submission": args.submission, "--bank": args.bank, "--backbone": args.backbone,
+             "--recipe": args.recipe}  # fmt: skip
+    clash = [name for name, value in given.items() if value]
+    if clash:
+        raise AsdError(f"{clash[0]} means nothing to an experiment, which says so itself: --set")
+    if not args.data:
+        raise AsdError(f"experiment {args.experiment}: name the data roots with --data")
+    text = read_text(args.experiment)
+    experiment = parse(text, args.experiment, args.set)
+    options = ["--listen", str(args.listen), "--map", args.map]
+    options += ["--figures"] if args.figures else []
+    options += ["--year", str(args.year)] if args.year else []
+    setting = Setting(args.data, args.ground_truth, args.cache_dir, args.out, options, command)
+    return run_experiment(experiment, text, setting, main)
+
+
+def _judge(args: Namespace) -> int:
+    """Evaluate the folders named, and rank them where there are several."""
+    for folder in args.submission:
+        if not folder.is_dir():
+            raise AsdError(f"--submission {folder} is not a folder")
+    folders = [run for folder in args.submission for run in run_folders(folder)]
+    systems, refused = read_systems(args.submission, _judging(args, folders))
+    for fault in refused:
+        sys.stderr.write(f"refused: {fault}\n")
+    if not systems:
+        return 2
+    runs = [run for system in systems for run in system.runs]
+    wishes = _wishes(args)
+    if len(runs) == 1 and not refused:
+        _show(evaluate_run(runs[0], args.out, wishes), args.out, 0)
+        return 0
+    for run in runs:
+        evaluate_run(run, args.out / run.name, wishes)
+    ranking = rank(systems, wishes.plan)
+    print(format_ranking(ranking))
+    write_ranking(args.out, ranking)
+    counts = f"{len(systems)} systems, {len(runs)} runs evaluated, {len(refused)} systems refused"
+    print(f"\n{counts}: ranking.{{csv,json,md}} and a folder a run in {args.out}")
+    return 1 if refused else 0
+
+
+def _show(result: SystemResult, out: Path, left_out: int) -> None:
+    scored = f"{len(result.sections) + len(result.unknown)} sections scored"
+    if left_out:
+        scored += f", {left_out} clips left out"
+    if result.sections:
+        print(format_table(result))
+        print(f"\n{scored}: report.html, results.{{csv,json,md}} and the submission in {out}")
+    else:
+        print(f"{scored} without ground truth: report.html and the submission in {out}")
 
 
 @guarded
@@ -136,35 +213,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 where clips were left out; 2 for a mistake in the call.
+        0; 1 where clips were left out or submissions refused; 2 for a mistake in the call.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     args = _parser().parse_args(arguments)
     if args.ground_truth is not None and not args.ground_truth.is_dir():
         raise AsdError(f"--ground-truth {args.ground_truth} is not a folder")
-    bank, recipe = _bank(args)
-    facts = {
-        "recipe": recipe.fingerprint,
-        "embeddings": str(recipe),
-        "bank": str(bank.root),
-        "command": shlex.join(["python", "-m", "eval.run", *arguments]),
-    }
-    with _test_tables(args, recipe) as (store, left_out):
-        result = replace(_evaluate(store, bank, recipe, args), facts=facts)
-    _show(result, args.out, left_out)
-    return 1 if left_out else 0
-
-
-def _show(result: SystemResult, out: Path, left_out: int) -> None:
-    scored = f"{len(result.sections) + len(result.unknown)} sections scored"
-    if left_out:
-        scored += f", {left_out} clips left out"
-    if result.sections:
-        print(format_table(result))
-        write_results(out, result)
-        print(f"\n{scored}: submission and results.{{csv,json,md}} in {out}")
-    else:
-        print(f"{scored} without ground truth: submission in {out}")
+    _check_installed(args)
+    command = shlex.join(["python", "-m", "eval.run", *arguments])
+    if args.experiment is not None:
+        return _run(args, command)
+    if args.set:
+        raise AsdError(f"--set {args.set[0]} changes an experiment, and none is named")
+    return _judge(args) if args.submission else _score(args, command)
 
 
 if __name__ == "__main__":

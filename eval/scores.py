@@ -1,28 +1,22 @@
-"""Submission files in and out: the challenge's scores and decisions, one pair a section."""
+"""Submission files in and out: the challenge's scores and decisions, a pair a section."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.atomic import write_atomic
-from cache.errors import AsdError
 from cache.table import Section
-
-T = TypeVar("T")
-
-_NAME = re.compile(r"(?:anomaly_score|decision_result)_(.+)_section_([0-9]{2,})_test\.csv")
-_SHOWN = 5  # clips named of a long list
+from eval.names import DECISIONS, SCORES, SectionFile, file_name, files_of
+from eval.rows import flag, join_rows, name_differences, raise_faults, read_rows, some
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,80 +32,39 @@ class Submission:
     scores
         (N,) float64, finite, higher is more anomalous.
     decisions
-        (N,) int64, 1 for anomalous, 0 for normal.
+        (N,) int64, 1 for anomalous, 0 for normal; ``None`` in 2020, which asked for none.
     """
 
     section: Section
     files: tuple[str, ...]
     scores: NDArray[np.float64]
-    decisions: NDArray[np.int64]
+    decisions: NDArray[np.int64] | None
 
     def __post_init__(self) -> None:
         scores = np.asarray(self.scores, dtype=np.float64)
-        decisions = np.asarray(self.decisions)
+        given = np.zeros(scores.shape) if self.decisions is None else self.decisions
+        decisions: NDArray[np.generic] = np.asarray(given)
         faults = _column_faults(self.files, scores, decisions)
         raise_faults(f"{self.section}: not a submission", faults)
         order = sorted(range(len(self.files)), key=lambda row: self.files[row])
         object.__setattr__(self, "files", tuple(self.files[row] for row in order))
         object.__setattr__(self, "scores", scores[order])
-        object.__setattr__(self, "decisions", decisions[order].astype(np.int64))
-
-
-@dataclass(frozen=True)
-class Rows(Generic[T]):
-    """What a two-column file holds, and what is wrong with it.
-
-    Attributes
-    ----------
-    names
-        First column of every line, of bad lines too, to the number of its first line.
-    values
-        First column to value, of good lines.
-    faults
-        One a bad line.
-    """
-
-    names: dict[str, int] = field(default_factory=dict)
-    values: dict[str, T] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+        if self.decisions is not None:
+            object.__setattr__(self, "decisions", decisions[order].astype(np.int64))
 
 
 def score_name(section: Section) -> str:
     """File name of a section's anomaly scores."""
-    return f"anomaly_score_{section.machine_type}_section_{section.number:02d}_test.csv"
+    return file_name(SCORES, section)
 
 
 def decision_name(section: Section) -> str:
     """File name of a section's decisions."""
-    return f"decision_result_{section.machine_type}_section_{section.number:02d}_test.csv"
+    return file_name(DECISIONS, section)
 
 
-def parse_name(name: str) -> Section | None:
-    """Give the section of a score or decision file's name, ``None`` for any other name."""
-    match = _NAME.fullmatch(name)
-    if match is None or match[1].startswith(".") or "\\" in match[1]:
-        return None
-    section = Section(match[1], int(match[2]))
-    # "section_007" would be looked for under another name.
-    return section if name in (score_name(section), decision_name(section)) else None
-
-
-def sections_in(directory: Path) -> list[Section]:
-    """Sections of which a folder holds scores or decisions, sorted.
-
-    Raises
-    ------
-    AsdError
-        If the folder does not exist.
-    """
-    if not directory.is_dir():
-        raise AsdError(f"no folder {directory}: give the one that holds the submission files")
-    found = {parse_name(path.name) for path in directory.iterdir() if path.is_file()}
-    return sorted(section for section in found if section is not None)
-
-
-def write_submission(directory: Path, submission: Submission) -> tuple[Path, Path]:
-    """Write a section's two files, each whole or not at all.
+def write_submission(directory: Path, submission: Submission) -> list[Path]:
+    """Write a section's files, each whole or not at all.
 
     Parameters
     ----------
@@ -122,118 +75,53 @@ def write_submission(directory: Path, submission: Submission) -> tuple[Path, Pat
 
     Returns
     -------
-    tuple[Path, Path]
-        The score file and the decision file.
+    list[Path]
+        The score file and, where there are decisions, the decision file.
     """
-    scores = directory / score_name(submission.section)
-    decisions = directory / decision_name(submission.section)
-    files = submission.files
-    write_atomic(scores, _encode(zip(files, map(repr, submission.scores.tolist()), strict=True)))
-    write_atomic(
-        decisions, _encode(zip(files, map(str, submission.decisions.tolist()), strict=True))
-    )
-    return scores, decisions
+    columns: dict[str, list[str]] = {SCORES: list(map(repr, submission.scores.tolist()))}
+    if submission.decisions is not None:
+        columns[DECISIONS] = list(map(str, submission.decisions.tolist()))
+    paths = []
+    for kind, column in columns.items():
+        paths.append(directory / file_name(kind, submission.section))
+        write_atomic(paths[-1], _encode(zip(submission.files, column, strict=True)))
+    return paths
 
 
 def read_submission(directory: Path, section: Section) -> Submission:
-    """Read a section's two files.
+    """Read a section's files, in the form of any year.
 
     Raises
     ------
     AsdError
-        With every fault of both files.
+        With every fault of all of them.
     """
-    scores = read_rows(directory / score_name(section), _score)
-    decisions = read_rows(directory / decision_name(section), flag)
-    faults = [*scores.faults, *decisions.faults]
-    faults += _not_base_names([*scores.names, *decisions.names])
-    if scores.names and decisions.names:
+    files = files_of(directory, SCORES, section)
+    deciding = files_of(directory, DECISIONS, section)
+    scores = join_rows([read_rows(file.path, _score) for file in files])
+    faults = [*_doubled(files), *_doubled(deciding), *scores.faults]
+    names, decided = [*scores.names], None
+    if deciding[0].path.is_file() or files[0].year != 2020:
+        decisions = join_rows([read_rows(file.path, flag) for file in deciding])
+        faults += decisions.faults
+        names += decisions.names
+        decided = decisions.values
+    faults += _not_base_names(names)
+    if decided is not None and scores.names and decisions.names:
         sides = ("the score file", "the decision file")
         faults += name_differences(scores.names, decisions.names, sides)
     raise_faults(f"{section}: faults in the submission files of {directory}", faults)
-    files = tuple(scores.values)
-    return Submission(
-        section,
-        files,
-        np.array([scores.values[file] for file in files]),
-        np.array([decisions.values[file] for file in files]),
-    )
+    clips = tuple(scores.values)
+    called = None if decided is None else np.array([decided[clip] for clip in clips])
+    return Submission(section, clips, np.array([scores.values[clip] for clip in clips]), called)
 
 
-def read_rows(path: Path, parse: Callable[[str], T]) -> Rows[T]:
-    """Read rows ``file,value``; blank lines, CRLF and a byte order mark are fine.
-
-    Parameters
-    ----------
-    path
-        A CSV file without a header.
-    parse
-        Value's text to value; a ``ValueError`` says what is wrong with it.
-
-    Returns
-    -------
-    Rows
-        Values by file in the order of lines; one fault a bad line, none raised.
-    """
-    rows = Rows[T]()
-    try:
-        lines = csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
-        for line in lines:
-            fault = _add_row(rows, line, lines.line_num, parse)
-            if fault:
-                rows.faults.append(f"{path.name}, line {lines.line_num}: {fault}")
-    except OSError as error:
-        return Rows(faults=[f"{path.name}: {error.strerror or error}"])
-    except (UnicodeDecodeError, csv.Error) as error:
-        rows.faults.append(f"{path.name}: not a CSV file in UTF-8: {error}")
-    if not rows.names and not rows.faults:
-        rows.faults.append(f"{path.name}: no rows")
-    return rows
-
-
-def flag(text: str) -> int:
-    """Read ``0`` or ``1``."""
-    if text.strip() not in ("0", "1"):
-        raise ValueError(f"{text!r} is neither 0 nor 1")
-    return int(text)
-
-
-def name_differences(
-    first: Collection[str], second: Collection[str], called: tuple[str, str]
-) -> list[str]:
-    """Say which names stand in only one of two collections: a line a side, none if equal."""
-    sides = ((first, second, called[1]), (second, first, called[0]))
-    gone = [(sorted(set(here) - set(there)), name) for here, there, name in sides]
-    return [f"{len(names)} clips not in {name}: {some(names)}" for names, name in gone if names]
-
-
-def some(names: Sequence[str]) -> str:
-    """Name the first few of a list and count the rest."""
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + rest
-
-
-def raise_faults(title: str, faults: Sequence[str]) -> None:
-    """Raise one error of all faults, if there are any."""
-    if faults:
-        raise AsdError("\n  ".join([f"{title}:", *faults]))
-
-
-def _add_row(rows: Rows[T], line: list[str], number: int, parse: Callable[[str], T]) -> str | None:
-    """Take one line in; what is wrong with it, if anything."""
-    if not any(cell.strip() for cell in line):
-        return None
-    name, *values = line
-    first = rows.names.setdefault(name, number)
-    if first != number:
-        return f"{name!r} stands in line {first} already"
-    if len(values) != 1:
-        return f"{len(line)} columns, expected 2"
-    try:
-        rows.values[name] = parse(values[0])
-    except ValueError as error:
-        return str(error)
-    return None
+def _doubled(files: Sequence[SectionFile]) -> list[str]:
+    """One fault, or none: several files of a section may only be those of its two domains."""
+    domains = [file.domain for file in files]
+    if len(files) == len(set(domains)) and (None not in domains or len(files) == 1):
+        return []
+    return [f"several files of one column: {', '.join(file.path.name for file in files)}"]
 
 
 def _score(text: str) -> float:

@@ -10,10 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cache.atomic import write_atomic
-from cache.table import EmbeddingTable
+from cache.table import EmbeddingTable, Section
 from eval.scores import Submission
-from eval.sections import SectionTruth
-from eval.truth import Truth, align, has_ground_truth, read_ground_truth
+from eval.truth import Truth
 from index.bank import FittedSection
 from index.threshold import p_values
 
@@ -40,39 +39,14 @@ def score_table(
     return scores, Submission(table.section, _names(table), scores, decisions)
 
 
-def truth_of(
-    table: EmbeddingTable, submission: Submission, ground_truth: Path | None
-) -> SectionTruth | None:
-    """Find out what the test clips are, if anything says so.
-
-    Parameters
-    ----------
-    table
-        The test clips; labelled development clips carry their condition.
-    submission
-        Their scores, whose order the truth takes.
-    ground_truth
-        Folder in the evaluator's form; wins over labels.
-
-    Returns
-    -------
-    SectionTruth or None
-        ``None`` where the folder does not know the section and a clip is not labelled.
-
-    Raises
-    ------
-    AsdError
-        If the folder and the clips do not match.
-    """
-    if ground_truth is not None and has_ground_truth(ground_truth, table.section):
-        return align(submission, read_ground_truth(ground_truth, table.section))
+def labels_of(table: EmbeddingTable) -> dict[str, Truth] | None:
+    """Read what a table's own columns tell of its test clips; ``None`` if not of all of them."""
     if any(key.condition is None for key in table.keys):
         return None
-    labels = {
+    return {
         name: Truth(key.condition == "anomaly", key.domain)
         for name, key in zip(_names(table), table.keys, strict=True)
     }
-    return align(submission, labels)
 
 
 def write_neighbours(
@@ -97,10 +71,16 @@ def write_neighbours(
     frame = pd.DataFrame({"clip_id": table.clip_ids, "score": scores, "p_value": p, **reasons})
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
-    section = table.section
-    name = f"neighbours_{section.machine_type}_section_{section.number:02d}_test.parquet"
-    write_atomic(directory / name, buffer.getvalue())
-    return directory / name
+    path = reasons_path(directory, table.section)
+    write_atomic(path, buffer.getvalue())
+    return path
+
+
+def reasons_path(directory: Path, section: Section) -> Path:
+    """Where a section's reasons lie, whether they exist or not."""
+    return (
+        directory / f"neighbours_{section.machine_type}_section_{section.number:02d}_test.parquet"
+    )
 
 
 def _names(table: EmbeddingTable) -> tuple[str, ...]:

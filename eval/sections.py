@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cache.errors import AsdError
+from cache.table import Section
 from eval.metrics import (
     MAX_FPR,
     Detection,
@@ -21,14 +22,18 @@ from eval.metrics import (
     pauc_printed,
     top_count,
 )
+from eval.rules import DEFAULT, Rule
 
 # Every figure of a section in the order of a table; no suffix is both domains together.
 FIGURES = (
     *("auc_source", "auc_target", "pauc"),
+    *("pauc_source", "pauc_target"),
     *("precision_source", "recall_source", "f1_source"),
     *("precision_target", "recall_target", "f1_target"),
     *("auc", "precision", "recall", "f1", "pauc_printed"),
 )
+# Those that are areas under a curve.
+AREAS = ("auc_source", "auc_target", "pauc", "pauc_source", "pauc_target", "auc")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,10 +46,16 @@ class SectionTruth:
         (N,) bool.
     target
         (N,) bool, true in the target domain; ``None`` where the domains are unknown.
+    clips
+        N names by which two systems' clips are joined.
+    originals
+        N names that tell the attributes; ``None`` where unknown.
     """
 
     anomaly: NDArray[np.bool_]
     target: NDArray[np.bool_] | None = None
+    clips: tuple[str, ...] = ()
+    originals: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,8 +64,8 @@ class SectionResult:
 
     Attributes
     ----------
-    auc_source, auc_target
-        A domain's normal clips against all anomalies of the section.
+    auc_source, auc_target, pauc_source, pauc_target
+        A domain's normal clips against the anomalies that the year's rule sets against them.
     pauc, auc, pauc_printed
         Over the clips of both domains.
     detection_source, detection_target, detection
@@ -72,6 +83,8 @@ class SectionResult:
     detection_target: Detection | None
     detection: Detection | None
     counts: Mapping[str, Mapping[str, int]]
+    pauc_source: float | None = None
+    pauc_target: float | None = None
 
     @property
     def figures(self) -> dict[str, float | None]:
@@ -86,7 +99,7 @@ class Summary:
     Attributes
     ----------
     official
-        Harmonic mean of AUC source, AUC target and pAUC of all sections: the official score.
+        The official score of the year's rule.
     harmonic, arithmetic
         The mean of each of `SectionResult.figures`.
     """
@@ -96,7 +109,9 @@ class Summary:
     arithmetic: Mapping[str, float | None]
 
 
-def evaluate_section(scores: ArrayLike, decisions: ArrayLike, truth: SectionTruth) -> SectionResult:
+def evaluate_section(
+    scores: ArrayLike, decisions: ArrayLike | None, truth: SectionTruth, rule: Rule = DEFAULT
+) -> SectionResult:
     """Compute every figure of one section that its clips allow.
 
     Parameters
@@ -104,32 +119,36 @@ def evaluate_section(scores: ArrayLike, decisions: ArrayLike, truth: SectionTrut
     scores
         (N,) finite, higher is more anomalous.
     decisions
-        (N,) 0 or 1, 1 for anomalous.
+        (N,) 0 or 1, 1 for anomalous; ``None`` where there are none.
     truth
         Of the same N clips in the same order.
+    rule
+        Which anomalies a domain's normal clips meet.
 
     Raises
     ------
     AsdError
         If the lengths differ, a score is not finite or a decision neither 0 nor 1.
     """
-    values, called = checked("test", scores), np.asarray(decisions)
+    values = checked("test", scores)
+    called = None if decisions is None else np.asarray(decisions)
     anomaly, masks = np.asarray(truth.anomaly, dtype=bool), _domains(truth)
-    _check_lengths(values, called, anomaly, *masks.values())
-    nowhere, normal, high = np.zeros_like(anomaly), values[~anomaly], values[anomaly]
-    printable = top_count(MAX_FPR, normal.size) > 0
-    rows = [masks.get("source", nowhere), masks.get("target", nowhere), ~nowhere]
-    areas = [_unless_empty(auc, values[mask & ~anomaly], high) for mask in rows]
-    found = [_detection_if_any(anomaly[mask], called[mask]) for mask in rows]
+    _check_lengths(values, values if called is None else called, anomaly, *masks.values())
+    areas = {
+        name: _unless_empty(pauc if name.startswith("pauc") else auc, values[low], values[high])
+        for name, (low, high) in area_masks(truth, rule).items()
+    }
+    everywhere = np.ones_like(anomaly)
+    printable = top_count(MAX_FPR, int((~anomaly).sum())) > 0
+    rows = {**masks, "": everywhere}
+    found = {d: _detection_if_any(anomaly, called, mask) for d, mask in rows.items()}
+    printed = _unless_empty(pauc_printed, values[~anomaly], values[anomaly]) if printable else None
     return SectionResult(
-        auc_source=areas[0],
-        auc_target=areas[1],
-        pauc=_unless_empty(pauc, normal, high),
-        auc=areas[2],
-        pauc_printed=_unless_empty(pauc_printed, normal, high) if printable else None,
-        detection_source=found[0],
-        detection_target=found[1],
-        detection=found[2],
+        **{name: areas.get(name) for name in AREAS},
+        pauc_printed=printed,
+        detection_source=found.get("source"),
+        detection_target=found.get("target"),
+        detection=found[""],
         counts={
             domain: {"normal": int((m & ~anomaly).sum()), "anomaly": int((m & anomaly).sum())}
             for domain, m in masks.items()
@@ -137,22 +156,48 @@ def evaluate_section(scores: ArrayLike, decisions: ArrayLike, truth: SectionTrut
     )
 
 
-def official_score(results: Iterable[SectionResult]) -> float | None:
-    """Harmonic mean of AUC source, AUC target and pAUC over all machines and sections.
+def area_masks(
+    truth: SectionTruth, rule: Rule
+) -> dict[str, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Say which clips an area under the curve is formed of.
 
-    DCASE 2023 Task 2 (Dohi et al. 2023). In [0, 1]; ``None`` when a part is missing or there is
-    no section.
+    Parameters
+    ----------
+    truth
+        Of N clips.
+    rule
+        Which anomalies a domain's normal clips meet.
+
+    Returns
+    -------
+    dict
+        Figure to the (N,) bool masks of its normal clips and of its anomalies; a domain's own
+        figures only where the domains are known.
     """
-    parts = [part for r in results for part in (r.auc_source, r.auc_target, r.pauc)]
-    return _mean(harmonic_mean, parts)
+    anomaly = np.asarray(truth.anomaly, dtype=bool)
+    masks = {"auc": (~anomaly, anomaly), "pauc": (~anomaly, anomaly)}
+    for domain, mask in _domains(truth).items():
+        against = mask & anomaly if rule.own_anomalies else anomaly
+        masks |= {f"{kind}_{domain}": (mask & ~anomaly, against) for kind in ("auc", "pauc")}
+    return {name: pair for name, pair in masks.items() if name in AREAS}
 
 
-def summarise(results: Iterable[SectionResult]) -> Summary:
+def official_score(results: Mapping[Section, SectionResult], rule: Rule = DEFAULT) -> float | None:
+    """Combine the figures of all sections as the year's rule says.
+
+    In [0, 1]; ``None`` when a part is missing or there is no section.
+    """
+    parts = [[result.figures[name] for name in rule.parts] for result in results.values()]
+    if not parts or any(part is None for row in parts for part in row):
+        return None
+    return float(rule.official(list(results), np.array(parts, dtype=np.float64)))
+
+
+def summarise(results: Mapping[Section, SectionResult], rule: Rule = DEFAULT) -> Summary:
     """Give the official score and the means of every figure over sections."""
-    found = list(results)
-    columns = {name: [result.figures[name] for result in found] for name in FIGURES}
+    columns = {name: [result.figures[name] for result in results.values()] for name in FIGURES}
     return Summary(
-        official_score(found),
+        official_score(results, rule),
         {name: _mean(harmonic_mean, column) for name, column in columns.items()},
         {name: _mean(statistics.fmean, column) for name, column in columns.items()},
     )
@@ -180,10 +225,12 @@ def _unless_empty(
 
 
 def _detection_if_any(
-    anomaly: NDArray[np.bool_], decisions: NDArray[np.generic]
+    anomaly: NDArray[np.bool_], decisions: NDArray[np.generic] | None, mask: NDArray[np.bool_]
 ) -> Detection | None:
-    found = detection(anomaly, decisions)
-    return found if anomaly.any() else None  # recall has no meaning without anomalies
+    if decisions is None:
+        return None
+    found = detection(anomaly[mask], decisions[mask])
+    return found if anomaly[mask].any() else None  # recall has no meaning without anomalies
 
 
 def _figure(result: SectionResult, name: str) -> float | None:

@@ -12,11 +12,15 @@ import numpy as np
 
 from cache.errors import AsdError
 from cache.table import DOMAINS, Section
-from eval.scores import Rows, Submission, flag, name_differences, raise_faults, read_rows, some
+from eval.names import TRUTH, files_of, section_files
+from eval.rows import Rows, flag, join_rows, name_differences, raise_faults, read_rows, some
+from eval.scores import Submission
 from eval.sections import SectionTruth
+from extractors.clips import parse_name
 
 T = TypeVar("T")
 
+_DATA = "ground_truth_data"
 _AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
@@ -49,9 +53,14 @@ def clip_name(name: str) -> str:
     return base if base.lower().endswith(_AUDIO_SUFFIXES) else f"{base}.wav"
 
 
+def truth_sections(directory: Path) -> list[Section]:
+    """Sections whose anomalies a folder of ground truth tells, sorted."""
+    return sorted({file.section for file in section_files(directory / _DATA, [TRUTH])})
+
+
 def has_ground_truth(directory: Path, section: Section) -> bool:
     """Whether a folder of ground truth tells this section's anomalies."""
-    return _path(directory, "data", section).is_file()
+    return section in truth_sections(directory)
 
 
 def read_ground_truth(directory: Path, section: Section) -> dict[str, Truth]:
@@ -61,7 +70,8 @@ def read_ground_truth(directory: Path, section: Section) -> dict[str, Truth]:
     ----------
     directory
         Holds ``ground_truth_data`` (1 is an anomaly) and may hold ``ground_truth_domain`` (1 is
-        the target domain) and ``ground_truth_attributes`` (original names).
+        the target domain) and ``ground_truth_attributes`` (original names). A file of one domain,
+        as in 2021, tells the domain by its own name.
     section
         Whose clips.
 
@@ -75,20 +85,60 @@ def read_ground_truth(directory: Path, section: Section) -> dict[str, Truth]:
     AsdError
         With every fault of the files.
     """
-    labels = _read(_path(directory, "data", section), flag)
-    domains = _read_optional(_path(directory, "domain", section), _domain)
-    names = _read_optional(_path(directory, "attributes", section), str.strip)
+    labels = _read(directory / _DATA, section, flag)
+    domains = _told_domains(directory / _DATA, section)
+    if not domains.names:
+        domains = _read_optional(directory / "ground_truth_domain", section, _domain)
+    names = _read_optional(directory / "ground_truth_attributes", section, str.strip)
     faults = [*labels.faults]
     for rows, kind in ((domains, "domain"), (names, "attributes")):
         faults += rows.faults
         if rows.names and labels.names:
-            sides = ("ground_truth_data", f"ground_truth_{kind}")
+            sides = (_DATA, f"ground_truth_{kind}")
             faults += name_differences(labels.names, rows.names, sides)
     raise_faults(f"{section}: faults in the ground truth of {directory}", faults)
     return {
         clip: Truth(bool(label), domains.values.get(clip), names.values.get(clip))
         for clip, label in labels.values.items()
     }
+
+
+def truth_from_names(files: Iterable[str]) -> dict[str, Truth] | None:
+    """Read the truth that development clips carry in their names; ``None`` if one carries none."""
+    truth = {}
+    for file in files:
+        try:
+            _, domain, condition, _ = parse_name(PurePosixPath(clip_name(file)).stem, "test")
+        except AsdError:
+            return None
+        if condition is None:
+            return None
+        truth[file] = Truth(condition == "anomaly", domain, file)
+    return truth
+
+
+def find_truth(
+    submission: Submission, ground_truth: Path | None, labels: Mapping[str, Truth] | None
+) -> SectionTruth | None:
+    """Find out what a section's clips are, if anything says so.
+
+    Parameters
+    ----------
+    submission
+        Its clips.
+    ground_truth
+        Folder in the evaluator's form; wins over labels.
+    labels
+        What else is known of the clips; ``None`` where it is not known of all.
+
+    Raises
+    ------
+    AsdError
+        If the truth and the clips do not match.
+    """
+    if ground_truth is not None and has_ground_truth(ground_truth, submission.section):
+        return align(submission, read_ground_truth(ground_truth, submission.section))
+    return None if labels is None else align(submission, labels)
 
 
 def align(submission: Submission, truth: Mapping[str, Truth]) -> SectionTruth:
@@ -111,27 +161,36 @@ def align(submission: Submission, truth: Mapping[str, Truth]) -> SectionTruth:
     AsdError
         If a clip stands on one side only or twice, or the domain is known of some clips only.
     """
-    wanted, known = [clip_name(file) for file in submission.files], list(map(clip_name, truth))
+    by_clip = {clip_name(name): found for name, found in truth.items()}
+    wanted, known = _as_known(submission.files, by_clip), list(map(clip_name, truth))
     faults = name_differences(wanted, known, ("the submission", "the ground truth"))
     faults += _twice(wanted, "the submission") + _twice(known, "the ground truth")
-    by_clip = {clip_name(name): found for name, found in truth.items()}
-    found = [by_clip[clip] for clip in wanted if clip in by_clip]
+    clips = [clip for clip in wanted if clip in by_clip]
+    found = [by_clip[clip] for clip in clips]
     domains = {one.domain for one in found}
     if None in domains and len(domains) > 1:
         unknown = [clip for clip, one in by_clip.items() if one.domain is None]
         faults.append(f"the domain is known of some clips but not of {some(unknown)}")
     raise_faults(f"{submission.section}: scores and ground truth do not match", faults)
     target = None if None in domains else np.array([one.domain == "target" for one in found])
-    return SectionTruth(np.array([one.anomaly for one in found]), target)
+    originals = tuple(one.name for one in found)
+    return SectionTruth(np.array([one.anomaly for one in found]), target, tuple(clips), originals)
 
 
-def _path(directory: Path, kind: str, section: Section) -> Path:
-    name = f"ground_truth_{section.machine_type}_section_{section.number:02d}_test.csv"
-    return directory / f"ground_truth_{kind}" / name
+def _as_known(files: Iterable[str], truth: Mapping[str, Truth]) -> list[str]:
+    """Name clips as the truth does, also those given by their original, attribute-bearing name."""
+    originals = {clip_name(one.name): clip for clip, one in truth.items() if one.name}
+    clips = [clip_name(file) for file in files]
+    return [clip if clip in truth else originals.get(clip, clip) for clip in clips]
 
 
-def _read(path: Path, parse: Callable[[str], T]) -> Rows[T]:
-    """Read one of the three files, by `clip_name`."""
+def _read(folder: Path, section: Section, parse: Callable[[str], T]) -> Rows[T]:
+    """Read a section's file or files of one folder, by `clip_name`."""
+    files = files_of(folder, TRUTH, section)
+    return join_rows([_read_file(file.path, parse) for file in files])
+
+
+def _read_file(path: Path, parse: Callable[[str], T]) -> Rows[T]:
     rows = read_rows(path, parse)
     # Names equal as written are faults already; "a" and "a.wav" are seen only now.
     same = _twice(map(clip_name, rows.names), path.name)
@@ -143,8 +202,20 @@ def _read(path: Path, parse: Callable[[str], T]) -> Rows[T]:
     )
 
 
-def _read_optional(path: Path, parse: Callable[[str], T]) -> Rows[T]:
-    return _read(path, parse) if path.exists() else Rows()
+def _read_optional(folder: Path, section: Section, parse: Callable[[str], T]) -> Rows[T]:
+    there = any(file.section == section for file in section_files(folder, [TRUTH]))
+    return _read(folder, section, parse) if there else Rows()
+
+
+def _told_domains(folder: Path, section: Section) -> Rows[str]:
+    """Domains by the names of the files that list the clips, as in 2021."""
+    told = Rows[str]()
+    for file in files_of(folder, TRUTH, section):
+        if file.domain is not None:
+            rows = _read_file(file.path, str)
+            told.names.update(rows.names)
+            told.values.update(dict.fromkeys(rows.names, file.domain))
+    return told
 
 
 def _domain(text: str) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from cache.errors import AsdError
+from cache.table import Section
 from eval.metrics import Detection, auc, detection, harmonic_mean, pauc, pauc_printed
 from eval.sections import (
     FIGURES,
@@ -314,11 +315,15 @@ def result(source: float | None, target: float | None, partial: float | None) ->
     )
 
 
+def named(*results: SectionResult) -> dict[Section, SectionResult]:
+    return {Section("fan", i): one for i, one in enumerate(results)}
+
+
 def test_the_official_score_by_hand() -> None:
-    results = [result(1.0, 0.5, 0.5), result(0.25, 1.0, 0.5)]
+    results = named(result(1.0, 0.5, 0.5), result(0.25, 1.0, 0.5))
     # 6 / (1 + 2 + 2 + 4 + 1 + 2)
-    assert official_score(iter(results)) == pytest.approx(0.5)
-    assert official_score([result(0.0, 1.0, 1.0)]) == 0.0
+    assert official_score(results) == pytest.approx(0.5)
+    assert official_score(named(result(0.0, 1.0, 1.0))) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -331,25 +336,27 @@ def test_the_official_score_by_hand() -> None:
     ],
 )
 def test_no_official_score_from_less_than_everything(results: list[SectionResult]) -> None:
-    assert official_score(results) is None
-    assert summarise(results).official is None
+    assert official_score(named(*results)) is None
+    assert summarise(named(*results)).official is None
 
 
 def test_a_summary_by_hand() -> None:
-    found = summarise(iter([result(1.0, 0.5, 0.5), result(0.25, None, 0.5)]))
+    found = summarise(named(result(1.0, 0.5, 0.5), result(0.25, None, 0.5)))
     assert found.harmonic["auc_source"] == pytest.approx(2 / 5)  # 2 / (1 + 4)
     assert found.arithmetic["auc_source"] == pytest.approx(0.625)
     assert found.harmonic["auc_target"] is found.arithmetic["auc_target"] is None
     assert found.harmonic["f1_source"] == pytest.approx(2 / 3)
     assert found.harmonic["f1_target"] is None
     assert tuple(found.harmonic) == tuple(found.arithmetic) == FIGURES
-    assert set(summarise([]).harmonic.values()) == {None}
+    assert set(summarise({}).harmonic.values()) == {None}
 
 
 def test_figures_are_named_after_what_they_hold() -> None:
     parts = [Detection(*(n / 10 for n in three)) for three in ((1, 2, 3), (4, 5, 6), (7, 8, 9))]
-    found = SectionResult(0.91, 0.92, 0.93, 0.94, 0.95, *parts, {}).figures
+    found = SectionResult(0.91, 0.92, 0.93, 0.94, 0.95, *parts, {}, 0.96, 0.97).figures
     assert found == {
+        "pauc_source": 0.96,
+        "pauc_target": 0.97,
         "auc_source": 0.91,
         "auc_target": 0.92,
         "pauc": 0.93,

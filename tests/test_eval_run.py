@@ -50,10 +50,13 @@ def test_labelled_clips_are_evaluated(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "anomaly_score_fan_section_00_test.csv",
         "decision_result_fan_section_00_test.csv",
+        "map_fan_section_00_test.parquet",
         "neighbours_fan_section_00_test.parquet",
+        "report.html",
         "results.csv",
         "results.json",
         "results.md",
+        "system.json",
     }
 
 

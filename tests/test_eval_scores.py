@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 
 from cache.errors import AsdError
 from cache.table import Section
+from eval.names import parse_file, sections_in
 from eval.scores import (
     Submission,
     decision_name,
-    parse_name,
     read_submission,
     score_name,
-    sections_in,
     write_submission,
 )
 from eval.truth import Truth, align, clip_name, has_ground_truth, read_ground_truth
@@ -181,8 +180,10 @@ def test_a_submission_names_every_kind_of_fault() -> None:
     [FAN, Section("ToyCar", 7), Section("slide_rail_section_01", 12), Section("a b", 123)],
 )
 def test_names_give_the_section_back(section: Section) -> None:
-    assert parse_name(score_name(section)) == section
-    assert parse_name(decision_name(section)) == section
+    for name in (score_name(section), decision_name(section)):
+        file = parse_file(Path(name))
+        assert file is not None
+        assert (file.section, file.domain, file.year) == (section, None, None)
 
 
 def test_names_are_the_challenges() -> None:
@@ -195,6 +196,7 @@ def test_names_are_the_challenges() -> None:
         "anomaly_score_fan_section_0_test.csv",
         "anomaly_score_fan_section_007_test.csv",
         "anomaly_score_fan_section_00_train.csv",
+        "anomaly_score_fan_section_00_domain_test.csv",
         "anomaly_score_section_00_test.csv",
         "anomaly_score_.fan_section_00_test.csv",
         "anomaly_score_fan_section_٠٠_test.csv",  # noqa: RUF001  digits, not ours
@@ -204,7 +206,7 @@ def test_names_are_the_challenges() -> None:
     ],
 )
 def test_other_names_give_none(name: str) -> None:
-    assert parse_name(name) is None
+    assert parse_file(Path(name)) is None
 
 
 def test_sections_in_a_folder(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path, PurePosixPath
 
 from eval.baselines.scoring import SectionScores
 from eval.baselines.summary import OFFICIAL, Figures
-from eval.report import SystemResult, write_results
 from eval.scores import Submission, write_submission
 from eval.sections import SectionResult, SectionTruth, evaluate_section
+from eval.tables import SystemResult, write_results
 from eval.truth import Truth, align, has_ground_truth, read_ground_truth
 from extractors.clips import Clip
 

@@ -12,17 +12,25 @@ from pathlib import Path
 
 from cache.atomic import write_atomic
 from cache.table import CONDITIONS, DOMAINS, Section
+from eval.grid import align_rows, markdown_rows, one_line, percent
+from eval.intervals import Interval, Uncertainty
+from eval.rules import DEFAULT, Rule
 from eval.sections import FIGURES, SectionResult, Summary, summarise
 
-_SHOWN = {
+TITLES = {
     "auc_source": "AUC source",
     "auc_target": "AUC target",
     "pauc": "pAUC",
+    "pauc_source": "pAUC source",
+    "pauc_target": "pAUC target",
+    "auc": "AUC",
     "f1_source": "F1 source",
     "f1_target": "F1 target",
+    "f1": "F1",
 }
+_BY_DOMAIN = ("f1_source", "f1_target")
 # Where domains are unknown, the figures of all clips together are what there is to see.
-_POOLED = {"auc": "AUC", "f1": "F1"}
+_POOLED = ("auc", "f1")
 # Columns of clip counts: condition and domain.
 _COUNTS = {
     f"{condition}_{domain}": (condition, domain)
@@ -47,6 +55,12 @@ class SystemResult:
         Sections that were scored but have no ground truth.
     transductive
         Whether scores use the test set's own statistics; then every table says so.
+    rule
+        By which the official score is formed.
+    uncertainty
+        Its intervals, where there is an official score and they were asked for.
+    part
+        Which part of a data set this is; empty for the whole.
     """
 
     title: str
@@ -54,6 +68,9 @@ class SystemResult:
     facts: Mapping[str, str]
     unknown: Sequence[Section] = ()
     transductive: bool = False
+    rule: Rule = DEFAULT
+    uncertainty: Uncertainty | None = None
+    part: str = ""
 
     @property
     def heading(self) -> str:
@@ -63,12 +80,26 @@ class SystemResult:
     @property
     def mark(self) -> str:
         """What stands behind the name of every total."""
-        return " (transductive)" if self.transductive else ""
+        marks = [self.part, "transductive" if self.transductive else ""]
+        return "".join(f" ({mark})" for mark in marks if mark)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Figures to show with their titles."""
+        found = self.sections.values()
+        parts = [*self.rule.parts]
+        if self.rule.year != 2020:
+            parts += _BY_DOMAIN
+        if not all(
+            result.figures[name] is not None for result in found for name in self.rule.parts
+        ):
+            parts += _POOLED
+        return {name: TITLES[name] for name in dict.fromkeys(parts)}
 
     @property
     def summary(self) -> Summary:
         """Official score and means over the sections of known truth."""
-        return summarise(self.sections.values())
+        return summarise(self.sections, self.rule)
 
 
 def write_results(directory: Path, result: SystemResult) -> list[Path]:
@@ -100,67 +131,51 @@ def write_results(directory: Path, result: SystemResult) -> list[Path]:
 def format_table(result: SystemResult) -> str:
     """Plain-text table of the sections, the harmonic means and the official score, in %."""
     rows = _rows(result)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_align(row, widths) for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    lines = align_rows(rows, 2)
     lines.insert(-1, lines[1])
     return "\n".join([result.heading, "", *lines, "", *_closing(result)])
 
 
 def _rows(result: SystemResult) -> list[list[str]]:
     """Header, a row a section, the harmonic means; the same number of cells in each."""
-    sections = result.sections.values()
-    by_domain = all(r.auc_source is not None and r.auc_target is not None for r in sections)
-    columns = _SHOWN if by_domain else {**_SHOWN, **_POOLED}
+    columns = result.columns
     rows = [["machine", "section", *columns.values()]]
     for section, found in sorted(result.sections.items()):
-        cells = [_percent(found.figures[name]) for name in columns]
+        cells = [percent(found.figures[name]) for name in columns]
         rows.append([section.machine_type, f"{section.number:02d}", *cells])
-    means = [_percent(result.summary.harmonic[name]) for name in columns]
-    return [*rows, [f"harmonic mean{result.mark}", "", *means]]
+    summary = result.summary
+    mean = summary.harmonic if result.rule.harmonic else summary.arithmetic
+    return [*rows, [f"{result.rule.mean}{result.mark}", "", *(percent(mean[n]) for n in columns)]]
 
 
 def _closing(result: SystemResult) -> list[str]:
-    lines = [f"official score{result.mark}: {_percent(result.summary.official)}"]
+    lines = [f"official score{result.mark}: {percent(result.summary.official)}"]
+    if result.uncertainty:
+        lines.append(interval_text(result.uncertainty))
     if result.unknown:
         lines.append(f"no ground truth: {', '.join(map(str, sorted(result.unknown)))}")
     return lines
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
-
-
-def _align(row: Sequence[str], widths: Sequence[int]) -> str:
-    """Names to the left, figures to the right."""
-    cells = [
-        cell.ljust(width) if place < 2 else cell.rjust(width)
-        for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+def interval_text(found: Uncertainty) -> str:
+    """Say both intervals of the official score in %."""
+    kinds = {"bootstrap": found.bootstrap, "jackknife": found.jackknife}
+    spans = [
+        f"{100 * span.low:.2f} to {100 * span.high:.2f} ({name})" for name, span in kinds.items()
     ]
-    return "  ".join(cells).rstrip()
+    return f"{100 * found.level:.0f} % interval: {', '.join(spans)}"
 
 
 def _markdown(result: SystemResult) -> str:
-    header, *rows = _rows(result)
-    rule = ["---", "---", *["---:"] * (len(header) - 2)]
-    lines = [f"# {_one_line(result.heading)}", ""]
-    lines += [f"| {' | '.join(map(_cell, row))} |" for row in (header, rule, *rows)]
+    lines = [f"# {one_line(result.heading)}", "", *markdown_rows(_rows(result), 2)]
     for line in _closing(result):
         lines += ["", line]
     lines += ["", "Figures in %; - is a figure that the clips do not allow."]
     if result.transductive:
         lines += ["", "Transductive: scores use the test set's own statistics."]
     if result.facts:
-        lines += ["", *(f"- {name}: {_one_line(fact)}" for name, fact in result.facts.items())]
+        lines += ["", *(f"- {name}: {one_line(fact)}" for name, fact in result.facts.items())]
     return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return _one_line(text).replace("|", "\\|")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _csv(result: SystemResult) -> str:
@@ -200,6 +215,10 @@ def _record(result: SystemResult) -> dict[str, object]:
         "transductive": result.transductive,
         "facts": dict(result.facts),
         "official_score": result.summary.official,
+        "year": result.rule.year,
+        "rule": result.rule.source,
+        "part": result.part or None,
+        "interval": _intervals(result.uncertainty),
         "harmonic_mean": dict(result.summary.harmonic),
         "arithmetic_mean": dict(result.summary.arithmetic),
         "sections": [
@@ -207,9 +226,29 @@ def _record(result: SystemResult) -> dict[str, object]:
                 "machine_type": section.machine_type,
                 "section": section.number,
                 **found.figures,
+                "intervals": _part_intervals(result.uncertainty, section),
                 "counts": {domain: dict(count) for domain, count in found.counts.items()},
             }
             for section, found in sorted(result.sections.items())
         ],
         "no_ground_truth": [str(section) for section in sorted(result.unknown)],
     }
+
+
+def _intervals(found: Uncertainty | None) -> dict[str, object] | None:
+    if found is None:
+        return None
+    return {
+        "level": found.level,
+        "bootstrap": _span(found.bootstrap),
+        "jackknife": _span(found.jackknife),
+    }
+
+
+def _part_intervals(found: Uncertainty | None, section: Section) -> dict[str, object]:
+    parts = found.parts.get(section, {}) if found else {}
+    return {name: _span(interval) for name, interval in parts.items()}
+
+
+def _span(interval: Interval) -> list[float]:
+    return [interval.low, interval.high]

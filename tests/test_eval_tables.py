@@ -13,8 +13,8 @@ import pytest
 
 from cache.table import Section
 from eval.metrics import Detection
-from eval.report import SystemResult, format_table, write_results
 from eval.sections import FIGURES, SectionResult, SectionTruth, evaluate_section
+from eval.tables import SystemResult, format_table, write_results
 
 COUNTS = {"source": {"normal": 50, "anomaly": 40}, "target": {"normal": 30, "anomaly": 20}}
 FAN = SectionResult(

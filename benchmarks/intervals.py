@@ -1,0 +1,61 @@
+"""How often intervals hold the true official score, by simulation.
+
+Scores of normal clips are drawn from N(0, 1) and of anomalies from N(d, 1), so that the official
+score of endless clips is known. Run: ``python benchmarks/intervals.py``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import norm
+
+from cache.table import Section
+from eval.intervals import Floats, Plan, Scores, uncertainty
+from eval.rules import DEFAULT
+from eval.sections import SectionTruth
+
+ROUNDS = 1000
+CASES = ((1, 15, 1.2), (1, 50, 0.5), (1, 50, 1.2), (1, 50, 2.5), (7, 50, 0.5), (7, 50, 1.2))
+
+
+def population(shift: float) -> float:
+    """Official score of endless clips: the ROC of the two distributions is Phi(z(x) + d)."""
+    area = norm.cdf(shift / np.sqrt(2))
+    rates = (np.arange(200_000) + 0.5) / 200_000 * 0.1
+    partial = (1 + (np.mean(norm.cdf(norm.ppf(rates) + shift)) * 0.1 - 0.005) / 0.095) / 2
+    return float(3 / (2 / area + 1 / partial))
+
+
+def draw(rng: np.random.Generator, each: int, shift: float) -> Scores:
+    """Draw one section of `each` clips a domain and condition."""
+    kinds = np.repeat(np.arange(4), each)  # target, then anomaly
+    values = rng.normal(0, 1, 4 * each) + shift * (kinds % 2)
+    clips = tuple(f"{i:04d}" for i in range(4 * each))
+    return Scores(values, SectionTruth(kinds % 2 == 1, kinds >= 2, clips))
+
+
+def measure(machines: int, each: int, shift: float) -> Floats:
+    """Coverage and mean width of the bootstrap and the jackknife interval, (2, 2)."""
+    rng, true, found = np.random.default_rng(0), population(shift), np.zeros((2, 2))
+    for _ in range(ROUNDS):
+        sections = {Section("m", i): draw(rng, each, shift) for i in range(machines)}
+        made = uncertainty(sections, DEFAULT, Plan(resamples=500))
+        if made is not None:
+            spans = (made.bootstrap, made.jackknife)
+            found += [[span.low <= true <= span.high, span.high - span.low] for span in spans]
+    return found / ROUNDS
+
+
+def main() -> None:
+    """Print one line a case."""
+    print("| machines | clips a kind | true score | bootstrap: held, width | jackknife |")
+    print("| ---: | ---: | ---: | ---: | ---: |")
+    for machines, each, shift in CASES:
+        cells = [
+            f"{100 * held:.1f} %, {100 * wide:.1f}" for held, wide in measure(machines, each, shift)
+        ]
+        print(f"| {machines} | {each} | {100 * population(shift):.1f} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""``system.json``: what our own scoring says of the system beside its submission files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cache.atomic import write_atomic
+from cache.errors import AsdError
+
+_FILE = "system.json"
+
+
+@dataclass(frozen=True)
+class Described:
+    """A system in words.
+
+    Attributes
+    ----------
+    title
+        Its name.
+    transductive
+        Whether scores use the test set's own statistics.
+    facts
+        What the reader needs to know or to repeat it: recipe, scorer, command ...
+    thresholds
+        Section, as text, to the score above which a clip is called anomalous; ``None`` where no
+        clip is.
+    """
+
+    title: str
+    transductive: bool = False
+    facts: Mapping[str, str] = field(default_factory=dict)
+    thresholds: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def write_description(directory: Path, described: Described) -> Path:
+    """Write the file, whole or not at all."""
+    text = json.dumps(asdict(described), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomic(directory / _FILE, text.encode())
+    return directory / _FILE
+
+
+def read_description(directory: Path, name: str) -> Described:
+    """Read the file; a folder without one is another system's, known by its name alone.
+
+    Raises
+    ------
+    AsdError
+        If the file is damaged.
+    """
+    path = directory / _FILE
+    if not path.exists():
+        return Described(name)
+    try:
+        found = json.loads(path.read_bytes())
+        return Described(
+            str(found["title"]),
+            bool(found["transductive"]),
+            {str(key): str(value) for key, value in found["facts"].items()},
+            {
+                str(key): None if value is None else float(value)
+                for key, value in found["thresholds"].items()
+            },
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AsdError(f"{path} is damaged ({error!r}); score again, or delete it") from error

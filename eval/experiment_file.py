@@ -1,0 +1,186 @@
+"""An experiment as a TOML file: read, overridden, checked."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cache.errors import AsdError
+from eval.rules import RULES
+from index.options import Option, make
+from index.scorer import DEFAULT, find, names
+
+
+class _Table(BaseModel):
+    """A table whose unknown keys are errors, as are values of another kind."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Published(_Table):
+    """Where a system is published, with its official scores in %."""
+
+    paper: str
+    development: float | None = None
+    evaluation: float | None = None
+
+
+class BackboneChoice(_Table):
+    """What to take of a backbone; what is left out is the backbone's own choice."""
+
+    weights: str = ""
+    layers: list[int] = []
+    pooling: list[str] = []
+    bands: Literal["merge", "keep"] = "merge"
+
+
+class ScorerChoice(_Table):
+    """A scorer with its options and how its threshold is learnt."""
+
+    name: str = DEFAULT
+    threshold: str = "gamma"
+    percentile: float = 90.0
+    options: dict[str, Option] = {}
+
+
+class Autoencoder(_Table):
+    """The task's baseline; one run a seed."""
+
+    mode: Literal["mse", "mahalanobis"] = "mse"
+    form: Literal["frames", "clip"] = "clip"
+    seeds: list[int] = [0]
+    epochs: int = 100
+
+
+class Experiment(_Table):
+    """A whole chain: embeddings of backbones and a scorer, or the autoencoder."""
+
+    title: str
+    about: str = ""
+    measured: str = ""
+    year: int | None = None
+    published: Published | None = None
+    backbones: dict[str, BackboneChoice] = {}
+    scorer: ScorerChoice | None = None
+    autoencoder: Autoencoder | None = None
+
+
+def shipped() -> list[str]:
+    """Names of the experiments that come with the project."""
+    folder = files("eval") / "experiments"
+    names = [entry.name for entry in folder.iterdir()]
+    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+
+
+def read_text(name: str) -> str:
+    """Read an experiment by the path of its file, or by the name of a shipped one.
+
+    Raises
+    ------
+    AsdError
+        If there is none.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    if name in shipped():
+        return (files("eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
+    raise AsdError(f"no experiment {name!r}: give a TOML file, or one of {', '.join(shipped())}")
+
+
+def parse(text: str, where: str, overrides: Sequence[str] = ()) -> Experiment:
+    """Check an experiment.
+
+    Parameters
+    ----------
+    text
+        TOML.
+    where
+        Its name, for messages.
+    overrides
+        ``key=value`` with dots between tables, e.g. ``backbones.beats.weights=BEATs_iter3.pt``;
+        a value that is not TOML is text.
+
+    Raises
+    ------
+    AsdError
+        With every unknown key, each with the nearest known one, and every value of another kind.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise AsdError(f"{where} is not TOML: {error}") from error
+    for override in overrides:
+        _override(table, override)
+    if "finetune" in table:
+        raise AsdError(
+            f"{where}: [finetune] asks for fine-tuning, which this version does not have; remove "
+            "the table to run the chain with frozen backbones"
+        )
+    try:
+        experiment = Experiment.model_validate(table)
+    except ValidationError as error:
+        faults = [f"  {_fault(dict(entry))}" for entry in error.errors()]
+        raise AsdError("\n".join([f"{where} is not an experiment:", *faults])) from error
+    _check(experiment, where)
+    return experiment
+
+
+def _override(table: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise AsdError(f"--set {text}: expected KEY=VALUE, e.g. scorer.name=ldn")
+    *parents, last = key.split(".")
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise AsdError(f"--set {text}: {parent} is a value, not a table")
+    try:
+        table[last] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[last] = value
+
+
+def _fault(entry: Mapping[str, Any]) -> str:
+    place = ".".join(map(str, entry["loc"]))
+    if entry["type"] != "extra_forbidden":
+        return f"{place}: {entry['msg']}, not {entry['input']!r}"
+    known = _keys_at(entry["loc"][:-1])
+    near = get_close_matches(str(entry["loc"][-1]), known, 1, 0.0)
+    return f"unknown key {place}; the nearest known key is {near[0]}"
+
+
+def _keys_at(place: Sequence[object]) -> list[str]:
+    """Keys that a table may have."""
+    tables: dict[str, type[_Table]] = {
+        "published": Published,
+        "scorer": ScorerChoice,
+        "autoencoder": Autoencoder,
+        "backbones": BackboneChoice,
+    }
+    table = tables[str(place[0])] if place else Experiment
+    return list(table.model_fields)
+
+
+def _check(experiment: Experiment, where: str) -> None:
+    if bool(experiment.backbones) == (experiment.autoencoder is not None):
+        raise AsdError(
+            f"{where}: expected [backbones.NAME] tables or [autoencoder], one of the two"
+        )
+    if experiment.autoencoder is not None and experiment.scorer is not None:
+        raise AsdError(f"{where}: [scorer] means nothing to the autoencoder, which scores itself")
+    if experiment.year is not None and experiment.year not in RULES:
+        raise AsdError(f"{where}: year {experiment.year}; known are {', '.join(map(str, RULES))}")
+    if experiment.scorer is not None:
+        if experiment.scorer.name not in names():
+            near = get_close_matches(experiment.scorer.name, names(), 1, 0.0)[0]
+            raise AsdError(
+                f"{where}: no scorer {experiment.scorer.name!r}; the nearest known is {near}"
+            )
+        make(find(experiment.scorer.name), experiment.scorer.options)

@@ -1,0 +1,144 @@
+"""Everything a page shows, as one plain structure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from cache.table import Section
+from eval.curves import implied_threshold, roc_curves
+from eval.described import Described
+from eval.intervals import Interval
+from eval.judge import Run
+from eval.mapping import map_path, read_columns
+from eval.page.listen import Heard
+from eval.page.verdict import detail, headline
+from eval.page.views import ClipView
+from eval.tables import SystemResult
+
+_MAP = {"clip_id", "split", "domain", "attributes", "x", "y", "method"}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a page is made of.
+
+    Attributes
+    ----------
+    run, result, described
+        The run, its figures and its description.
+    views
+        Section to its clips, the most anomalous first.
+    heard
+        What can be played.
+    """
+
+    run: Run
+    result: SystemResult
+    described: Described
+    views: Mapping[Section, Sequence[ClipView]]
+    heard: Heard
+
+
+def page_data(contents: Contents) -> dict[str, Any]:
+    """Give everything as numbers, text and lists, for JSON."""
+    result = contents.result
+    summary = result.summary
+    mean = summary.harmonic if result.rule.harmonic else summary.arithmetic
+    found = result.uncertainty
+    return {
+        "title": result.title,
+        "transductive": result.transductive,
+        "part": result.part,
+        "official": summary.official,
+        "level": found.level if found else None,
+        "bootstrap": _span(found.bootstrap if found else None),
+        "jackknife": _span(found.jackknife if found else None),
+        "rule": {"year": result.rule.year, "source": result.rule.source, "mean": result.rule.mean},
+        "columns": list(result.columns.items()),
+        "parts": list(result.rule.parts),
+        "means": {name: mean[name] for name in result.columns},
+        "facts": list(result.facts.items()),
+        "faults": list(contents.heard.faults),
+        "sections": [_section(contents, section) for section in sorted(contents.views)],
+        "sounds": {key: asdict(sound) for key, sound in contents.heard.sounds.items()},
+    }
+
+
+def _section(contents: Contents, section: Section) -> dict[str, Any]:
+    run, views = contents.run, contents.views[section]
+    result = run.results.get(section)
+    found = contents.result.uncertainty
+    parts = found.parts.get(section, {}) if found else {}
+    told = contents.described.thresholds.get(str(section))
+    submission = run.submissions[section]
+    return {
+        "id": str(section),
+        "machine": section.machine_type,
+        "number": section.number,
+        "set": run.data_set(section),
+        "threshold": implied_threshold(submission) if told is None else told,
+        "headline": headline(views),
+        "detail": detail(views, result, run.rule.parts),
+        "figures": result.figures if result else None,
+        "intervals": {name: _span(interval) for name, interval in parts.items()},
+        "clips": [_clip(view, contents.heard, section) for view in views],
+        "roc": {name: _thin(curve) for name, curve in roc_curves(run, section).items()},
+        "map": _map(run, section, views),
+    }
+
+
+def _clip(view: ClipView, heard: Heard, section: Section) -> dict[str, Any]:
+    playable = view.name in heard.clips.get(section, frozenset())
+    return {
+        "name": view.name,
+        "score": view.score,
+        "called": view.decision,
+        "domain": view.domain,
+        "condition": view.condition,
+        "error": view.error,
+        "attributes": list(view.attributes.items()),
+        "p": view.p_value,
+        "decided": view.decided,
+        "part": view.part,
+        "sound": view.recording.clip_id if playable and view.recording else None,
+        "near": [
+            {
+                "domain": near.domain,
+                "clip": near.clip_id,
+                "distance": near.distance,
+                "sound": near.clip_id if near.clip_id in heard.sounds else None,
+                "attributes": list(near.recording.attributes.items()) if near.recording else [],
+            }
+            for near in view.neighbours
+        ],
+    }
+
+
+def _map(run: Run, section: Section, views: Sequence[ClipView]) -> dict[str, Any] | None:
+    rows = read_columns(map_path(run.directory, section), _MAP)
+    if not rows:
+        return None
+    known = {view.name: view for view in views}
+    points = []
+    for row in rows:
+        view = (
+            known.get(PurePosixPath(str(row["clip_id"])).name) if row["split"] == "test" else None
+        )
+        domain = (view.domain if view else None) or row["domain"]
+        condition = view.condition if view else "normal"
+        attributes = dict(view.attributes) if view else json.loads(row["attributes"])
+        place = [round(float(row[axis]), 3) for axis in ("x", "y")]
+        points.append([*place, row["split"], domain, condition, attributes, row["clip_id"]])
+    return {"method": str(rows[0]["method"]), "points": points}
+
+
+def _thin(curve: Sequence[tuple[float, float]]) -> list[list[float]]:
+    return [[round(x, 4), round(y, 4)] for x, y in curve]
+
+
+def _span(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]

@@ -1,0 +1,119 @@
+"""Which clips a page lets be heard, and their sounds, within a number of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from tqdm import tqdm
+
+from cache.errors import AsdError
+from cache.table import Section
+from eval.page.sound import Sound, make_sound
+from eval.page.views import ClipView
+from extractors.clips import Clip
+
+_WORKERS = 2  # encoding leaves the interpreter; more would only heat a shared machine
+_BATCH = 32
+
+Views = Mapping[Section, Sequence[ClipView]]
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a page can play.
+
+    Attributes
+    ----------
+    sounds
+        Clip id to sound.
+    clips
+        Section to the names of its test clips that can be heard with all their neighbours.
+    faults
+        Recordings that could not be read, each with the reason.
+    """
+
+    sounds: Mapping[str, Sound]
+    clips: Mapping[Section, frozenset[str]]
+    faults: Sequence[str]
+
+
+def listen(views: Views, most: int, budget: int) -> Heard:
+    """Make the sounds of the clips most worth hearing.
+
+    Parameters
+    ----------
+    views
+        Section to its clips, the most anomalous first.
+    most
+        Clips a section at most, and as many false alarms and as many misses.
+    budget
+        Bytes of all sounds together.
+
+    Returns
+    -------
+    Heard
+        Sections take turns, so that each has its share when the budget ends.
+    """
+    sounds: dict[str, Sound] = {}
+    heard: dict[Section, set[str]] = {section: set() for section in views}
+    faults: list[str] = []
+    order = list(worth_hearing(views, most))
+    with ThreadPoolExecutor(_WORKERS) as pool, _progress(order) as bar:
+        for start in range(0, len(order), _BATCH):
+            batch = order[start : start + _BATCH]
+            needed = {c.clip_id: c for _, view in batch for c in recordings_of(view)}
+            new = [clip for key, clip in needed.items() if key not in sounds]
+            made = dict(zip((c.clip_id for c in new), pool.map(_sound, new), strict=True))
+            faults += [str(found) for found in made.values() if not isinstance(found, Sound)]
+            for section, view in batch:
+                wanted = {c.clip_id: made[c.clip_id] for c in recordings_of(view)
+                          if c.clip_id in made and c.clip_id not in sounds}  # fmt: skip
+                fitting = {key: one for key, one in wanted.items() if isinstance(one, Sound)}
+                budget -= sum(one.size for one in fitting.values())
+                if budget < 0:
+                    return Heard(sounds, _frozen(heard), faults)
+                sounds |= fitting
+                heard[section].add(view.name)
+                bar.update()
+    return Heard(sounds, _frozen(heard), faults)
+
+
+def worth_hearing(views: Views, most: int) -> Iterator[tuple[Section, ClipView]]:
+    """Give clips in order of interest, sections in turn, each clip once."""
+    queues = [[(section, view) for view in _of_interest(clips, most)]
+              for section, clips in views.items()]  # fmt: skip
+    for turn in zip_longest(*queues):
+        yield from (entry for entry in turn if entry is not None)
+
+
+def recordings_of(view: ClipView) -> list[Clip]:
+    """List the recordings that a clip's comparison plays: its own, then its neighbours'."""
+    found = [view.recording, *(neighbour.recording for neighbour in view.neighbours)]
+    return [clip for clip in found if clip is not None]
+
+
+def _of_interest(clips: Sequence[ClipView], most: int) -> list[ClipView]:
+    """Interleave the most anomalous, the false alarms and the clearest misses."""
+    alarms = [view for view in clips if view.error == "false alarm"]
+    misses = [view for view in reversed(clips) if view.error == "miss"]
+    columns = (clips[:most], alarms[:most], misses[:most])
+    mixed = [view for row in zip_longest(*columns) for view in row if view is not None]
+    return [view for view in dict.fromkeys(mixed) if view.recording is not None]
+
+
+def _sound(clip: Clip) -> Sound | str:
+    try:
+        return make_sound(clip.path)
+    except AsdError as error:
+        return f"{clip.path}: {error}"
+
+
+def _progress(order: Sequence[object]) -> tqdm[object]:
+    return tqdm(total=len(order), unit="clip", desc="sounds", disable=None, leave=False)
+
+
+def _frozen(heard: Mapping[Section, set[str]]) -> dict[Section, frozenset[str]]:
+    return {section: frozenset(names) for section, names in heard.items()}

@@ -1,0 +1,39 @@
+"""The recordings behind clips: found by id or by name, played and seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from cache.table import Section
+from extractors.clips import Clip, list_clips
+
+
+class Recordings:
+    """Clips of data roots, where there are any.
+
+    Parameters
+    ----------
+    roots
+        Data roots; none, and nothing can be heard.
+    """
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        clips = list_clips(roots).clips if roots else ()
+        self._by_id = {clip.clip_id: clip for clip in clips}
+        # Another system's files name test clips without their folder.
+        self._by_name = {
+            (clip.section, PurePosixPath(clip.clip_id).stem): clip
+            for clip in clips
+            if clip.split == "test"
+        }
+
+    def by_id(self, clip_id: str) -> Clip | None:
+        """Find a clip by its path below the data root."""
+        return self._by_id.get(clip_id)
+
+    def by_name(self, section: Section, name: str) -> Clip | None:
+        """Find a test clip by its base name, with or without suffix."""
+        stem = PurePosixPath(name).name
+        known = self._by_name.get((section, stem))
+        return known or self._by_name.get((section, PurePosixPath(stem).stem))

@@ -1,0 +1,75 @@
+"""What an engineer wants to read first: one machine in two sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from eval.page.views import ClipView
+from eval.sections import SectionResult
+
+# How well scores part anomalies from normal clips, by the lowest AUC of the official score.
+_GRADES = ((0.9, "well"), (0.75, "fairly well"), (0.6, "poorly"))
+_RARE = 0.05  # share of normal clips that score as high as a clip worth a word
+
+
+def headline(clips: Sequence[ClipView]) -> str:
+    """Say how many clips sound abnormal."""
+    total = len(clips)
+    if any(view.decision is None for view in clips):
+        return f"{_count(total)} scored, none decided"
+    called = sum(view.decision == 1 for view in clips)
+    if total == 1:
+        return "The one test clip sounds abnormal" if called else "The one test clip sounds normal"
+    if called in (0, total):
+        return f"All {total} test clips sound {'abnormal' if called else 'normal'}"
+    return f"{called} of {total} test clips sound abnormal"
+
+
+def detail(clips: Sequence[ClipView], result: SectionResult | None, parts: Sequence[str]) -> str:
+    """Say how far that can be trusted.
+
+    Parameters
+    ----------
+    clips
+        Of one section.
+    result
+        Its figures; ``None`` where the truth is unknown.
+    parts
+        Figures that enter the official score.
+    """
+    if result is None:
+        return _without_truth(clips)
+    anomalies = sum(view.condition == "anomaly" for view in clips)
+    normals = len(clips) - anomalies
+    misses = sum(view.error == "miss" for view in clips)
+    alarms = sum(view.error == "false alarm" for view in clips)
+    text = ""
+    if all(view.decision is not None for view in clips):
+        text = (
+            f"{anomalies - misses} of {_count(anomalies, 'anomaly', 'anomalies')} found, "
+            f"{_count(alarms, 'false alarm', 'false alarms')} among "
+            f"{_count(normals, 'normal clip', 'normal clips')}. "
+        )
+    return text + _grade(result, parts)
+
+
+def _grade(result: SectionResult, parts: Sequence[str]) -> str:
+    known = [result.figures[name] for name in parts if name.startswith("auc")]
+    least = min((value for value in known if value is not None), default=None)
+    if least is None:
+        return "Too few clips of a kind to say how well the scores separate."
+    grade = next((word for limit, word in _GRADES if least >= limit), "no better than chance")
+    return f"Scores separate {grade}." if grade[0] != "n" else f"Scores are {grade}."
+
+
+def _without_truth(clips: Sequence[ClipView]) -> str:
+    listen = "Nothing says which clips are truly abnormal: listen."
+    rare = sum(view.p_value is not None and view.p_value <= _RARE for view in clips)
+    if not rare:  # none, or too few training clips to tell
+        return listen
+    verb = "scores" if rare == 1 else "score"
+    return f"{_count(rare)} {verb} higher than 95 % of normal training clips. {listen}"
+
+
+def _count(number: int, one: str = "clip", many: str = "clips") -> str:
+    return f"{number} {one if number == 1 else many}"

@@ -1,0 +1,134 @@
+"""What a page shows of each clip: score, truth, reasons, attributes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cache.errors import AsdError
+from cache.table import DOMAINS, Section
+from eval.judge import Run
+from eval.mapping import read_columns
+from eval.page.recordings import Recordings
+from eval.scoring import reasons_path
+from extractors.clips import Clip, parse_name
+
+_REASONS = {
+    *("clip_id", "p_value", "decided", "part"),
+    *(f"{domain}_{what}" for domain in DOMAINS for what in ("clip", "distance")),
+}
+
+
+@dataclass(frozen=True)
+class NeighbourView:
+    """The nearest normal training clip of one domain."""
+
+    domain: str
+    clip_id: str
+    distance: float
+    recording: Clip | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ClipView:
+    """One test clip.
+
+    Attributes
+    ----------
+    name
+        As the submission calls it.
+    score, decision
+        Decision 1 is anomalous; ``None`` where there are none.
+    domain, condition
+        ``None`` where unknown.
+    attributes
+        Operating conditions, name to value.
+    recording
+        Its audio file, where it was found.
+    p_value, decided, part, neighbours
+        Why, where our own scoring says so.
+    """
+
+    name: str
+    score: float
+    decision: int | None
+    domain: str | None = None
+    condition: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    recording: Clip | None = None
+    p_value: float | None = None
+    decided: str = ""
+    part: str = ""
+    neighbours: tuple[NeighbourView, ...] = ()
+
+    @property
+    def error(self) -> str:
+        """``false alarm``, ``miss`` or nothing."""
+        if self.condition == "normal" and self.decision == 1:
+            return "false alarm"
+        return "miss" if self.condition == "anomaly" and self.decision == 0 else ""
+
+
+def clip_views(run: Run, section: Section, recordings: Recordings) -> list[ClipView]:
+    """Collect what is known of a section's clips, the most anomalous first."""
+    reasons = _reasons(run.directory, section)
+    views = [_view(row, reasons.get(str(row["name"]), {}), section, recordings)
+             for row in _rows(run, section)]  # fmt: skip
+    return sorted(views, key=lambda view: (-view.score, view.name))
+
+
+def _rows(run: Run, section: Section) -> Iterator[dict[str, Any]]:
+    submission, truth = run.submissions[section], run.truths.get(section)
+    for i, name in enumerate(submission.files):
+        decision = None if submission.decisions is None else int(submission.decisions[i])
+        row = {"name": name, "score": float(submission.scores[i]), "decision": decision}
+        if truth is not None:
+            row["condition"] = "anomaly" if truth.anomaly[i] else "normal"
+            row["original"] = truth.originals[i]
+            if truth.target is not None:
+                row["domain"] = DOMAINS[int(truth.target[i])]
+        yield row
+
+
+def _view(
+    row: dict[str, Any], reason: Mapping[str, Any], section: Section, recordings: Recordings
+) -> ClipView:
+    original, name = row.pop("original", None), str(row["name"])
+    found = recordings.by_id(str(reason.get("clip_id", ""))) or recordings.by_name(section, name)
+    listed = dict(found.attributes) if found else {}
+    neighbours = [_neighbour(domain, reason, recordings) for domain in DOMAINS]
+    p_value = reason.get("p_value")
+    return ClipView(
+        **row,
+        attributes=listed or _attributes(original or name),
+        recording=found,
+        p_value=None if p_value is None else float(p_value),
+        decided=str(reason.get("decided", "")),
+        part=str(reason.get("part", "")),
+        neighbours=tuple(neighbour for neighbour in neighbours if neighbour is not None),
+    )
+
+
+def _neighbour(
+    domain: str, reason: Mapping[str, Any], recordings: Recordings
+) -> NeighbourView | None:
+    clip, distance = str(reason.get(f"{domain}_clip", "")), reason.get(f"{domain}_distance")
+    if not clip or distance is None or not math.isfinite(distance):
+        return None
+    return NeighbourView(domain, clip, float(distance), recordings.by_id(clip))
+
+
+def _attributes(name: str) -> dict[str, str]:
+    try:
+        return parse_name(PurePosixPath(name).stem if name.endswith(".wav") else name, "test")[3]
+    except AsdError:
+        return {}
+
+
+def _reasons(directory: Path, section: Section) -> dict[str, dict[str, Any]]:
+    """Reasons by the base name of the clip."""
+    rows = read_columns(reasons_path(directory, section), _REASONS)
+    return {PurePosixPath(str(row["clip_id"])).name: row for row in rows}
