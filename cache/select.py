@@ -23,9 +23,10 @@ class Selection:
         Names; several are concatenated in this order.
     recipes
         Fingerprints or their beginnings; several are concatenated in this order.
-    layer, pooling, bands, weights
-        What a recipe must have; a pooling may be given without its parameter, weights by the
-        beginning of their SHA-256.
+    layer, pooling, bands
+        What a recipe must have; a pooling may be given without its parameter.
+    weights
+        Beginnings of SHA-256s, one of which it must have; empty leaves it open.
     """
 
     backbones: tuple[str, ...] = ()
@@ -33,7 +34,7 @@ class Selection:
     layer: int | None = None
     pooling: str | None = None
     bands: str | None = None
-    weights: str | None = None
+    weights: tuple[str, ...] = ()
 
     def matches(self, recipe: Recipe) -> bool:
         """Whether a recipe is as said, backbone and fingerprint apart."""
@@ -42,7 +43,7 @@ class Selection:
             self.layer in (None, recipe.layer)
             and self.pooling in (None, pooling, pooling.partition(":")[0])
             and self.bands in (None, recipe.bands)
-            and (self.weights is None or (recipe.weights or "").startswith(self.weights))
+            and (not self.weights or (recipe.weights or "").startswith(self.weights))
         )
 
 
@@ -64,7 +65,9 @@ def add_selection(parser: ArgumentParser) -> None:
     group.add_argument("--layer", type=int, metavar="N", help="layer of the backbone")
     group.add_argument("--pooling", metavar="NAME", help="pooling, e.g. mean or gwrp:0.7")
     group.add_argument("--bands", choices=("merge", "keep"), help="bands merged or kept apart")
-    group.add_argument("--weights", metavar="SHA256", help="beginning of the weights' SHA-256")
+    group.add_argument(
+        "--weights", nargs="+", default=(), metavar="SHA256", help="beginning of the SHA-256"
+    )
     group.add_argument(
         "--recipe", nargs="+", default=(), metavar="FINGERPRINT", help="as `cache.run ls` shows it"
     )
@@ -81,7 +84,7 @@ def selection(args: Namespace) -> Selection:
         layer=args.layer,
         pooling=args.pooling,
         bands=args.bands,
-        weights=args.weights,
+        weights=tuple(args.weights),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 from cache.atomic import write_atomic
@@ -18,7 +18,7 @@ from cache.errors import AsdError, Main
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection, choose
 from cache.store import Store
-from eval.experiment_file import Autoencoder, BackboneChoice, Experiment, ScorerChoice
+from eval.experiment_file import Autoencoder, Experiment, ScorerChoice
 
 _PACKAGES = ("machine-asd", "torch", "torchaudio", "transformers", "numpy", "scipy",
              "scikit-learn", "faiss-cpu", "soundfile", "soxr")  # fmt: skip
@@ -88,16 +88,25 @@ def run_experiment(experiment: Experiment, text: str, setting: Setting, evaluate
     return max(code, evaluate([*told, *_common(setting), *year, *notes, *setting.options]))
 
 
-def extraction_arguments(name: str, choice: BackboneChoice, setting: Setting) -> list[str]:
-    """Arguments of ``python -m extractors.run`` for one backbone."""
-    arguments = ["--data", *map(str, setting.data), "--backbone", name]
-    if choice.weights:
-        arguments += ["--weights", choice.weights]
-    if choice.layers:
-        arguments += ["--layers", *map(str, choice.layers)]
-    if choice.pooling:
-        arguments += ["--pooling", *choice.pooling]
-    return [*arguments, "--bands", choice.bands, "--cache-dir", str(setting.cache_dir)]
+def extraction_arguments(experiment: Experiment, setting: Setting) -> list[str]:
+    """Arguments of ``python -m extractors.run``, one call for all, so that clips are read once."""
+    options: dict[str, list[str]] = {"weights": [], "layers": [], "pooling": [], "bands": []}
+    for text, choice in experiment.backbones.items():
+        name = text.partition(":")[0]
+        values: dict[str, Sequence[object]] = {
+            "weights": [choice.weights] if choice.weights else [],
+            "layers": choice.layers,
+            "pooling": choice.pooling,
+            "bands": [choice.bands],
+        }
+        for option, chosen in values.items():
+            options[option] += [f"{name}={value}" for value in chosen]
+    given = [[f"--{option}", *chosen] for option, chosen in options.items() if chosen]
+    return [
+        *("--data", *map(str, setting.data), "--backbone", *experiment.backbones),
+        *chain.from_iterable(given),
+        *("--cache-dir", str(setting.cache_dir)),
+    ]
 
 
 def index_arguments(scorer: ScorerChoice, recipes: Sequence[Recipe], setting: Setting) -> list[str]:
@@ -139,7 +148,8 @@ def chosen_recipes(experiment: Experiment, store: Store) -> list[Recipe]:
     for name, choice in experiment.backbones.items():
         # A variant is told by its weights where the recipe names the backbone alone.
         names = (name if name in known else name.partition(":")[0],)
-        weights = _sha256(Path(choice.weights)) if choice.weights else None
+        sha256 = _sha256(Path(choice.weights)) if choice.weights else None
+        weights = (sha256,) if sha256 else ()
         layers: Sequence[int | None] = choice.layers or [None]
         poolings: Sequence[str | None] = choice.pooling or [None]
         for layer, pooling in product(layers, poolings):
@@ -151,11 +161,9 @@ def _embed(experiment: Experiment, setting: Setting) -> tuple[int, list[Recipe]]
     """Extract every backbone and fit the scorer; the worst exit code and the recipes."""
     # Torch is loaded only where clips are to be extracted.
     extract: Main = import_module("extractors.run").main
-    code = 0
-    for name, choice in experiment.backbones.items():
-        code = max(code, extract(extraction_arguments(name, choice, setting)))
-        if code > 1:
-            return code, []
+    code = extract(extraction_arguments(experiment, setting))
+    if code > 1:
+        return code, []
     recipes = chosen_recipes(experiment, Store(setting.cache_dir))
     index: Main = import_module("index.run").main
     scorer = experiment.scorer or ScorerChoice()

@@ -11,16 +11,17 @@ import torch
 from cache.errors import AsdError
 from cache.recipe import Recipe
 from cache.store import Store
-from extractors import pooling, registry
+from extractors import choices, pooling, registry
 from extractors.backbone import Source
 from extractors.clips import Fault, list_clips
 from extractors.extract import Extraction
 from extractors.forward import Forward
 from extractors.output import DTYPES, Output
+from extractors.weights import RANDOM
 
 
 def extract_tests(
-    roots: Sequence[Path], recipe: Recipe, store: Store, weights: Path | None
+    roots: Sequence[Path], recipe: Recipe, store: Store, weights: Sequence[str]
 ) -> list[Fault]:
     """Extract the test clips of data roots as a recipe says.
 
@@ -33,7 +34,7 @@ def extract_tests(
     store
         Where the tables go.
     weights
-        Checkpoint of the backbone that needs one.
+        Checkpoints of the backbones that need one: ``FILE`` or ``NAME=FILE``.
 
     Returns
     -------
@@ -46,19 +47,38 @@ def extract_tests(
         If there is no test clip, or this installation cannot repeat the recipe.
     """
     listing = list_clips(roots).only([], ["test"])
-    faults = list(listing.faults)
-    device = torch.device("cpu")
+    models: dict[tuple[str, str | None], list[Recipe]] = {}
     for parent in recipe.parents or (recipe,):
-        needed = weights if parent.weights else None
-        backbone = registry.find(parent.backbone).load(Source(weights=needed), device)
-        how = pooling.find(str(parent.pooling), backbone.spec.tuned)
-        dtype = str(dict(parent.settings).get("dtype", DTYPES[0]))
-        output = Output(backbone.spec, int(parent.layer or 0), how, str(parent.bands), dtype)
-        _check_same(output.recipe, parent)
-        forward = Forward(backbone, [output], device)
-        (report,) = Extraction([forward], store).run(listing.clips)
-        faults += report.faults
-    return faults
+        models.setdefault((_named(parent), parent.weights), []).append(parent)
+    names = list(dict.fromkeys(parent.backbone for parent, *_ in models.values()))
+    forwards = []
+    for (text, sha256), recipes in models.items():
+        given = ["random"] if sha256 == RANDOM else weights if sha256 else ()
+        source = choices.source(given, text, names)
+        forwards.append(_forward(recipes, source, torch.device("cpu")))
+    reports = Extraction(forwards, store).run(listing.clips)
+    left_out = (fault for report in reports for fault in report.faults)
+    return [*listing.faults, *{fault.path: fault for fault in left_out}.values()]
+
+
+def _named(recipe: Recipe) -> str:
+    """Name the backbone as on the command line: which model of the hub, which variant."""
+    settings = dict(recipe.settings)
+    model = f"{settings['model']}@{settings['revision']}" if "model" in settings else ""
+    return f"{recipe.backbone}:{model or settings.get('variant', '')}"
+
+
+def _forward(recipes: Sequence[Recipe], source: Source, device: torch.device) -> Forward:
+    """Load the model of recipes that differ in layer, pooling and bands only."""
+    backbone = registry.find(recipes[0].backbone).load(source, device)
+    outputs = []
+    for recipe in recipes:
+        how = pooling.find(str(recipe.pooling), backbone.spec.tuned)
+        dtype = str(dict(recipe.settings).get("dtype", DTYPES[0]))
+        output = Output(backbone.spec, int(recipe.layer or 0), how, str(recipe.bands), dtype)
+        _check_same(output.recipe, recipe)
+        outputs.append(output)
+    return Forward(backbone, outputs, device)
 
 
 def _check_same(ours: Recipe, wanted: Recipe) -> None:

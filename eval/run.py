@@ -119,10 +119,9 @@ def _test_tables(args: Namespace, recipe: Recipe) -> Iterator[tuple[Store, int]]
     # Torch is loaded only where clips are to be extracted.
     from eval.extraction import extract_tests  # noqa: PLC0415
 
-    weights = Path(args.weights) if args.weights else None
     with TemporaryDirectory(prefix="asd-") as folder:
         store = Store(Path(folder))
-        faults = extract_tests(args.data, recipe, store, weights)
+        faults = extract_tests(args.data, recipe, store, args.weights)
         for fault in faults:
             sys.stderr.write(f"left out: {fault}\n")
         yield store, len(faults)

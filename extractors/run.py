@@ -58,7 +58,8 @@ def _parser() -> ArgumentParser:
         help="layers to take, all from one pass (default: the backbone's own)")  # fmt: skip
     add("--pooling", nargs="+", default=[], metavar="NAME",
         help=f"{', '.join(pooling.names())} (default: the backbone's own)")  # fmt: skip
-    add("--bands", choices=pooling.BANDS, default="merge", help="(default: %(default)s)")
+    add("--bands", nargs="+", default=[], metavar="WHAT",
+        help=f"{' or '.join(pooling.BANDS)} them (default: {pooling.BANDS[0]})")  # fmt: skip
     add("--concat", action="store_true", help="also write the backbones' tables joined into one")
     add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     add("--split", nargs="+", choices=SPLITS, default=[], help="only these (default: both)")
@@ -100,8 +101,12 @@ def _outputs(spec: BackboneSpec, args: Namespace, names: Sequence[str]) -> list[
         if how.reduce is None and layer not in spec.native:
             own = ", ".join(map(str, spec.native)) or "none"
             raise AsdError(f"{spec.name} has no embedding of its own at layer {layer}, only: {own}")
-    return [Output(spec, layer, how, args.bands, args.dtype)
-            for layer, how in product(layers, poolings)]  # fmt: skip
+    bands = dict.fromkeys(choices.chosen(args.bands, spec.name, names) or pooling.BANDS[:1])
+    strange = [text for text in bands if text not in pooling.BANDS]
+    if strange:
+        raise AsdError(f"--bands {strange[0]}: expected {' or '.join(pooling.BANDS)}")
+    chosen = product(layers, poolings, bands)
+    return [Output(spec, layer, how, which, args.dtype) for layer, how, which in chosen]
 
 
 def _forwards(args: Namespace, device: torch.device) -> list[Forward]:

@@ -20,6 +20,7 @@ from eval.experiment import Setting, baseline_arguments, extraction_arguments, i
 from eval.experiment_file import (
     Autoencoder,
     BackboneChoice,
+    Experiment,
     ScorerChoice,
     parse,
     read_text,
@@ -31,7 +32,8 @@ from extractors.run import main as extract
 from index.options import option_names
 from index.run import main as build
 from index.scorer import find
-from tests.conftest import make_recipe, make_table, write_random_weights, write_root
+from tests.conftest import make_recipe, make_table, write_root
+from tests.small_models import write_mobilenet
 
 ErrorOf = Callable[..., str]
 SECTION = Section("fan", 0)
@@ -98,7 +100,7 @@ def test_the_same_file_gives_the_same_numbers_whatever_else_the_cache_holds(tmp_
 
 @pytest.mark.usefixtures("root")
 def test_two_backbones_with_weights(tmp_path: Path) -> None:
-    weights = write_random_weights(tmp_path / "tiny.pt")
+    weights = write_mobilenet(tmp_path / "tiny.pt")
     path = tmp_path / "two.toml"
     path.write_text(
         'title = "two"\n[backbones.logmel]\n[backbones.efficientat]\nweights = "missing.pt"\n'
@@ -194,10 +196,12 @@ def test_overrides() -> None:
 
 
 def test_arguments_of_the_stages() -> None:
-    choice = BackboneChoice(weights="w.pt", layers=[4, 5], pooling=["rdp+gem:3,16"], bands="keep")
-    assert extraction_arguments("beats", choice, SETTING) == [
-        *("--data", "dev", "--backbone", "beats", "--weights", "w.pt", "--layers", "4", "5"),
-        *("--pooling", "rdp+gem:3,16", "--bands", "keep", "--cache-dir", "cache"),
+    beats = BackboneChoice(weights="w.pt", layers=[4, 5], pooling=["rdp+gem:3,16"], bands="keep")
+    both = {"beats": beats, "hf:owner/name": BackboneChoice()}
+    assert extraction_arguments(Experiment(title="two", backbones=both), SETTING) == [
+        *("--data", "dev", "--backbone", "beats", "hf:owner/name", "--weights", "beats=w.pt"),
+        *("--layers", "beats=4", "beats=5", "--pooling", "beats=rdp+gem:3,16"),
+        *("--bands", "beats=keep", "hf=merge", "--cache-dir", "cache"),
     ]
     scorer = ScorerChoice(name="ldn", options={"density_k": 2, "standardise": False})
     recipe = make_recipe()

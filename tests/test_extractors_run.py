@@ -46,6 +46,15 @@ def test_each_gets_its_own_weights_layers_and_poolings(command: list[str], tmp_p
     }
 
 
+def test_both_kinds_of_bands_come_out_of_one_pass(command: list[str], tmp_path: Path) -> None:
+    assert main([*command, "--bands", "beats=merge", "beats=keep"]) == 0
+    store = Store(tmp_path / "a")
+    found = {(r.backbone, r.bands): store.read(r, FAN, "test").width for r in store.recipes()}
+    assert found["beats", "merge"] == 32
+    assert found["beats", "keep"] == 8 * 32
+    assert sum(name == "logmel" for name, _ in found) == 1
+
+
 def test_the_joined_table_is_the_tables_side_by_side(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +150,7 @@ def test_a_smaller_number_format_says_how_near_it_is(
         (["--pooling", "beats=native"], "beats has no embedding of its own at layer 2, only: none"),
         (["--layers", "panns=4"], "panns=4 is meant for panns, this call has logmel, beats, eff"),
         (["--concat", "--pooling", "mean", "max"], "--concat joins several backbones, with one"),
+        (["--bands", "beats=split"], "--bands split: expected merge or keep"),
         (["--backbone", "logmel", "nothing"], "unknown backbone 'nothing'"),
     ],
 )

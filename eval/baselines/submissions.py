@@ -13,7 +13,7 @@ from eval.baselines.summary import OFFICIAL, Figures
 from eval.scores import Submission, write_submission
 from eval.sections import SectionResult, SectionTruth, evaluate_section
 from eval.tables import SystemResult, write_results
-from eval.truth import Truth, align, has_ground_truth, read_ground_truth
+from eval.truth import Truth, find_truth
 from extractors.clips import Clip
 
 
@@ -70,12 +70,10 @@ def write_run(
 def _truth(
     submission: Submission, clips: Sequence[Clip], ground_truth: Path | None
 ) -> SectionTruth | None:
-    if ground_truth is not None and has_ground_truth(ground_truth, submission.section):
-        return align(submission, read_ground_truth(ground_truth, submission.section))
     if any(clip.condition is None for clip in clips):
-        return None
+        return find_truth(submission, ground_truth, None)
     labels = {
         PurePosixPath(clip.clip_id).name: Truth(clip.condition == "anomaly", clip.domain)
         for clip in clips
     }
-    return align(submission, labels)
+    return find_truth(submission, ground_truth, labels)
