@@ -301,7 +301,7 @@ def test_a_recording_that_cannot_be_read_is_named(
     chain: Path, tmp_path: Path, opened: Opened
 ) -> None:
     data = shutil.copytree(chain / "data", tmp_path / "data")
-    for path in (data / "pump" / "train").iterdir():
+    for path in [*(data / "pump" / "train").iterdir(), *(data / "fan" / "test").iterdir()]:
         path.write_bytes(b"not audio")
     again = ["--submission", str(chain / "out"), "--audio", str(data)]
     assert main([*again, "--out", str(tmp_path / "out")]) == 0
@@ -310,6 +310,9 @@ def test_a_recording_that_cannot_be_read_is_named(
     page.locator("#machine").select_option("pump/section_00")
     assert page.locator("#viewer audio").count() == 1
     assert "Nearest normal, source: pump/train/" in page.locator("#viewer").inner_text()
+    page.locator("#machine").select_option("fan/section_00")
+    assert page.locator("#viewer audio").count() == 0
+    assert "Nearest normal, source: fan/train/" in page.locator("#viewer").inner_text()
 
 
 def tone(rate: int, frequency: float, seconds: float = 2.0) -> np.ndarray:

@@ -92,7 +92,8 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
 
 
 def _clip(view: ClipView, heard: Heard, section: Section) -> dict[str, Any]:
-    playable = view.name in heard.clips.get(section, frozenset())
+    known = view.recording is not None and view.recording.clip_id in heard.sounds
+    playable = known and view.name in heard.clips.get(section, frozenset())
     return {
         "name": view.name,
         "score": view.score,

@@ -168,7 +168,7 @@ function clipBrowser(data) {
       const closest = heard.find((n) => n.domain === clip.decided) || heard[0];
       if (closest) panels.push(differencePanel(clip.sound, closest.sound, closest.domain));
     } else {
-      panels.push(el("div", { class: "none" }, audible ? "This clip's sound was left out to keep the page small; more clips: --listen." : "No recordings were named: give their folders with --audio to hear them here.", el("div", { class: "caption" }, why(section, clip))));
+      panels.push(el("div", { class: "none" }, audible ? "This clip cannot be heard here: its recording was not found or not read, or it was left out to keep the page small (--listen)." : "No recordings were named: give their folders with --audio to hear them here.", el("div", { class: "caption" }, why(section, clip))));
     }
     const silent = near.filter((n) => !(clip.sound && n.sound)).map((n) => el("div", { class: "caption" }, `Nearest normal, ${n.domain}: ${n.clip} · distance ${number(n.distance)}`));
     viewer.replaceChildren(

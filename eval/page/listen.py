@@ -57,28 +57,25 @@ def listen(views: Views, most: int, budget: int) -> Heard:
     Heard
         Sections take turns, so that each has its share when the budget ends.
     """
-    sounds: dict[str, Sound] = {}
+    made: dict[str, Sound | str] = {}
+    kept: dict[str, Sound] = {}
     heard: dict[Section, set[str]] = {section: set() for section in views}
-    faults: list[str] = []
     order = list(worth_hearing(views, most))
     with ThreadPoolExecutor(_WORKERS) as pool, _progress(order) as bar:
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
-            needed = {c.clip_id: c for _, view in batch for c in recordings_of(view)}
-            new = [clip for key, clip in needed.items() if key not in sounds]
-            made = dict(zip((c.clip_id for c in new), pool.map(_sound, new), strict=True))
-            faults += [str(found) for found in made.values() if not isinstance(found, Sound)]
+            new = {c.clip_id: c for _, view in batch for c in recordings_of(view)}
+            new = {key: clip for key, clip in new.items() if key not in made}
+            made |= zip(new, pool.map(_sound, new.values()), strict=True)
             for section, view in batch:
-                wanted = {c.clip_id: made[c.clip_id] for c in recordings_of(view)
-                          if c.clip_id in made and c.clip_id not in sounds}  # fmt: skip
-                fitting = {key: one for key, one in wanted.items() if isinstance(one, Sound)}
-                budget -= sum(one.size for one in fitting.values())
+                fitting = _new_sounds(view, made, kept)
+                budget -= sum(sound.size for sound in fitting.values())
                 if budget < 0:
-                    return Heard(sounds, _frozen(heard), faults)
-                sounds |= fitting
+                    return _heard(kept, heard, made)
+                kept |= fitting
                 heard[section].add(view.name)
                 bar.update()
-    return Heard(sounds, _frozen(heard), faults)
+    return _heard(kept, heard, made)
 
 
 def worth_hearing(views: Views, most: int) -> Iterator[tuple[Section, ClipView]]:
@@ -115,5 +112,17 @@ def _progress(order: Sequence[object]) -> tqdm[object]:
     return tqdm(total=len(order), unit="clip", desc="sounds", disable=None, leave=False)
 
 
-def _frozen(heard: Mapping[Section, set[str]]) -> dict[Section, frozenset[str]]:
-    return {section: frozenset(names) for section, names in heard.items()}
+def _new_sounds(
+    view: ClipView, made: Mapping[str, Sound | str], kept: Mapping[str, Sound]
+) -> dict[str, Sound]:
+    """Sounds of a clip's comparison that the page does not hold yet."""
+    wanted = {c.clip_id: made[c.clip_id] for c in recordings_of(view) if c.clip_id not in kept}
+    return {key: sound for key, sound in wanted.items() if isinstance(sound, Sound)}
+
+
+def _heard(
+    kept: Mapping[str, Sound], heard: Mapping[Section, set[str]], made: Mapping[str, Sound | str]
+) -> Heard:
+    clips = {section: frozenset(names) for section, names in heard.items()}
+    faults = [found for found in made.values() if isinstance(found, str)]
+    return Heard(kept, clips, faults)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
+from cache.errors import AsdError
 from extractors.audio import read_audio
 
 Floats = NDArray[np.float64]
@@ -22,6 +23,7 @@ LONGEST = 12.0  # seconds of a clip that are kept: the task's clips last 6 to 12
 _QUALITY = 0.5  # of variable bit rate, 0 best: about 30 kbit/s at 16 kHz
 _BANDS, _FRAMES = 64, 160
 _WINDOW = 0.064  # s
+_NAMED = 1000  # bytes of the fields' names and of the clip's id wherever the page refers to it
 _FLOOR = -120.0  # dB re a full-scale sine; a byte of the spectrogram is -_FLOOR / 255 dB
 
 
@@ -57,7 +59,7 @@ class Sound:
     @property
     def size(self) -> int:
         """Bytes in the page."""
-        return len(self.mp3) + len(self.levels)
+        return len(self.mp3) + len(self.levels) + _NAMED
 
 
 def make_sound(path: Path) -> Sound:
@@ -66,8 +68,10 @@ def make_sound(path: Path) -> Sound:
     Raises
     ------
     AsdError
-        If it cannot be read.
+        If it cannot be read, or this installation's libsndfile writes no MP3.
     """
+    if "MP3" not in soundfile.available_formats():
+        raise AsdError("libsndfile 1.1 or newer is needed to write MP3: pip install soundfile")
     native = _native_rate(path)
     rate = max((r for r in RATES if r <= native), default=RATES[0])
     samples = read_audio(path, rate).samples
