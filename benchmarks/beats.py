@@ -19,17 +19,23 @@ from typing import Any
 
 import beats_peer
 import numpy as np
+import soundfile
 import torch
 from timing import in_turn, machine, spread
 
+from cache.store import Store
 from extractors import pooling, registry
+from extractors.audio import read_audio
 from extractors.backbone import Backbone, Source
+from extractors.clips import list_clips
+from extractors.extract import Extraction
 from extractors.forward import Forward
 from extractors.output import Output
-from extractors.tuning import Plan, candidates, cores, rate
+from extractors.tuning import Plan, candidates, cores, rate, usual
 
 SECONDS, RATE = 10, 16_000
 CPU = torch.device("cpu")
+FILES = 12
 TOKENS, WIDTH, INNER, LAYERS, EMBED = 496, 768, 3072, 12, 512
 
 
@@ -41,19 +47,26 @@ def operations() -> float:
     return 2.0 * (LAYERS * layer + positions + patches)
 
 
-def product_rate(rounds: int) -> list[float]:
-    """Operations a second of the encoder's largest products, the machine's own pace."""
+def against_products(ours: Backbone, rounds: int) -> None:
+    """Print the encoder's operations a second beside those of its own largest products."""
+    wave = torch.randn(1, SECONDS * RATE) / 10
     tokens, up, down = (
         torch.randn(*shape) for shape in ((TOKENS, WIDTH), (INNER, WIDTH), (WIDTH, INNER))
     )
 
-    def both() -> torch.Tensor:
-        inner = torch.nn.functional.linear(tokens, up)
-        return torch.nn.functional.linear(inner, down)
+    def products() -> None:
+        for _ in range(10):
+            inner = torch.nn.functional.linear(tokens, up)
+            torch.nn.functional.linear(inner, down)
 
-    work = 2.0 * 2 * TOKENS * WIDTH * INNER * 10
-    times = in_turn({"": lambda: [both() for _ in range(10)]}, 3 * rounds)
-    return [work / taken for taken in times[""]]
+    actions = {"BEATs": partial(ours.features, wave, [LAYERS]), "products": products}
+    work = {"BEATs": operations(), "products": 2.0 * 2 * TOKENS * WIDTH * INNER * 10}
+    times = in_turn(actions, 3 * rounds)
+    paces = {name: [work[name] / taken for taken in times[name]] for name in actions}
+    for name, pace in paces.items():
+        print(f"{name}: {spread(pace, 1e-9)} GFLOP/s on {cores()} cores")
+    shares = [a / b for a, b in zip(paces["BEATs"], paces["products"], strict=True)]
+    print(f"BEATs at {spread(shares, 100)} % of the pace of its products")
 
 
 def loaded(peer: Any) -> Backbone:
@@ -109,11 +122,44 @@ def compare(peer: Any, ours: Backbone, plan: Plan, size: int, rounds: int) -> di
     return {name: float(np.median(taken)) / size for name, taken in times.items()}
 
 
+def peak_memory() -> float:
+    """GiB that this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def from_files(ours: Backbone, plan: Plan, rounds: int) -> None:
+    """Print what reading, decoding, hashing and writing add to the model's own time."""
+    run = planned(ours, LAYERS, plan)
+    output = Output(ours.spec, LAYERS, pooling.find("mean", {}), "merge")
+    number = iter(range(100))
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "data"
+        (root / "noise" / "train").mkdir(parents=True)
+        for i in range(FILES):
+            wave = np.random.default_rng(i).normal(0, 0.1, SECONDS * RATE)
+            name = f"section_00_source_train_normal_{i:04d}.wav"
+            soundfile.write(root / "noise" / "train" / name, wave, RATE)
+        clips = list_clips([root]).clips
+        waves = np.stack([read_audio(clip.path, RATE).samples for clip in clips])
+
+        def whole() -> object:
+            store = Store(Path(folder) / str(next(number)))
+            return Extraction([Forward(ours, [output], CPU)], store, plan.batch).run(clips)
+
+        times = in_turn({"files": whole, "arrays": lambda: run(waves)}, rounds)
+    ratios = [a / b for a, b in zip(times["files"], times["arrays"], strict=True)]
+    print(f"from files to a table: {spread(ratios)} x the model's own time, {FILES} clips")
+
+
 def main() -> None:
     """Print everything."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     print(f"{machine()}, speechbrain {version('speechbrain')}")
     with torch.inference_mode():
+        alone = registry.find("beats").load(Source(seed=0), CPU)
+        alone.features(torch.randn(8, SECONDS * RATE) / 10, [LAYERS])
+        print(f"peak memory of a process with ours alone, batch 8: {peak_memory():.2f} GiB")
+        del alone
         peer = beats_peer.build(beats_peer.PUBLISHED)
         ours = loaded(peer)
         plan = best_plan(ours, np.random.default_rng(0).normal(0, 0.1, SECONDS * RATE).astype("f4"))
@@ -121,12 +167,8 @@ def main() -> None:
         best = {n: min(s[n] for s in seconds.values() if n in s) for n in seconds[8]}
         for name, least in best.items():
             print(f"best batch, {name:33s} {best['SpeechBrain'] / least:.2f} x SpeechBrain's best")
-        pace = product_rate(rounds)
-        achieved = operations() / best["ours, all layers"]
-        print(f"products: {spread(pace, 1e-9)} GFLOP/s on {cores()} cores")
-        print(f"BEATs: {achieved / 1e9:.3g} GFLOP/s, {achieved / np.median(pace):.0%} of it")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory {peak:.2f} GiB, both models")
+        against_products(ours, rounds)
+        from_files(ours, usual(ours.spec, CPU), rounds)
 
 
 if __name__ == "__main__":

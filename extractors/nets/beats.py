@@ -14,9 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+
+from extractors.nets.fourier import FourierConv1d
 
 _PARTS = ("q_proj", "k_proj", "v_proj")
 # Direction and length of the convolution, as PyTorch named them before and since version 2.
@@ -82,7 +86,7 @@ class BeatsConfig:
 
 
 @lru_cache(maxsize=8)
-def position_buckets(tokens: int, buckets: int, max_distance: int) -> Tensor:
+def position_buckets(tokens: int, buckets: int, max_distance: int) -> NDArray[np.int64]:
     """Bucket of every distance: half for tokens ahead, exact when near, logarithmic when far.
 
     Raffel et al. 2020, arXiv 1910.10683, section 2.1, both directions.
@@ -98,17 +102,19 @@ def position_buckets(tokens: int, buckets: int, max_distance: int) -> Tensor:
 
     Returns
     -------
-    Tensor
-        (2 T - 1,) int64: of key minus query from ``1 - T`` to ``T - 1``.
+    ndarray
+        (2 T - 1,): of key minus query from ``1 - T`` to ``T - 1``.
     """
-    with torch.inference_mode(mode=False):  # kept for later calls, training among them
-        distance = torch.arange(1 - tokens, tokens)
-        half = buckets // 2
-        exact = half // 2
-        size = distance.abs()
-        far = torch.log(size.float().clamp_min(1) / exact) / math.log(max_distance / exact)
-        logarithmic = (exact + (far * (half - exact)).long()).clamp_max(half - 1)
-        return torch.where(size < exact, size, logarithmic) + half * (distance > 0)
+    distance = np.arange(1 - tokens, tokens)
+    half = buckets // 2
+    exact = half // 2
+    size = np.abs(distance)
+    # In float32, as the published code: a distance on a bucket's edge must fall on the same side.
+    far = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(exact))
+    steps = far / np.float32(math.log(max_distance / exact)) * np.float32(half - exact)
+    logarithmic = np.minimum(exact + steps.astype(np.int64), half - 1)
+    found: NDArray[np.int64] = np.where(size < exact, size, logarithmic) + half * (distance > 0)
+    return found
 
 
 class _Attention(nn.Module):
@@ -182,7 +188,7 @@ class _Encoder(nn.Module):
     def __init__(self, config: BeatsConfig) -> None:
         super().__init__()
         width = config.encoder_embed_dim
-        self.pos_conv = nn.Conv1d(
+        self.pos_conv = FourierConv1d(
             width, width, config.conv_pos, padding=config.conv_pos // 2,
             groups=config.conv_pos_groups,
         )  # fmt: skip
@@ -217,7 +223,7 @@ class _Encoder(nn.Module):
             return None
         buckets = position_buckets(length, config.num_buckets, config.max_distance)
         table = self.relative_attention_bias.weight
-        line = table[buckets.to(table.device)].T  # (heads, 2 T - 1)
+        line = table[torch.from_numpy(buckets).to(table.device)].T  # (heads, 2 T - 1)
         # Row q of the bias is the line from T - 1 - q on.
         return line.unfold(1, length, 1).flip(1).contiguous()
 
