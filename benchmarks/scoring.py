@@ -54,7 +54,8 @@ def main() -> None:
             store.write(table(section, "test", 100, 100), Recipe("synthetic"))
         for scorer in ("min-distance", "fusion"):
             chain = ["--backbone", "synthetic", "--cache-dir", folder, "--scorer", scorer]
-            measure(chain, [*chain, "--out", str(Path(folder) / "results")], rounds)
+            score = [*chain, "--out", str(Path(folder) / "results"), "--no-report"]
+            measure(chain, score, rounds)
 
 
 def measure(chain: list[str], score: list[str], rounds: int) -> None:

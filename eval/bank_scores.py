@@ -35,7 +35,7 @@ class Tested:
     recipe
         Of the tables, and of the bank.
     layout
-        How embeddings are laid out on a map, see `eval.mapping.METHODS`.
+        How embeddings are laid out on a map, see `eval.mapping.METHODS`; ``None`` for no map.
     machines
         Machine types to score; empty for all.
     """
@@ -43,7 +43,7 @@ class Tested:
     store: Store
     bank: Bank
     recipe: Recipe
-    layout: str = "pca"
+    layout: str | None = "pca"
     machines: tuple[str, ...] = ()
 
     def train_table(self, section: Section) -> EmbeddingTable | None:
@@ -105,7 +105,8 @@ def score_sections(tested: Tested, sections: Sequence[Section], out: Path, comma
         scores, submission = score_table(fitted, table)
         write_submission(out, submission)
         write_neighbours(out, fitted, table, scores)
-        write_map(out, tested.train_table(section), table, tested.layout)
+        if tested.layout is not None:
+            write_map(out, tested.train_table(section), table, tested.layout)
         labels[section] = labels_of(table)
         limit = fitted.threshold.value
         thresholds[str(section)] = float(limit) if np.isfinite(limit) else None

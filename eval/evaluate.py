@@ -23,21 +23,24 @@ class Wishes:
     ----------
     out
         Where results go.
-    plan
-        How intervals are made.
+    report
+        Whether to write a page.
     audible
         What may be heard in the page.
     figures
         Whether to draw figures as files.
     notes
         What else results and page say, name to text.
+    plan
+        How intervals are made.
     """
 
     out: Path
-    plan: Plan = field(default_factory=Plan)
+    report: bool = True
     audible: Audible = field(default_factory=Audible)
     figures: bool = False
     notes: Mapping[str, str] = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
 
 
 def read_systems(folders: Sequence[Path], how: Judging) -> tuple[list[System], list[AsdError]]:
@@ -103,7 +106,8 @@ def evaluate_run(run: Run, out: Path, wishes: Wishes) -> SystemResult:
     )
     if result.sections:
         write_results(out, result)
-    write_page(out / "report.html", run, result, described, wishes.audible)
+    if wishes.report:
+        write_page(out / "report.html", run, result, described, wishes.audible)
     if wishes.figures:
         # Matplotlib is loaded only where figures are asked for.
         from eval.figures import write_figures  # noqa: PLC0415

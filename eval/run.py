@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import (
+    ArgumentParser,
+    BooleanOptionalAction,
+    Namespace,
+    RawDescriptionHelpFormatter,
+)
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -61,6 +66,8 @@ def _parser() -> ArgumentParser:
     add("--listen", type=int, default=Audible.most, metavar="N",
         help="clips a section that the report plays at most, and as many false alarms and as many "
         "misses (default: %(default)s)")  # fmt: skip
+    add("--report", action=BooleanOptionalAction, default=True,
+        help="write report.html and, when scoring, the map in it (default: yes)")  # fmt: skip
     add("--note", action="append", default=[], metavar="NAME=TEXT",
         help="something to be said in results and report; may be given several times")  # fmt: skip
     add("--figures", action="store_true", help="draw figures as files, for a paper")
@@ -95,7 +102,7 @@ def _check_installed(args: Namespace) -> None:
 def _wishes(args: Namespace) -> Wishes:
     audible = Audible(tuple(args.audio or args.data), args.listen)
     notes = dict(note.partition("=")[::2] for note in args.note)
-    return Wishes(args.out, audible=audible, figures=args.figures, notes=notes)
+    return Wishes(args.out, args.report, audible, args.figures, notes)
 
 
 def _bank(args: Namespace) -> tuple[Bank, Recipe]:
@@ -135,13 +142,14 @@ def _judging(args: Namespace, folders: Sequence[Path], **known: object) -> Judgi
 def _score(args: Namespace, command: str) -> int:
     """Score with a bank, then evaluate the folder just written."""
     bank, recipe = _bank(args)
+    layout = args.map if args.report or args.figures else None
     with _test_tables(args, recipe) as (store, left_out):
-        tested = Tested(store, bank, recipe, args.map, tuple(args.machine))
+        tested = Tested(store, bank, recipe, layout, tuple(args.machine))
         sections = tested.sections()
         labels = score_sections(tested, sections, args.out, command)
     run = read_run(args.out, args.out.name, _judging(args, [], labels=labels), only=sections)
     result = evaluate_run(run, args.out, _wishes(args))
-    _show(result, args.out, left_out)
+    _show(result, args, left_out)
     return 1 if left_out else 0
 
 
@@ -158,6 +166,7 @@ def _run(args: Namespace, command: str) -> int:
     experiment = parse(text, args.experiment, args.set)
     options = ["--listen", str(args.listen), "--map", args.map]
     options += ["--figures"] if args.figures else []
+    options += [] if args.report else ["--no-report"]
     options += ["--year", str(args.year)] if args.year else []
     setting = Setting(args.data, args.ground_truth, args.cache_dir, args.out, options, command)
     return run_experiment(experiment, text, setting, main)
@@ -177,7 +186,7 @@ def _judge(args: Namespace) -> int:
     runs = [run for system in systems for run in system.runs]
     wishes = _wishes(args)
     if len(runs) == 1 and not refused:
-        _show(evaluate_run(runs[0], args.out, wishes), args.out, 0)
+        _show(evaluate_run(runs[0], args.out, wishes), args, 0)
         return 0
     for run in runs:
         evaluate_run(run, args.out / run.name, wishes)
@@ -189,15 +198,17 @@ def _judge(args: Namespace) -> int:
     return 1 if refused else 0
 
 
-def _show(result: SystemResult, out: Path, left_out: int) -> None:
+def _show(result: SystemResult, args: Namespace, left_out: int) -> None:
     scored = f"{len(result.sections) + len(result.unknown)} sections scored"
     if left_out:
         scored += f", {left_out} clips left out"
+    made = ["report.html"] if args.report else []
     if result.sections:
-        print(format_table(result))
-        print(f"\n{scored}: report.html, results.{{csv,json,md}} and the submission in {out}")
+        print(format_table(result) + "\n")
+        made.append("results.{csv,json,md}")
     else:
-        print(f"{scored} without ground truth: report.html and the submission in {out}")
+        scored += " without ground truth"
+    print(f"{scored}: {', '.join([*made, 'submission'])} in {args.out}")
 
 
 @guarded

@@ -60,6 +60,12 @@ def test_labelled_clips_are_evaluated(
     }
 
 
+def test_the_report_and_its_map_can_be_left_out(cache: Path, tmp_path: Path) -> None:
+    assert run(cache, tmp_path / "out", "--no-report") == 0
+    suffixes = sorted(path.suffix for path in (tmp_path / "out").iterdir())
+    assert suffixes == [".csv"] * 3 + [".json"] * 2 + [".md", ".parquet"]
+
+
 def test_scoring_needs_neither_training_audio_nor_training_table(
     cache: Path, root: Path, tmp_path: Path
 ) -> None:

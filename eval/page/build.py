@@ -54,9 +54,11 @@ def write_page(
     recordings = Recordings(audible.roots)
     views = {s: clip_views(run, s, recordings) for s in sorted(run.submissions)}
     silent = Contents(run, result, described, views, Heard({}, {}, []))
-    left = _LARGEST - len(render(page_data(silent)))
-    heard = listen(views, audible.most, left)
-    write_atomic(path, render(page_data(replace(silent, heard=heard))).encode())
+    text = render(page_data(silent))
+    if audible.roots:
+        heard = listen(views, audible.most, _LARGEST - len(text))
+        text = render(page_data(replace(silent, heard=heard)))
+    write_atomic(path, text.encode())
     return path
 
 
