@@ -44,8 +44,8 @@ def figures(store: Store, recipe: Recipe, truth: Path) -> list[float]:
     tables = read_tables(store, recipe)
     found: list[float] = []
     for scorer in SCORERS:
-        results = [evaluate(scorer, *pair, truth) for pair in tables.values()]
-        found += [100 * (official_score(part) or 0) for part in ([r] for r in results)]
+        results = {section: evaluate(scorer, *pair, truth) for section, pair in tables.items()}
+        found += [100 * (official_score({s: result}) or 0) for s, result in results.items()]
         found.append(100 * (official_score(results) or 0))
     return found
 
