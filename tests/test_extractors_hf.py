@@ -167,7 +167,7 @@ def test_several_threads_ask_one_model_for_different_layers(tmp_path: Path) -> N
     one_by_one = [states(number) for number in range(24)]
     with ThreadPoolExecutor(4) as pool:
         for alone, among in zip(one_by_one, pool.map(states, range(24)), strict=True):
-            torch.testing.assert_close(alone, among, rtol=0, atol=1e-6)
+            torch.testing.assert_close(alone, among, rtol=0, atol=1e-5)
 
 
 def test_a_head_is_left_out_and_gaps_are_refused(tmp_path: Path) -> None:
