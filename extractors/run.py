@@ -19,6 +19,7 @@ from extractors import choices, pooling, registry
 from extractors.audio import read_audio
 from extractors.backbone import BackboneSpec
 from extractors.clips import Clip, Listing, list_clips
+from extractors.device import find_device
 from extractors.extract import Extraction, Report
 from extractors.forward import Forward, least_cosine
 from extractors.output import DTYPES, Output
@@ -70,22 +71,6 @@ def _parser() -> ArgumentParser:
     add("--strict", action="store_true", help="stop at the first clip that cannot be used")
     add_cache_dir(parser)
     return parser
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise AsdError(
-            f"--device {name}: not to be had here ({reason}); use auto or cpu"
-        ) from error
-    return device
 
 
 def _outputs(spec: BackboneSpec, args: Namespace, names: Sequence[str]) -> list[Output]:
@@ -185,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.strict and listing.faults:
         raise AsdError(str(listing.faults[0]))
     chosen = listing.only(args.machine, args.split)
-    forwards = _forwards(args, _device(args.device))
+    forwards = _forwards(args, find_device(args.device))
     if args.dtype != DTYPES[0]:
         for forward in forwards:
             _tell_deviation(forward, chosen.clips)

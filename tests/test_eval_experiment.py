@@ -116,7 +116,7 @@ def test_two_backbones_with_weights(tmp_path: Path) -> None:
 def test_missing_weights_are_all_named_before_the_work(tmp_path: Path, error_of: ErrorOf) -> None:
     where = ["--data", tmp_path, "--cache-dir", tmp_path / "artifacts", "--out", tmp_path / "out"]
     said = error_of(main, "min-distance", *where)
-    for name in ("beats", "ast", "panns"):
+    for name in ("beats", "panns"):
         assert f"--set backbones.{name}.weights=PATH" in said
     assert not (tmp_path / "artifacts").exists()
 

@@ -9,8 +9,6 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from cache.atomic import write_atomic
 from cache.errors import AsdError, guarded
 from eval.baselines.jobs import Outcome, Settings, jobs_of
@@ -30,25 +28,10 @@ from eval.baselines.scoring import MODES, Scoring
 from eval.baselines.submissions import write_run
 from eval.baselines.summary import Summary, format_summary, summarise_runs, write_summary
 from extractors.clips import Listing, list_clips
+from extractors.device import find_device
 
 _SHOWN = 10  # faults named before the rest is counted
 _MIB = 2**20
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise AsdError(
-            f"--device {name}: not to be had here ({reason}); use auto or cpu"
-        ) from error
-    return device
 
 
 def _scorings(args: Namespace) -> dict[Path, Scoring]:
@@ -158,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     _check(args)
     read_published(args.published)  # a fault in it shows before the training, not after
-    listing, device = _listing(args), _device(args.device)
+    listing, device = _listing(args), find_device(args.device)
     scorings = tuple(_scorings(args).values())
     folder = args.cache_dir / "baselines"
     settings = Settings(scorings, args.epochs, folder, device, args.memory * _MIB)
