@@ -104,12 +104,21 @@ class Ast:
         )
 
     def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) patches; see `Backbone.features`."""
-        inputs = {"input_values": self._frontend(waveforms)}
-        states, _ = hidden_states(self._encoder, inputs, layers)
+        """Compute (B, time, band, C) patches; see `Backbone.features`.
+
+        One clip at a time on a CPU, as in `extractors.backbones.beats`.
+        """
+        spectrograms = self._frontend(waveforms)
+        size = 1 if waveforms.device.type == "cpu" else len(waveforms)
+        parts = [self._states(part, layers) for part in torch.split(spectrograms, size)]
+        states = {n: torch.cat([part[n] for part in parts]) for n in layers}
         return [
             Features(self._encoder.arrange(states[n], n), states[n][:, :2].mean(1)) for n in layers
         ]
+
+    def _states(self, spectrograms: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
+        """(B, tokens, C) of each layer."""
+        return hidden_states(self._encoder, {"input_values": spectrograms}, layers)[0]
 
 
 def load(source: Source, device: torch.device) -> Ast:
