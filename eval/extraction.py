@@ -50,7 +50,8 @@ def extract_tests(
     models: dict[tuple[str, str | None], list[Recipe]] = {}
     for parent in recipe.parents or (recipe,):
         models.setdefault((_named(parent), parent.weights), []).append(parent)
-    names = list(dict.fromkeys(parent.backbone for parent, *_ in models.values()))
+    # A plain FILE is clear where only one backbone has weights.
+    names = list(dict.fromkeys(p.backbone for p, *_ in models.values() if p.weights))
     forwards = []
     for (text, sha256), recipes in models.items():
         given = ["random"] if sha256 == RANDOM else weights if sha256 else ()

@@ -21,6 +21,7 @@ from eval.scores import read_submission
 from extractors.run import main as extract
 from index.run import main as build
 from tests.conftest import make_recipe, make_table, write_clip, write_root
+from tests.small_models import write_beats, write_mobilenet
 
 ErrorOf = Callable[..., str]
 CHAIN = ["--backbone", "logmel", "--scorer", "min-distance"]
@@ -176,6 +177,25 @@ def test_a_bank_alone_scores_new_clips_from_anywhere(
     said = capsys.readouterr()
     assert "section_00_0099.wav: an empty file of 0 bytes" in said.err
     assert "1 clips left out" in said.out
+
+
+def test_a_bank_of_several_backbones_scores_new_clips(
+    root: Path, tmp_path: Path, error_of: ErrorOf
+) -> None:
+    beats, mobilenet = write_beats(tmp_path / "beats.pt"), write_mobilenet(tmp_path / "mn01.pt")
+    where = ["--cache-dir", str(tmp_path / "a")]
+    weights = ["--weights", f"beats={beats}", f"efficientat={mobilenet}"]
+    chain = ["--backbone", "logmel", "beats", "efficientat"]
+    extract(["--data", str(root), *chain, *weights, "--bands", "beats=keep", *where])
+    assert build([*chain, "--scorer", "min-distance", *where]) == 0
+    scored = [*chain, "--scorer", "min-distance", *where, "--out", str(tmp_path / "one")]
+    assert main(scored) == 0
+    bank = next((tmp_path / "a").glob("banks/*/*"))
+    command = ["--bank", str(bank), "--data", str(root), "--out", str(tmp_path / "two")]
+    assert main([*command, *weights]) == 0
+    name = "anomaly_score_fan_section_00_test.csv"
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert "of 2 backbones, say which it is for" in error_of(main, *command, "--weights", beats)
 
 
 def test_a_bank_that_this_installation_cannot_feed_says_why(
