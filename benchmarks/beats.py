@@ -28,10 +28,11 @@ from extractors import pooling, registry
 from extractors.audio import read_audio
 from extractors.backbone import Backbone, Source
 from extractors.clips import list_clips
+from extractors.device import cores
 from extractors.extract import Extraction
 from extractors.forward import Forward
 from extractors.output import Output
-from extractors.tuning import Plan, candidates, cores, rate, usual
+from extractors.tuning import Plan, candidates, rate, usual
 
 SECONDS, RATE = 10, 16_000
 CPU = torch.device("cpu")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from functools import wraps
 from typing import Protocol
 
+_SHOWN = 10  # items of a kind that are named before the rest is counted
+
 
 class Main(Protocol):
     """A command line's entry point: arguments (the process's own by default) to exit code."""
@@ -20,6 +22,22 @@ class AsdError(Exception):
 
     Its text names the file or value seen, what was expected, and the remedy.
     """
+
+
+def tell_some(kind: str, items: Sequence[object]) -> None:
+    """Name the first items on stderr, a line each, and count the rest.
+
+    Parameters
+    ----------
+    kind
+        What they are: ``left out``, ``warning``.
+    items
+        Any number.
+    """
+    for item in items[:_SHOWN]:
+        sys.stderr.write(f"{kind}: {item}\n")
+    if len(items) > _SHOWN:
+        sys.stderr.write(f"{kind}: and {len(items) - _SHOWN} more\n")
 
 
 def guarded(main: Main) -> Main:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Sequence
@@ -233,7 +232,7 @@ def _record(experiment: Experiment, recipes: Sequence[Recipe], setting: Setting)
 
 def _sha256(path: Path) -> str | None:
     """SHA-256 of a weights file; ``None`` of a folder, whose recipe names its own."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    # Torch comes with it, and is loaded already: the extraction has run.
+    from extractors.weights import file_sha256  # noqa: PLC0415
+
+    return file_sha256(path) if path.is_file() else None

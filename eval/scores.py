@@ -53,16 +53,6 @@ class Submission:
             object.__setattr__(self, "decisions", decisions[order].astype(np.int64))
 
 
-def score_name(section: Section) -> str:
-    """File name of a section's anomaly scores."""
-    return file_name(SCORES, section)
-
-
-def decision_name(section: Section) -> str:
-    """File name of a section's decisions."""
-    return file_name(DECISIONS, section)
-
-
 def write_submission(directory: Path, submission: Submission) -> list[Path]:
     """Write a section's files, each whole or not at all.
 

@@ -1,8 +1,11 @@
-"""The device that a command line names."""
+"""Devices: the one that a command line names, its cores, what it computes at once."""
 
 from __future__ import annotations
 
+import os
+
 import torch
+from torch import Tensor
 
 from cache.errors import AsdError
 
@@ -33,3 +36,19 @@ def find_device(name: str) -> torch.device:
             f"--device {name}: not to be had here ({reason}); use auto or cpu"
         ) from error
     return device
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def portions(batch: Tensor) -> tuple[Tensor, ...]:
+    """Split a batch (B, ...) into what its device computes at once.
+
+    A CPU takes clip by clip: several fall out of its cache, and what a clip gives could depend on
+    them. Any other device takes all.
+    """
+    return torch.split(batch, 1 if batch.device.type == "cpu" else len(batch))

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from extractors.device import portions
+
 SAMPLE_RATE = 16_000  # Hz
 WINDOW, HOP, MELS = 400, 160, 128  # 25 ms, 10 ms
 _N_FFT = 512  # the next power of two
@@ -77,11 +79,8 @@ class KaldiFbank(nn.Module):
         Tensor
             (B, `frame_count`, 128) float32, whatever autocast says.
         """
-        # Clip by clip on a CPU, where a batch falls out of its cache.
-        size = 1 if waveforms.device.type == "cpu" else len(waveforms)
         with torch.autocast(waveforms.device.type, enabled=False):
-            parts = torch.split(waveforms.float(), size)
-            mel = torch.cat([self._mel_power(part) for part in parts])
+            mel = torch.cat([self._mel_power(part) for part in portions(waveforms.float())])
         return mel.clamp_min_(_FLOOR).log_()
 
     def _mel_power(self, waveforms: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from cache.errors import AsdError, guarded
+from cache.errors import AsdError, guarded, tell_some
 from cache.recipe import Recipe, concatenation
 from cache.select import add_cache_dir
 from cache.store import Store
@@ -25,7 +25,6 @@ from extractors.forward import Forward, least_cosine
 from extractors.output import DTYPES, Output
 from extractors.weights import RANDOM
 
-_SHOWN = 10  # faults and removed clips named before the rest is counted
 _COMPARED = 4  # clips on which a smaller number format is held against float32
 _FAITHFUL = 0.999  # cosine below which it is warned of
 
@@ -135,11 +134,8 @@ def _show(listing: Listing, reports: Sequence[Report]) -> None:
     faults = list(dict.fromkeys(map(str, listing.faults)))
     faults += dict.fromkeys(str(fault) for report in reports for fault in report.faults)
     removed = sorted({clip_id for report in reports for clip_id in report.removed})
-    for text, kind in ((faults, "left out"), (removed, "no longer in the data, removed")):
-        for item in text[:_SHOWN]:
-            sys.stderr.write(f"{kind}: {item}\n")
-        if len(text) > _SHOWN:
-            sys.stderr.write(f"{kind}: and {len(text) - _SHOWN} more\n")
+    tell_some("left out", faults)
+    tell_some("no longer in the data, removed", removed)
 
 
 def _summary(listing: Listing, report: Report, root: Path, recipe: Recipe) -> str:

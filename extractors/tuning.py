@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import torch
 
 from cache.atomic import write_atomic
 from extractors.backbone import BackboneSpec
+from extractors.device import cores
 from extractors.forward import Forward, Samples
 
 PLANS = "plans.json"  # in the cache folder
@@ -48,13 +48,6 @@ class Plan:
         return ThreadPoolExecutor(
             self.workers, "forward", initializer=torch.set_num_threads, initargs=(self.threads,)
         )
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def usual(spec: BackboneSpec, device: torch.device) -> Plan:

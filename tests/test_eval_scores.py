@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 
 from cache.errors import AsdError
 from cache.table import Section
-from eval.names import parse_file, sections_in
+from eval.names import file_name, parse_file, sections_in
 from eval.scores import (
     Submission,
-    decision_name,
     read_submission,
-    score_name,
     write_submission,
 )
 from eval.truth import Truth, align, clip_name, has_ground_truth, read_ground_truth
@@ -180,14 +178,17 @@ def test_a_submission_names_every_kind_of_fault() -> None:
     [FAN, Section("ToyCar", 7), Section("slide_rail_section_01", 12), Section("a b", 123)],
 )
 def test_names_give_the_section_back(section: Section) -> None:
-    for name in (score_name(section), decision_name(section)):
+    for name in (file_name("anomaly_score", section), file_name("decision_result", section)):
         file = parse_file(Path(name))
         assert file is not None
         assert (file.section, file.domain, file.year) == (section, None, None)
 
 
 def test_names_are_the_challenges() -> None:
-    assert (score_name(FAN), decision_name(FAN)) == (SCORES, DECISIONS)
+    assert (file_name("anomaly_score", FAN), file_name("decision_result", FAN)) == (
+        SCORES,
+        DECISIONS,
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,9 +213,11 @@ def test_other_names_give_none(name: str) -> None:
 def test_sections_in_a_folder(tmp_path: Path) -> None:
     for section in (Section("slide_rail", 1), Section("fan", 2), FAN):
         write_submission(tmp_path, Submission(section, ("a.wav",), np.ones(1), np.ones(1)))
-    (tmp_path / decision_name(FAN)).unlink()  # half a submission is a section with a fault
+    (
+        tmp_path / file_name("decision_result", FAN)
+    ).unlink()  # half a submission is a section with a fault
     (tmp_path / "results.csv").touch()
-    (tmp_path / score_name(Section("folder", 0))).mkdir()
+    (tmp_path / file_name("anomaly_score", Section("folder", 0))).mkdir()
     assert sections_in(tmp_path) == [FAN, Section("fan", 2), Section("slide_rail", 1)]
     with pytest.raises(AsdError, match="no folder .*nowhere"):
         sections_in(tmp_path / "nowhere")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from argparse import Namespace
@@ -10,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cache.atomic import write_atomic
-from cache.errors import AsdError, guarded
+from cache.errors import AsdError, guarded, tell_some
 from eval.baselines.jobs import Outcome, Settings, jobs_of
 from eval.baselines.options import PAPER, parser
 from eval.baselines.pool import run_jobs
@@ -28,9 +27,8 @@ from eval.baselines.scoring import MODES, Scoring
 from eval.baselines.submissions import write_run
 from eval.baselines.summary import Summary, format_summary, summarise_runs, write_summary
 from extractors.clips import Listing, list_clips
-from extractors.device import find_device
+from extractors.device import cores, find_device
 
-_SHOWN = 10  # faults named before the rest is counted
 _MIB = 2**20
 
 
@@ -115,11 +113,8 @@ def _say(listing: Listing, outcomes: Sequence[Outcome]) -> int:
     warnings = [warning for outcome in outcomes for warning in outcome.warnings]
     for note in listing.notes:
         sys.stderr.write(f"note: {note}\n")
-    for kind, items in (("left out", faults), ("warning", warnings)):
-        for item in items[:_SHOWN]:
-            sys.stderr.write(f"{kind}: {item}\n")
-        if len(items) > _SHOWN:
-            sys.stderr.write(f"{kind}: and {len(items) - _SHOWN} more\n")
+    tell_some("left out", faults)
+    tell_some("warning", warnings)
     return len(faults) + len(warnings)
 
 
@@ -146,8 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = args.cache_dir / "baselines"
     settings = Settings(scorings, args.epochs, folder, device, args.memory * _MIB)
     jobs = jobs_of(listing.clips, args.seeds, settings)
-    cores = 1 if device.type != "cpu" else os.cpu_count() or 1
-    outcomes = run_jobs(jobs, min(len(jobs), args.jobs or cores))
+    at_once = cores() if device.type == "cpu" else 1
+    outcomes = run_jobs(jobs, min(len(jobs), args.jobs or at_once))
     facts = {
         "epochs": str(args.epochs),
         "models": str(folder),

@@ -23,6 +23,7 @@ from cache.errors import AsdError
 from extractors import compat
 from extractors.backbone import BackboneSpec, Features, Source
 from extractors.checkpoints import AST, AST_MODEL, AST_REVISION
+from extractors.device import portions
 from extractors.hub import Folder, locate
 from extractors.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
 from extractors.nets.encoders import AST as TYPE
@@ -109,8 +110,7 @@ class Ast:
         One clip at a time on a CPU, as in `extractors.backbones.beats`.
         """
         spectrograms = self._frontend(waveforms)
-        size = 1 if waveforms.device.type == "cpu" else len(waveforms)
-        parts = [self._states(part, layers) for part in torch.split(spectrograms, size)]
+        parts = [self._states(part, layers) for part in portions(spectrograms)]
         states = {n: torch.cat([part[n] for part in parts]) for n in layers}
         return [
             Features(self._encoder.arrange(states[n], n), states[n][:, :2].mean(1)) for n in layers

@@ -18,6 +18,7 @@ from torch import Tensor
 from cache.errors import AsdError
 from extractors.backbone import BackboneSpec, Features, Source
 from extractors.checkpoints import BEATS, needed
+from extractors.device import portions
 from extractors.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
 from extractors.nets.beats import Beats, BeatsConfig, from_published
 from extractors.weights import (
@@ -88,8 +89,7 @@ class BeatsBackbone:
         """
         spectrograms = self._frontend(waveforms * _SCALE)
         normalised = spectrograms.sub_(_MEAN).div_(2 * _DEVIATION)
-        size = 1 if waveforms.device.type == "cpu" else len(waveforms)
-        parts = [self.network(part, layers) for part in torch.split(normalised, size)]
+        parts = [self.network(part, layers) for part in portions(normalised)]
         return [Features(torch.cat(tokens)) for tokens in zip(*parts, strict=True)]
 
 

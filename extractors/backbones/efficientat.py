@@ -17,6 +17,7 @@ from torch import Tensor
 from cache.errors import AsdError
 from extractors.backbone import BackboneSpec, Features, Source
 from extractors.checkpoints import EFFICIENTAT, needed
+from extractors.device import portions
 from extractors.frontend import PreEmphasisedLogMel
 from extractors.nets.mobilenet import LAYERS, MobileNet
 from extractors.weights import RANDOM, file_sha256, load_state, load_strictly, random_parameters
@@ -67,8 +68,7 @@ class EfficientAt:
         algorithm depends on the batch.
         """
         spectrograms = self._frontend(waveforms)
-        size = 1 if waveforms.device.type == "cpu" else len(waveforms)
-        parts = [self._network(part, layers) for part in spectrograms.split(size)]
+        parts = [self._network(part, layers) for part in portions(spectrograms)]
         maps = [torch.cat(part) for part in zip(*parts, strict=True)]
         return [
             Features(each.permute(0, 3, 2, 1), each.mean((2, 3)) if layer == LAYERS else None)
