@@ -124,7 +124,9 @@ def _decode(data: bytes) -> tuple[NDArray[np.float32], int]:
             samples = file.read(dtype="float32", always_2d=True)
             rate = int(file.samplerate)
     except soundfile.SoundFileError as error:
-        raise AsdError(f"not audio, or damaged: {error}") from error
+        # The whole text names a buffer in memory, which tells nobody anything.
+        reason = getattr(error, "error_string", str(error))
+        raise AsdError(f"not audio, or damaged: {reason}") from error
     missing = _missing_bytes(data)
     if missing > 0 or len(samples) < expected:
         lost = f"{missing} bytes" if missing > 0 else f"{expected - len(samples)} samples"
