@@ -1,0 +1,1 @@
+"""Fine-tuning: labels, sampling, augmentation, heads, the training loop, synthetic sounds."""
