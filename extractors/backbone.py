@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cache.recipe import Setting
 
@@ -126,6 +126,96 @@ class Backbone(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a network is given of a batch.
+
+    Attributes
+    ----------
+    values
+        A spectrogram, or a waveform.
+    samples
+        Length of the clips at the backbone's rate.
+    time, frequency
+        Axes of a spectrogram; ``None`` for a waveform.
+    """
+
+    values: Tensor
+    samples: int
+    time: int | None = None
+    frequency: int | None = None
+
+
+def _nothing() -> None:
+    """Leave the network as it is."""
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """The part of a backbone that can be trained.
+
+    Attributes
+    ----------
+    network
+        Its parameters. It stays in evaluation mode: batch normalisation is folded into the
+        convolutions or keeps its statistics, and nothing is dropped out.
+    blocks
+        Beginnings of parameter names, from the input up: ``blocks[k]`` is what layer k needs
+        beside the blocks below it.
+    lora
+        Names of the modules that low-rank adapters join, or the ends of these names.
+    apart, together
+        Lay projections that are computed as one apart, for adapters that join them one by one, and
+        put them together again.
+    """
+
+    network: nn.Module
+    blocks: tuple[tuple[str, ...], ...]
+    lora: tuple[str, ...]
+    apart: Callable[[], None] = _nothing
+    together: Callable[[], None] = _nothing
+
+
+class Tunable(Backbone, Protocol):
+    """A backbone that fine-tuning can train, and whose network a file can bring back."""
+
+    @property
+    def trainable(self) -> Trainable:
+        """What can be trained."""
+
+    @property
+    def blueprint(self) -> dict[str, Any]:
+        """Sizes and settings as JSON, from which `BackboneFile.rebuild` makes the same again."""
+
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """Compute what the network is given of (B, T) waveforms; see `Backbone.features`."""
+
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """Run the network; ``states(inputs(w), layers)`` is ``features(w, layers)``."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A network that fine-tuning wrote to a file.
+
+    Attributes
+    ----------
+    path
+        The file.
+    sha256
+        Of its bytes.
+    blueprint
+        What `Tunable.blueprint` gave.
+    state
+        Parameters by name, as in ``Trainable.network``.
+    """
+
+    path: Path
+    sha256: str
+    blueprint: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+
+
 class BackboneFile(Protocol):
     """What a module in ``extractors/backbones/`` offers."""
 
@@ -144,4 +234,13 @@ class BackboneFile(Protocol):
         AsdError
             If the variant is unknown, or weights are needed and not given, given and not needed,
             or not this model's.
+        """
+
+    def rebuild(self, kept: Kept, device: torch.device) -> Tunable:
+        """Build the model of a fine-tuned file.
+
+        Raises
+        ------
+        AsdError
+            If blueprint and parameters do not fit each other.
         """

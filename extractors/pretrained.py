@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import nn
 
 from cache.errors import AsdError
 from extractors import compat
+from extractors.backbone import Kept
 from extractors.hub import Folder
 from extractors.weights import faults
 
@@ -100,6 +102,57 @@ def load_extractor(folder: Folder) -> Any:
     if not isinstance(getattr(found, "sampling_rate", None), int):
         raise AsdError(f"{folder.name} is no audio model: {type(found).__name__} takes no waveform")
     return found
+
+
+def as_json(described: Any) -> dict[str, Any]:
+    """Turn a configuration, or a feature extractor, of transformers into plain JSON."""
+    plain: dict[str, Any] = json.loads(described.to_json_string())
+    return plain
+
+
+def build_model(kept: Kept, kind: str) -> Any:
+    """Build a fine-tuned model as its configuration says, its parameters still to be filled in.
+
+    Parameters
+    ----------
+    kept
+        Its blueprint holds the ``config``.
+    kind
+        Class of transformers, ``AutoModel`` for the configuration's own.
+
+    Raises
+    ------
+    AsdError
+        If transformers knows no such model.
+    """
+    with readable(Folder(kept.path, str(kept.path))):
+        kinds = compat.transformers()
+        given = dict(kept.blueprint["config"])
+        config = kinds.AutoConfig.for_model(given.pop("model_type"), **given)
+        if kind == "AutoModel":
+            model = kinds.AutoModel.from_config(
+                config, dtype=torch.float32, trust_remote_code=False
+            )
+        else:
+            model = getattr(kinds, kind)(config)
+    return model.eval()
+
+
+def build_extractor(kept: Kept) -> Any:
+    """Build a fine-tuned model's feature extractor from the blueprint's ``extractor``.
+
+    Raises
+    ------
+    AsdError
+        If transformers knows no such extractor.
+    """
+    given = dict(kept.blueprint["extractor"])
+    name = str(given.get("feature_extractor_type"))
+    kind = getattr(compat.transformers(), name, None) if name.isidentifier() else None
+    if kind is None or not name.endswith("FeatureExtractor"):
+        raise AsdError(f"{kept.path}: transformers has no feature extractor {name!r}")
+    with readable(Folder(kept.path, str(kept.path))):
+        return kind.from_dict(given)
 
 
 @contextmanager

@@ -21,15 +21,23 @@ from torch import Tensor, nn
 
 from cache.errors import AsdError
 from extractors import compat
-from extractors.backbone import BackboneSpec, Features, Source
+from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.checkpoints import AST, AST_MODEL, AST_REVISION
 from extractors.device import portions
 from extractors.hub import Folder, locate
 from extractors.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
 from extractors.nets.encoders import AST as TYPE
 from extractors.nets.encoders import ast_encoder, hidden_states
-from extractors.pretrained import Reading, load_config, load_extractor, load_model, readable
-from extractors.weights import RANDOM, random_parameters
+from extractors.pretrained import (
+    Reading,
+    as_json,
+    build_model,
+    load_config,
+    load_extractor,
+    load_model,
+    readable,
+)
+from extractors.weights import RANDOM, load_strictly, random_parameters
 
 _MEAN, _STD = -4.2677393, 4.5689974  # of log mel on AudioSet, Gong et al. 2021, section 3.1
 _HEAD = ("classifier.",)  # of AudioSet's 527 classes
@@ -105,16 +113,37 @@ class Ast:
         )
 
     def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) patches; see `Backbone.features`.
+        """Compute (B, time, band, C) patches; see `Backbone.features`."""
+        return self.states(self.inputs(waveforms), layers)
+
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """Compute the normalised filter bank (B, frames, 128)."""
+        return Inputs(self._frontend(waveforms), waveforms.shape[1], time=1, frequency=2)
+
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """Compute (B, time, band, C) patches; see `Tunable.states`.
 
         One clip at a time on a CPU, as in `extractors.backbones.beats`.
         """
-        spectrograms = self._frontend(waveforms)
-        parts = [self._states(part, layers) for part in portions(spectrograms)]
+        parts = [self._states(part, layers) for part in portions(inputs.values)]
         states = {n: torch.cat([part[n] for part in parts]) for n in layers}
         return [
             Features(self._encoder.arrange(states[n], n), states[n][:, :2].mean(1)) for n in layers
         ]
+
+    @property
+    def trainable(self) -> Trainable:
+        """What can be trained; adapters join the queries and the values (Hu et al. 2021)."""
+        layers: list[tuple[str, ...]] = [(f"layers.{layer - 1}.",) for layer in self.spec.layers]
+        layers[-1] = (*layers[-1], "layernorm.")
+        return Trainable(self.network, (("embeddings.",), *layers), ("q_proj", "v_proj"))
+
+    @property
+    def blueprint(self) -> dict[str, Any]:
+        """The model's configuration and the front end's figures."""
+        frontend = self._frontend
+        input_ = {"frames": frontend.frames, "mean": frontend.mean, "std": frontend.std}
+        return {"config": as_json(self.network.config), "input": input_}
 
     def _states(self, spectrograms: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
         """(B, tokens, C) of each layer."""
@@ -137,6 +166,14 @@ def load(source: Source, device: torch.device) -> Ast:
             "it, so that it is fetched again; --weights FOLDER takes any file as it is"
         )
     return Ast(load_model(folder, "ASTModel", Reading(heads=_HEAD)), frontend, device, sha256)
+
+
+def rebuild(kept: Kept, device: torch.device) -> Ast:
+    """Build the model of a fine-tuned file; see `BackboneFile.rebuild`."""
+    network = build_model(kept, "ASTModel")
+    load_strictly(network, kept.state, kept.path)
+    frontend = Spectrogram(**kept.blueprint["input"])
+    return Ast(network, frontend, device, kept.sha256)
 
 
 def _random(config: Any, seed: int) -> nn.Module:

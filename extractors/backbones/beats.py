@@ -9,14 +9,15 @@ PyTorch form is on no registry under the name ``beats-pytorch``; this is it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cache.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Source
+from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.checkpoints import BEATS, needed
 from extractors.device import portions
 from extractors.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
@@ -82,15 +83,41 @@ class BeatsBackbone:
         self.network = network.eval().to(device)
 
     def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) tokens; see `Backbone.features`.
+        """Compute (B, time, band, C) tokens; see `Backbone.features`."""
+        return self.states(self.inputs(waveforms), layers)
+
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """Compute the normalised filter bank (B, frames, 128)."""
+        spectrograms = self._frontend(waveforms * _SCALE)
+        normalised = spectrograms.sub_(_MEAN).div_(2 * _DEVIATION)
+        return Inputs(normalised, waveforms.shape[1], time=1, frequency=2)
+
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """Compute (B, time, band, C) tokens; see `Tunable.states`.
 
         One clip at a time through the network on a CPU: the attention of several falls out of its
         cache.
         """
-        spectrograms = self._frontend(waveforms * _SCALE)
-        normalised = spectrograms.sub_(_MEAN).div_(2 * _DEVIATION)
-        parts = [self.network(part, layers) for part in portions(normalised)]
+        parts = [self.network(part, layers) for part in portions(inputs.values)]
         return [Features(torch.cat(tokens)) for tokens in zip(*parts, strict=True)]
+
+    @property
+    def trainable(self) -> Trainable:
+        """What can be trained; adapters join the queries and the values (Hu et al. 2021)."""
+        front = ("patch_embedding.", "layer_norm.", "post_extract_proj.", "encoder.pos_conv.",
+                 "encoder.layer_norm.", "encoder.relative_attention_bias.")  # fmt: skip
+        layers = [(f"encoder.layers.{layer - 1}.",) for layer in self.spec.layers]
+        lay = self.network.lay_projections
+        return Trainable(
+            self.network, (front, *layers), ("q_proj", "v_proj"),
+            apart=lambda: lay(apart=True), together=lambda: lay(apart=False),
+        )  # fmt: skip
+
+    @property
+    def blueprint(self) -> dict[str, Any]:
+        """The ``cfg`` of a published file."""
+        config = asdict(self.network.config)
+        return {"cfg": {"input_patch_size": config.pop("patch"), **config}}
 
 
 def load(source: Source, device: torch.device) -> BeatsBackbone:
@@ -111,11 +138,21 @@ def load(source: Source, device: torch.device) -> BeatsBackbone:
             f"expected; bring {BEATS[0]}"
         )
     state = from_published(tensors(content["model"], path))
-    config = _config(content["cfg"], state, path)
+    return BeatsBackbone(_network(content["cfg"], state, path), device, file_sha256(path))
+
+
+def rebuild(kept: Kept, device: torch.device) -> BeatsBackbone:
+    """Build the encoder of a fine-tuned file; see `BackboneFile.rebuild`."""
+    network = _network(kept.blueprint.get("cfg"), kept.state, kept.path)
+    return BeatsBackbone(network, device, kept.sha256)
+
+
+def _network(cfg: object, state: Mapping[str, Tensor], path: Path) -> Beats:
+    config = _config(cfg, state, path)
     with torch.device("meta"):  # sizes only: the checkpoint's own tensors take their places
         network = Beats(config)
     load_strictly(network, state, path, unused=_UNUSED)
-    return BeatsBackbone(network, device, file_sha256(path))
+    return network
 
 
 def _config(cfg: object, state: Mapping[str, Tensor], path: Path) -> BeatsConfig:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cache.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Source
+from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.checkpoints import EFFICIENTAT, needed
 from extractors.device import portions
 from extractors.frontend import PreEmphasisedLogMel
@@ -59,21 +60,41 @@ class EfficientAt:
     def __init__(self, network: MobileNet, device: torch.device, weights: str) -> None:
         self.spec = replace(SPEC, dim=network.widths[SPEC.layer - 1], weights=weights)
         self._frontend = PreEmphasisedLogMel().to(device)
-        self._network = network.eval().fuse().to(device)
+        self.network = network.eval().fuse().to(device)
 
     def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) maps; see `Backbone.features`.
+        """Compute (B, time, band, C) maps; see `Backbone.features`."""
+        return self.states(self.inputs(waveforms), layers)
+
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """Compute the spectrogram (B, 128, frames)."""
+        return Inputs(self._frontend(waveforms), waveforms.shape[1], time=2, frequency=1)
+
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """Compute (B, time, band, C) maps; see `Tunable.states`.
 
         One clip at a time through the network on a CPU, where the choice of a convolution's
         algorithm depends on the batch.
         """
-        spectrograms = self._frontend(waveforms)
-        parts = [self._network(part, layers) for part in portions(spectrograms)]
+        parts = [self.network(part, layers) for part in portions(inputs.values)]
         maps = [torch.cat(part) for part in zip(*parts, strict=True)]
         return [
             Features(each.permute(0, 3, 2, 1), each.mean((2, 3)) if layer == LAYERS else None)
             for each, layer in zip(maps, layers, strict=True)
         ]
+
+    @property
+    def trainable(self) -> Trainable:
+        """What can be trained; adapters join the convolutions of 1 x 1 that project."""
+        steps = [(f"features.{layer}.",) for layer in self.spec.layers]
+        modules = self.network.named_modules()
+        pointwise = [n for n, m in modules if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+        return Trainable(self.network, (("features.0.",), *steps), tuple(pointwise))
+
+    @property
+    def blueprint(self) -> dict[str, Any]:
+        """The width."""
+        return {"width": self.network.width}
 
 
 def load(source: Source, device: torch.device) -> EfficientAt:
@@ -99,6 +120,16 @@ def load(source: Source, device: torch.device) -> EfficientAt:
     network = MobileNet(shape[1] / 160)
     load_strictly(network, state, weights, unused=("classifier.",))
     return EfficientAt(network, device, file_sha256(weights))
+
+
+def rebuild(kept: Kept, device: torch.device) -> EfficientAt:
+    """Build the network of a fine-tuned file; see `BackboneFile.rebuild`."""
+    width = kept.blueprint.get("width")
+    if not isinstance(width, float) or not 0.1 <= width <= 4:
+        raise AsdError(f"{kept.path}: its width is {width!r}, expected 0.1 to 4")
+    backbone = EfficientAt(MobileNet(width), device, kept.sha256)
+    load_strictly(backbone.network, kept.state, kept.path)
+    return backbone
 
 
 def _width(variant: str) -> float:

@@ -25,13 +25,25 @@ from torch import Tensor
 from cache.errors import AsdError
 from cache.recipe import Setting
 from extractors import compat
-from extractors.backbone import BackboneSpec, Features, Source
+from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.hub import Folder, locate
 from extractors.nets.encoders import AST, Encoder, encoder_of, hidden_states, parts
-from extractors.pretrained import Reading, load_config, load_extractor, load_model, readable
-from extractors.weights import RANDOM, random_parameters
+from extractors.pretrained import (
+    Reading,
+    as_json,
+    build_extractor,
+    build_model,
+    load_config,
+    load_extractor,
+    load_model,
+    readable,
+)
+from extractors.weights import RANDOM, load_strictly, random_parameters
 
 _SECONDS = 60  # heard in one piece by a model that takes any length
+CLAP_AUDIO = "clap_audio_model"
+# What models of transformers call their projections of queries and values.
+_QUERY_AND_VALUE = {"q_proj", "v_proj", "query", "value"}
 _MASK = ("masked_spec_embed",)  # what training puts in the place of masked frames
 
 
@@ -44,22 +56,45 @@ class Hf:
         With its weights, for inference, on its device.
     extractor
         The model's own feature extractor.
+    config
+        Of the whole model.
     spec
         Facts of the model.
     """
 
-    def __init__(self, encoder: Encoder, extractor: Any, spec: BackboneSpec) -> None:
+    def __init__(self, encoder: Encoder, extractor: Any, config: Any, spec: BackboneSpec) -> None:
         self.spec = spec
-        self.network = encoder.network
+        self._config = config
+        self.network: Any = encoder.network
         self._encoder = encoder
         self._extractor = extractor
 
     def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
         """Compute (B, time, band, C) states; see `Backbone.features`."""
-        states, output = hidden_states(self._encoder, self._inputs(waveforms), layers)
+        return self.states(self.inputs(waveforms), layers)
+
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """Run the extractor on the CPU; clips of one length share what padding it appends."""
+        clips = list(waveforms.cpu().numpy())
+        rate = self.spec.sample_rate
+        made = self._extractor(clips, sampling_rate=rate, return_tensors="pt")
+        values, mask = made[self.network.main_input_name], made.get("attention_mask")
+        if mask is not None and mask.shape[1] == values.shape[1]:
+            values = values[:, : int(mask[0].sum())]
+        moved = values.to(waveforms.device, torch.float32)
+        return Inputs(moved, waveforms.shape[1], *self._axes(moved))
+
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """Compute (B, time, band, C) states; see `Tunable.states`."""
+        named = {str(self.network.main_input_name): inputs.values}
+        if self.network.config.model_type == CLAP_AUDIO:
+            # Its extractor calls a clip longer than it hears at random; none is.
+            shape = (len(inputs.values), 1)
+            named["is_longer"] = torch.zeros(shape, dtype=torch.bool, device=inputs.values.device)
+        states, output = hidden_states(self._encoder, named, layers)
         return [
             Features(
-                self._heard(self._encoder.arrange(states[n], n), waveforms.shape[1]),
+                self._heard(self._encoder.arrange(states[n], n), inputs.samples),
                 self._encoder.native(output)
                 if self._encoder.native and n in self.spec.native
                 else None,
@@ -67,19 +102,33 @@ class Hf:
             for n in layers
         ]
 
-    def _inputs(self, waveforms: Tensor) -> dict[str, Tensor]:
-        """Run the extractor on the CPU; clips of one length share what padding it appends."""
-        clips = list(waveforms.cpu().numpy())
-        rate = self.spec.sample_rate
-        made = self._extractor(clips, sampling_rate=rate, return_tensors="pt")
-        name = str(self.network.main_input_name)
-        values, mask = made[name], made.get("attention_mask")
-        if mask is not None and mask.shape[1] == values.shape[1]:
-            values = values[:, : int(mask[0].sum())]
-        inputs = {name: values.to(waveforms.device, torch.float32)}
-        if "is_longer" in made:  # CLAP's extractor calls a clip longer at random; none is
-            inputs["is_longer"] = torch.zeros_like(made["is_longer"]).to(waveforms.device)
-        return inputs
+    @property
+    def trainable(self) -> Trainable:
+        """What can be trained; adapters join the queries and the values (Hu et al. 2021)."""
+        whole, stack = self._encoder.whole, self._encoder.stack
+        name = next(name for name, module in whole.named_modules() if module is stack)
+        blocks = [(f"{name}.{number}.",) for number in range(len(stack))]
+        others = {n for n, _ in whole.named_parameters() if not n.startswith(f"{name}.")}
+        ends = {n.split(".")[-1] for n, _ in whole.named_modules()}
+        lora = tuple(sorted(ends & _QUERY_AND_VALUE))
+        return Trainable(whole, (tuple(sorted(others)), *blocks), lora)
+
+    @property
+    def blueprint(self) -> dict[str, Any]:
+        """The configurations of the model and its extractor, and which model it was."""
+        return {
+            "config": as_json(self._config),
+            "extractor": as_json(self._extractor),
+            "settings": dict(self.spec.settings),
+        }
+
+    def _axes(self, values: Tensor) -> tuple[int, int] | tuple[None, None]:
+        """Time and frequency of a spectrogram: the axis as long as there are bands is frequency."""
+        bands = getattr(self._extractor, "num_mel_bins", None) or self._extractor.feature_size
+        last = values.ndim - 1
+        if last < 2 or bands not in values.shape[-2:]:
+            return None, None
+        return (last - 1, last) if values.shape[last] == bands else (last, last - 1)
 
     def _heard(self, frames: Tensor, samples: int) -> Tensor:
         """Drop the frames behind the end of a clip that the extractor filled up with silence."""
@@ -99,7 +148,18 @@ def load(source: Source, device: torch.device) -> Hf:
         model = random_parameters(lambda: _build(folder, config), source.seed).eval()
     encoder = encoder_of(model.to(device), folder.name)
     weights = RANDOM if source.seed is not None else folder.weights_sha256()
-    return Hf(encoder, extractor, _spec(encoder, extractor, folder, weights))
+    spec = _spec(encoder, extractor, _settings(folder), weights)
+    return Hf(encoder, extractor, config, spec)
+
+
+def rebuild(kept: Kept, device: torch.device) -> Hf:
+    """Build the model of a fine-tuned file; see `BackboneFile.rebuild`."""
+    model, extractor = build_model(kept, "AutoModel"), build_extractor(kept)
+    encoder = encoder_of(model.to(device), str(kept.path))
+    load_strictly(encoder.whole, kept.state, kept.path)
+    settings = tuple(kept.blueprint["settings"].items())
+    spec = _spec(encoder, extractor, settings, kept.sha256)
+    return Hf(encoder, extractor, model.config, spec)
 
 
 def _build(folder: Folder, config: Any) -> Any:
@@ -109,7 +169,9 @@ def _build(folder: Folder, config: Any) -> Any:
         )
 
 
-def _spec(encoder: Encoder, extractor: Any, folder: Folder, weights: str) -> BackboneSpec:
+def _spec(
+    encoder: Encoder, extractor: Any, settings: tuple[tuple[str, Setting], ...], weights: str
+) -> BackboneSpec:
     top = len(encoder.stack)
     return BackboneSpec(
         name="hf",
@@ -124,7 +186,7 @@ def _spec(encoder: Encoder, extractor: Any, folder: Folder, weights: str) -> Bac
         native=(top,) if encoder.native else (),
         batch={"cpu": 1, "cuda": 32},
         weights=weights,
-        settings=_settings(folder),
+        settings=settings,
     )
 
 

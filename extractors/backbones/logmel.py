@@ -1,19 +1,32 @@
 """Log-mel frames without a model: the default that needs no weights.
 
 The spectrogram of the task's own baseline (Dohi et al. 2023, section 4): 128 mel bands, windows of
-64 ms, steps of 32 ms at 16 kHz, power in decibels.
+64 ms, steps of 32 ms at 16 kHz, power in decibels. ``logmel:cnn`` is a small network on top of it,
+which has to be trained first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cache.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Source
+from extractors.backbone import (
+    Backbone,
+    BackboneSpec,
+    Features,
+    Inputs,
+    Kept,
+    Source,
+    Trainable,
+)
 from extractors.frontend import LogMel
+from extractors.nets.small import CHANNELS, SmallCnn
+from extractors.weights import RANDOM, load_strictly, random_parameters
 
 SPEC = BackboneSpec(
     name="logmel",
@@ -31,6 +44,13 @@ SPEC = BackboneSpec(
 )
 
 
+_CNN = "cnn"
+
+
+def _frontend() -> LogMel:
+    return LogMel(SPEC.sample_rate, n_fft=1024, hop=512, n_mels=SPEC.dim)
+
+
 class LogMelBackbone:
     """Log-mel frames as a backbone.
 
@@ -43,7 +63,7 @@ class LogMelBackbone:
     spec = SPEC
 
     def __init__(self, device: torch.device) -> None:
-        self._frontend = LogMel(SPEC.sample_rate, n_fft=1024, hop=512, n_mels=SPEC.dim).to(device)
+        self._frontend = _frontend().to(device)
 
     def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
         """Compute (B, time, 1, 128) float32 frames, dB; see `Backbone.features`."""
@@ -51,10 +71,79 @@ class LogMelBackbone:
         return [Features(frames) for _ in layers]
 
 
-def load(source: Source, device: torch.device) -> LogMelBackbone:
+class LogMelCnn:
+    """A small network on log-mel frames as a backbone; layers are its blocks from 1.
+
+    Parameters
+    ----------
+    network
+        With its weights.
+    device
+        Where to compute.
+    weights
+        SHA-256 of its file.
+    """
+
+    def __init__(self, network: SmallCnn, device: torch.device, weights: str) -> None:
+        layers = tuple(range(1, len(CHANNELS) + 1))
+        self.spec = replace(
+            SPEC,
+            layers=layers,
+            layer=layers[-1],
+            dim=CHANNELS[-1],
+            bands=SPEC.dim >> layers[-1],
+            weights=weights,
+            settings=(*SPEC.settings, ("variant", _CNN)),
+        )
+        self._frontend = _frontend().to(device)
+        self.network = network.eval().to(device)
+
+    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
+        """Compute (B, time, band, C) maps; see `Backbone.features`."""
+        return self.states(self.inputs(waveforms), layers)
+
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """Compute the spectrogram (B, frames, 128), dB."""
+        return Inputs(self._frontend(waveforms), waveforms.shape[1], time=1, frequency=2)
+
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """Compute (B, time, band, C) maps; see `Tunable.states`."""
+        return [Features(maps) for maps in self.network(inputs.values, layers)]
+
+    @property
+    def trainable(self) -> Trainable:
+        """What can be trained; adapters join all convolutions but the first."""
+        blocks = [(f"blocks.{number}.",) for number in range(len(CHANNELS))]
+        lora = [f"blocks.{number}.conv" for number in range(1, len(CHANNELS))]
+        return Trainable(self.network, ((), *blocks), tuple(lora))
+
+    @property
+    def blueprint(self) -> dict[str, Any]:
+        """The variant."""
+        return {"variant": _CNN}
+
+
+def load(source: Source, device: torch.device) -> Backbone:
     """Build the front end on a device; see `BackboneFile.load`."""
     if source.weights is not None:
-        raise AsdError(f"logmel has no weights; leave --weights {source.weights} out")
-    if source.variant:
-        raise AsdError(f"logmel has no variants; leave {source.variant!r} out")
-    return LogMelBackbone(device)
+        raise AsdError(
+            f"logmel has no published weights: {source.weights} was not made by finetune.run; "
+            "leave --weights out"
+        )
+    if source.variant not in {"", _CNN}:
+        raise AsdError(f"logmel has no variant {source.variant!r}; leave it out, or take {_CNN}")
+    if not source.variant:
+        return LogMelBackbone(device)
+    if source.seed is None:
+        raise AsdError(
+            f"logmel:{_CNN} has no published weights; train it with python -m finetune.run "
+            f"--backbone logmel:{_CNN}, then --backbone logmel --weights FILE"
+        )
+    return LogMelCnn(random_parameters(SmallCnn, source.seed), device, RANDOM)
+
+
+def rebuild(kept: Kept, device: torch.device) -> LogMelCnn:
+    """Build the network of a fine-tuned file; see `BackboneFile.rebuild`."""
+    backbone = LogMelCnn(SmallCnn(), device, kept.sha256)
+    load_strictly(backbone.network, kept.state, kept.path)
+    return backbone

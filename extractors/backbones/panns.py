@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from cache.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Source
+from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.checkpoints import PANNS, needed
 from extractors.frontend import CentredLogMel, slaney_filters
 from extractors.nets.cnn14 import MELS, Cnn
@@ -126,11 +126,33 @@ class Panns:
 
     def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
         """Compute (B, time, band, C) maps and (B, C) embeddings; see `Backbone.features`."""
-        maps = self.network(self._frontend(waveforms), layers)
+        return self.states(self.inputs(waveforms), layers)
+
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """Compute the spectrogram (B, frames, 64)."""
+        return Inputs(self._frontend(waveforms), waveforms.shape[1], time=1, frequency=2)
+
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """Compute (B, time, band, C) maps and (B, C) embeddings; see `Tunable.states`."""
+        maps = self.network(inputs.values, layers)
         return [
             Features(each.permute(0, 2, 3, 1), self._native(each, layer))
             for each, layer in zip(maps, layers, strict=True)
         ]
+
+    @property
+    def trainable(self) -> Trainable:
+        """What can be trained; adapters join all convolutions but the first."""
+        blocks: list[tuple[str, ...]] = [(f"conv_block{layer}.",) for layer in self.spec.layers]
+        blocks[-1] = (*blocks[-1], "fc1.")
+        modules = self.network.named_modules()
+        convolutions = [n for n, m in modules if isinstance(m, nn.Conv2d) and m.in_channels > 1]
+        return Trainable(self.network, (("bn0.",), *blocks), tuple(convolutions))
+
+    @property
+    def blueprint(self) -> dict[str, Any]:
+        """The variant."""
+        return {"variant": dict(self.spec.settings)["variant"]}
 
     def _native(self, maps: Tensor, layer: int) -> Tensor | None:
         return self.network.embed(maps) if layer in self.spec.native else None
@@ -161,6 +183,14 @@ def load(source: Source, device: torch.device) -> Panns:
     network = network.to_empty(device="cpu")
     load_strictly(network, state, weights, unused=(_REAL, _IMAG, _MEL, _CLASSIFIER))
     return Panns(variant, network, device, file_sha256(weights))
+
+
+def rebuild(kept: Kept, device: torch.device) -> Panns:
+    """Build the network of a fine-tuned file; see `BackboneFile.rebuild`."""
+    variant = _named(str(kept.blueprint.get("variant")))
+    backbone = Panns(variant, variant.network(), device, kept.sha256)
+    load_strictly(backbone.network, kept.state, kept.path)
+    return backbone
 
 
 def _named(name: str) -> _Variant:

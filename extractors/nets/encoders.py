@@ -34,6 +34,8 @@ class Encoder:
         A state and its layer to (B, time, band, C).
     native
         The output to the model's own embedding (B, D); ``None`` where there is none.
+    beside
+        What `native` needs beside `network`.
     """
 
     network: nn.Module
@@ -42,6 +44,14 @@ class Encoder:
     bands: int
     arrange: Callable[[Tensor, int], Tensor]
     native: Callable[[Any], Tensor] | None = None
+    beside: nn.Module | None = None
+
+    @property
+    def whole(self) -> nn.Module:
+        """All parameters."""
+        if self.beside is None:
+            return self.network
+        return nn.ModuleDict({"network": self.network, "beside": self.beside})
 
     def __post_init__(self) -> None:
         for number, layer in enumerate(self.stack):
@@ -200,6 +210,7 @@ def _clap(model: Any) -> Encoder:
         bands,
         arrange,
         lambda output: nn.functional.normalize(projection(output.pooler_output)),
+        projection,
     )
 
 

@@ -13,6 +13,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 
+def version_of(weight: Tensor) -> tuple[int, int]:
+    """Tell whether a weight is still the one that something was computed from."""
+    return weight.data_ptr(), -1 if weight.is_inference() else weight._version  # noqa: SLF001
+
+
 class FourierConv1d(nn.Conv1d):
     """`torch.nn.Conv1d` of stride 1, equal to it up to rounding; parameters and names are the same.
 
@@ -21,6 +26,7 @@ class FourierConv1d(nn.Conv1d):
     """
 
     _spectra: Tensor | None = None  # (groups, F, out, in) complex64, while the weight stays
+    _made_of: tuple[int, int] | None = None
 
     def forward(self, maps: Tensor) -> Tensor:
         """Compute (B, C', T + 2 padding + 1 - kernel) from (B, C, T)."""
@@ -47,7 +53,9 @@ class FourierConv1d(nn.Conv1d):
 
     def _kernel(self, block: int) -> Tensor:
         """Spectra of the kernel, reversed: PyTorch's convolution is a correlation."""
-        if self._spectra is None:
+        made_of = version_of(self.weight)
+        if self._spectra is None or made_of != self._made_of:
+            self._made_of = made_of
             spectra = torch.fft.rfft(self.weight.detach().flip(-1), block)  # (C', C / groups, F)
             grouped = spectra.unflatten(0, (self.groups, -1))
             self._spectra = grouped.permute(0, 3, 1, 2).contiguous()

@@ -136,12 +136,15 @@ class MobileNet(nn.Module):
 
     Attributes
     ----------
+    width
+        As given.
     widths
         Channels of each layer from 1.
     """
 
     def __init__(self, width: float) -> None:
         super().__init__()
+        self.width = width
         incoming = channels(16 * width)
         steps: list[nn.Module] = [_Unit((1, incoming), 3, 2, 1, "hard_swish")]
         widths: list[int] = []

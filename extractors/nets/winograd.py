@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from extractors.nets.fourier import version_of
+
 _G = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0.0, 0.0, 1.0))
 
 
-class Winograd(nn.Module):
+class Winograd(nn.Conv2d):
     """A convolution of 3 x 3 with stride 1 and padding 1, in float32.
 
     Where gradients are recorded it is the convolution itself, so that it may be trained.
@@ -27,16 +29,18 @@ class Winograd(nn.Module):
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        self.convolution = convolution
+        sizes = (convolution.in_channels, convolution.out_channels)
+        biased = convolution.bias is not None
+        super().__init__(*sizes, 3, padding=1, bias=biased, device="meta")
+        self.weight, self.bias = convolution.weight, convolution.bias
         self._transformed: Tensor | None = None  # (16, C, C'), while the kernel stays as it is
+        self._made_of: tuple[int, int] | None = None
 
     def forward(self, maps: Tensor) -> Tensor:
         """Compute (B, C', H, W) from (B, C, H, W), both with the channels last in memory."""
         if torch.is_grad_enabled():
             self._transformed = None
-            direct: Tensor = self.convolution(maps)
-            return direct
+            return super().forward(maps)
         with torch.autocast(maps.device.type, enabled=False):
             rows = maps.float().permute(0, 2, 3, 1)  # (B, H, W, C)
             _, height, width, _ = rows.shape
@@ -45,14 +49,16 @@ class Winograd(nn.Module):
             tiles = _to_tiles(padded, down, across)
             products = torch.bmm(tiles.flatten(1, 3), self._kernel())
             joined = _from_tiles(products.view(*tiles.shape[:-1], -1))[:, :height, :width]
-            if self.convolution.bias is not None:
-                joined.add_(self.convolution.bias)
+            if self.bias is not None:
+                joined.add_(self.bias)
             return joined.permute(0, 3, 1, 2)
 
     def _kernel(self) -> Tensor:
         """G g G': (16, C, C')."""
-        if self._transformed is None:
-            kernel = self.convolution.weight.detach()  # (C', C, 3, 3)
+        made_of = version_of(self.weight)
+        if self._transformed is None or made_of != self._made_of:
+            self._made_of = made_of
+            kernel = self.weight.detach()  # (C', C, 3, 3)
             g = torch.tensor(_G, device=kernel.device)
             taps = kernel.permute(2, 3, 1, 0).reshape(9, -1)
             self._transformed = (torch.kron(g, g) @ taps).view(16, kernel.shape[1], -1)
