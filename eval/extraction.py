@@ -11,12 +11,13 @@ import torch
 from cache.errors import AsdError
 from cache.recipe import Recipe
 from cache.store import Store
-from extractors import choices, pooling, registry
+from extractors import choices, pooling
 from extractors.backbone import Source
 from extractors.clips import Fault, list_clips
 from extractors.extract import Extraction
 from extractors.forward import Forward
 from extractors.output import DTYPES, Output
+from extractors.tuned import load_any
 from extractors.weights import RANDOM
 
 
@@ -71,7 +72,7 @@ def _named(recipe: Recipe) -> str:
 
 def _forward(recipes: Sequence[Recipe], source: Source, device: torch.device) -> Forward:
     """Load the model of recipes that differ in layer, pooling and bands only."""
-    backbone = registry.find(recipes[0].backbone).load(source, device)
+    backbone = load_any(recipes[0].backbone, source, device)
     outputs = []
     for recipe in recipes:
         how = pooling.find(str(recipe.pooling), backbone.spec.tuned)

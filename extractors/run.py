@@ -23,6 +23,7 @@ from extractors.device import find_device
 from extractors.extract import Extraction, Report
 from extractors.forward import Forward, least_cosine
 from extractors.output import DTYPES, Output
+from extractors.tuned import load_any
 from extractors.weights import RANDOM
 
 _COMPARED = 4  # clips on which a smaller number format is held against float32
@@ -96,9 +97,10 @@ def _outputs(spec: BackboneSpec, args: Namespace, names: Sequence[str]) -> list[
 def _forwards(args: Namespace, device: torch.device) -> list[Forward]:
     """Load every backbone of the call and work out what is wanted of it."""
     names = [choices.split_name(text)[0] for text in args.backbone]
-    files = [registry.find(name) for name in names]
+    for name in names:
+        registry.find(name)  # before any of them is loaded
     sources = [choices.source(args.weights, text, names) for text in args.backbone]
-    models = [file.load(source, device) for file, source in zip(files, sources, strict=True)]
+    models = [load_any(n, source, device) for n, source in zip(names, sources, strict=True)]
     forwards = [Forward(m, _outputs(m.spec, args, names), device) for m in models]
     if args.concat and (len(forwards) < 2 or any(len(f.outputs) > 1 for f in forwards)):
         raise AsdError("--concat joins several backbones, with one layer and one pooling of each")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from cache.errors import AsdError
 from extractors.audio import read_audio
 from extractors.clips import Clip, Fault
 from extractors.frontend import LogMel
+from extractors.ragged import Ragged, hold
 
 # Dohi et al. 2023, section 4: windows of 64 ms, half of them new, 128 mel bands, 5 frames a vector.
 SAMPLE_RATE = 16_000  # Hz
@@ -23,15 +23,11 @@ MIN_SAMPLES = (STACK - 1) * HOP  # what gives one vector
 
 
 @dataclass(frozen=True)
-class Frames:
-    """The frames of several clips, one clip after another.
+class Frames(Ragged):
+    """The frames of several clips, (T, 128) float32 each, dB, T five or more.
 
     Attributes
     ----------
-    values
-        (N, 128) float32, dB; memory-mapped where it is larger than the budget.
-    bounds
-        (C + 1,) int64: clip i has the rows ``bounds[i]`` to ``bounds[i + 1]``, five or more.
     clips
         C clips.
     hashes
@@ -40,15 +36,9 @@ class Frames:
         Clips left out, each with the reason.
     """
 
-    values: NDArray[np.float32]
-    bounds: NDArray[np.int64]
     clips: tuple[Clip, ...]
     hashes: tuple[str, ...]
     faults: tuple[Fault, ...] = ()
-
-    def clip(self, index: int) -> NDArray[np.float32]:
-        """Frames of one clip, (T, 128)."""
-        return np.asarray(self.values[self.bounds[index] : self.bounds[index + 1]])
 
 
 @dataclass
@@ -132,31 +122,19 @@ def read_frames(clips: Sequence[Clip], budget: int, folder: Path) -> Frames:
         If no clip is left.
     """
     faults: list[Fault] = []
-    kept, hashes, lengths = [], [], [0]
-    folder.mkdir(parents=True, exist_ok=True)
-    with SpooledTemporaryFile(max_size=budget, dir=str(folder)) as file:
+    kept: list[Clip] = []
+    hashes: list[str] = []
+
+    def read() -> Iterator[NDArray[np.float32]]:
         for clip, sha, frames in clip_frames(clips, faults.append):
-            file.write(frames.tobytes())
             kept.append(clip)
             hashes.append(sha)
-            lengths.append(len(frames))
-        if not kept:
-            raise AsdError(_none_left(clips, faults))
-        bounds = np.cumsum(lengths, dtype=np.int64)
-        values = _held(file, int(bounds[-1]), budget)
-    return Frames(values, bounds, tuple(kept), tuple(hashes), tuple(faults))
+            yield frames
 
-
-def _held(file: SpooledTemporaryFile[bytes], count: int, budget: int) -> NDArray[np.float32]:
-    """Bytes written to (count, 128): copied to memory or mapped from the file."""
-    file.flush()
-    if 4 * BANDS * count > budget:
-        mapped = np.memmap(file, np.float32, "r", shape=(count, BANDS))
-        return np.asarray(mapped)
-    file.seek(0)
-    values = np.empty((count, BANDS), np.float32)
-    file.readinto(values.data.cast("B"))
-    return values
+    held = hold(read(), (BANDS,), budget, folder)
+    if not kept:
+        raise AsdError(_none_left(clips, faults))
+    return Frames(held.values, held.bounds, tuple(kept), tuple(hashes), tuple(faults))
 
 
 def _none_left(clips: Sequence[Clip], faults: Sequence[Fault]) -> str:

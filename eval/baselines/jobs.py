@@ -169,7 +169,7 @@ class _Scorer:
         return how.fit(section, clips)
 
     def _residuals(self, rows: Sequence[int]) -> Iterator[Residuals]:
-        return (self.model.residuals(self.frames.clip(i)) for i in rows)
+        return (self.model.residuals(self.frames[i]) for i in rows)
 
     def _held_scores(
         self, fitted: Sequence[Score], domains: Mapping[str, list[int]]

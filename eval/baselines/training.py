@@ -69,7 +69,7 @@ class Batches:
         for group in _groups(order, np.diff(bounds) * BANDS * 4, self.budget):
             ends = np.cumsum([bounds[i + 1] - bounds[i] for i in group])
             starts = vector_starts(np.concatenate([[0], ends[:-1]]), ends)
-            yield np.concatenate([self.frames.clip(i) for i in group]), starts
+            yield np.concatenate([self.frames[i] for i in group]), starts
 
 
 def train(network: nn.Module, batches: Batches, seed: int, epochs: int) -> Iterator[float]:
