@@ -12,8 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cache.errors import AsdError
+from cache.options import Option, make
 from eval.rules import RULES
-from index.options import Option, make
 from index.scorer import DEFAULT, find, names
 
 

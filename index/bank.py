@@ -16,10 +16,10 @@ import numpy as np
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError
+from cache.options import Option, make, options_of
 from cache.recipe import Recipe, from_json
 from cache.table import Section
 from index.knn import NearestNeighbours
-from index.options import Option, make, options_of
 from index.scorer import Scorer, State, find
 from index.threshold import Threshold
 

@@ -10,9 +10,9 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.options import option
 from cache.table import DOMAINS, EmbeddingTable
 from index.knn import NearestNeighbours, SearchKind
-from index.options import option
 from index.scorer import Neighbours, State
 from index.space import Metric, Space, SpaceOptions, restored
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.options import option
 from cache.table import DOMAINS
 from index.domains import DomainScorer, Memory, TrainingSet
 from index.knn import NearestNeighbours
-from index.options import option
 from index.space import Metric
 
 

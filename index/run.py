@@ -12,12 +12,13 @@ import numpy as np
 from tqdm import tqdm
 
 from cache.errors import AsdError, guarded
+from cache.options import option_names
 from cache.recipe import Recipe
 from cache.select import add_selection, choose, selection
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
 from index.bank import Bank, FittedSection, bank_root
-from index.options import add_options, from_arguments, option_names
+from index.options import add_options, from_arguments
 from index.scorer import DEFAULT, find, names
 from index.threshold import METHODS, fit_threshold
 

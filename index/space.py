@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import AsdError
+from cache.options import option
 from cache.table import EmbeddingTable
-from index.options import option
 
 Metric = Literal["euclidean", "cosine"]
 Blocks = Literal["equal", "unit", "joined"]

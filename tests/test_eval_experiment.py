@@ -14,6 +14,7 @@ import pytest
 
 import eval.experiment
 from cache.errors import AsdError
+from cache.options import option_names
 from cache.store import Store
 from cache.table import Section
 from eval.experiment import Setting, baseline_arguments, extraction_arguments, index_arguments
@@ -29,7 +30,6 @@ from eval.experiment_file import (
 from eval.run import main
 from eval.scores import Submission, read_submission, write_submission
 from extractors.run import main as extract
-from index.options import option_names
 from index.run import main as build
 from index.scorer import find
 from tests.conftest import make_recipe, make_table, write_root

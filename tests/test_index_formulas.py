@@ -12,10 +12,11 @@ from sklearn.cluster import KMeans
 from sklearn.covariance import LedoitWolf, ledoit_wolf_shrinkage
 
 from cache.errors import AsdError
+from cache.options import make
 from cache.table import EmbeddingTable
 from index.covariance import fit_covariance
 from index.knn import NearestNeighbours
-from index.options import make, parse_member
+from index.options import parse_member
 from index.scorer import Scorer, find
 from index.space import SpaceOptions
 from tests.conftest import make_table

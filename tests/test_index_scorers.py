@@ -9,8 +9,8 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from cache.errors import AsdError
+from cache.options import make, options_of
 from cache.table import EmbeddingTable
-from index.options import make, options_of
 from index.scorer import Scorer, find, names
 from tests.conftest import make_table
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from cache.errors import AsdError
-from index.options import make
+from cache.options import make
 from index.scorer import find
 from index.threshold import fit_threshold, p_values
 from tests.conftest import make_table

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.options import option
 from cache.table import EmbeddingTable
 from index.composite import CompositeScorer
-from index.options import option
 
 
 @dataclass

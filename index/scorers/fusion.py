@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.options import option
 from cache.table import EmbeddingTable
 from index.composite import CompositeScorer
-from index.options import option
 from index.space import backbones
 
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans as Clustering
 
+from cache.options import option
 from index.domains import Memory, TrainingSet, remember
 from index.knn import NearestNeighbours
 from index.neighbours import NeighbourScorer
-from index.options import option
 from index.space import Metric
 
 _FOLDS = 10

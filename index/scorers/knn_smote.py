@@ -8,9 +8,9 @@ import numpy as np
 from imblearn.over_sampling import SMOTE
 from numpy.typing import NDArray
 
+from cache.options import option
 from index.domains import Memory, TrainingSet, remember
 from index.neighbours import NeighbourScorer
-from index.options import option
 from index.space import Metric
 
 _FOLDS = 64  # up to 64 target clips are left out one by one, more in as many folds

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.options import option
 from cache.table import DOMAINS
 from index.densities import Densities
 from index.domains import DomainScorer, TrainingSet
-from index.options import option
 from index.scorer import State
 from index.space import Metric
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import AsdError
+from cache.options import option
 from cache.table import DOMAINS
 from index.covariance import Covariance, fit_covariance
 from index.domains import DomainScorer, TrainingSet
-from index.options import option
 from index.scorer import State
 
 

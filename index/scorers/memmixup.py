@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cache.options import option
 from index.domains import Memory, TrainingSet
 from index.knn import NearestNeighbours
 from index.neighbours import NeighbourScorer
-from index.options import option
 
 
 @dataclass
