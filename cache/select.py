@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, Namespace, _ArgumentGroup
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class Selection:
         )
 
 
-def add_cache_dir(parser: ArgumentParser) -> None:
+def add_cache_dir(parser: ArgumentParser | _ArgumentGroup) -> None:
     """Add ``--cache-dir``, the same in every command."""
     parser.add_argument(
         "--cache-dir",

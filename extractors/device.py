@@ -9,6 +9,8 @@ from torch import Tensor
 
 from cache.errors import AsdError
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
 
 def find_device(name: str) -> torch.device:
     """Find a device by its name on the command line.
@@ -52,3 +54,9 @@ def portions(batch: Tensor) -> tuple[Tensor, ...]:
     them. Any other device takes all.
     """
     return torch.split(batch, 1 if batch.device.type == "cpu" else len(batch))
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether a device, or the machine, lacked memory."""
+    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return known or any(words in str(error).lower() for words in _OUT_OF_MEMORY)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from cache.errors import AsdError
 from extractors.backbone import Backbone
+from extractors.device import is_out_of_memory
 from extractors.output import Output
 
 Samples = NDArray[np.float32]
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def window_starts(samples: int, window: int) -> list[int]:
@@ -106,9 +106,7 @@ class Forward:
         return replace(self, outputs=[replace(output, dtype="float32") for output in self.outputs])
 
     def _halve(self, size: int, error: Exception) -> None:
-        text = str(error).lower()
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and not any(words in text for words in _OUT_OF_MEMORY):
+        if not is_out_of_memory(error):
             raise error
         if size == 1:
             raise AsdError(

@@ -1,0 +1,155 @@
+"""The classes of a training: a rule, the clips it is applied to, and the embeddings it may need."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cache.errors import AsdError
+from extractors.backbone import Backbone
+from extractors.clips import Clip
+from extractors.forward import Forward
+from extractors.output import Output
+from extractors.pooling import find
+from finetune import labels
+from finetune.labels import Labels
+from finetune.waveforms import Waveforms
+
+PSEUDO_ANOMALY = "pseudo-anomaly"
+ANOMALY = "anomaly"
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """A rule for classes.
+
+    Attributes
+    ----------
+    kind
+        Of `finetune.labels.KINDS`.
+    attributes
+        Those looked at; all where empty.
+    pseudo
+        Clusters of every section without attributes; below 2, such a section is one class.
+    groups
+        A CSV file, or a number of clusters.
+    least
+        Clips that a combination needs to be a class of its own.
+    by_machine
+        Whether pseudo-anomalies are a class a machine type, or one class all together.
+    seed
+        Of clusters.
+    """
+
+    kind: str = labels.KINDS[0]
+    attributes: tuple[str, ...] = ()
+    pseudo: int = 0
+    groups: str = ""
+    least: int = 2
+    by_machine: bool = False
+    seed: int = 0
+
+    def apply(self, waveforms: Waveforms, backbone: Backbone) -> tuple[Labels, list[str]]:
+        """Label clips.
+
+        Parameters
+        ----------
+        waveforms
+            The clips.
+        backbone
+            Whose frozen embeddings are clustered, where that is asked for.
+
+        Returns
+        -------
+        Labels
+            Of all clips.
+        list of str
+            What was done that the options do not show.
+
+        Raises
+        ------
+        AsdError
+            If an attribute or a group is missing, or there is one class only.
+        """
+        clips = waveforms.clips
+        normal = [row for row, clip in enumerate(clips) if clip.condition != ANOMALY]
+        texts = [self._pseudo_anomaly(clip) for clip in clips]
+        named, notes = self._normal([clips[row] for row in normal], waveforms, normal, backbone)
+        for row, text in zip(normal, named, strict=True):
+            texts[row] = text
+        found = Labels.of(texts)
+        if len(found.names) < 2:
+            raise AsdError(
+                f"all clips are of one class, {found.names[0]}: nothing can be learnt from that; "
+                "give data of another machine, --pseudo-labels N, or --pseudo-anomalies ROOT"
+            )
+        counts = Counter(texts)
+        few, many = min(counts.values()), max(counts.values())
+        notes.append(f"{len(found.names)} classes of {few} to {many} clips")
+        return found, notes
+
+    def _normal(
+        self, clips: Sequence[Clip], waveforms: Waveforms, rows: Sequence[int], backbone: Backbone
+    ) -> tuple[list[str], list[str]]:
+        if self.kind == "machine":
+            return [clip.section.machine_type for clip in clips], []
+        if self.kind == "groups":
+            if not self.groups:
+                raise AsdError("--labels groups needs --groups FILE or --groups N")
+            if not self.groups.isdigit():
+                return labels.group_labels(clips, labels.read_groups(Path(self.groups))), []
+            frozen = _frozen(waveforms, rows, backbone)
+            found = labels.cluster_machines(frozen, clips, int(self.groups))
+            told = ", ".join(f"{machine} {group}" for machine, group in found.items())
+            return labels.group_labels(clips, found), [f"groups: {told}"]
+        return self._by_attributes(clips, waveforms, rows, backbone)
+
+    def _by_attributes(
+        self, clips: Sequence[Clip], waveforms: Waveforms, rows: Sequence[int], backbone: Backbone
+    ) -> tuple[list[str], list[str]]:
+        labels.check_attributes(clips, self.attributes)
+        texts = [labels.attribute_label(clip, self.attributes) for clip in clips]
+        notes = []
+        bare = [i for i, clip in enumerate(clips) if texts[i] == str(clip.section)]
+        if self.pseudo > 1 and bare:
+            frozen = _frozen(waveforms, [rows[i] for i in bare], backbone)
+            made = labels.pseudo_labels(frozen, [clips[i] for i in bare], self.pseudo, self.seed)
+            for i, text in zip(bare, made, strict=True):
+                texts[i] = text
+            notes.append(f"{len(bare)} clips without attributes are labelled by clusters")
+        merged_texts, merged = labels.merge_rare(texts, clips, self.least)
+        if merged:
+            notes.append(f"{merged} combinations of fewer than {self.least} clips are merged")
+        return merged_texts, notes
+
+    def _pseudo_anomaly(self, clip: Clip) -> str:
+        return (
+            f"{clip.section.machine_type}/{PSEUDO_ANOMALY}" if self.by_machine else PSEUDO_ANOMALY
+        )
+
+
+def _frozen(waveforms: Waveforms, rows: Sequence[int], backbone: Backbone) -> NDArray[np.float32]:
+    """Embed clips by the backbone as it was loaded, the mean over its frames."""
+    spec = backbone.spec
+    output = Output(spec, spec.layer, find("mean", {}), "merge")
+    forward = Forward(backbone, [output], _device(backbone))
+    return np.concatenate([forward(_long_enough(waveforms, r, spec.min_samples)) .values[0]
+                           for r in rows])  # fmt: skip
+
+
+def _long_enough(waveforms: Waveforms, row: int, least: int) -> NDArray[np.float32]:
+    """(1, T) of a clip, repeated where it is too short for the backbone."""
+    samples = waveforms.held[row]
+    return np.resize(samples, max(least, len(samples)))[None]
+
+
+def _device(backbone: Backbone) -> torch.device:
+    network = getattr(backbone, "network", None)
+    parameter = None if network is None else next(network.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

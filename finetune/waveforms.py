@@ -1,0 +1,126 @@
+"""Training clips as waveforms of one length, decoded once for all epochs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from cache.errors import AsdError
+from extractors.audio import Recording
+from extractors.batches import Decoder, Refused
+from extractors.clips import Clip, Fault
+from extractors.ragged import Ragged, hold
+from extractors.recordings import Recordings
+from finetune.lengths import fitted
+
+_DECODERS, _AHEAD = 2, 16
+
+
+@dataclass(frozen=True)
+class Waveforms:
+    """Decoded training clips.
+
+    Attributes
+    ----------
+    held
+        N waveforms, float32 in [-1, 1].
+    clips
+        N clips.
+    hashes
+        SHA-256 of each clip's file.
+    faults
+        Clips left out, each with the reason.
+    sample_rate
+        Hz.
+    """
+
+    held: Ragged
+    clips: tuple[Clip, ...]
+    hashes: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    sample_rate: int
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what is learnt from: ids, contents, domains, conditions and attributes."""
+        rows = [
+            [clip.clip_id, sha256, clip.domain, clip.condition, sorted(clip.attributes.items())]
+            for clip, sha256 in zip(self.clips, self.hashes, strict=True)
+        ]
+        return hashlib.sha256(json.dumps(sorted(rows, key=str)).encode()).hexdigest()
+
+    def usual_length(self, longest: int) -> int:
+        """Return the most common length in samples, the longer of two; at most `longest`."""
+        counts: Counter[int] = Counter(np.diff(self.held.bounds).tolist())
+        usual = max(counts, key=lambda length: (counts[length], length))
+        return min(longest, usual)
+
+    def batch(self, rows: Sequence[int], samples: int, generator: torch.Generator) -> Tensor:
+        """Take clips as (B, samples) float32: see `finetune.lengths.fitted`."""
+        cut = [
+            fitted(torch.from_numpy(self.held[row].copy())[None], samples, generator)
+            for row in rows
+        ]
+        return torch.cat(cut)
+
+
+def read_waveforms(clips: Sequence[Clip], sample_rate: int, budget: int, folder: Path) -> Waveforms:
+    """Decode clips.
+
+    Parameters
+    ----------
+    clips
+        Training clips.
+    sample_rate
+        Wanted, Hz.
+    budget
+        Bytes of waveforms held in memory; more go to a file without a name.
+    folder
+        Where that file lies.
+
+    Raises
+    ------
+    AsdError
+        If none can be used.
+    """
+    kept: list[Clip] = []
+    hashes: list[str] = []
+    faults: list[Fault] = []
+
+    def decoded() -> Iterator[NDArray[np.float32]]:
+        for clip, recording in _decoded(clips, sample_rate, faults):
+            kept.append(clip)
+            hashes.append(recording.content_sha256)
+            yield recording.samples
+
+    held = hold(decoded(), (), budget, folder)
+    if not kept:
+        reasons = "".join(f"\n  {fault}" for fault in faults[:5])
+        raise AsdError(f"no training clip that can be used{reasons}")
+    return Waveforms(held, tuple(kept), tuple(hashes), tuple(faults), sample_rate)
+
+
+def _decoded(
+    clips: Sequence[Clip], sample_rate: int, faults: list[Fault]
+) -> Iterator[tuple[Clip, Recording]]:
+    with ThreadPoolExecutor(_DECODERS, "decode") as pool:
+        decoder = Decoder(Recordings(0), pool, _AHEAD)
+        progress = tqdm(total=len(clips), unit="clip", desc="decode", disable=None)
+        with progress:
+            for item in decoder.decoded(clips, sample_rate):
+                progress.update()
+                if isinstance(item, Refused):
+                    faults.append(Fault(item.clip.path, item.reason))
+                else:
+                    yield item.clip, item.recording
