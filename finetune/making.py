@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from cache.errors import AsdError
@@ -43,6 +42,8 @@ class Settings:
         Where it begins.
     labelling
         What it learns to tell apart.
+    rates, portions, course
+        How it is trained.
     layer, embedding, size
         Where the embedding stands, ``None`` for the highest layer; its kind and its values.
     head, scope, sampling, augment
@@ -51,13 +52,14 @@ class Settings:
         Longest part of a clip that is shown, s.
     held
         Share of each class held out.
-    rates, portions, course
-        How it is trained.
     """
 
     backbone: str
     source: Source
     labelling: Labelling
+    rates: Rates
+    portions: Portions
+    course: Course
     layer: int | None = None
     embedding: str = "attentive"
     size: int = 256
@@ -67,9 +69,6 @@ class Settings:
     augment: tuple[str, ...] = ("mixup",)
     crop: float = 10.0
     held: float = 0.0
-    rates: Rates = Rates()
-    portions: Portions = Portions()
-    course: Course = Course(25)
 
 
 @dataclass(frozen=True)
@@ -217,7 +216,7 @@ class Maker:
             return None
         held = dict(tuned.record_of(path)["training"]) if tuned.is_tuned(path) else {}
         history: list[Row] = held.pop("history", [])
-        if held == json.loads(json.dumps(record)):
+        if held == _plain(record):
             return history
         if not self.overwrite:
             differing = sorted(k for k in {*held, *record} if held.get(k) != _plain(record.get(k)))

@@ -35,12 +35,12 @@ def _settings(args: Namespace) -> Settings:
         args.warmup, args.schedule, args.clip_norm,
     )  # fmt: skip
     return Settings(
-        name, source, labelling,
+        name, source, labelling, rates,
+        Portions(args.batch_size, args.accumulate, args.dtype),
+        Course(args.epochs, args.patience, args.watch),
         layer=args.layer, embedding=args.embedding, size=args.size, head=args.head,
         scope=args.train, sampling=args.sampling, augment=tuple(args.augment), crop=args.crop,
-        held=args.hold_out, rates=rates,
-        portions=Portions(args.batch_size, args.accumulate, args.dtype),
-        course=Course(args.epochs, args.patience, args.watch),
+        held=args.hold_out,
     )  # fmt: skip
 
 
