@@ -51,9 +51,10 @@ def portions(batch: Tensor) -> tuple[Tensor, ...]:
     """Split a batch (B, ...) into what its device computes at once.
 
     A CPU takes clip by clip: several fall out of its cache, and what a clip gives could depend on
-    them. Any other device takes all.
+    them. Any other device takes all, and so does a CPU where gradients are recorded.
     """
-    return torch.split(batch, 1 if batch.device.type == "cpu" else len(batch))
+    by_clip = batch.device.type == "cpu" and not torch.is_grad_enabled()
+    return torch.split(batch, 1 if by_clip else len(batch))
 
 
 def is_out_of_memory(error: Exception) -> bool:

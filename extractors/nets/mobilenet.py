@@ -174,6 +174,9 @@ class MobileNet(nn.Module):
         maps, found = spectrograms[:, None], dict[int, Tensor]()
         for number, step in enumerate(list(self.features)[: max(layers) + 1]):
             maps = step(maps)
+            if number == 0 and torch.is_grad_enabled():
+                # On a CPU gradients of depthwise convolutions are three times as fast this way.
+                maps = maps.contiguous(memory_format=torch.channels_last)
             if number in layers:
                 found[number] = maps
         return [found[layer] for layer in layers]

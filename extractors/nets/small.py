@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
@@ -51,7 +52,7 @@ class SmallCnn(nn.Module):
         maps = layer_norm(spectrograms, spectrograms.shape[1:])[:, None]
         found: dict[int, Tensor] = {}
         for number, block in enumerate(list(self.blocks)[: max(layers)], start=1):
-            maps = block(maps)
+            maps = block(maps).contiguous(memory_format=torch.channels_last)
             if number in layers:
                 found[number] = maps.permute(0, 2, 3, 1)
         return [found[layer] for layer in layers]
