@@ -11,8 +11,9 @@ from scipy import signal, stats
 
 from cache.errors import AsdError
 from cache.options import Span
+from extractors.compat import torchaudio
 from finetune import augmentation
-from finetune.augment.pitch import _stretched
+from finetune.augment.pitch import _stretched, vocoder
 from finetune.augmentation import Augmentation, Batch
 from finetune.lengths import cropped, fitted
 from finetune.mixture import Mixture
@@ -167,6 +168,19 @@ def test_a_stretched_tone_is_the_same_tone(semitones: float) -> None:
     remainder = inner - signal_at(inner, 1000)
     assert remainder.square().mean() < 1e-4 * inner.square().mean()
     assert inner.square().mean() == pytest.approx(0.5**2 / 2, rel=0.01)
+
+
+@pytest.mark.parametrize("ratio", [0.6, 0.95, 1.3, 2.0])
+def test_the_vocoder_is_torchaudios(ratio: float) -> None:
+    spectrum = torch.randn(513, 60, dtype=torch.complex128, generator=seeded())
+    spectrum[100] = 0
+    advance = torch.linspace(0, torch.pi * 256, 513, dtype=torch.float64)[:, None]
+    expected = torchaudio().functional.phase_vocoder(spectrum, 1 / ratio, advance)
+    found = vocoder(spectrum, ratio)
+    assert found.shape[1] == np.ceil(59 * ratio)
+    torch.testing.assert_close(found, expected[:, : found.shape[1]], rtol=0, atol=1e-8)
+    single = vocoder(spectrum.to(torch.complex64), ratio)
+    torch.testing.assert_close(single.to(torch.complex128), found, rtol=0, atol=1e-4)
 
 
 def test_a_shifted_clip_is_as_loud_as_before_and_silence_is_silent() -> None:
