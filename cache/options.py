@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import Field, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from cache.errors import AsdError
@@ -109,6 +109,14 @@ def check_ranges(owner: type, values: Mapping[str, Option]) -> None:
             fits = isinstance(value, str) or least <= value <= most
         if not fits:
             raise AsdError(f"--{name.replace('_', '-')} {value} must lie in [{least}, {most}]")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Options that are in range however they were made; else an `AsdError` is raised."""
+
+    def __post_init__(self) -> None:
+        check_ranges(type(self), options_of(self))
 
 
 def parse(text: str, find: Callable[[str], type[T]]) -> T:
