@@ -80,6 +80,8 @@ def test_masks_are_stripes_of_the_widths_asked_for() -> None:
     assert torch.equal(hidden.all(dim=2), hidden.any(dim=2))
     rows = hidden.all(dim=2)
     assert (rows.int().diff(dim=1).abs().sum(dim=1) <= 2).all()  # one stripe
+    assert rows[:, 0].any()  # from border
+    assert rows[:, -1].any()  # to border
     widths = rows.sum(dim=1).numpy()
     counts = np.bincount(widths, minlength=21)
     assert len(counts) == 21
