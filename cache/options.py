@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import Field, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from cache.errors import AsdError
@@ -67,7 +67,7 @@ def options_of(made: Any) -> dict[str, Any]:
     return {name: getattr(made, name) for name in option_names(type(made))}
 
 
-def make(owner: type[T], values: Mapping[str, Option]) -> T:
+def make(owner: type[T], values: Mapping[str, Option], where: str = "--") -> T:
     """Build a dataclass from its options.
 
     Parameters
@@ -76,6 +76,8 @@ def make(owner: type[T], values: Mapping[str, Option]) -> T:
         The class.
     values
         Option to value; those not named keep their default.
+    where
+        What stands before an option's name where the user wrote it.
 
     Raises
     ------
@@ -88,12 +90,12 @@ def make(owner: type[T], values: Mapping[str, Option]) -> T:
             raise AsdError(
                 f"{owner.__name__} has no option {name!r}; it has {', '.join(known) or 'none'}"
             )
-    check_ranges(owner, values)
+    check_ranges(owner, values, where)
     return owner(**values)
 
 
-def check_ranges(owner: type, values: Mapping[str, Option]) -> None:
-    """Refuse options that are out of range.
+def check_ranges(owner: type, values: Mapping[str, Option], where: str = "") -> None:
+    """Refuse options that are out of range; `where` as in `make`.
 
     Raises
     ------
@@ -108,7 +110,16 @@ def check_ranges(owner: type, values: Mapping[str, Option]) -> None:
         else:
             fits = isinstance(value, str) or least <= value <= most
         if not fits:
-            raise AsdError(f"--{name.replace('_', '-')} {value} must lie in [{least}, {most}]")
+            option_name = f"{where}{name.replace('_', '-')}"
+            raise AsdError(f"{option_name} {value} must lie in [{least}, {most}]")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Options that are in range however they were made; else an `AsdError` is raised."""
+
+    def __post_init__(self) -> None:
+        check_ranges(type(self), options_of(self))
 
 
 def parse(text: str, find: Callable[[str], type[T]]) -> T:
@@ -137,7 +148,7 @@ def parse(text: str, find: Callable[[str], type[T]]) -> T:
             values[key] = _parsed(hints.get(key, str), value)
         except ValueError as error:
             raise AsdError(f"{text!r}: {key} is {value!r}; expected {error}") from error
-    return make(owner, values)
+    return make(owner, values, f"{text.strip()!r}: ")
 
 
 def text_of(name: str, made: Any) -> str:

@@ -40,13 +40,7 @@ class Batch:
     classes: int
 
 
-@dataclass(frozen=True)
-class _Options:
-    def __post_init__(self) -> None:
-        options.check_ranges(type(self), options.options_of(self))
-
-
-class Augmentation(_Options, ABC):
+class Augmentation(options.Checked, ABC):
     """Changes a batch; its dataclass fields are its options, out of range they raise `AsdError`.
 
     All that is random comes from the generator handed over: a CPU's gives the same batch each
@@ -83,7 +77,7 @@ class WaveformAugmentation(Augmentation, ABC):
         """Change all of (B, T) float32, B >= 1, to the same shape."""
 
 
-class SpectrogramAugmentation(_Options, ABC):
+class SpectrogramAugmentation(options.Checked, ABC):
     """Changes spectrograms on their way to the network; options as in `Augmentation`."""
 
     @abstractmethod

@@ -45,8 +45,8 @@ def partners(allowed: Tensor, generator: Generator) -> Tensor:
     Returns
     -------
     Tensor
-        (B,) int64 on the device of `allowed`, -1 for a row that allows none.
+        (B,) int64 on the CPU, -1 for a row that allows none.
     """
-    draws = uniform(allowed.numel(), generator).to(allowed.device).view(allowed.shape)
-    best = draws.masked_fill(~allowed, -1).max(1)
+    draws = uniform(allowed.numel(), generator).cpu().view(allowed.shape)
+    best = draws.masked_fill(~allowed.cpu(), -1).max(1)
     return best.indices.masked_fill(best.values < 0, -1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -67,12 +66,8 @@ class Head(nn.Module, ABC):
             return self.log_probabilities(embeddings.float()).exp()
 
 
-@dataclass(frozen=True)
-class HeadOptions(ABC):
+class HeadOptions(options.Checked, ABC):
     """Options of a head; out of range, they raise an `AsdError`."""
-
-    def __post_init__(self) -> None:
-        options.check_ranges(type(self), options.options_of(self))
 
     @abstractmethod
     def build(self, dimension: int, classes: int) -> Head:

@@ -28,12 +28,8 @@ class Draw(NamedTuple):
     total: int
 
 
-@dataclass(frozen=True)
-class Sampler(ABC):
-    """Rule of an epoch; out of range options raise an `AsdError`."""
-
-    def __post_init__(self) -> None:
-        options.check_ranges(type(self), options.options_of(self))
+class Sampler(options.Checked, ABC):
+    """Rule of an epoch; options out of range raise an `AsdError`."""
 
     def __call__(self, clips: Sequence[Clip], epoch: int, seed: int) -> NDArray[np.int64]:
         """Draw an epoch.

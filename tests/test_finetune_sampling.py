@@ -55,10 +55,11 @@ def test_balanced_brings_every_condition_of_a_section_to_its_largest() -> None:
         ("pump", "source", "1"): 5,
         ("pump", "None", "1"): 5,
     }
-    times = Counter(sampling.parse("balanced")(BOTH, 0, 0).tolist())
-    assert set(times) == set(range(len(BOTH)))
-    assert {times[i] for i in range(10, 14)} == {2, 3}  # 10 = 4 clips x 2 + 2 of them once more
-    assert {times[i] for i in range(14, 17)} == {3, 4}
+    for epoch in range(20):
+        times = Counter(sampling.parse("balanced")(BOTH, epoch, 0).tolist())
+        assert set(times) == set(range(len(BOTH)))
+        assert {times[i] for i in range(10, 14)} == {2, 3}  # 10 = 4 clips x 2 + 2 once more
+        assert {times[i] for i in range(14, 17)} == {3, 4}
 
 
 def test_the_clips_shown_once_more_change_from_epoch_to_epoch() -> None:

@@ -25,7 +25,7 @@ class OtherMachine(Augmentation):
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
         """See `Augmentation.__call__`."""
         others = batch.machines[:, None] != batch.machines
-        rows = chosen(len(others), self.p, generator).to(others.device)
+        rows = chosen(len(others), self.p, generator)
         found = partners(others[rows], generator)
         rows, found = rows[found >= 0], found[found >= 0]
         waveforms = batch.waveforms.clone()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch
 from torch import Generator, Tensor
 
 from cache.options import Span, option
-from extractors.compat import torchaudio
 from finetune.augmentation import WaveformAugmentation
 from finetune.draws import uniform
 from finetune.lengths import fitted
@@ -52,16 +50,41 @@ def _shifted(clip: Tensor, ratio: float, generator: Generator) -> Tensor:
 
 
 def _stretched(clip: Tensor, ratio: float) -> Tensor:
-    """(T,) to (about ratio (T - 1024),) float64, with the same frequencies."""
-    window = torch.hann_window(_FFT, dtype=torch.float64)
-    # In float64: the phases that the vocoder adds up grow to a million radians. Not centred: of a
-    # first frame that is half reflection the bins have phases that part for the whole clip.
-    spectrum = torch.stft(
-        clip.double(), _FFT, _HOP, window=window, center=False, return_complex=True
-    )
-    advance = torch.linspace(0, math.pi * _HOP, len(spectrum), dtype=torch.float64)[:, None]
-    slower = torchaudio().functional.phase_vocoder(spectrum, 1 / ratio, advance)
-    return torch.istft(slower, _FFT, _HOP, window=window)
+    """(T,) to (about ratio (T - 1024),), with the same frequencies."""
+    window = torch.hann_window(_FFT)
+    # Not centred: of a first frame that is half reflection, the bins have phases that part for the
+    # whole clip.
+    spectrum = torch.stft(clip, _FFT, _HOP, window=window, center=False, return_complex=True)
+    return torch.istft(vocoder(spectrum, ratio), _FFT, _HOP, window=window)
+
+
+def vocoder(spectrum: Tensor, ratio: float) -> Tensor:
+    """Stretch a spectrum in time.
+
+    Magnitudes are interpolated between frames; each bin's phase goes on by what it went on between
+    the same two frames. The distance of frames does not change, so whole turns do not matter and
+    phases can stay what they are, complex numbers of length 1.
+
+    Parameters
+    ----------
+    spectrum
+        (bins, frames) complex, frames >= 2.
+    ratio
+        Of the lengths, new to old.
+
+    Returns
+    -------
+    Tensor
+        (bins, ceil(ratio (frames - 1))).
+    """
+    times = torch.arange(0, spectrum.shape[1] - 1, 1 / ratio, dtype=torch.float64)
+    before = times.long()
+    after = (times - before).to(spectrum.real.dtype)
+    magnitude, turns = spectrum.abs(), torch.sgn(spectrum)
+    turns = torch.where(turns == 0, 1, turns)  # a silent bin has no phase
+    steps = (turns[:, 1:] * turns[:, :-1].conj())[:, before[:-1]]
+    phases = torch.cat([turns[:, :1], steps], dim=1).cumprod(1)
+    return torch.lerp(magnitude[:, before], magnitude[:, before + 1], after) * torch.sgn(phases)
 
 
 def _level(waveform: Tensor) -> Tensor:
