@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cache.errors import AsdError
 from extractors.backbone import Inputs, Tunable
 from finetune.augmentation import Augmentations, Batch
 from finetune.mixture import Mixture
@@ -82,11 +83,16 @@ class Batches:
         with torch.no_grad():
             changed = self.augmentations.batch(batch, generator)
             inputs = backbone.inputs(changed.waveforms)
-            if inputs.time is not None and inputs.frequency is not None:
-                axes = (inputs.time, inputs.frequency)
-                values = self.augmentations.spectrograms(inputs.values, axes, generator)
-                inputs = replace(inputs, values=values)
+            if self.augmentations.of_spectrograms:
+                inputs = self._masked(inputs, backbone.spec.name, generator)
         return inputs, changed.labels
+
+    def _masked(self, inputs: Inputs, name: str, generator: torch.Generator) -> Inputs:
+        if inputs.time is None or inputs.frequency is None:
+            raise AsdError(f"this {name} hears waveforms: there is no spectrogram for specaugment")
+        axes = (inputs.time, inputs.frequency)
+        values = self.augmentations.spectrograms(inputs.values, axes, generator)
+        return replace(inputs, values=values)
 
     def plain(self, rows: Sequence[int], backbone: Tunable) -> Inputs:
         """Build a batch without augmentation, the same one each time."""

@@ -18,6 +18,7 @@ from extractors.clips import Clip
 
 KINDS = ("attributes", "machine", "groups")
 RARE = "rare"
+SYNTHETIC = "synthetic"
 _GROUP_COLUMNS = ("machine_type", "group")
 
 
@@ -54,7 +55,11 @@ def attribute_label(clip: Clip, chosen: Sequence[str]) -> str:
         Attributes to look at; all where empty.
     """
     known = sorted(clip.attributes.items())
-    values = [f"{key}={value}" for key, value in known if not chosen or key in chosen]
+    values = [
+        f"{key}={value}"
+        for key, value in known
+        if key != SYNTHETIC and (not chosen or key in chosen)
+    ]
     return "/".join([str(clip.section), *([",".join(values)] if values else [])])
 
 
