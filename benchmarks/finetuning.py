@@ -1,0 +1,213 @@
+"""Official scores of fine-tuned backbones beside frozen ones, as Markdown; stopped, it goes on.
+
+usage: python benchmarks/finetuning.py DATA WEIGHTS WORK_DIR [--part models|ablation|pseudo ...]
+
+DATA holds dev_data, eval_data and ground_truth; WEIGHTS is an EfficientAT checkpoint. Every row is
+trained with each seed on all training clips together; the truth is read after scoring.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from scorers import Tables, evaluate, read_tables
+
+from cache.recipe import Recipe
+from cache.store import Store
+from eval.sections import official_score
+from extractors.run import main as extract
+from extractors.tuned import record_of
+from extractors.weights import file_sha256
+from finetune.run import main as finetune
+
+SCORERS = ("min-distance:metric=cosine:standardise=false", "min-distance", "fusion")
+LAYER = 8
+ABLATION = ("--epochs", "6", "--crop", "3")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model to train, or a frozen one."""
+
+    name: str
+    backbone: str
+    options: tuple[str, ...] = ()
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where everything is."""
+
+    data: Path
+    weights: Path
+    work: Path
+    seeds: tuple[int, ...]
+
+    @property
+    def roots(self) -> list[str]:
+        """Data roots."""
+        return [str(self.data / name) for name in ("dev_data", "eval_data")]
+
+    def start(self, row: Row) -> list[str]:
+        """Weights that a row begins with."""
+        return ["--weights", str(self.weights)] if row.backbone == "efficientat" else []
+
+
+def quietly(main: object, arguments: Sequence[str]) -> None:
+    """Run a command line without its summary."""
+    with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
+        code = main(list(arguments))  # type: ignore[operator]
+    if code:
+        raise SystemExit(f"stopped by the fault above: {' '.join(arguments)}")
+
+
+def trained(bench: Bench, row: Row, seed: int) -> tuple[Path, float]:
+    """Train a row, or take it as it lies there: its file, and the seconds it took."""
+    name = f"{row.name}_seed_{seed}".replace(" ", "_").replace(":", "-").replace("=", "-")
+    out, took = bench.work / f"{name}.safetensors", bench.work / f"{name}.seconds"
+    begin = time.perf_counter()
+    quietly(
+        finetune,
+        ["--data", *bench.roots, "--backbone", row.backbone, *bench.start(row), "--out", str(out),
+         "--seeds", str(seed), "--cache-dir", str(bench.work), *row.options],
+    )  # fmt: skip
+    if not took.exists():
+        took.write_text(f"{time.perf_counter() - begin:.1f}")
+    return out, float(took.read_text())
+
+
+def recipes(bench: Bench, row: Row, weights: Path | None) -> Iterator[tuple[str, Recipe, Store]]:
+    """Extract what a model makes of the clips: the trained embedding, and its layer's mean."""
+    store = Store(bench.work / "tables")
+    backbone = row.backbone.partition(":")[0]
+    given = ["--weights", str(weights)] if weights else bench.start(row)
+    wanted = [("native", "merge")] if weights else []
+    wanted += [("mean", "merge"), ("mean", "keep")]
+    layer = [] if weights or row.backbone == "logmel" else ["--layers", str(LAYER)]
+    sha256 = file_sha256(Path(given[1])) if given else None
+    for pooling, bands in wanted:
+        quietly(
+            extract,
+            ["--data", *bench.roots, "--backbone", backbone, *given, *layer, "--pooling", pooling,
+             "--bands", bands, "--cache-dir", str(store.root)],
+        )  # fmt: skip
+        found = [
+            r
+            for r in store.recipes()
+            if (r.backbone, r.weights, r.pooling, r.bands) == (backbone, sha256, pooling, bands)
+        ]
+        name = {"native": "trained", "mean": f"layer, bands {bands}"}[pooling]
+        yield name, found[0], store
+
+
+def figures(bench: Bench, tables: Tables) -> list[float]:
+    """Official score, %, of every scorer."""
+    truth = bench.data / "ground_truth"
+    scores = []
+    for scorer in SCORERS:
+        results = {s: evaluate(scorer, *pair, truth) for s, pair in tables.items()}
+        scores.append(100 * (official_score(results) or 0.0))
+    return scores
+
+
+def measured(bench: Bench, row: Row) -> tuple[dict[str, np.ndarray], str]:
+    """Figures of a row by embedding, (seeds, scorers), and what training took."""
+    if row.frozen:
+        found = {n: [figures(bench, read_tables(s, r))] for n, r, s in recipes(bench, row, None)}
+        return {name: np.array(values) for name, values in found.items()}, ""
+    every: dict[str, list[list[float]]] = {}
+    seconds, parameters = [], 0
+    for seed in bench.seeds:
+        path, took = trained(bench, row, seed)
+        seconds.append(took)
+        parameters = record_of(path)["training"]["trained_parameters"]
+        for name, recipe, store in recipes(bench, row, path):
+            every.setdefault(name, []).append(figures(bench, read_tables(store, recipe)))
+    told = f"{parameters:,} | {np.median(seconds) / 60:.1f}"
+    shutil.rmtree(bench.work / "tables", ignore_errors=True)  # the seeds' tables are not needed
+    return {name: np.array(values) for name, values in every.items()}, told
+
+
+def cell(values: np.ndarray) -> str:
+    """Mean and sample standard deviation."""
+    deviation = f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{values.mean():.1f}{deviation}"
+
+
+def models() -> list[Row]:
+    """Frozen and fine-tuned, one recipe."""
+    network = Row("efficientat full", "efficientat", ("--layer", str(LAYER), "--epochs", "10"))
+    return [
+        Row("log-mel frozen", "logmel", frozen=True),
+        Row("efficientat frozen", "efficientat", frozen=True),
+        Row("log-mel cnn", "logmel:cnn", ("--epochs", "25")),
+        network,
+        replace(network, name="efficientat last:blocks=2",
+                options=(*network.options, "--train", "last:blocks=2")),
+        replace(network, name="efficientat lora:rank=8",
+                options=(*network.options, "--train", "lora:rank=8")),
+    ]  # fmt: skip
+
+
+def ablation() -> list[Row]:
+    """List sampling x mixup x head, on the small network."""
+    mixups = {"none": (), "soft": ("mixup:p=0.5",), "extra": ("mixup:p=0.5:labels=extra:alpha=1",)}
+    heads = ("linear", "arcface", "adacos", "subcluster-adacos")
+    return [
+        Row(f"{sampling}, mixup {mixup}, {head}", "logmel:cnn",
+            (*ABLATION, "--sampling", sampling, "--head", head, "--augment", *mixups[mixup]))
+        for sampling, mixup, head in product(("plain", "balanced"), mixups, heads)
+    ]  # fmt: skip
+
+
+def pseudo(work: Path) -> list[Row]:
+    """With pseudo-anomalies as further classes, made by `finetune.synthesise` into `work`."""
+    network = ("--layer", str(LAYER), "--epochs", "10")
+    given = ("--pseudo-anomalies", str(work / "pseudo"))
+    by_machine = (*given, "--pseudo-classes", "machine")
+    return [
+        Row("efficientat full", "efficientat", network),
+        Row("efficientat, pseudo one", "efficientat", (*network, *given)),
+        Row("efficientat, pseudo machine", "efficientat", (*network, *by_machine)),
+        Row("log-mel cnn", "logmel:cnn", ("--epochs", "25")),
+        Row("log-mel cnn, pseudo one", "logmel:cnn", ("--epochs", "25", *given)),
+        Row("log-mel cnn, pseudo machine", "logmel:cnn", ("--epochs", "25", *by_machine)),
+    ]
+
+
+def main() -> None:
+    """Print a table a part."""
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--part", nargs="+", default=["models", "ablation", "pseudo"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    args = parser.parse_args()
+    bench = Bench(args.data, args.weights, args.work, tuple(args.seeds))
+    bench.work.mkdir(parents=True, exist_ok=True)
+    parts = {"models": models, "ablation": ablation, "pseudo": lambda: pseudo(bench.work)}
+    for part in args.part:
+        print(f"\n## {part}\n")
+        heads = " | ".join(SCORERS)
+        print(f"| model | embedding | {heads} | trained parameters | minutes a seed |")
+        print("| --- | --- | " + "---: | " * (len(SCORERS) + 2))
+        for row in parts[part]():
+            found, told = measured(bench, row)
+            for name, values in found.items():
+                cells = " | ".join(cell(column) for column in values.T)
+                print(f"| {row.name} | {name} | {cells} | {told or ' | '} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
