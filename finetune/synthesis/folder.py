@@ -18,7 +18,7 @@ from cache.options import option_names, text_of
 from cache.table import Section
 from extractors.clips import Clip
 from extractors.writing import write_attributes, write_table
-from finetune.synthesis.method import Method
+from finetune.synthesis.method import Method, MethodUnavailable
 from finetune.synthesis.plan import PSEUDO, Order, Planned
 from finetune.synthesis.rendering import Record, read_record, render
 
@@ -117,6 +117,11 @@ def write_clips(root: Path, planned: Sequence[Planned], methods: Mapping[str, Me
         Everything that belongs there.
     methods
         Name to method.
+
+    Raises
+    ------
+    MethodUnavailable
+        If a method can make nothing at all.
     """
     rows: dict[str, dict[str, object]] = {}
     made, lowered, faults = 0, 0, Counter[str]()
@@ -124,6 +129,8 @@ def write_clips(root: Path, planned: Sequence[Planned], methods: Mapping[str, Me
         there = (root / one.path).exists()
         try:
             record = _present(root / one.path, one) if there else _make(root, one, methods)
+        except MethodUnavailable:
+            raise
         except AsdError as error:
             faults[str(error)] += 1  # one bad recording spoils all that would be made of it
             continue

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol, cast
 
 from numpy.random import Generator
 
+from cache.errors import AsdError
 from cache.options import Span
 from cache.plugins import Plugins
 from extractors.waves import Wave
@@ -87,6 +88,10 @@ class Method(Protocol):
 
     def apply(self, rng: Generator, material: Material) -> Made:
         """Make one sound, the same for the same state of `rng`."""
+
+
+class MethodUnavailable(AsdError):  # noqa: N818 - named for what is told
+    """A method that can make no sound here, whatever the recording."""
 
 
 def names() -> list[str]:

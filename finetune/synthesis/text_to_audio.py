@@ -11,18 +11,18 @@ from importlib import import_module
 from importlib.resources import files
 from math import ceil
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import soxr
 from numpy.random import Generator
 
-from cache.errors import AsdError
 from cache.options import Span, option
 from cache.table import SYNTHETIC
 from extractors.waves import Wave
 from finetune.synthesis.levels import fitted
-from finetune.synthesis.method import Made, Material, Parameters, draw
+from finetune.synthesis.method import Made, Material, MethodUnavailable, Parameters, draw
 
 _NEGATIVE = "low quality, music, speech"  # what the model is led away from
 
@@ -100,6 +100,7 @@ class TextToAudio:
     is_fault: ClassVar[bool] = False
     pipeline: ClassVar[str]
     published: ClassVar[Checkpoint]
+    settings: ClassVar[Mapping[str, object]] = MappingProxyType({})  # of each call, beside ours
 
     def apply(self, rng: Generator, material: Material) -> Made:
         """Make a sound from text; of the recording it takes rate, length and attributes alone."""
@@ -117,6 +118,16 @@ class TextToAudio:
         """The model, whoever chose it."""
         return self.model or self.published.name
 
+    def parts(self, name: str, how: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Load the parts that the pipeline would load as something else; none unless overridden.
+
+        Parameters
+        ----------
+        name, how
+            The model, and what every part of it is loaded with.
+        """
+        return {}
+
     def _generate(self, text: str, guidance: float, seed: int, seconds: float) -> tuple[Wave, int]:
         """Run the pipeline: (about rate * seconds,) float64 and the model's rate in Hz."""
         torch = import_module("torch")
@@ -130,6 +141,7 @@ class TextToAudio:
             audio_length_in_s=ceil(10 * seconds) / 10,
             num_waveforms_per_prompt=1,
             generator=torch.Generator("cpu").manual_seed(seed),
+            **self.settings,
         )
         wave = np.asarray(answer.audios[0], dtype=np.float64).ravel()
         return wave, int(pipe.vocoder.config.sampling_rate)
@@ -144,12 +156,11 @@ class TextToAudio:
         kind = torch.float16 if device.type == "cuda" else torch.float32
         name, revision = self._located()
         try:
-            pipe = cls.from_pretrained(
-                name, revision=revision, use_safetensors=True, torch_dtype=kind
-            )
+            how = {"revision": revision, "use_safetensors": True, "torch_dtype": kind}
+            pipe = cls.from_pretrained(name, **how, **self.parts(name, how))
         except (OSError, ValueError, TypeError) as error:
             reason = str(error).strip().splitlines()[0]
-            raise AsdError(
+            raise MethodUnavailable(
                 f"{self.pipeline}: {self.named} cannot be loaded ({reason}); bring the model's "
                 "folder, weights as safetensors, and name it: --model FOLDER"
             ) from error
@@ -162,7 +173,7 @@ class TextToAudio:
             return self.model, None
         name, _, revision = self.named.partition("@")
         if not re.fullmatch(r"[0-9a-f]{40}", revision):
-            raise AsdError(
+            raise MethodUnavailable(
                 f"--model {self.named}: neither a folder nor OWNER/NAME@COMMIT with the 40 digits "
                 "of a commit, without which the same command could give other sounds"
             )
@@ -180,11 +191,13 @@ def _pipeline_class(name: str) -> Any:
     try:
         diffusers = import_module("diffusers")
     except ModuleNotFoundError as error:
-        raise AsdError(
+        raise MethodUnavailable(
             "sounds from text need diffusers, which is not installed: pip install "
             "'machine-asd[synthesis]'"
         ) from error
     found = getattr(diffusers, name, None)
     if found is None:
-        raise AsdError(f"diffusers {diffusers.__version__} has no {name}; try another --method")
+        raise MethodUnavailable(
+            f"diffusers {diffusers.__version__} has no {name}; try another --method"
+        )
     return found
