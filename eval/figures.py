@@ -17,7 +17,7 @@ from eval.judge import Run
 from eval.mapping import map_path, read_columns
 from eval.metrics import MAX_FPR
 from eval.sections import SectionTruth
-from eval.tables import SystemResult
+from eval.tables import PROXY, SystemResult
 
 _WIDTH = 3.4  # inches: one column of a two-column paper
 _COLOURS = {"source": "#2b6cb0", "target": "#b7791f", "normal": "#4a8a84", "anomaly": "#c53030"}
@@ -43,6 +43,8 @@ def write_figures(directory: Path, run: Run, result: SystemResult) -> list[Path]
     """
     paths = []
     for name, figure in _figures(run, result):
+        if result.proxy:
+            figure.suptitle(PROXY, fontsize=_STYLE["titlesize"])
         for suffix in ("pdf", "png"):
             buffer = io.BytesIO()
             # Without a date the same run gives the same bytes.

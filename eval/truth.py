@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from cache.errors import AsdError
-from cache.table import DOMAINS, Section
+from cache.table import DOMAINS, SYNTHETIC, Section
 from eval.names import TRUTH, files_of, section_files
 from eval.rows import Rows, flag, join_rows, name_differences, raise_faults, read_rows, some
 from eval.scores import Submission
@@ -36,11 +36,14 @@ class Truth:
         ``source`` or ``target``; ``None`` where unknown.
     name
         The clip's original name, which tells its attributes; ``None`` where unknown.
+    synthetic
+        Whether the clip is known to be made, not recorded.
     """
 
     anomaly: bool
     domain: str | None = None
     name: str | None = None
+    synthetic: bool = False
 
     def __post_init__(self) -> None:
         if self.domain not in (None, *DOMAINS):
@@ -117,6 +120,30 @@ def truth_from_names(files: Iterable[str]) -> dict[str, Truth] | None:
     return truth
 
 
+def all_synthetic(section: Section, flags: Sequence[bool]) -> bool:
+    """Whether a section's test clips are made, not recorded.
+
+    Parameters
+    ----------
+    section
+        Whose.
+    flags
+        One a test clip, at least one.
+
+    Raises
+    ------
+    AsdError
+        If some are and some are not: no figure over both says anything of the recordings.
+    """
+    if any(flags) and not all(flags):
+        raise AsdError(
+            f"{section}: {sum(flags)} of {len(flags)} test clips are synthetic; made-up anomalies "
+            "and recordings are not evaluated together: keep the proxy in a data root and a cache "
+            "folder of its own"
+        )
+    return bool(flags) and flags[0]
+
+
 def find_truth(
     submission: Submission, ground_truth: Path | None, labels: Mapping[str, Truth] | None
 ) -> SectionTruth | None:
@@ -159,7 +186,8 @@ def align(submission: Submission, truth: Mapping[str, Truth]) -> SectionTruth:
     Raises
     ------
     AsdError
-        If a clip stands on one side only or twice, or the domain is known of some clips only.
+        If a clip stands on one side only or twice, or the domain is known of some clips only, or
+        some are synthetic and some are not.
     """
     by_clip = {clip_name(name): found for name, found in truth.items()}
     wanted, known = _as_known(submission.files, by_clip), list(map(clip_name, truth))
@@ -174,7 +202,24 @@ def align(submission: Submission, truth: Mapping[str, Truth]) -> SectionTruth:
     raise_faults(f"{submission.section}: scores and ground truth do not match", faults)
     target = None if None in domains else np.array([one.domain == "target" for one in found])
     originals = tuple(one.name for one in found)
-    return SectionTruth(np.array([one.anomaly for one in found]), target, tuple(clips), originals)
+    made = [
+        one.synthetic or _is_named_synthetic(clip) or _is_named_synthetic(one.name or "")
+        for clip, one in zip(clips, found, strict=True)
+    ]
+    return SectionTruth(
+        np.array([one.anomaly for one in found]),
+        target,
+        tuple(clips),
+        originals,
+        all_synthetic(submission.section, made),
+    )
+
+
+def _is_named_synthetic(name: str) -> bool:
+    try:
+        return SYNTHETIC in parse_name(PurePosixPath(clip_name(name)).stem, "test")[3]
+    except AsdError:
+        return False
 
 
 def _as_known(files: Iterable[str], truth: Mapping[str, Truth]) -> list[str]:
