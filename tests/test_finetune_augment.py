@@ -12,10 +12,10 @@ from scipy import signal, stats
 from cache.errors import AsdError
 from cache.options import Span
 from finetune import augmentation
-from finetune.augment.pitch import _stretched
 from finetune.augmentation import Augmentation, Batch
 from finetune.lengths import cropped, fitted
 from finetune.mixture import Mixture
+from finetune.stretch import stretched
 
 RATE = 16_000
 ON_BATCHES = [name for name in augmentation.names() if name != "specaugment"]
@@ -161,7 +161,7 @@ def test_pitch_changes_and_tempo_stays(semitones: float) -> None:
 @pytest.mark.parametrize("semitones", [-5, 0.5, 7])
 def test_a_stretched_tone_is_the_same_tone(semitones: float) -> None:
     ratio = 2 ** (semitones / 12)
-    found = _stretched(sine(1000, 1)[0], ratio)
+    found = stretched(sine(1000, 1)[0], ratio)
     assert len(found) == pytest.approx(2 * RATE * ratio, abs=3 * 1024)
     inner = found[RATE // 4 : -RATE // 4]
     remainder = inner - signal_at(inner, 1000)

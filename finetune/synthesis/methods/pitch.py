@@ -8,8 +8,9 @@ from typing import ClassVar
 from numpy.random import Generator
 
 from cache.options import Span, option
+from finetune.stretch import SHORTEST, at_pitch
+from finetune.synthesis.levels import fitted
 from finetune.synthesis.method import Made, Material, draw
-from finetune.synthesis.stretch import at_pitch
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,10 @@ class Pitch:
     def apply(self, rng: Generator, material: Material) -> Made:
         """Shift the pitch; see `Method`."""
         semitones = float(rng.choice([-1, 1])) * draw(rng, self.semitones)
-        shifted = at_pitch(material.wave, 2 ** (semitones / 12))
-        return Made(shifted, {"semitones": semitones})
+        samples = len(material.wave)
+        whole = fitted(material.wave, max(samples, SHORTEST))
+        shifted = at_pitch(whole, 2 ** (semitones / 12))
+        return Made(fitted(shifted, samples), {"semitones": semitones})
 
 
 METHOD = Pitch

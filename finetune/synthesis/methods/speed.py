@@ -8,9 +8,9 @@ from typing import ClassVar
 from numpy.random import Generator
 
 from cache.options import Span, option
+from finetune.stretch import at_speed
 from finetune.synthesis.levels import fitted
 from finetune.synthesis.method import Made, Material, draw
-from finetune.synthesis.stretch import at_speed
 
 
 @dataclass(frozen=True)
