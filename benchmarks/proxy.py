@@ -19,14 +19,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
-from scorers import VARIANTS, Tables, evaluate, read_tables
+from scorers import VARIANTS, Tables, read_tables
+from tqdm import tqdm
 
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
-from cache.table import SYNTHETIC, EmbeddingTable, Section
-from eval.sections import official_score
+from cache.table import SYNTHETIC, ClipKey, EmbeddingTable, Section
+from eval.scores import Submission
+from eval.scoring import labels_of
+from eval.sections import evaluate_section, official_score
+from eval.truth import find_truth
 from extractors.run import main as extract
 from finetune.synthesise import main as synthesise
+from index.options import parse_member
 from index.scorer import names
 
 SEEDS = (0, 1, 2)
@@ -75,24 +80,40 @@ def proxy_root(roots: Sequence[Path], to: Path, seed: int) -> Path:
     return to
 
 
-def with_faults(test: EmbeddingTable, methods: Sequence[str]) -> EmbeddingTable:
-    """Keep the normal clips of a proxy and the anomalies made by some methods."""
-    kept = [
-        row
-        for row, key in enumerate(test.keys)
-        if key.condition == "normal" or (key.attributes or {})[SYNTHETIC] in methods
-    ]
-    return test.select(kept)
-
-
-def score(found: Tables, scorer: str, truth: Path, methods: Sequence[str] = ()) -> list[float]:
-    """Official score, %: of each section, then over all."""
+def scored(found: Tables, scorer: str) -> dict[Section, tuple[EmbeddingTable, Scores]]:
+    """Fit a scorer to each section's training clips and score its test clips."""
     results = {}
     for section, (train, test) in found.items():
-        chosen = with_faults(test, methods) if methods else test
-        results[section] = evaluate(scorer, train, chosen, truth)
-    parts = [official_score({s: r}) for s, r in results.items()]
-    return [100 * (value or 0.0) for value in [*parts, official_score(results)]]
+        fitted = parse_member(scorer)
+        fitted.fit(train)
+        results[section] = test, fitted.score(test.embeddings)
+    return results
+
+
+def official(
+    results: Mapping[Section, tuple[EmbeddingTable, Scores]],
+    truth: Path | None,
+    methods: Sequence[str] = (),
+) -> Scores:
+    """Official score, %, of each section, then over all; of anomalies made by some methods only."""
+    figures = {}
+    for section, (test, scores) in results.items():
+        rows = [row for row, key in enumerate(test.keys) if is_meant(key, methods)]
+        kept = test.select(rows)
+        files = tuple(Path(clip_id).name for clip_id in kept.clip_ids)
+        submission = Submission(section, files, scores[rows], np.zeros(len(rows), dtype=int))
+        known = find_truth(submission, truth, labels_of(kept))
+        if known is None:
+            raise SystemExit(f"no truth for {section}")
+        figures[section] = evaluate_section(submission.scores, None, known)
+    parts = [official_score({s: found}) for s, found in figures.items()]
+    return 100 * np.array([value or 0.0 for value in [*parts, official_score(figures)]])
+
+
+def is_meant(key: ClipKey, methods: Sequence[str]) -> bool:
+    """Whether a clip is normal, or made by one of the methods, or no method is named."""
+    made_by = (key.attributes or {}).get(SYNTHETIC)
+    return not methods or key.condition == "normal" or made_by in methods
 
 
 def correlation(proxy: Scores, true: Scores) -> tuple[float, float, float, float]:
@@ -156,23 +177,17 @@ def main() -> None:
         root = proxy_root(roots, args.work / f"proxy-{seed}", seed)
         made.append(tables([root], args.work / f"proxy-{seed}-artifacts", args.weights))
     kinds = {"all faults": FAULTS, **{name: (name,) for name in (*FAULTS, *OTHERS)}}
-    nowhere = args.work / "no-truth"
-    by_kind: dict[str, dict[System, Scores]] = {}
-    for kind, methods in kinds.items():
-        by_kind[kind] = {
-            System(table, scorer): np.mean(
-                [score(found[table], scorer, nowhere, methods) for found in made], axis=0
-            )
-            for table in made[0]
-            for scorer in scorers
-        }
+    systems = [System(table, scorer) for table in made[0] for scorer in scorers]
+    by_kind: dict[str, dict[System, Scores]] = {kind: {} for kind in kinds}
+    for system in tqdm(systems, unit="system", disable=None):
+        found = [scored(each[system.table], system.scorer) for each in made]
+        for kind, methods in kinds.items():
+            runs = [official(results, None, methods) for results in found]
+            by_kind[kind][system] = np.mean(runs, axis=0)
     # The truth is read from here on.
     real = tables(roots, args.work / "artifacts", args.weights)
-    true = {
-        System(table, scorer): np.array(score(real[table], scorer, args.data / "ground_truth"))
-        for table in real
-        for scorer in scorers
-    }
+    truth = args.data / "ground_truth"
+    true = {s: official(scored(real[s.table], s.scorer), truth) for s in systems}
     sections: list[Section] = list(real["logmel"])
     places = [*(s.machine_type for s in sections), "both"]
     head = "| systems | n | machine | rho | bootstrap 95 % | p | chosen | median | best |"

@@ -17,9 +17,9 @@ from cache.table import EmbeddingTable, Section
 from eval.described import Described, write_description
 from eval.judge import Labels
 from eval.mapping import write_map
+from eval.proxy import all_synthetic
 from eval.scores import write_submission
 from eval.scoring import labels_of, score_table, write_neighbours
-from eval.truth import all_synthetic
 from index.bank import Bank
 
 

@@ -16,8 +16,9 @@ from eval.curves import implied_threshold, roc_curves
 from eval.judge import Run
 from eval.mapping import map_path, read_columns
 from eval.metrics import MAX_FPR
+from eval.proxy import PROXY
 from eval.sections import SectionTruth
-from eval.tables import PROXY, SystemResult
+from eval.tables import SystemResult
 
 _WIDTH = 3.4  # inches: one column of a two-column paper
 _COLOURS = {"source": "#2b6cb0", "target": "#b7791f", "normal": "#4a8a84", "anomaly": "#c53030"}

@@ -10,8 +10,9 @@ from pathlib import Path
 from cache.atomic import write_atomic
 from eval.compare import Comparison
 from eval.grid import align_rows, markdown_rows, percent
+from eval.proxy import PROXY
 from eval.ranking import Entry, Ranking, Spread, System
-from eval.tables import PROXY, TITLES
+from eval.tables import TITLES
 
 
 def write_ranking(directory: Path, ranking: Ranking) -> list[Path]:

@@ -14,6 +14,7 @@ from cache.atomic import write_atomic
 from cache.table import CONDITIONS, DOMAINS, Section
 from eval.grid import align_rows, markdown_rows, one_line, percent
 from eval.intervals import Interval, Uncertainty
+from eval.proxy import PROXY
 from eval.rules import DEFAULT, Rule
 from eval.sections import FIGURES, SectionResult, Summary, summarise
 
@@ -28,7 +29,6 @@ TITLES = {
     "f1_target": "F1 target",
     "f1": "F1",
 }
-PROXY = "proxy: synthetic anomalies"  # what stands wherever a figure is of made-up anomalies
 _BY_DOMAIN = ("f1_source", "f1_target")
 # Where domains are unknown, the figures of all clips together are what there is to see.
 _POOLED = ("auc", "f1")

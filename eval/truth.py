@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -11,8 +11,9 @@ from typing import TypeVar
 import numpy as np
 
 from cache.errors import AsdError
-from cache.table import DOMAINS, SYNTHETIC, Section
+from cache.table import DOMAINS, Section
 from eval.names import TRUTH, files_of, section_files
+from eval.proxy import all_synthetic, is_named_synthetic
 from eval.rows import Rows, flag, join_rows, name_differences, raise_faults, read_rows, some
 from eval.scores import Submission
 from eval.sections import SectionTruth
@@ -120,30 +121,6 @@ def truth_from_names(files: Iterable[str]) -> dict[str, Truth] | None:
     return truth
 
 
-def all_synthetic(section: Section, flags: Sequence[bool]) -> bool:
-    """Whether a section's test clips are made, not recorded.
-
-    Parameters
-    ----------
-    section
-        Whose.
-    flags
-        One a test clip, at least one.
-
-    Raises
-    ------
-    AsdError
-        If some are and some are not: no figure over both says anything of the recordings.
-    """
-    if any(flags) and not all(flags):
-        raise AsdError(
-            f"{section}: {sum(flags)} of {len(flags)} test clips are synthetic; made-up anomalies "
-            "and recordings are not evaluated together: keep the proxy in a data root and a cache "
-            "folder of its own"
-        )
-    return bool(flags) and flags[0]
-
-
 def find_truth(
     submission: Submission, ground_truth: Path | None, labels: Mapping[str, Truth] | None
 ) -> SectionTruth | None:
@@ -203,7 +180,7 @@ def align(submission: Submission, truth: Mapping[str, Truth]) -> SectionTruth:
     target = None if None in domains else np.array([one.domain == "target" for one in found])
     originals = tuple(one.name for one in found)
     made = [
-        one.synthetic or _is_named_synthetic(clip) or _is_named_synthetic(one.name or "")
+        one.synthetic or is_named_synthetic(clip) or is_named_synthetic(one.name or "")
         for clip, one in zip(clips, found, strict=True)
     ]
     return SectionTruth(
@@ -213,13 +190,6 @@ def align(submission: Submission, truth: Mapping[str, Truth]) -> SectionTruth:
         originals,
         all_synthetic(submission.section, made),
     )
-
-
-def _is_named_synthetic(name: str) -> bool:
-    try:
-        return SYNTHETIC in parse_name(PurePosixPath(clip_name(name)).stem, "test")[3]
-    except AsdError:
-        return False
 
 
 def _as_known(files: Iterable[str], truth: Mapping[str, Truth]) -> list[str]:

@@ -16,7 +16,7 @@ from cache.errors import AsdError
 from extractors import audio
 from extractors.clips import list_clips
 from finetune.synthesis import folder, rendering
-from finetune.synthesis.folder import list_pseudo_anomalies
+from finetune.synthesis.manifest import list_pseudo_anomalies
 from finetune.synthesise import main
 from tests.conftest import write_clip, write_root
 

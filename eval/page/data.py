@@ -17,7 +17,8 @@ from eval.mapping import map_path, read_columns
 from eval.page.listen import Heard
 from eval.page.verdict import detail, headline
 from eval.page.views import ClipView
-from eval.tables import PROXY, SystemResult
+from eval.proxy import PROXY
+from eval.tables import SystemResult
 
 _MAP = {"clip_id", "split", "domain", "attributes", "x", "y", "method"}
 

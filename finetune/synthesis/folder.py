@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import Counter
@@ -15,19 +14,14 @@ from tqdm import tqdm
 from cache.atomic import write_atomic
 from cache.errors import AsdError
 from cache.options import option_names, text_of
-from cache.table import Section
 from extractors.clips import Clip
-from extractors.writing import write_attributes, write_table
+from extractors.writing import write_attributes
+from finetune.synthesis.manifest import write_manifest
 from finetune.synthesis.method import Method, MethodUnavailable
-from finetune.synthesis.plan import PSEUDO, Order, Planned
+from finetune.synthesis.plan import Order, Planned
 from finetune.synthesis.rendering import Record, read_record, render
 
-MANIFEST = "manifest.csv"
 _RECIPE = "recipe.json"
-_COLUMNS = (
-    *("path", "machine_type", "section", "split", "domain", "condition", "synthetic"),
-    *("attributes", "sources", "method", "parameters", "seed"),
-)
 
 
 @dataclass(frozen=True)
@@ -123,7 +117,7 @@ def write_clips(root: Path, planned: Sequence[Planned], methods: Mapping[str, Me
     MethodUnavailable
         If a method can make nothing at all.
     """
-    rows: dict[str, dict[str, object]] = {}
+    records: list[tuple[Planned, Record]] = []
     made, lowered, faults = 0, 0, Counter[str]()
     for one in tqdm(planned, unit="clip", disable=None):
         there = (root / one.path).exists()
@@ -136,50 +130,15 @@ def write_clips(root: Path, planned: Sequence[Planned], methods: Mapping[str, Me
             continue
         made += not there
         lowered += record.lowered > 0
-        rows[one.path] = _row(one, record)
-    written = [one for one in planned if one.path in rows]
-    write_table(root / MANIFEST, _COLUMNS, [rows[path] for path in sorted(rows)])
+        records.append((one, record))
+    written = [one for one, _ in records]
+    write_manifest(root, records)
     for section in sorted({one.section for one in written}):
         file = f"attributes_{section.number:02d}.csv"
         own = {one.path: one.attributes for one in written if one.section == section}
         write_attributes(root / section.machine_type / file, dict(sorted(own.items())))
     reasons = [f"{reason} ({count} clips not made)" for reason, count in faults.items()]
-    return Written(sorted(rows), made, lowered, reasons)
-
-
-def list_pseudo_anomalies(root: Path) -> tuple[Clip, ...]:
-    """List the pseudo-anomalies of a root that `finetune.synthesise --as anomalies` wrote.
-
-    Parameters
-    ----------
-    root
-        The folder that holds the manifest.
-
-    Returns
-    -------
-    tuple of Clip
-        By id; split ``train``, condition ``anomaly``, the method under the attribute ``synthetic``.
-
-    Raises
-    ------
-    AsdError
-        If there is no manifest, none in it, or a file that it names is gone.
-    """
-    path = root / MANIFEST
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if f"/{PSEUDO}/" in row["path"]]
-        clips = tuple(sorted((_clip(root, row) for row in rows), key=lambda clip: clip.clip_id))
-    except (OSError, KeyError, ValueError, csv.Error) as error:
-        raise AsdError(
-            f"{path} cannot be read ({error}); write it with `python -m finetune.synthesise --as "
-            f"anomalies --to {root}`, which finishes what was stopped"
-        ) from error
-    gone = [clip.clip_id for clip in clips if not clip.path.is_file()]
-    if gone or not clips:
-        what = f"{gone[0]} is gone from {root}" if gone else f"no pseudo-anomalies in {root}"
-        raise AsdError(f"{what}; run `python -m finetune.synthesise --as anomalies` again")
-    return clips
+    return Written(sorted(one.path for one in written), made, lowered, reasons)
 
 
 def _settings(method: Method) -> dict[str, object]:
@@ -211,21 +170,3 @@ def _present(path: Path, one: Planned) -> Record:
 
 def _copied(one: Planned) -> Record:
     return Record(one.method, tuple(clip.clip_id for clip in one.sources), {}, ())
-
-
-def _row(one: Planned, record: Record) -> dict[str, object]:
-    values = (
-        *(one.path, one.section.machine_type, f"{one.section.number:02d}", one.name.split),
-        *(one.name.domain, one.name.condition, one.method),
-        *(json.dumps(dict(one.attributes)), " | ".join(record.sources)),
-        *(record.method, json.dumps({**record.parameters, "lowered": record.lowered})),
-        " ".join(map(str, record.seed)),
-    )
-    return dict(zip(_COLUMNS, values, strict=True))
-
-
-def _clip(root: Path, row: Mapping[str, str]) -> Clip:
-    section = Section(row["machine_type"], int(row["section"]))
-    attributes = dict(json.loads(row["attributes"]))
-    path = root / row["path"]
-    return Clip(row["path"], path, section, "train", row["domain"], row["condition"], attributes)

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
-from numpy.random import Generator
 
 from cache.errors import AsdError
-from cache.table import DOMAINS, SYNTHETIC, Section
-from extractors.audio import content_sha256
+from cache.table import SYNTHETIC, Section
 from extractors.clips import Clip
 from extractors.writing import ClipName
+from finetune.synthesis.held_out import Members, by_domain, domain_of, hold_out, shuffled
 from finetune.synthesis.method import Method
 
 HELD_OUT = "held-out"  # what the attribute `synthetic` says of a recording that tests a proxy
 PSEUDO = "pseudo_anomalies"  # the folder of anomalies made for training
-
-Members = Sequence[Clip]
 
 
 @dataclass(frozen=True)
@@ -128,14 +125,14 @@ def plan(order: Order, clips: Members) -> tuple[list[Planned], list[str]]:
 
 
 def _normals(order: Order, clips: Members) -> Iterator[Planned]:
-    pool = [clip for clip in clips if _domain(clip) == order.domain]
+    pool = [clip for clip in clips if domain_of(clip) == order.domain]
     if not pool:
         raise AsdError(f"no {order.domain} clips to make target clips of; see --from")
     yield from _made(order, {"target": pool}, clips, ("train", "train", "normal"))
 
 
 def _anomalies(order: Order, clips: Members) -> Iterator[Planned]:
-    yield from _made(order, _by_domain(clips), clips, (PSEUDO, "train", "anomaly"))
+    yield from _made(order, by_domain(clips), clips, (PSEUDO, "train", "anomaly"))
 
 
 def _proxy(order: Order, clips: Members) -> Iterator[Planned]:
@@ -144,14 +141,14 @@ def _proxy(order: Order, clips: Members) -> Iterator[Planned]:
     Nothing that a pseudo-anomaly is made of stays in training, and copies of one recording stay
     together: a scorer that remembers its training clips gets no hint of a test clip.
     """
-    tested = _hold_out(order, clips)
+    tested = hold_out(clips, order.held_out, order.seed)
     kept = [clip for clip in clips if clip not in tested]
     for split, members in (("train", kept), ("test", tested)):
         for number, clip in _numbered(members):
-            name = ClipName(split, _domain(clip), "normal", number, clip.section.number)
+            name = ClipName(split, domain_of(clip), "normal", number, clip.section.number)
             marked = {**clip.attributes, **({SYNTHETIC: HELD_OUT} if split == "test" else {})}
             yield Planned(clip.section, split, name, marked, (clip,))
-    yield from _made(order, _by_domain(tested), tested, ("test", "test", "anomaly"))
+    yield from _made(order, by_domain(tested), tested, ("test", "test", "anomaly"))
 
 
 KINDS: Mapping[str, Callable[[Order, Members], Iterator[Planned]]] = MappingProxyType(
@@ -168,7 +165,7 @@ def _made(
     base = (order.seed, zlib.crc32(str(section).encode()))
     domains, names = sorted(pools), list(order.methods)
     turns = {
-        pair: _shuffled(pools[pair[0]], np.random.default_rng((*base, order_of)))
+        pair: shuffled(pools[pair[0]], np.random.default_rng((*base, order_of)))
         for order_of, pair in enumerate((d, m) for d in domains for m in names)
     }
     counts = dict.fromkeys(domains, 0)
@@ -199,42 +196,7 @@ def _sources(
     raise AsdError(f"one clip alone, and {type(method).__name__.lower()} takes {method.clips}")
 
 
-def _hold_out(order: Order, clips: Members) -> list[Clip]:
-    section = clips[0].section
-    # The last number is none of a turn's: its order of clips would be this one's.
-    rng = np.random.default_rng((order.seed, zlib.crc32(str(section).encode()), 2**31))
-    contents = {clip.clip_id: _content(clip) for clip in clips}
-    chosen = set()
-    for _, members in sorted(_by_domain(clips).items()):
-        count = min(max(1, round(order.held_out * len(members))), len(members) - 1)
-        chosen |= {contents[clip.clip_id] for clip in _shuffled(members, rng)[:count]}
-    tested = [clip for clip in clips if contents[clip.clip_id] in chosen]
-    if not tested or len(tested) == len(clips):
-        raise AsdError(f"{len(clips)} training clips are too few to hold some out")
-    return tested
-
-
-def _content(clip: Clip) -> str:
-    try:
-        return content_sha256(clip.path)
-    except AsdError as error:
-        raise AsdError(f"{clip.path} {error}") from error
-
-
-def _by_domain(clips: Members) -> dict[str, list[Clip]]:
-    found = {name: [clip for clip in clips if _domain(clip) == name] for name in DOMAINS}
-    return {name: members for name, members in found.items() if members}
-
-
 def _numbered(clips: Members) -> Iterator[tuple[int, Clip]]:
     """Give the clips of each domain numbers from 0."""
-    for members in _by_domain(clips).values():
+    for members in by_domain(clips).values():
         yield from enumerate(members)
-
-
-def _domain(clip: Clip) -> str:
-    return clip.domain or "source"  # as the scorers count a clip of unknown domain
-
-
-def _shuffled(clips: Members, rng: Generator) -> list[Clip]:
-    return [clips[row] for row in rng.permutation(len(clips))]
