@@ -19,6 +19,7 @@ Condition = Literal["normal", "anomaly"]
 SPLITS: tuple[str, ...] = get_args(Split)
 DOMAINS: tuple[str, ...] = get_args(Domain)
 CONDITIONS: tuple[str, ...] = get_args(Condition)
+SYNTHETIC = "synthetic"  # the attribute of a clip that no microphone recorded as it is: its method
 
 
 @dataclass(frozen=True, order=True)
@@ -65,6 +66,11 @@ class ClipKey:
     def __post_init__(self) -> None:
         _expect(self.clip_id, "domain", self.domain, DOMAINS)
         _expect(self.clip_id, "condition", self.condition, CONDITIONS)
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the clip is made, not recorded."""
+        return SYNTHETIC in (self.attributes or {})
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from cache.table import EmbeddingTable, Section
 from eval.described import Described, write_description
 from eval.judge import Labels
 from eval.mapping import write_map
+from eval.proxy import all_synthetic
 from eval.scores import write_submission
 from eval.scoring import labels_of, score_table, write_neighbours
 from index.bank import Bank
@@ -98,10 +99,11 @@ def score_sections(tested: Tested, sections: Sequence[Section], out: Path, comma
     Labels
         What the tables tell of the truth, section by section.
     """
-    labels, thresholds = {}, {}
+    labels, thresholds, proxies = {}, {}, []
     for section in tqdm(sections, unit="section", disable=None):
         fitted = tested.bank.read(section, tested.recipe)
         table = tested.store.read(tested.recipe, section, "test")
+        proxies.append(all_synthetic(section, [key.synthetic for key in table.keys]))
         scores, submission = score_table(fitted, table)
         write_submission(out, submission)
         write_neighbours(out, fitted, table, scores)
@@ -117,5 +119,6 @@ def score_sections(tested: Tested, sections: Sequence[Section], out: Path, comma
         "command": command,
     }
     title = f"{tested.recipe.backbone}, {fitted.scorer_name}"
-    write_description(out, Described(title, fitted.scorer.transductive, facts, thresholds))
+    transductive = fitted.scorer.transductive
+    write_description(out, Described(title, transductive, facts, thresholds, any(proxies)))
     return labels

@@ -28,12 +28,15 @@ class Described:
     thresholds
         Section, as text, to the score above which a clip is called anomalous; ``None`` where no
         clip is.
+    proxy
+        Whether test clips are synthetic.
     """
 
     title: str
     transductive: bool = False
     facts: Mapping[str, str] = field(default_factory=dict)
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
+    proxy: bool = False
 
 
 def write_description(directory: Path, described: Described) -> Path:
@@ -64,6 +67,7 @@ def read_description(directory: Path, name: str) -> Described:
                 str(key): None if value is None else float(value)
                 for key, value in found["thresholds"].items()
             },
+            bool(found.get("proxy", False)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AsdError(f"{path} is damaged ({error!r}); score again, or delete it") from error

@@ -103,6 +103,7 @@ def evaluate_run(run: Run, out: Path, wishes: Wishes) -> SystemResult:
         rule=run.rule,
         uncertainty=uncertainty(run.scores, run.rule, wishes.plan),
         part=run.part,
+        proxy=described.proxy or run.is_proxy,
     )
     if result.sections:
         write_results(out, result)

@@ -16,6 +16,7 @@ from eval.curves import implied_threshold, roc_curves
 from eval.judge import Run
 from eval.mapping import map_path, read_columns
 from eval.metrics import MAX_FPR
+from eval.proxy import PROXY
 from eval.sections import SectionTruth
 from eval.tables import SystemResult
 
@@ -43,6 +44,8 @@ def write_figures(directory: Path, run: Run, result: SystemResult) -> list[Path]
     """
     paths = []
     for name, figure in _figures(run, result):
+        if result.proxy:
+            figure.suptitle(PROXY, fontsize=_STYLE["titlesize"])
         for suffix in ("pdf", "png"):
             buffer = io.BytesIO()
             # Without a date the same run gives the same bytes.

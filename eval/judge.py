@@ -98,6 +98,11 @@ class Run:
         return "evaluation" if section in self.evaluation else "development"
 
     @property
+    def is_proxy(self) -> bool:
+        """Whether test clips of a section are known to be synthetic."""
+        return any(truth.synthetic for truth in self.truths.values())
+
+    @property
     def part(self) -> str:
         """Which part of the data set it is; empty for the whole."""
         if not self.missing:

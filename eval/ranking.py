@@ -40,6 +40,11 @@ class System:
     runs: tuple[Run, ...]
 
     @property
+    def is_proxy(self) -> bool:
+        """Whether test clips of a run are known to be synthetic."""
+        return any(run.is_proxy for run in self.runs)
+
+    @property
     def official(self) -> Spread | None:
         """Official score over runs."""
         return spread([summarise(run.results, run.rule).official for run in self.runs])

@@ -10,6 +10,7 @@ from pathlib import Path
 from cache.atomic import write_atomic
 from eval.compare import Comparison
 from eval.grid import align_rows, markdown_rows, percent
+from eval.proxy import PROXY
 from eval.ranking import Entry, Ranking, Spread, System
 from eval.tables import TITLES
 
@@ -63,7 +64,7 @@ def _rows(ranking: Ranking) -> list[list[str]]:
         sections = f"{len(system.runs[0].results)}{' (part)' if part else ''}"
         rows.append(
             [
-                *(str(place) if system.official else "-", system.name, str(len(system.runs))),
+                *(str(place) if system.official else "-", _marked(system), str(len(system.runs))),
                 *(sections, _mean(system.official), _interval(entry), *parts),
             ]
         )
@@ -81,7 +82,12 @@ def _section_rows(system: System) -> list[list[str]]:
 
 
 def _runs_title(system: System) -> str:
-    return f"{system.name}: mean ± standard deviation over {len(system.runs)} runs"
+    return f"{_marked(system)}: mean ± standard deviation over {len(system.runs)} runs"
+
+
+def _marked(system: System) -> str:
+    """Give the system's name, marked where its figures are of synthetic anomalies."""
+    return f"{system.name} ({PROXY})" if system.is_proxy else system.name
 
 
 def _statements(ranking: Ranking) -> list[str]:
@@ -119,13 +125,14 @@ def _csv(ranking: Ranking) -> str:
     kinds = ("mean", "deviation")
     names = [*ranking.entries[0].system.means]
     columns = [f"{name}_{kind}" for name in ("official", *names) for kind in kinds]
-    writer.writerow(["system", "runs", "low", "high", *columns])
+    writer.writerow(["system", "runs", "low", "high", *columns, "proxy"])
     for entry in ranking.entries:
         system, span = entry.system, entry.interval
         found = [system.official, *system.means.values()]
         cells = [getattr(one, kind) if one else None for one in found for kind in kinds]
         ends = [span.low, span.high] if span else [None, None]
-        writer.writerow([system.name, len(system.runs), *ends, *cells])
+        mark = PROXY if system.is_proxy else ""
+        writer.writerow([system.name, len(system.runs), *ends, *cells, mark])
     return text.getvalue()
 
 
@@ -161,6 +168,7 @@ def _system(entry: Entry) -> dict[str, object]:
         "name": system.name,
         "runs": [str(run.directory) for run in system.runs],
         "part": system.runs[0].part or None,
+        "proxy": PROXY if system.is_proxy else None,
         "official_score": _spread(system.official),
         "interval": [span.low, span.high] if span else None,
         "means": {name: _spread(found) for name, found in system.means.items()},

@@ -44,7 +44,7 @@ def labels_of(table: EmbeddingTable) -> dict[str, Truth] | None:
     if any(key.condition is None for key in table.keys):
         return None
     return {
-        name: Truth(key.condition == "anomaly", key.domain)
+        name: Truth(key.condition == "anomaly", key.domain, synthetic=key.synthetic)
         for name, key in zip(_names(table), table.keys, strict=True)
     }
 

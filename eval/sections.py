@@ -50,12 +50,15 @@ class SectionTruth:
         N names by which two systems' clips are joined.
     originals
         N names that tell the attributes; ``None`` where unknown.
+    synthetic
+        Whether the clips are made, not recorded: a proxy for a test, all of them or none.
     """
 
     anomaly: NDArray[np.bool_]
     target: NDArray[np.bool_] | None = None
     clips: tuple[str, ...] = ()
     originals: tuple[str | None, ...] = ()
+    synthetic: bool = False
 
 
 @dataclass(frozen=True)

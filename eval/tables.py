@@ -14,6 +14,7 @@ from cache.atomic import write_atomic
 from cache.table import CONDITIONS, DOMAINS, Section
 from eval.grid import align_rows, markdown_rows, one_line, percent
 from eval.intervals import Interval, Uncertainty
+from eval.proxy import PROXY
 from eval.rules import DEFAULT, Rule
 from eval.sections import FIGURES, SectionResult, Summary, summarise
 
@@ -61,6 +62,8 @@ class SystemResult:
         Its intervals, where there is an official score and they were asked for.
     part
         Which part of a data set this is; empty for the whole.
+    proxy
+        Whether test clips are synthetic; then every table says so.
     """
 
     title: str
@@ -71,16 +74,21 @@ class SystemResult:
     rule: Rule = DEFAULT
     uncertainty: Uncertainty | None = None
     part: str = ""
+    proxy: bool = False
 
     @property
     def heading(self) -> str:
-        """The title, marked where the system is transductive."""
+        """The title with its mark."""
         return self.title + self.mark
 
     @property
     def mark(self) -> str:
         """What stands behind the name of every total."""
-        marks = [self.part, "transductive" if self.transductive else ""]
+        marks = [
+            PROXY if self.proxy else "",
+            self.part,
+            "transductive" if self.transductive else "",
+        ]
         return "".join(f" ({mark})" for mark in marks if mark)
 
     @property
@@ -171,6 +179,8 @@ def _markdown(result: SystemResult) -> str:
     for line in _closing(result):
         lines += ["", line]
     lines += ["", "Figures in %; - is a figure that the clips do not allow."]
+    if result.proxy:
+        lines += ["", "Proxy: the anomalies are synthetic; real ones may rank systems otherwise."]
     if result.transductive:
         lines += ["", "Transductive: scores use the test set's own statistics."]
     if result.facts:
@@ -181,11 +191,12 @@ def _markdown(result: SystemResult) -> str:
 def _csv(result: SystemResult) -> str:
     """Write a row a section, then the means; empty where there is no figure."""
     text = io.StringIO(newline="")
-    header = ["machine_type", "section", *FIGURES, *_COUNTS, "transductive"]
+    header = ["machine_type", "section", *FIGURES, *_COUNTS, "transductive", "proxy"]
     writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
     writer.writeheader()
     for row in chain(_section_rows(result), _mean_rows(result)):
-        writer.writerow({**row, "transductive": str(result.transductive).lower()})
+        flags = {"transductive": str(result.transductive).lower(), "proxy": _proxy(result)}
+        writer.writerow({**row, **flags})
     return text.getvalue()
 
 
@@ -213,6 +224,7 @@ def _record(result: SystemResult) -> dict[str, object]:
     return {
         "title": result.title,
         "transductive": result.transductive,
+        "proxy": _proxy(result) or None,
         "facts": dict(result.facts),
         "official_score": result.summary.official,
         "year": result.rule.year,
@@ -233,6 +245,10 @@ def _record(result: SystemResult) -> dict[str, object]:
         ],
         "no_ground_truth": [str(section) for section in sorted(result.unknown)],
     }
+
+
+def _proxy(result: SystemResult) -> str:
+    return PROXY if result.proxy else ""
 
 
 def _intervals(found: Uncertainty | None) -> dict[str, object] | None:

@@ -13,6 +13,7 @@ import numpy as np
 from cache.errors import AsdError
 from cache.table import DOMAINS, Section
 from eval.names import TRUTH, files_of, section_files
+from eval.proxy import all_synthetic, is_named_synthetic
 from eval.rows import Rows, flag, join_rows, name_differences, raise_faults, read_rows, some
 from eval.scores import Submission
 from eval.sections import SectionTruth
@@ -36,11 +37,14 @@ class Truth:
         ``source`` or ``target``; ``None`` where unknown.
     name
         The clip's original name, which tells its attributes; ``None`` where unknown.
+    synthetic
+        Whether the clip is known to be made, not recorded.
     """
 
     anomaly: bool
     domain: str | None = None
     name: str | None = None
+    synthetic: bool = False
 
     def __post_init__(self) -> None:
         if self.domain not in (None, *DOMAINS):
@@ -159,7 +163,8 @@ def align(submission: Submission, truth: Mapping[str, Truth]) -> SectionTruth:
     Raises
     ------
     AsdError
-        If a clip stands on one side only or twice, or the domain is known of some clips only.
+        If a clip stands on one side only or twice, or the domain is known of some clips only, or
+        some are synthetic and some are not.
     """
     by_clip = {clip_name(name): found for name, found in truth.items()}
     wanted, known = _as_known(submission.files, by_clip), list(map(clip_name, truth))
@@ -174,7 +179,17 @@ def align(submission: Submission, truth: Mapping[str, Truth]) -> SectionTruth:
     raise_faults(f"{submission.section}: scores and ground truth do not match", faults)
     target = None if None in domains else np.array([one.domain == "target" for one in found])
     originals = tuple(one.name for one in found)
-    return SectionTruth(np.array([one.anomaly for one in found]), target, tuple(clips), originals)
+    made = [
+        one.synthetic or is_named_synthetic(clip) or is_named_synthetic(one.name or "")
+        for clip, one in zip(clips, found, strict=True)
+    ]
+    return SectionTruth(
+        np.array([one.anomaly for one in found]),
+        target,
+        tuple(clips),
+        originals,
+        all_synthetic(submission.section, made),
+    )
 
 
 def _as_known(files: Iterable[str], truth: Mapping[str, Truth]) -> list[str]:

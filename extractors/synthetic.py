@@ -23,8 +23,6 @@ is mixed in at -3 to 2 dB, so loudness alone tells nothing; the domains differ i
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,12 +31,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
-import soundfile
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError, guarded
 from extractors.machines import NOISES, Fan, Fault, Operation, Valve
 from extractors.waves import SAMPLE_RATE, Wave, ratio, unit_rms
+from extractors.writing import ClipName, wav_bytes, write_attributes
 
 _SECONDS = (6, 8, 10)
 _SNR = (-3.0, 2.0)  # dB, machine against noise
@@ -73,22 +71,6 @@ class Machine:
         return conditions[number % len(conditions)]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One clip to be made."""
-
-    split: str
-    domain: str
-    condition: str
-    number: int
-
-    def name(self, attributes: Mapping[str, str]) -> str:
-        """Give the clip's name in the task's layout, without suffix."""
-        pairs = "_".join(f"{name}_{value}" for name, value in attributes.items())
-        head = f"section_00_{self.domain}_{self.split}_{self.condition}_{self.number:04d}"
-        return f"{head}_{pairs}"
-
-
 MACHINES: Mapping[str, Machine] = MappingProxyType(
     {
         "fan": Machine(
@@ -117,7 +99,7 @@ MACHINES: Mapping[str, Machine] = MappingProxyType(
 )
 
 _PLANS = tuple(
-    Plan(split, domain, condition, number)
+    ClipName(split, domain, condition, number)
     for split, domain, condition, count in (
         ("train", "source", "normal", 60),
         ("train", "target", "normal", 10),
@@ -130,7 +112,7 @@ _PLANS = tuple(
 )
 
 
-def make_clip(machine: Machine, plan: Plan, seed: Sequence[int]) -> tuple[Condition, Wave]:
+def make_clip(machine: Machine, plan: ClipName, seed: Sequence[int]) -> tuple[Condition, Wave]:
     """Make one clip.
 
     Parameters
@@ -206,27 +188,23 @@ def _truth_file(kind: str, machine: str) -> str:
 
 def _write_machine(root: Path, name: str, machine: Machine, seed: tuple[int, int]) -> None:
     anonymous = machine.folder == "eval_data"
-    rows: list[dict[str, str]] = []
-    truth: list[tuple[str, Plan, str]] = []
+    rows: dict[str, dict[str, str]] = {}
+    truth: list[tuple[str, ClipName, str]] = []
     for file, plan, number in _files(anonymous, seed):
         condition, wave = make_clip(machine, plan, (*seed, number))
         original = plan.name(condition.attributes)
         clip = f"{name}/{plan.split}/{file or original}.wav"
-        write_atomic(root / machine.folder / clip, _wav(wave))
+        write_atomic(root / machine.folder / clip, wav_bytes(wave, SAMPLE_RATE))
         if file is None:
-            pairs = enumerate(condition.attributes.items(), start=1)
-            row = {
-                f"d{i}{kind}": text for i, p in pairs for kind, text in zip("pv", p, strict=True)
-            }
-            rows.append({"file_name": clip, **row})
+            rows[clip] = condition.attributes
         else:
             truth.append((f"{file}.wav", plan, original))
-    _write_rows(root / machine.folder / name / "attributes_00.csv", rows)
+    write_attributes(root / machine.folder / name / "attributes_00.csv", rows)
     if truth:
         _write_truth(root, name, truth)
 
 
-def _files(anonymous: bool, seed: Sequence[int]) -> Iterator[tuple[str | None, Plan, int]]:
+def _files(anonymous: bool, seed: Sequence[int]) -> Iterator[tuple[str | None, ClipName, int]]:
     """Plans with their number and, for anonymous test clips, the shuffled name they get."""
     tests = [plan for plan in _PLANS if plan.split == "test"]
     order = iter(np.random.default_rng(seed).permutation(len(tests)))
@@ -235,21 +213,7 @@ def _files(anonymous: bool, seed: Sequence[int]) -> Iterator[tuple[str | None, P
         yield (f"section_00_{next(order):04d}" if hidden else None), plan, number
 
 
-def _wav(wave: Wave) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(buffer, wave, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return buffer.getvalue()
-
-
-def _write_rows(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue().encode())
-
-
-def _write_truth(root: Path, machine: str, truth: Sequence[tuple[str, Plan, str]]) -> None:
+def _write_truth(root: Path, machine: str, truth: Sequence[tuple[str, ClipName, str]]) -> None:
     columns: dict[str, list[object]] = {
         "data": [int(plan.condition == "anomaly") for _, plan, _ in truth],
         "domain": [int(plan.domain == "target") for _, plan, _ in truth],

@@ -13,7 +13,13 @@ Wave = NDArray[np.float64]
 SAMPLE_RATE = 16_000  # Hz, the task's own
 
 
-def coloured_noise(rng: Generator, samples: int, slope: float, band: tuple[float, float]) -> Wave:
+def coloured_noise(
+    rng: Generator,
+    samples: int,
+    slope: float,
+    band: tuple[float, float],
+    sample_rate: int = SAMPLE_RATE,
+) -> Wave:
     """Gaussian noise with a sloping, band-limited spectrum.
 
     Parameters
@@ -21,18 +27,20 @@ def coloured_noise(rng: Generator, samples: int, slope: float, band: tuple[float
     rng
         Source of the noise.
     samples
-        Length at 16 kHz.
+        Length.
     slope
         dB an octave inside the band.
     band
         Lower and upper edge, Hz, with skirts of 24 dB an octave.
+    sample_rate
+        Hz.
 
     Returns
     -------
     Wave
         (samples,) float64, RMS 1.
     """
-    frequency = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)  # (F,) Hz
+    frequency = np.fft.rfftfreq(samples, 1 / sample_rate)  # (F,) Hz
     frequency[0] = frequency[1]
     skirts = (1 + (band[0] / frequency) ** 8) * (1 + (frequency / band[1]) ** 8)  # (F,)
     gain = frequency ** (slope / (20 * np.log10(2))) / np.sqrt(skirts)  # (F,)
@@ -54,14 +62,14 @@ def jitter(rng: Generator, decibel: float) -> float:
     return ratio(rng.normal(0, decibel))
 
 
-def slow(rng: Generator, samples: int, rate: float) -> Wave:
+def slow(rng: Generator, samples: int, rate: float, sample_rate: int = SAMPLE_RATE) -> Wave:
     """Return (samples,) of a smooth random course, RMS about 1, with `rate` knots a second."""
-    knots = rng.standard_normal(int(samples / SAMPLE_RATE * rate) + 2)
+    knots = rng.standard_normal(int(samples / sample_rate * rate) + 2)
     places = np.linspace(0, len(knots) - 1, samples)
     return np.asarray(np.interp(places, np.arange(len(knots)), knots))
 
 
-def impulses(times: Wave, gains: Wave, samples: int) -> Wave:
+def impulses(times: Wave, gains: Wave, samples: int, sample_rate: int = SAMPLE_RATE) -> Wave:
     """Place impulses at times, s, from the clip's start; those outside are lost.
 
     Parameters
@@ -69,21 +77,23 @@ def impulses(times: Wave, gains: Wave, samples: int) -> Wave:
     times, gains
         (K,) each.
     samples
-        Length at 16 kHz.
+        Length.
+    sample_rate
+        Hz.
 
     Returns
     -------
     Wave
         (samples,) float64.
     """
-    places = np.round(times * SAMPLE_RATE).astype(np.intp)
+    places = np.round(times * sample_rate).astype(np.intp)
     inside = (places >= 0) & (places < samples)
     train = np.zeros(samples)
     np.add.at(train, places[inside], gains[inside])
     return train
 
 
-def ring(excitation: Wave, frequency: float, decay: float) -> Wave:
+def ring(excitation: Wave, frequency: float, decay: float, sample_rate: int = SAMPLE_RATE) -> Wave:
     """Let a resonance answer.
 
     Parameters
@@ -91,17 +101,19 @@ def ring(excitation: Wave, frequency: float, decay: float) -> Wave:
     excitation
         (T,) float64.
     frequency
-        Of the resonance, Hz, below 8 kHz.
+        Of the resonance, Hz, below half the sample rate.
     decay
         Time in which its amplitude falls to 1/e, s.
+    sample_rate
+        Hz.
 
     Returns
     -------
     Wave
         (T,) float64.
     """
-    radius = np.exp(-1 / (decay * SAMPLE_RATE))
-    angle = 2 * np.pi * frequency / SAMPLE_RATE
+    radius = np.exp(-1 / (decay * sample_rate))
+    angle = 2 * np.pi * frequency / sample_rate
     poles = [1.0, -2 * radius * np.cos(angle), radius**2]
     return np.asarray(lfilter([np.sin(angle)], poles, excitation))
 

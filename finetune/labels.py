@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from sklearn.cluster import AgglomerativeClustering, KMeans
 
 from cache.errors import AsdError
+from cache.table import SYNTHETIC
 from extractors.clips import Clip
 
 KINDS = ("attributes", "machine", "groups")
 RARE = "rare"
-SYNTHETIC = "synthetic"
 _GROUP_COLUMNS = ("machine_type", "group")
 
 

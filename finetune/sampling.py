@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 from cache import options
 from cache.errors import AsdError
 from cache.options import option
+from cache.table import SYNTHETIC
 from extractors.clips import Clip
-
-# Says how a clip was made, not how its machine ran: a synthetic clip fills up the group of the
-# conditions it stands for.
-_NO_CONDITION = "synthetic"
 
 
 class Draw(NamedTuple):
@@ -137,7 +134,8 @@ def _find(name: str) -> type[Sampler]:
 
 
 def _condition(clip: Clip) -> Hashable:
-    known = {name: value for name, value in clip.attributes.items() if name != _NO_CONDITION}
+    # How a clip was made is not how its machine ran: a synthetic one fills up its group.
+    known = {name: value for name, value in clip.attributes.items() if name != SYNTHETIC}
     return clip.domain, tuple(sorted(known.items()))
 
 

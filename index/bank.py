@@ -46,6 +46,8 @@ class FittedSection:
         Learnt from its training scores.
     clips
         Domain to number of training clips.
+    synthetic
+        How many of them are synthetic.
     """
 
     section: Section
@@ -54,6 +56,7 @@ class FittedSection:
     scorer: Scorer
     threshold: Threshold
     clips: Mapping[str, int]
+    synthetic: int = 0
 
 
 class Bank:
@@ -143,7 +146,14 @@ class Bank:
         return path
 
 
-def bank_root(cache_dir: Path, recipe: Recipe, scorer_name: str, scorer: Scorer) -> Path:
+def bank_root(
+    cache_dir: Path,
+    recipe: Recipe,
+    scorer_name: str,
+    scorer: Scorer,
+    *,
+    with_synthetic: bool = False,
+) -> Path:
     """Where a bank lies unless a folder is named.
 
     Parameters
@@ -152,8 +162,11 @@ def bank_root(cache_dir: Path, recipe: Recipe, scorer_name: str, scorer: Scorer)
         The cache folder.
     recipe, scorer_name, scorer
         What the bank is made of; the scorer's options are part of the name.
+    with_synthetic
+        Whether synthetic training clips are in it.
     """
-    options = json.dumps(options_of(scorer), sort_keys=True)
+    made_of = {**options_of(scorer), **({"synthetic": True} if with_synthetic else {})}
+    options = json.dumps(made_of, sort_keys=True)
     digest = hashlib.sha256(options.encode()).hexdigest()[:8]
     return cache_dir / "banks" / recipe.fingerprint / f"{scorer_name}-{digest}"
 
@@ -180,7 +193,8 @@ def find_bank(cache_dir: Path, recipe: Recipe, scorer_name: str) -> Bank:
 
 def _described(bank: Bank) -> str:
     record = _read_record(bank.root / str(bank.sections()[0]) / _RECORD)
-    return " ".join(f"{name}={value}" for name, value in record["options"].items())
+    options = {**record["options"], "synthetic clips": record.get("synthetic", 0)}
+    return " ".join(f"{name}={value}" for name, value in options.items())
 
 
 def _record(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -196,6 +210,7 @@ def _record(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> di
         "transductive": fitted.scorer.transductive,
         "options": options_of(fitted.scorer),
         "clips": dict(fitted.clips),
+        "synthetic": fitted.synthetic,
         "threshold": threshold,
         "files": files,
         "recall": {
@@ -237,9 +252,8 @@ def _restore(
     scorer.restore(state)
     limits = dict(record["threshold"])
     limits["value"] = np.inf if limits["value"] is None else limits["value"]
-    return FittedSection(
-        section, recipe, record["scorer"], scorer, Threshold(**limits), record["clips"]
-    )
+    counts = record["clips"], int(record.get("synthetic", 0))
+    return FittedSection(section, recipe, record["scorer"], scorer, Threshold(**limits), *counts)
 
 
 def _read_data(path: Path, sha256: str) -> bytes:

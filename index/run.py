@@ -46,6 +46,10 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
     parser.add_argument(
         "--bank", type=Path, metavar="DIR", help="where to put it (default: in the cache folder)"
     )
+    parser.add_argument(
+        "--synthetic", action="store_true",
+        help="let synthetic training clips into the bank (default: recordings alone)"
+    )  # fmt: skip
     add_selection(parser)
     group = parser.add_argument_group(f"options of {scorer}")
     add_options(group, find(scorer))
@@ -68,8 +72,34 @@ def _fit(table: EmbeddingTable, recipe: Recipe, args: Namespace) -> FittedSectio
     scorer = from_arguments(find(args.scorer), args)
     scorer.fit(table)
     clips = Counter(key.domain or "unknown" for key in table.keys)
+    made = sum(key.synthetic for key in table.keys)
     threshold = fit_threshold(scorer.train_scores(), args.threshold, args.percentile)
-    return FittedSection(table.section, recipe, args.scorer, scorer, threshold, clips)
+    return FittedSection(table.section, recipe, args.scorer, scorer, threshold, clips, made)
+
+
+def _recordings(table: EmbeddingTable) -> EmbeddingTable:
+    """Return the table without its synthetic clips."""
+    rows = [row for row, key in enumerate(table.keys) if not key.synthetic]
+    if not rows:
+        raise AsdError(
+            f"{table.section} has only synthetic training clips; --synthetic fits to them"
+        )
+    return table if len(rows) == len(table) else table.select(rows)
+
+
+def _say_synthetic(joined: int, left_out: int, asked: bool) -> None:
+    if left_out:
+        sys.stderr.write(
+            f"note: {left_out} synthetic training clips left out of the bank; --synthetic takes "
+            "them in\n"
+        )
+    if joined:
+        sys.stderr.write(
+            f"note: {joined} synthetic training clips are in the bank; a recording that is left "
+            "out to learn the threshold still meets those made of it, so it comes out low\n"
+        )
+    if asked and not joined:
+        sys.stderr.write("note: --synthetic changes nothing: no training clip is synthetic\n")
 
 
 def _trained_sections(store: Store, recipe: Recipe) -> list[Section]:
@@ -119,12 +149,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     store = Store(args.cache_dir)
     recipe = choose(store, selection(args))
     unfitted = from_arguments(find(args.scorer), args)
-    bank = Bank(args.bank or bank_root(args.cache_dir, recipe, args.scorer, unfitted))
+    root = bank_root(args.cache_dir, recipe, args.scorer, unfitted, with_synthetic=args.synthetic)
+    bank = Bank(args.bank or root)
     sections = _trained_sections(store, recipe)
+    joined = left_out = 0
     for section in tqdm(sections, unit="section", disable=None):
-        fitted = _fit(store.read(recipe, section, "train"), recipe, args)
+        table = store.read(recipe, section, "train")
+        reference = table if args.synthetic else _recordings(table)
+        fitted = _fit(reference, recipe, args)
+        joined, left_out = joined + fitted.synthetic, left_out + len(table) - len(reference)
         _say_what_is_unusual(fitted)
         bank.write(fitted)
+    _say_synthetic(joined, left_out, args.synthetic)
     print(f"{len(sections)} sections fitted with {args.scorer} -> {bank.root} ({recipe})")
     return 0
 

@@ -8,8 +8,8 @@ import torch
 from scipy import signal, stats
 
 from extractors.compat import torchaudio
-from finetune.augment.pitch import _stretched, vocoder
 from finetune.lengths import cropped, fitted
+from finetune.stretch import stretched, vocoder
 from tests.sounds import RATE, batch, changed, frequency, noise, parsed, seeded, sine
 
 
@@ -119,7 +119,7 @@ def test_pitch_changes_and_tempo_stays(semitones: float) -> None:
 @pytest.mark.parametrize("semitones", [-5, 0.5, 7])
 def test_a_stretched_tone_is_the_same_tone(semitones: float) -> None:
     ratio = 2 ** (semitones / 12)
-    found = _stretched(sine(1000, 1)[0], ratio)
+    found = stretched(sine(1000, 1)[0], ratio)
     assert len(found) == pytest.approx(2 * RATE * ratio, abs=3 * 1024)
     inner = found[RATE // 4 : -RATE // 4]
     remainder = inner - signal_at(inner, 1000)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError, guarded, tell_some
+from cache.table import SYNTHETIC
 from eval.baselines.jobs import Outcome, Settings, jobs_of
 from eval.baselines.options import PAPER, parser
 from eval.baselines.pool import run_jobs
@@ -53,6 +54,17 @@ def _check(args: Namespace) -> None:
 
 
 def _listing(args: Namespace) -> Listing:
+    listing = _asked(args)
+    made = [clip.clip_id for clip in listing.clips if SYNTHETIC in clip.attributes]
+    if made:
+        raise AsdError(
+            f"{len(made)} clips are synthetic, {made[0]} for one; the task's baselines are trained "
+            "and tested on recordings alone: leave that folder out of --data"
+        )
+    return listing
+
+
+def _asked(args: Namespace) -> Listing:
     if args.mode != PAPER:
         return list_clips(args.data).only(args.machine, [])
     missing = [root for root in args.data if not root.is_dir()]

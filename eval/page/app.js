@@ -19,10 +19,10 @@ function header() {
   const clips = data.sections.reduce((sum, s) => sum + s.clips.length, 0);
   const known = data.sections.filter((s) => s.figures).length;
   const facts = [`${clips} test ${clips === 1 ? "clip" : "clips"} of ${data.sections.length} machine ${data.sections.length === 1 ? "section" : "sections"}`,
-    known === data.sections.length ? "truth known" : known ? `truth known of ${known}` : "truth unknown", data.part, data.transductive && "transductive: scores use the test set's own statistics"];
+    known === data.sections.length ? "truth known" : known ? `truth known of ${known}` : "truth unknown", data.part, data.proxy, data.transductive && "transductive: scores use the test set's own statistics"];
   document.title = `${data.title} – report`;
   const big = data.official === null ? null : el("div", { class: "big" }, el("b", { id: "official" }, percent(data.official)),
-    el("div", { class: "soft small" }, `official score, %${data.part ? ` (${data.part})` : ""}`),
+    el("div", { class: "soft small" }, `official score, %${[data.proxy, data.part].filter(Boolean).map((mark) => ` (${mark})`).join("")}`),
     data.bootstrap ? el("div", { class: "soft small" }, `${(100 * data.level).toFixed(0)} % interval ${span(data.bootstrap)}`) : null);
   fill(document.getElementById("top"), null, [el("div", { class: "name" }, el("h1", null, data.title), el("div", { class: "soft" }, facts.filter(Boolean).join(" · "))), big]);
 }

@@ -17,6 +17,7 @@ from eval.mapping import map_path, read_columns
 from eval.page.listen import Heard
 from eval.page.verdict import detail, headline
 from eval.page.views import ClipView
+from eval.proxy import PROXY
 from eval.tables import SystemResult
 
 _MAP = {"clip_id", "split", "domain", "attributes", "x", "y", "method"}
@@ -53,6 +54,7 @@ def page_data(contents: Contents) -> dict[str, Any]:
         "title": result.title,
         "transductive": result.transductive,
         "part": result.part,
+        "proxy": PROXY if result.proxy else "",
         "official": summary.official,
         "level": found.level if found else None,
         "bootstrap": _span(found.bootstrap if found else None),

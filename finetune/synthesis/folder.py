@@ -1,0 +1,172 @@
+"""A synthetic root on disk: its recipe, its clips, its manifest and its attribute files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cache.atomic import write_atomic
+from cache.errors import AsdError
+from cache.options import option_names, text_of
+from extractors.clips import Clip
+from extractors.writing import write_attributes
+from finetune.synthesis.manifest import write_manifest
+from finetune.synthesis.method import Method, MethodUnavailable
+from finetune.synthesis.plan import Order, Planned
+from finetune.synthesis.rendering import Record, read_record, render
+
+_RECIPE = "recipe.json"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a plan.
+
+    Attributes
+    ----------
+    files
+        Clips there now, by path.
+    made
+        How many of them were made just now.
+    lowered
+        How many were turned down so that 16 bits hold their peaks.
+    faults
+        Why clips could not be made, and how many.
+    """
+
+    files: Sequence[str]
+    made: int
+    lowered: int
+    faults: Sequence[str]
+
+
+def recipe(order: Order, clips: Sequence[Clip]) -> str:
+    """Write down everything that decides a root's contents, as JSON.
+
+    Parameters
+    ----------
+    order
+        What is asked for.
+    clips
+        The training clips; their ids and sizes stand for them.
+    """
+    listed = "".join(f"{clip.clip_id}\t{clip.path.stat().st_size}\n" for clip in clips)
+    record = {
+        "as": order.kind,
+        "from": order.domain if order.kind == "normals" else None,
+        "held_out": order.held_out if order.kind == "proxy" else None,
+        "per_section": order.per_section,
+        "seed": order.seed,
+        "methods": {text_of(name, m): _settings(m) for name, m in order.methods.items()},
+        "data": hashlib.sha256(listed.encode()).hexdigest(),
+    }
+    return json.dumps(record, indent=2) + "\n"
+
+
+def claim(root: Path, text: str, data: Sequence[Path]) -> None:
+    """Make a folder the root of a recipe, or find that it is so already.
+
+    Parameters
+    ----------
+    root
+        The folder; made where it does not exist.
+    text
+        The recipe.
+    data
+        Data roots, of which it must be none.
+
+    Raises
+    ------
+    AsdError
+        If it lies in a data root or around one, or holds anything but this recipe's clips.
+    """
+    here = root.resolve()
+    for other in (path.resolve() for path in data):
+        if here == other or here in other.parents or other in here.parents:
+            raise AsdError(f"--to {root} lies in the data root {other}, or around it; name another")
+    path = root / _RECIPE
+    if path.exists():
+        if path.read_text() != text:
+            raise AsdError(f"{root} holds clips of another recipe, see {path}; name a new folder")
+        return
+    if root.exists() and (not root.is_dir() or any(p.name[0] != "." for p in root.iterdir())):
+        raise AsdError(f"{root} holds files and no {_RECIPE}; name a new folder")
+    write_atomic(path, text.encode())
+
+
+def write_clips(root: Path, planned: Sequence[Planned], methods: Mapping[str, Method]) -> Written:
+    """Write what is missing of a plan, then the manifest and the attribute files.
+
+    Parameters
+    ----------
+    root
+        A claimed folder.
+    planned
+        Everything that belongs there.
+    methods
+        Name to method.
+
+    Raises
+    ------
+    MethodUnavailable
+        If a method can make nothing at all.
+    """
+    records: list[tuple[Planned, Record]] = []
+    made, lowered, faults = 0, 0, Counter[str]()
+    for one in tqdm(planned, unit="clip", disable=None):
+        there = (root / one.path).exists()
+        try:
+            record = _present(root / one.path, one) if there else _make(root, one, methods)
+        except MethodUnavailable:
+            raise
+        except AsdError as error:
+            faults[str(error)] += 1  # one bad recording spoils all that would be made of it
+            continue
+        made += not there
+        lowered += record.lowered > 0
+        records.append((one, record))
+    written = [one for one, _ in records]
+    write_manifest(root, records)
+    for section in sorted({one.section for one in written}):
+        file = f"attributes_{section.number:02d}.csv"
+        own = {one.path: one.attributes for one in written if one.section == section}
+        write_attributes(root / section.machine_type / file, dict(sorted(own.items())))
+    reasons = [f"{reason} ({count} clips not made)" for reason, count in faults.items()]
+    return Written(sorted(one.path for one in written), made, lowered, reasons)
+
+
+def _settings(method: Method) -> dict[str, object]:
+    """Fields of a method that are no options."""
+    options = option_names(type(method))
+    return {name: value for name, value in vars(method).items() if name not in options}
+
+
+def _make(root: Path, one: Planned, methods: Mapping[str, Method]) -> Record:
+    if not one.seed:
+        try:
+            data = one.sources[0].path.read_bytes()
+        except OSError as error:
+            raise AsdError(f"{one.sources[0].path}: {error.strerror}") from error
+        write_atomic(root / one.path, data)
+        return _copied(one)
+    data, record = render(one, methods[one.method])
+    write_atomic(root / one.path, data)
+    return record
+
+
+def _present(path: Path, one: Planned) -> Record:
+    """Read the record of a clip made before; a file of ours is whole, or it is not there."""
+    record = read_record(path) if one.seed else _copied(one)
+    if record is None or not record.matches(one):
+        raise AsdError(f"{path} is not what this recipe makes; delete it")
+    return record
+
+
+def _copied(one: Planned) -> Record:
+    return Record(one.method, tuple(clip.clip_id for clip in one.sources), {}, ())

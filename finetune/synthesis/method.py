@@ -1,0 +1,110 @@
+"""What a method of synthesis is, its parameters, and the methods there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, cast
+
+from numpy.random import Generator
+
+from cache.errors import AsdError
+from cache.options import Span
+from cache.plugins import Plugins
+from extractors.waves import Wave
+
+_PLUGINS = Plugins("finetune.synthesis.methods", "method of synthesis")
+
+Parameters = dict[str, float | str]
+
+
+def draw(rng: Generator, span: Span) -> float:
+    """Draw from a range, every value as likely."""
+    return float(rng.uniform(span.low, span.high))
+
+
+def draw_ratio(rng: Generator, span: Span) -> float:
+    """Draw from a range above 0, every ratio as likely: for frequencies and times."""
+    return math.exp(rng.uniform(math.log(span.low), math.log(span.high)))
+
+
+@dataclass(frozen=True)
+class Material:
+    """What one sound is made of.
+
+    Attributes
+    ----------
+    waves
+        `Method.clips` waveforms, (T,) float64 each, of one rate, none silent; the first gives the
+        result its length and level.
+    sample_rate
+        Hz.
+    machine_type
+        What was recorded.
+    condition
+        What the result is to be taken for: ``normal`` or ``anomaly``.
+    attributes
+        Operating conditions of the first clip.
+    """
+
+    waves: tuple[Wave, ...]
+    sample_rate: int
+    machine_type: str = ""
+    condition: str = "anomaly"
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def wave(self) -> Wave:
+        """The first waveform, (T,)."""
+        return self.waves[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A sound and what was drawn for it.
+
+    Attributes
+    ----------
+    wave
+        (T,) float64, of any level.
+    parameters
+        Name to value: what it takes to describe the sound.
+    """
+
+    wave: Wave
+    parameters: Parameters
+
+
+class Method(Protocol):
+    """A way to make a sound.
+
+    An implementation is a frozen dataclass whose options are its parameters, most of them ranges
+    that are drawn from anew for every clip.
+    """
+
+    clips: ClassVar[int]  # recordings that one sound is made of
+    is_fault: ClassVar[bool]  # whether the result cannot pass for a normal sound
+
+    def apply(self, rng: Generator, material: Material) -> Made:
+        """Make one sound, the same for the same state of `rng`."""
+
+
+class MethodUnavailable(AsdError):  # noqa: N818 - named for what is told
+    """A method that can make no sound here, whatever the recording."""
+
+
+def names() -> list[str]:
+    """Names to choose from; none of them is imported."""
+    return _PLUGINS.names()
+
+
+def find(name: str) -> type[Method]:
+    """Import one method.
+
+    Raises
+    ------
+    AsdError
+        If there is none of that name.
+    """
+    return cast(type[Method], _PLUGINS.find(name).METHOD)

@@ -1,0 +1,202 @@
+"""What is made of what: the clips of a synthetic root, known before the first is made."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from cache.errors import AsdError
+from cache.table import SYNTHETIC, Section
+from extractors.clips import Clip
+from extractors.writing import ClipName
+from finetune.synthesis.held_out import Members, by_domain, domain_of, hold_out, shuffled
+from finetune.synthesis.method import Method
+
+HELD_OUT = "held-out"  # what the attribute `synthetic` says of a recording that tests a proxy
+PSEUDO = "pseudo_anomalies"  # the folder of anomalies made for training
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for.
+
+    Attributes
+    ----------
+    kind
+        One of `KINDS`.
+    methods
+        Name to method; they take turns.
+    per_section
+        Clips to make a section.
+    seed
+        From 0.
+    domain
+        Of the recordings that target normals are made of.
+    held_out
+        Share of a domain's training clips that a proxy root tests with.
+    """
+
+    kind: str
+    methods: Mapping[str, Method]
+    per_section: int
+    seed: int = 0
+    domain: str = "target"
+    held_out: float = 0.3
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One file of a synthetic root.
+
+    Attributes
+    ----------
+    section, folder, name
+        Where it goes and what it is called.
+    attributes
+        Operating conditions, `SYNTHETIC` among them unless it is a training clip as it was.
+    sources
+        Recordings that it is made of.
+    seed
+        Of its own randomness; empty for a copy of the one recording.
+    """
+
+    section: Section
+    folder: str
+    name: ClipName
+    attributes: Mapping[str, str]
+    sources: tuple[Clip, ...]
+    seed: tuple[int, ...] = field(default=())
+
+    @property
+    def path(self) -> str:
+        """POSIX path below the root, the clip's id."""
+        suffix = ".wav" if self.seed else self.sources[0].path.suffix
+        stem = self.name.name(self.attributes)
+        return f"{self.section.machine_type}/{self.folder}/{stem}{suffix}"
+
+    @property
+    def method(self) -> str:
+        """Name of its method, `HELD_OUT`, or nothing for a training clip as it was."""
+        return self.attributes.get(SYNTHETIC, "")
+
+
+def plan(order: Order, clips: Members) -> tuple[list[Planned], list[str]]:
+    """Plan a root.
+
+    Parameters
+    ----------
+    order
+        What is asked for.
+    clips
+        Training clips of any number of sections.
+
+    Returns
+    -------
+    planned, notes
+        By section; what could not be planned, and why.
+
+    Raises
+    ------
+    AsdError
+        If a method that makes faults is to make normal clips, or nothing can be made.
+    """
+    faulty = [name for name, method in order.methods.items() if method.is_fault]
+    if order.kind == "normals" and faulty:
+        raise AsdError(
+            f"{faulty[0]} makes a fault, which is no normal sound: take it for --as anomalies"
+        )
+    sections: dict[Section, list[Clip]] = {}
+    for clip in clips:
+        sections.setdefault(clip.section, []).append(clip)
+    planned: list[Planned] = []
+    notes = []
+    for section in sorted(sections):
+        try:
+            planned += list(KINDS[order.kind](order, sections[section]))
+        except AsdError as error:
+            notes.append(f"{section}: {error}")
+    if not planned:
+        raise AsdError("nothing can be made: " + "; ".join(notes or ["no training clips"]))
+    return planned, notes
+
+
+def _normals(order: Order, clips: Members) -> Iterator[Planned]:
+    pool = [clip for clip in clips if domain_of(clip) == order.domain]
+    if not pool:
+        raise AsdError(f"no {order.domain} clips to make target clips of; see --from")
+    yield from _made(order, {"target": pool}, clips, ("train", "train", "normal"))
+
+
+def _anomalies(order: Order, clips: Members) -> Iterator[Planned]:
+    yield from _made(order, by_domain(clips), clips, (PSEUDO, "train", "anomaly"))
+
+
+def _proxy(order: Order, clips: Members) -> Iterator[Planned]:
+    """Training clips, those held out of them as test normals, and faults made of the latter.
+
+    Nothing that a pseudo-anomaly is made of stays in training, and copies of one recording stay
+    together: a scorer that remembers its training clips gets no hint of a test clip.
+    """
+    tested = hold_out(clips, order.held_out, order.seed)
+    kept = [clip for clip in clips if clip not in tested]
+    for split, members in (("train", kept), ("test", tested)):
+        for number, clip in _numbered(members):
+            name = ClipName(split, domain_of(clip), "normal", number, clip.section.number)
+            marked = {**clip.attributes, **({SYNTHETIC: HELD_OUT} if split == "test" else {})}
+            yield Planned(clip.section, split, name, marked, (clip,))
+    yield from _made(order, by_domain(tested), tested, ("test", "test", "anomaly"))
+
+
+KINDS: Mapping[str, Callable[[Order, Members], Iterator[Planned]]] = MappingProxyType(
+    {"normals": _normals, "anomalies": _anomalies, "proxy": _proxy}
+)
+
+
+def _made(
+    order: Order, pools: Mapping[str, Members], partners: Members, place: tuple[str, str, str]
+) -> Iterator[Planned]:
+    """Plan the clips to make: methods, then domains, then recordings take turns."""
+    folder, split, condition = place
+    section = partners[0].section
+    base = (order.seed, zlib.crc32(str(section).encode()))
+    domains, names = sorted(pools), list(order.methods)
+    turns = {
+        pair: shuffled(pools[pair[0]], np.random.default_rng((*base, order_of)))
+        for order_of, pair in enumerate((d, m) for d in domains for m in names)
+    }
+    counts = dict.fromkeys(domains, 0)
+    for number in range(order.per_section):
+        method = names[number % len(names)]
+        domain = domains[number // len(names) % len(domains)]
+        turn = turns[domain, method]
+        first = turn[number // (len(names) * len(domains)) % len(turn)]
+        seed = (*base, len(turns), number)  # longer than those of the turns, so never one of them
+        sources = _sources(first, order.methods[method], (pools[domain], partners), seed)
+        name = ClipName(split, domain, condition, counts[domain], section.number)
+        counts[domain] += 1
+        attributes = {**first.attributes, SYNTHETIC: method}
+        yield Planned(section, folder, name, attributes, sources, seed)
+
+
+def _sources(
+    first: Clip, method: Method, pools: tuple[Members, ...], seed: tuple[int, ...]
+) -> tuple[Clip, ...]:
+    """Draw the other recordings, from the first pool that has enough of them."""
+    wanted = method.clips - 1
+    for pool in pools:
+        others = [clip for clip in pool if clip != first]
+        if len(others) >= wanted:
+            rng = np.random.default_rng((*seed, wanted))
+            drawn = rng.choice(len(others), wanted, replace=False)
+            return (first, *(others[row] for row in drawn))
+    raise AsdError(f"one clip alone, and {type(method).__name__.lower()} takes {method.clips}")
+
+
+def _numbered(clips: Members) -> Iterator[tuple[int, Clip]]:
+    """Give the clips of each domain numbers from 0."""
+    for members in by_domain(clips).values():
+        yield from enumerate(members)
