@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cache.atomic import write_atomic
 from cache.table import EmbeddingTable, Section
+from eval.clip_names import result_names
 from eval.scores import Submission
 from eval.truth import Truth
 from index.bank import FittedSection
@@ -32,11 +33,11 @@ def score_table(
     Returns
     -------
     scores, submission
-        (N,) in the table's order; scores and decisions by base name of the clip.
+        (N,) in the table's order; scores and decisions by `result_names`.
     """
     scores = fitted.scorer.score(table.embeddings)
     decisions = fitted.threshold.decide(scores)
-    return scores, Submission(table.section, _names(table), scores, decisions)
+    return scores, Submission(table.section, result_names(table.clip_ids), scores, decisions)
 
 
 def labels_of(table: EmbeddingTable) -> dict[str, Truth] | None:
@@ -45,7 +46,7 @@ def labels_of(table: EmbeddingTable) -> dict[str, Truth] | None:
         return None
     return {
         name: Truth(key.condition == "anomaly", key.domain)
-        for name, key in zip(_names(table), table.keys, strict=True)
+        for name, key in zip(result_names(table.clip_ids), table.keys, strict=True)
     }
 
 
@@ -68,7 +69,8 @@ def write_neighbours(
     """
     p = p_values(fitted.scorer.train_scores(), scores)
     reasons = vars(fitted.scorer.explain(table.embeddings))
-    frame = pd.DataFrame({"clip_id": table.clip_ids, "score": scores, "p_value": p, **reasons})
+    clips = {"clip_id": table.clip_ids, "name": result_names(table.clip_ids)}
+    frame = pd.DataFrame({**clips, "score": scores, "p_value": p, **reasons})
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     path = reasons_path(directory, table.section)
@@ -81,7 +83,3 @@ def reasons_path(directory: Path, section: Section) -> Path:
     return (
         directory / f"neighbours_{section.machine_type}_section_{section.number:02d}_test.parquet"
     )
-
-
-def _names(table: EmbeddingTable) -> tuple[str, ...]:
-    return tuple(PurePosixPath(clip_id).name for clip_id in table.clip_ids)

@@ -18,7 +18,7 @@ from cache.table import SPLITS
 from extractors import choices, pooling, registry
 from extractors.audio import read_audio
 from extractors.backbone import BackboneSpec
-from extractors.clips import Clip, Listing, list_clips
+from extractors.clips import SUPPLEMENTS, Clip, Listing, list_clips
 from extractors.device import find_device
 from extractors.extract import Extraction, Report
 from extractors.forward import Forward, least_cosine
@@ -50,7 +50,8 @@ def _parser() -> ArgumentParser:
     )
     add = parser.add_argument
     add("--data", nargs="+", type=Path, required=True, metavar="ROOT",
-        help="data roots, each holding <machine>/<train|test>/*.wav")  # fmt: skip
+        help="data roots: folders of <machine>/<train|test>/*.wav, a machine's own folder, or "
+        "manifests (.csv, .parquet)")  # fmt: skip
     add("--backbone", nargs="+", default=["logmel"], metavar="NAME[:VARIANT]",
         help=f"{', '.join(registry.names())} (default: logmel)")  # fmt: skip
     add("--weights", nargs="+", default=[], metavar="FILE",
@@ -64,6 +65,8 @@ def _parser() -> ArgumentParser:
     add("--concat", action="store_true", help="also write the backbones' tables joined into one")
     add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     add("--split", nargs="+", choices=SPLITS, default=[], help="only these (default: both)")
+    add("--supplemental", nargs="+", choices=SUPPLEMENTS, default=[],
+        help="take these clips of supplemental/ (2025) as normal training clips too")  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
     add("--dtype", choices=DTYPES, default=DTYPES[0], help="of the network (default: %(default)s)")
     add("--batch-size", type=_batch_size, default="auto", metavar="N",
@@ -130,6 +133,14 @@ def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
         )
 
 
+def _listing(args: Namespace) -> Listing:
+    listing = list_clips(args.data, args.supplemental)
+    found = {clip.attributes.get("supplemental") for clip in listing.clips}
+    if lacking := sorted(set(args.supplemental) - found):
+        raise AsdError(f"--supplemental {lacking[0]}: no such clips in any <machine>/supplemental/")
+    return listing
+
+
 def _show(listing: Listing, reports: Sequence[Report]) -> None:
     for note in listing.notes:
         sys.stderr.write(f"note: {note}\n")
@@ -164,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where clips were left out; 2 for a mistake in the call.
     """
     args = _parser().parse_args(argv)
-    listing = list_clips(args.data)
+    listing = _listing(args)
     if args.strict and listing.faults:
         raise AsdError(str(listing.faults[0]))
     chosen = listing.only(args.machine, args.split)

@@ -37,6 +37,7 @@ import soundfile
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError, guarded
+from extractors.clips import Name
 from extractors.machines import NOISES, Fan, Fault, Operation, Valve
 from extractors.waves import SAMPLE_RATE, Wave, ratio, unit_rms
 
@@ -85,8 +86,8 @@ class Plan:
     def name(self, attributes: Mapping[str, str]) -> str:
         """Give the clip's name in the task's layout, without suffix."""
         pairs = "_".join(f"{name}_{value}" for name, value in attributes.items())
-        head = f"section_00_{self.domain}_{self.split}_{self.condition}_{self.number:04d}"
-        return f"{head}_{pairs}"
+        number = f"{self.number:04d}"
+        return Name(0, number, self.domain, self.split, self.condition, pairs).stem
 
 
 MACHINES: Mapping[str, Machine] = MappingProxyType(

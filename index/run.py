@@ -88,9 +88,10 @@ def _trained_sections(store: Store, recipe: Recipe) -> list[Section]:
 def _say_what_is_unusual(fitted: FittedSection) -> None:
     clips = fitted.clips
     if not clips.get("target"):
+        known = "source domain alone" if clips.get("source") else "normal clips, all of one domain"
         sys.stderr.write(
             f"note: {fitted.section} has no target clips ({sum(clips.values())} in all): scores "
-            "are distances to the source domain alone\n"
+            f"are distances to the {known}\n"
         )
     if np.isinf(fitted.threshold.value):
         sys.stderr.write(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from cache.table import Section
-from extractors.clips import Clip, list_clips
+from extractors.clips import SUPPLEMENTS, Clip, list_clips
 
 
 class Recordings:
@@ -19,7 +19,7 @@ class Recordings:
     """
 
     def __init__(self, roots: Sequence[Path]) -> None:
-        clips = list_clips(roots).clips if roots else ()
+        clips = list_clips(roots, SUPPLEMENTS).clips if roots else ()
         self._by_id = {clip.clip_id: clip for clip in clips}
         # Another system's files name test clips without their folder.
         self._by_name = {
