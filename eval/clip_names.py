@@ -8,6 +8,7 @@ from os.path import commonpath
 from pathlib import PurePosixPath
 
 from cache.errors import AsdError
+from cache.windows import split_id
 
 
 def result_names(clip_ids: Sequence[str]) -> tuple[str, ...]:
@@ -16,20 +17,22 @@ def result_names(clip_ids: Sequence[str]) -> tuple[str, ...]:
     Parameters
     ----------
     clip_ids
-        Paths of all of them, each once.
+        Ids of all of them, each once.
 
     Returns
     -------
     tuple of str
-        Base names, as the task wants them. Where two clips in different folders have one, all take
-        the folders below their common one with them, joined by two underscores.
+        A name a clip; windows of a file have the file's. Base names, as the task wants them. Where
+        two files in different folders have one, all take the folders below their common one with
+        them, joined by two underscores.
 
     Raises
     ------
     AsdError
-        If that does not tell them apart.
+        If that does not tell files apart.
     """
-    paths = [PurePosixPath(clip_id) for clip_id in clip_ids]
+    files = [split_id(clip_id)[0] for clip_id in clip_ids]
+    paths = [PurePosixPath(file) for file in dict.fromkeys(files)]
     names = [path.name for path in paths]
     if len(set(names)) < len(names):
         common = commonpath([path.parent.as_posix() for path in paths])
@@ -37,4 +40,5 @@ def result_names(clip_ids: Sequence[str]) -> tuple[str, ...]:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise AsdError(f"several test clips would be called {twice[0]!r} in results; rename one")
-    return tuple(names)
+    known = dict(zip(map(str, paths), names, strict=True))
+    return tuple(known[str(PurePosixPath(file))] for file in files)

@@ -13,6 +13,7 @@ import soxr
 from numpy.typing import NDArray
 
 from cache.errors import AsdError
+from cache.windows import Span
 from extractors.soundfiles import check_samples, check_whole, content_sha256, decoder, opened
 
 # HQ: -99 dB of leakage beside a task whose machines differ by less than torchaudio's -47 dB.
@@ -20,8 +21,6 @@ RESAMPLER = f"soxr-{soxr.__version__}-hq"
 AVERAGE = "average"
 # The recordings of 2026: the first channel near the machine, the second far from it.
 CHANNELS = {"near": 0, "far": 1}
-
-Span = tuple[float, float]  # start and end in a file, s
 
 
 @dataclass(frozen=True)
@@ -152,13 +151,20 @@ def _decode_span(path: Path, span: Span) -> Decoding:
         samples = file.read(stop - start, dtype="float32", always_2d=True)
         check_whole(raw, len(samples), min(stop, file.frames) - min(start, file.frames))
     check_samples(samples)
-    known = path.stat()
-    return Decoding(samples, rate, _hash_once(path, known.st_mtime_ns, known.st_size))
+    return Decoding(samples, rate, hash_once(path))
+
+
+def hash_once(path: Path) -> str:
+    """Hash a long file once for all its spans, while it stays as it is; see `content_sha256`."""
+    try:
+        known = path.stat()
+    except OSError as error:
+        raise AsdError(f"cannot be read: {error.strerror}") from error
+    return _hash(path, known.st_mtime_ns, known.st_size)
 
 
 @lru_cache(maxsize=256)
-def _hash_once(path: Path, _changed: int, _size: int) -> str:
-    """Hash of a long file, once for all its spans while it stays as it is."""
+def _hash(path: Path, _changed: int, _size: int) -> str:
     return content_sha256(path)
 
 

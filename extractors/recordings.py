@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Lock
 
-from extractors.audio import AVERAGE, Decoding, Recording, Span, decode_file, resampled
+from cache.windows import Span
+from extractors.audio import AVERAGE, Decoding, Recording, decode_file, resampled
 
 
 class Recordings:

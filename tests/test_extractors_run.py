@@ -11,6 +11,7 @@ import pytest
 from cache.recipe import concatenation
 from cache.store import Store
 from cache.table import Section
+from cache.windows import Span
 from extractors import audio, choices, recordings
 from extractors.backbone import Source
 from extractors.extract import Extraction
@@ -84,7 +85,7 @@ def test_a_clip_is_decoded_once_for_all(
 ) -> None:
     decoded: list[Path] = []
 
-    def counting(path: Path, span: audio.Span | None) -> audio.Decoding:
+    def counting(path: Path, span: Span | None) -> audio.Decoding:
         decoded.append(path)
         return audio.decode_file(path, span)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cache.errors import AsdError
 from cache.table import SPLITS, Section
+from cache.windows import Span
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
@@ -24,6 +25,8 @@ class Clip:
         ``None`` where unknown, as in the challenge's evaluation data.
     attributes
         Operating conditions, name to value.
+    span
+        Start and end in the file, s, of a window; ``None`` for the whole file.
     """
 
     clip_id: str
@@ -33,6 +36,7 @@ class Clip:
     domain: str | None = None
     condition: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    span: Span | None = None
 
     @property
     def synthetic(self) -> bool:
