@@ -105,7 +105,7 @@ def write_neighbours(
     """
     rows = scored.deciding
     names, scores = result_names(table.clip_ids), scored.scores[rows]
-    p = largest_p_values(fitted.scorer.train_scores(), scores, scored.windows)
+    p = largest_p_values(fitted.train_scores(), scores, scored.windows)
     reasons = vars(fitted.scorer.explain(table.embeddings[rows]))
     clips = {"clip_id": [table.clip_ids[i] for i in rows], "name": [names[i] for i in rows]}
     frame = pd.DataFrame({**clips, "score": scores, "p_value": p, **reasons})
@@ -136,7 +136,7 @@ def write_windows(
     path = directory / f"windows_{section.machine_type}_section_{section.number:02d}_test.csv"
     spans = [split_id(clip_id)[1] for clip_id in table.clip_ids]
     names = result_names(table.clip_ids)
-    p = p_values(fitted.scorer.train_scores(), scored.scores).tolist()
+    p = p_values(fitted.train_scores(), scored.scores).tolist()
     rows = sorted(
         (name, *span, score, likely)
         for name, span, score, likely in zip(names, spans, scored.scores.tolist(), p, strict=True)
@@ -172,4 +172,4 @@ def _deciding(names: tuple[str, ...], scores: Floats) -> tuple[NDArray[np.intp],
 
 
 def _limit(fitted: FittedSection, windows: int) -> float:
-    return largest_limit(fitted.threshold, fitted.scorer.train_scores, windows)
+    return largest_limit(fitted.threshold, fitted.train_scores, windows)

@@ -7,6 +7,7 @@ import io
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import soxr
@@ -21,6 +22,7 @@ RESAMPLER = f"soxr-{soxr.__version__}-hq"
 AVERAGE = "average"
 # The recordings of 2026: the first channel near the machine, the second far from it.
 CHANNELS = {"near": 0, "far": 1}
+_HASHING = Lock()
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,8 @@ def hash_once(path: Path) -> str:
         known = path.stat()
     except OSError as error:
         raise AsdError(f"cannot be read: {error.strerror}") from error
-    return _hash(path, known.st_mtime_ns, known.st_size)
+    with _HASHING:  # two threads with spans of one file hash it once
+        return _hash(path, known.st_mtime_ns, known.st_size)
 
 
 @lru_cache(maxsize=256)

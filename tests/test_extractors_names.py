@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import takewhile
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cache.errors import AsdError
@@ -267,6 +267,7 @@ WORDS = st.sampled_from(
 STEMS = st.lists(WORDS, max_size=12).map("_".join) | st.text(max_size=40)
 
 
+@settings(deadline=None)
 @given(STEMS)
 @example("section_00_source_test_normal_0000_condition_anomaly")
 @example("section_00_source_test_anomaly_0000_normal_0001")
@@ -290,6 +291,7 @@ def test_the_condition_is_the_word_before_the_number_and_nothing_else(stem: str)
         assert name.stem == stem
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Name,
@@ -305,6 +307,7 @@ def test_what_is_written_is_read_back(name: Name) -> None:
     assert parse_stem(name.stem) == name
 
 
+@settings(deadline=None)
 @given(STEMS)
 def test_every_word_of_a_tail_is_kept(tail: str) -> None:
     words = [word for word in tail.split("_") if word]
