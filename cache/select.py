@@ -23,9 +23,9 @@ class Selection:
         Names; several are concatenated in this order.
     recipes
         Fingerprints or their beginnings; several are concatenated in this order.
-    layer, pooling, bands, channel, window
+    layer, pooling, bands, channel, window, hop
         What a recipe must have; a pooling may be given without its parameter. The channel ``both``
-        concatenates ``near`` and ``far``.
+        concatenates ``near`` and ``far``; a window of 0 asks for recordings left whole.
     weights
         Beginnings of SHA-256s, one of which it must have; empty leaves it open.
     """
@@ -38,6 +38,13 @@ class Selection:
     weights: tuple[str, ...] = ()
     channel: str | None = None
     window: float | None = None
+    hop: float | None = None
+
+    def by_channel(self) -> list[Selection]:
+        """Tell the channels of ``both`` apart: one selection a table."""
+        if self.channel != "both":
+            return [self]
+        return [replace(self, channel=channel) for channel in ("near", "far")]
 
     def matches(self, recipe: Recipe) -> bool:
         """Whether a recipe is as said, backbone and fingerprint apart."""
@@ -45,7 +52,8 @@ class Selection:
         settings = dict(recipe.settings)
         return (
             self.channel in (None, settings.get("channel", "average"))
-            and self.window in (None, settings.get("window_s"))
+            and self.window in (None, settings.get("window_s", 0))
+            and self.hop in (None, settings.get("hop_s", 0))
             and self.layer in (None, recipe.layer)
             and self.pooling in (None, pooling, pooling.partition(":")[0])
             and self.bands in (None, recipe.bands)
@@ -73,8 +81,9 @@ def add_selection(parser: ArgumentParser) -> None:
     group.add_argument("--bands", choices=("merge", "keep"), help="bands merged or kept apart")
     group.add_argument("--channel", metavar="NAME", help="average, near, far, both or a number")
     group.add_argument(
-        "--window", type=float, metavar="SECONDS", help="of recordings cut into such"
+        "--window", type=float, metavar="SECONDS", help="cut into such; 0: left whole"
     )
+    group.add_argument("--hop", type=float, metavar="SECONDS", help="between windows' starts")
     group.add_argument(
         "--weights", nargs="+", default=(), metavar="SHA256", help="beginning of the SHA-256"
     )
@@ -97,6 +106,7 @@ def selection(args: Namespace) -> Selection:
         weights=tuple(args.weights),
         channel=args.channel,
         window=args.window,
+        hop=args.hop,
     )
 
 
@@ -130,8 +140,7 @@ def choose(store: Store, wanted: Selection) -> Recipe:
         picked = [_one([r for r in known if r.fingerprint.startswith(f)], f, known)
                   for f in wanted.recipes]  # fmt: skip
     elif wanted.backbones:
-        both = [replace(wanted, channel=channel) for channel in ("near", "far")]
-        ways = both if wanted.channel == "both" else [wanted]
+        ways = wanted.by_channel()
         picked = [
             _one([r for r in known if r.backbone == b and way.matches(r)], b, known)
             for b in wanted.backbones

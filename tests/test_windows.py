@@ -289,3 +289,20 @@ def test_result_names_tell_files_apart() -> None:
     )
     with pytest.raises(AsdError, match=r"several test clips would be called 'm__x.wav'"):
         result_names(["a/m/x.wav", "a/m__x.wav", "a/b/x.wav"])
+
+
+def test_an_experiment_says_how_recordings_are_heard(stereo: Path) -> None:
+    chain = ["logmel", "--data", "data", "--no-report", "--set"]
+    assert evaluate([*chain, "window=0.2", "channel=both", "--out", "both"]) == 0
+    assert evaluate([*chain, "window=0.2", "hop=0.1", "--out", "windows"]) == 0
+    assert evaluate([*chain, "year=2026", "--out", "whole"]) == 0  # whatever else the cache holds
+    embeddings = {
+        out: json.loads(Path(f"{out}/system.json").read_text())["facts"]["embeddings"]
+        for out in ("both", "windows", "whole")
+    }
+    assert embeddings["both"].count("window_s=0.2 hop_s=0.2") == 2
+    assert embeddings["windows"].endswith("window_s=0.2 hop_s=0.1")
+    assert "_s=" not in embeddings["whole"]
+    assert Path("windows/windows_press_section_00_test.csv").is_file()
+    assert not Path("whole/windows_press_section_00_test.csv").exists()
+    assert (stereo / "artifacts").is_dir()
