@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -50,6 +51,8 @@ def extract_tests(
     """
     parents = recipe.parents or (recipe,)
     listing = hearing_of(parents[0]).cut(list_clips(roots).only([], ["test"]))
+    for note in listing.notes:
+        sys.stderr.write(f"note: {note}\n")
     models: dict[tuple[str, str | None, str], list[Recipe]] = {}
     for parent in parents:
         channel = hearing_of(parent).channel
