@@ -13,6 +13,9 @@ from cache.errors import AsdError
 
 Setting = str | int | float | bool
 
+# Settings that say what of a recording was heard, each only where it is not all of it.
+HEARING = ("channel", "window_s", "hop_s")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -60,10 +63,12 @@ class Recipe:
     def __str__(self) -> str:
         if self.parents:
             return " + ".join(str(parent) for parent in self.parents)
+        settings = dict(self.settings)
+        heard = "".join(f" {name}={settings[name]}" for name in HEARING if name in settings)
         weights = f" weights={self.weights[:12]}" if self.weights else ""
         return (
             f"{self.backbone} layer={self.layer} pooling={self.pooling} bands={self.bands}"
-            + weights
+            f"{weights}{heard}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace, _ArgumentGroup
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.errors import AsdError
@@ -23,8 +23,9 @@ class Selection:
         Names; several are concatenated in this order.
     recipes
         Fingerprints or their beginnings; several are concatenated in this order.
-    layer, pooling, bands
-        What a recipe must have; a pooling may be given without its parameter.
+    layer, pooling, bands, channel, window, hop
+        What a recipe must have; a pooling may be given without its parameter. The channel ``both``
+        concatenates ``near`` and ``far``; a window of 0 asks for recordings left whole.
     weights
         Beginnings of SHA-256s, one of which it must have; empty leaves it open.
     """
@@ -35,12 +36,25 @@ class Selection:
     pooling: str | None = None
     bands: str | None = None
     weights: tuple[str, ...] = ()
+    channel: str | None = None
+    window: float | None = None
+    hop: float | None = None
+
+    def by_channel(self) -> list[Selection]:
+        """Tell the channels of ``both`` apart: one selection a table."""
+        if self.channel != "both":
+            return [self]
+        return [replace(self, channel=channel) for channel in ("near", "far")]
 
     def matches(self, recipe: Recipe) -> bool:
         """Whether a recipe is as said, backbone and fingerprint apart."""
         pooling = recipe.pooling or ""
+        settings = dict(recipe.settings)
         return (
-            self.layer in (None, recipe.layer)
+            self.channel in (None, settings.get("channel", "average"))
+            and self.window in (None, settings.get("window_s", 0))
+            and self.hop in (None, settings.get("hop_s", 0))
+            and self.layer in (None, recipe.layer)
             and self.pooling in (None, pooling, pooling.partition(":")[0])
             and self.bands in (None, recipe.bands)
             and (not self.weights or (recipe.weights or "").startswith(self.weights))
@@ -65,6 +79,11 @@ def add_selection(parser: ArgumentParser) -> None:
     group.add_argument("--layer", type=int, metavar="N", help="layer of the backbone")
     group.add_argument("--pooling", metavar="NAME", help="pooling, e.g. mean or gwrp:0.7")
     group.add_argument("--bands", choices=("merge", "keep"), help="bands merged or kept apart")
+    group.add_argument("--channel", metavar="NAME", help="average, near, far, both or a number")
+    group.add_argument(
+        "--window", type=float, metavar="SECONDS", help="cut into such; 0: left whole"
+    )
+    group.add_argument("--hop", type=float, metavar="SECONDS", help="between windows' starts")
     group.add_argument(
         "--weights", nargs="+", default=(), metavar="SHA256", help="beginning of the SHA-256"
     )
@@ -85,6 +104,9 @@ def selection(args: Namespace) -> Selection:
         pooling=args.pooling,
         bands=args.bands,
         weights=tuple(args.weights),
+        channel=args.channel,
+        window=args.window,
+        hop=args.hop,
     )
 
 
@@ -118,8 +140,12 @@ def choose(store: Store, wanted: Selection) -> Recipe:
         picked = [_one([r for r in known if r.fingerprint.startswith(f)], f, known)
                   for f in wanted.recipes]  # fmt: skip
     elif wanted.backbones:
-        fitting = [r for r in known if wanted.matches(r)]
-        picked = [_one([r for r in fitting if r.backbone == b], b, known) for b in wanted.backbones]
+        ways = wanted.by_channel()
+        picked = [
+            _one([r for r in known if r.backbone == b and way.matches(r)], b, known)
+            for b in wanted.backbones
+            for way in ways
+        ]
     else:
         picked = [_one(known, "a table", known)]
     return concatenation(picked)
@@ -131,7 +157,7 @@ def _one(candidates: list[Recipe], name: str, known: list[Recipe]) -> Recipe:
     if candidates:
         problem = (
             f"{name}: {len(candidates)} recipes fit; choose with --layer, --pooling, --bands, "
-            "--weights or --recipe"
+            "--weights, --channel, --window or --recipe"
         )
     else:
         problem = f"{name}: no table of that kind; the cache holds"

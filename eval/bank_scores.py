@@ -19,7 +19,7 @@ from eval.judge import Labels
 from eval.mapping import write_map
 from eval.proxy import all_synthetic
 from eval.scores import write_submission
-from eval.scoring import labels_of, score_table, write_neighbours
+from eval.scoring import labels_of, score_table, write_neighbours, write_windows
 from index.bank import Bank
 
 
@@ -104,14 +104,14 @@ def score_sections(tested: Tested, sections: Sequence[Section], out: Path, comma
         fitted = tested.bank.read(section, tested.recipe)
         table = tested.store.read(tested.recipe, section, "test")
         proxies.append(all_synthetic(section, [key.synthetic for key in table.keys]))
-        scores, submission = score_table(fitted, table)
-        write_submission(out, submission)
-        write_neighbours(out, fitted, table, scores)
+        scored = score_table(fitted, table)
+        write_submission(out, scored.submission)
+        write_neighbours(out, fitted, table, scored)
+        write_windows(out, fitted, table, scored)
         if tested.layout is not None:
             write_map(out, tested.train_table(section), table, tested.layout)
         labels[section] = labels_of(table)
-        limit = fitted.threshold.value
-        thresholds[str(section)] = float(limit) if np.isfinite(limit) else None
+        thresholds[str(section)] = float(scored.limit) if np.isfinite(scored.limit) else None
     facts = {
         "recipe": tested.recipe.fingerprint,
         "embeddings": str(tested.recipe),

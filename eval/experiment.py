@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -104,6 +104,7 @@ def extraction_arguments(experiment: Experiment, setting: Setting) -> list[str]:
     return [
         *("--data", *map(str, setting.data), "--backbone", *experiment.backbones),
         *chain.from_iterable(given),
+        *chain.from_iterable(_heard(experiment)),
         *("--cache-dir", str(setting.cache_dir)),
     ]
 
@@ -152,8 +153,17 @@ def chosen_recipes(experiment: Experiment, store: Store) -> list[Recipe]:
         layers: Sequence[int | None] = choice.layers or [None]
         poolings: Sequence[str | None] = choice.pooling or [None]
         for layer, pooling in product(layers, poolings):
-            found.append(choose(store, Selection(names, (), layer, pooling, choice.bands, weights)))
+            plain = Selection(names, (), layer, pooling, choice.bands, weights)
+            heard = replace(plain, channel=experiment.channel, window=experiment.window or 0,
+                            hop=experiment.hop or experiment.window or 0)  # fmt: skip
+            found += [choose(store, way) for way in heard.by_channel()]
     return found
+
+
+def _heard(experiment: Experiment) -> list[list[str]]:
+    channel = experiment.channel if experiment.channel != "average" else None
+    options = {"channel": channel, "window": experiment.window, "hop": experiment.hop}
+    return [[f"--{name}", str(value)] for name, value in options.items() if value is not None]
 
 
 def _embed(experiment: Experiment, setting: Setting) -> tuple[int, list[Recipe]]:

@@ -59,13 +59,19 @@ class Autoencoder(_Table):
 
 
 class Experiment(_Table):
-    """A whole chain: embeddings of backbones and a scorer, or the autoencoder."""
+    """A whole chain: embeddings of backbones and a scorer, or the autoencoder.
+
+    Channel, window and hop say how recordings are heard, see `extractors.hearing`.
+    """
 
     title: str
     about: str = ""
     measured: str = ""
     year: int | None = None
     published: Published | None = None
+    channel: str = "average"
+    window: float | None = None
+    hop: float | None = None
     backbones: dict[str, BackboneChoice] = {}
     scorer: ScorerChoice | None = None
     autoencoder: Autoencoder | None = None

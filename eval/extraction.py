@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,6 +17,7 @@ from extractors.backbone import Source
 from extractors.clips import Fault, list_clips
 from extractors.extract import Extraction
 from extractors.forward import Forward
+from extractors.hearing import hearing_of
 from extractors.output import DTYPES, Output
 from extractors.tuned import load_any
 from extractors.weights import RANDOM
@@ -47,14 +49,18 @@ def extract_tests(
     AsdError
         If there is no test clip, or this installation cannot repeat the recipe.
     """
-    listing = list_clips(roots).only([], ["test"])
-    models: dict[tuple[str, str | None], list[Recipe]] = {}
-    for parent in recipe.parents or (recipe,):
-        models.setdefault((_named(parent), parent.weights), []).append(parent)
+    parents = recipe.parents or (recipe,)
+    listing = hearing_of(parents[0]).cut(list_clips(roots).only([], ["test"]))
+    for note in listing.notes:
+        sys.stderr.write(f"note: {note}\n")
+    models: dict[tuple[str, str | None, str], list[Recipe]] = {}
+    for parent in parents:
+        channel = hearing_of(parent).channel
+        models.setdefault((_named(parent), parent.weights, channel), []).append(parent)
     # A plain FILE is clear where only one backbone has weights.
     names = list(dict.fromkeys(p.backbone for p, *_ in models.values() if p.weights))
     forwards = []
-    for (text, sha256), recipes in models.items():
+    for (text, sha256, _), recipes in models.items():
         given = ["random"] if sha256 == RANDOM else weights if sha256 else ()
         source = choices.source(given, text, names)
         forwards.append(_forward(recipes, source, torch.device("cpu")))
@@ -77,7 +83,8 @@ def _forward(recipes: Sequence[Recipe], source: Source, device: torch.device) ->
     for recipe in recipes:
         how = pooling.find(str(recipe.pooling), backbone.spec.tuned)
         dtype = str(dict(recipe.settings).get("dtype", DTYPES[0]))
-        output = Output(backbone.spec, int(recipe.layer or 0), how, str(recipe.bands), dtype)
+        layer, bands = int(recipe.layer or 0), str(recipe.bands)
+        output = Output(backbone.spec, layer, how, bands, dtype, hearing_of(recipe))
         _check_same(output.recipe, recipe)
         outputs.append(output)
     return Forward(backbone, outputs, device)

@@ -136,7 +136,7 @@ def _roc(run: Run, section: Section) -> Figure:
 
 
 def _map(run: Run, section: Section) -> Figure:
-    rows = read_columns(map_path(run.directory, section), {"split", "x", "y", "clip_id"})
+    rows = read_columns(map_path(run.directory, section), {"split", "x", "y", "name"})
     figure, axes = _axes(0.8 * _WIDTH, str(section))
     submission, truth = run.submissions[section], run.truths.get(section)
     known = {} if truth is None else dict(zip(submission.files, truth.anomaly, strict=True))
@@ -158,7 +158,7 @@ def _map(run: Run, section: Section) -> Figure:
 def _kind(row: Mapping[str, object], known: Mapping[str, np.bool_]) -> str:
     if row["split"] == "train":
         return "training"
-    anomaly = known.get(str(row["clip_id"]).rsplit("/", 1)[-1])
+    anomaly = known.get(str(row["name"]))
     return "test" if anomaly is None else "anomaly" if anomaly else "normal"
 
 

@@ -16,6 +16,7 @@ from sklearn.decomposition import PCA
 from cache.atomic import write_atomic
 from cache.errors import AsdError
 from cache.table import EmbeddingTable, Section
+from eval.clip_names import result_names
 
 Points = NDArray[np.float64]
 
@@ -87,6 +88,7 @@ def write_map(
     frame = pd.DataFrame(
         {
             "clip_id": [key.clip_id for _, key in keys],
+            "name": [*[None] * (len(keys) - len(test)), *result_names(test.clip_ids)],
             "split": [split for split, _ in keys],
             "domain": [key.domain for _, key in keys],
             "attributes": [json.dumps(dict(key.attributes or {})) for _, key in keys],

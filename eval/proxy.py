@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from cache.errors import AsdError
 from cache.table import SYNTHETIC, Section
-from extractors.clips import parse_name
+from extractors.clips import parse_name, parse_tail
 
 PROXY = "proxy: synthetic anomalies"  # what stands wherever a figure is of made-up anomalies
 
@@ -39,6 +39,6 @@ def all_synthetic(section: Section, flags: Sequence[bool]) -> bool:
 def is_named_synthetic(name: str) -> bool:
     """Whether a test clip's name, with its suffix, tells that it is made."""
     try:
-        return SYNTHETIC in parse_name(PurePosixPath(name).stem, "test")[3]
+        return SYNTHETIC in parse_tail(parse_name(PurePosixPath(name).stem, "test").tail)
     except AsdError:
         return False

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,15 +13,45 @@ from numpy.typing import NDArray
 
 from cache.atomic import write_atomic
 from cache.table import EmbeddingTable, Section
+from cache.windows import split_id
+from eval.clip_names import result_names
 from eval.scores import Submission
 from eval.truth import Truth
 from index.bank import FittedSection
-from index.threshold import p_values
+from index.threshold import largest_limit, largest_p_values, p_values
+
+Floats = NDArray[np.float64]
 
 
-def score_table(
-    fitted: FittedSection, table: EmbeddingTable
-) -> tuple[NDArray[np.float64], Submission]:
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A section's scores: by row of its table, which may be a window, and by file.
+
+    A file scores as its most anomalous window; how high that must be to be called anomalous grows
+    with the number of windows, see `index.threshold.largest_limit`.
+
+    Attributes
+    ----------
+    scores
+        (N,) in the table's order.
+    submission
+        Scores and decisions of the F files, by `result_names`.
+    deciding
+        (F,) the row that gave each file's score, ascending.
+    windows
+        (F,) how many rows each file has, in the order of `deciding`.
+    limit
+        Threshold of a file of a usual (median) number of windows.
+    """
+
+    scores: Floats
+    submission: Submission
+    deciding: NDArray[np.intp]
+    windows: NDArray[np.intp]
+    limit: float
+
+
+def score_table(fitted: FittedSection, table: EmbeddingTable) -> Scored:
     """Score a section's test clips.
 
     Parameters
@@ -28,15 +60,19 @@ def score_table(
         The section's scorer and threshold.
     table
         (N, D) embeddings of its test clips; their conditions are not looked at.
-
-    Returns
-    -------
-    scores, submission
-        (N,) in the table's order; scores and decisions by base name of the clip.
     """
     scores = fitted.scorer.score(table.embeddings)
-    decisions = fitted.threshold.decide(scores)
-    return scores, Submission(table.section, _names(table), scores, decisions)
+    names = result_names(table.clip_ids)
+    deciding, windows = _deciding(names, scores)
+    limits = {n: _limit(fitted, n) for n in {*windows.tolist(), int(np.median(windows))}}
+    decisions = scores[deciding] > np.array([limits[n] for n in windows.tolist()])
+    submission = Submission(
+        table.section,
+        tuple(names[row] for row in deciding),
+        scores[deciding],
+        decisions.astype(np.int64),
+    )
+    return Scored(scores, submission, deciding, windows, limits[int(np.median(windows))])
 
 
 def labels_of(table: EmbeddingTable) -> dict[str, Truth] | None:
@@ -45,12 +81,12 @@ def labels_of(table: EmbeddingTable) -> dict[str, Truth] | None:
         return None
     return {
         name: Truth(key.condition == "anomaly", key.domain, synthetic=key.synthetic)
-        for name, key in zip(_names(table), table.keys, strict=True)
+        for name, key in zip(result_names(table.clip_ids), table.keys, strict=True)
     }
 
 
 def write_neighbours(
-    directory: Path, fitted: FittedSection, table: EmbeddingTable, scores: NDArray[np.float64]
+    directory: Path, fitted: FittedSection, table: EmbeddingTable, scored: Scored
 ) -> Path:
     """Write which training clips each test clip was nearest to, as Parquet.
 
@@ -58,21 +94,62 @@ def write_neighbours(
     ----------
     directory
         Where submissions are written; the file's name follows theirs.
-    fitted, table, scores
-        The section's scorer, its (N, D) test clips and their (N,) scores, in the table's order.
+    fitted, table, scored
+        The section's scorer, its (N, D) test clips and their scores.
 
     Returns
     -------
     Path
-        ``neighbours_<machine>_section_<nn>_test.parquet`` with a row a clip.
+        ``neighbours_<machine>_section_<nn>_test.parquet`` with a row a file: of several windows,
+        the one that decided.
     """
-    p = p_values(fitted.scorer.train_scores(), scores)
-    reasons = vars(fitted.scorer.explain(table.embeddings))
-    frame = pd.DataFrame({"clip_id": table.clip_ids, "score": scores, "p_value": p, **reasons})
+    rows = scored.deciding
+    names, scores = result_names(table.clip_ids), scored.scores[rows]
+    p = largest_p_values(fitted.train_scores(), scores, scored.windows)
+    reasons = vars(fitted.scorer.explain(table.embeddings[rows]))
+    clips = {"clip_id": [table.clip_ids[i] for i in rows], "name": [names[i] for i in rows]}
+    frame = pd.DataFrame({**clips, "score": scores, "p_value": p, **reasons})
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     path = reasons_path(directory, table.section)
     write_atomic(path, buffer.getvalue())
+    return path
+
+
+def write_windows(
+    directory: Path, fitted: FittedSection, table: EmbeddingTable, scored: Scored
+) -> Path | None:
+    """Write the scores of every window, which show where in a file it sounds abnormal.
+
+    Parameters
+    ----------
+    directory, fitted, table, scored
+        As of `write_neighbours`.
+
+    Returns
+    -------
+    Path or None
+        ``windows_<machine>_section_<nn>_test.csv``: file, start and end in s, score, p-value of
+        the window alone; ``None`` where no file has windows, and then an older one is removed.
+    """
+    section = table.section
+    path = directory / f"windows_{section.machine_type}_section_{section.number:02d}_test.csv"
+    spans = [split_id(clip_id)[1] for clip_id in table.clip_ids]
+    names = result_names(table.clip_ids)
+    p = p_values(fitted.train_scores(), scored.scores).tolist()
+    rows = sorted(
+        (name, *span, score, likely)
+        for name, span, score, likely in zip(names, spans, scored.scores.tolist(), p, strict=True)
+        if span is not None
+    )
+    if not rows:
+        path.unlink(missing_ok=True)
+        return None
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(
+        [("file", "start_s", "end_s", "score", "p_value"), *rows]
+    )
+    write_atomic(path, text.getvalue().encode())
     return path
 
 
@@ -83,5 +160,16 @@ def reasons_path(directory: Path, section: Section) -> Path:
     )
 
 
-def _names(table: EmbeddingTable) -> tuple[str, ...]:
-    return tuple(PurePosixPath(clip_id).name for clip_id in table.clip_ids)
+def _deciding(names: tuple[str, ...], scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find each file's row of the highest score, the first of equal ones, and count its rows."""
+    best: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if name not in best or scores[row] > scores[best[name]]:
+            best[name] = row
+    deciding = np.array(sorted(best.values()), dtype=np.intp)
+    counts = pd.Series(names).value_counts()
+    return deciding, np.array([counts[names[row]] for row in deciding], dtype=np.intp)
+
+
+def _limit(fitted: FittedSection, windows: int) -> float:
+    return largest_limit(fitted.threshold, fitted.train_scores, windows)

@@ -17,12 +17,11 @@ from eval.proxy import all_synthetic, is_named_synthetic
 from eval.rows import Rows, flag, join_rows, name_differences, raise_faults, read_rows, some
 from eval.scores import Submission
 from eval.sections import SectionTruth
-from extractors.clips import parse_name
+from extractors.clips import AUDIO_SUFFIXES, parse_name
 
 T = TypeVar("T")
 
 _DATA = "ground_truth_data"
-_AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Truth:
 def clip_name(name: str) -> str:
     """Give the base name of a clip: without folders, with ``.wav`` where it has no audio suffix."""
     base = PurePosixPath(name.strip().replace("\\", "/")).name
-    return base if base.lower().endswith(_AUDIO_SUFFIXES) else f"{base}.wav"
+    return base if base.lower().endswith(AUDIO_SUFFIXES) else f"{base}.wav"
 
 
 def truth_sections(directory: Path) -> list[Section]:
@@ -112,12 +111,12 @@ def truth_from_names(files: Iterable[str]) -> dict[str, Truth] | None:
     truth = {}
     for file in files:
         try:
-            _, domain, condition, _ = parse_name(PurePosixPath(clip_name(file)).stem, "test")
+            name = parse_name(PurePosixPath(clip_name(file)).stem, "test")
         except AsdError:
             return None
-        if condition is None:
+        if name.condition is None:
             return None
-        truth[file] = Truth(condition == "anomaly", domain, file)
+        truth[file] = Truth(name.condition == "anomaly", name.domain, file)
     return truth
 
 

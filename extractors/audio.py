@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import io
-import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
 from cache.errors import AsdError
+from cache.windows import Span
+from extractors.soundfiles import check_samples, check_whole, content_sha256, decoder, opened
 
 # HQ: -99 dB of leakage beside a task whose machines differ by less than torchaudio's -47 dB.
 RESAMPLER = f"soxr-{soxr.__version__}-hq"
-_UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # what a program that writes to a pipe leaves in a RIFF header
+AVERAGE = "average"
+# The recordings of 2026: the first channel near the machine, the second far from it.
+CHANNELS = {"near": 0, "far": 1}
+_HASHING = Lock()
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Decoding:
     Attributes
     ----------
     samples
-        (T,) float32, channels averaged, finite.
+        (T, C) float32, a column a channel, finite.
     sample_rate
         Hz.
     content_sha256
@@ -55,18 +60,25 @@ class Decoding:
     content_sha256: str
 
 
-def decode_file(path: Path) -> Decoding:
-    """Read a file as mono at its own rate; see `read_audio`."""
-    data = _bytes(path)
-    samples, rate = _decode(data)
-    _check_samples(samples)
-    mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
-    return Decoding(np.ascontiguousarray(mono), rate, hashlib.sha256(data).hexdigest())
+def decode_file(path: Path, span: Span | None = None) -> Decoding:
+    """Read a file, or a span of it and nothing else, at its own rate; see `read_audio`."""
+    if span is not None:
+        return _decode_span(path, span)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise AsdError(f"cannot be read: {error.strerror}") from error
+    with decoder(io.BytesIO(data)) as file:
+        expected, rate = file.frames, int(file.samplerate)
+        samples = file.read(dtype="float32", always_2d=True)
+    check_whole(io.BytesIO(data), len(samples), expected)
+    check_samples(samples)
+    return Decoding(samples, rate, hashlib.sha256(data).hexdigest())
 
 
-def resampled(decoding: Decoding, sample_rate: int) -> Recording:
-    """Bring a decoded file to a rate in Hz; see `read_audio`."""
-    samples = decoding.samples
+def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> Recording:
+    """Bring one channel of a decoded file, or their average, to a rate in Hz; see `read_audio`."""
+    samples = _mono(decoding.samples, channel)
     if decoding.sample_rate != sample_rate:
         samples = soxr.resample(samples, decoding.sample_rate, sample_rate, quality="HQ")
     if not samples.size:
@@ -74,7 +86,9 @@ def resampled(decoding: Decoding, sample_rate: int) -> Recording:
     return Recording(np.ascontiguousarray(samples), decoding.content_sha256)
 
 
-def read_audio(path: Path, sample_rate: int) -> Recording:
+def read_audio(
+    path: Path, sample_rate: int, span: Span | None = None, channel: str = AVERAGE
+) -> Recording:
     """Read a file as mono at a given rate.
 
     Parameters
@@ -83,71 +97,84 @@ def read_audio(path: Path, sample_rate: int) -> Recording:
         WAV, FLAC, OGG or MP3 of any width, rate and number of channels.
     sample_rate
         Rate wanted, Hz; the file is resampled where it differs.
+    span
+        What to read of it, s; ``None`` for all.
+    channel
+        ``average`` of all, ``near``, ``far``, or a channel's number from 0.
 
     Returns
     -------
     Recording
-        Channels averaged.
+        Of the span; the hash is the whole file's.
 
     Raises
     ------
     AsdError
-        If the file cannot be read, is empty, cut short, not audio, or holds NaN or infinity.
+        If the file cannot be read, is empty, cut short, not audio, holds NaN or infinity, or has
+        no such channel.
     """
-    return resampled(decode_file(path), sample_rate)
+    return resampled(decode_file(path, span), sample_rate, channel)
 
 
-def content_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes.
+def channel_number(channel: str) -> int | None:
+    """Find the number of a channel by its name; ``None`` for the average.
 
     Raises
     ------
     AsdError
-        If the file cannot be read.
+        If it is no name of one.
     """
-    return hashlib.sha256(_bytes(path)).hexdigest()
+    if channel == AVERAGE:
+        return None
+    if channel in CHANNELS:
+        return CHANNELS[channel]
+    if channel.isascii() and channel.isdigit():
+        return int(channel)
+    raise AsdError(f"channel {channel!r} is not one of {AVERAGE}, {', '.join(CHANNELS)}, 0, 1, ...")
 
 
-def _bytes(path: Path) -> bytes:
+def seconds_of(path: Path) -> float:
+    """Length of a file by its header, s.
+
+    Raises
+    ------
+    AsdError
+        If it cannot be read or is not audio.
+    """
+    with opened(path) as (file, _):
+        return float(file.frames / file.samplerate)
+
+
+def _decode_span(path: Path, span: Span) -> Decoding:
+    with opened(path) as (file, raw):
+        rate = int(file.samplerate)
+        start, stop = (round(second * rate) for second in span)
+        file.seek(min(start, file.frames))
+        samples = file.read(stop - start, dtype="float32", always_2d=True)
+        check_whole(raw, len(samples), min(stop, file.frames) - min(start, file.frames))
+    check_samples(samples)
+    return Decoding(samples, rate, hash_once(path))
+
+
+def hash_once(path: Path) -> str:
+    """Hash a long file once for all its spans, while it stays as it is; see `content_sha256`."""
     try:
-        return path.read_bytes()
+        known = path.stat()
     except OSError as error:
         raise AsdError(f"cannot be read: {error.strerror}") from error
+    with _HASHING:  # two threads with spans of one file hash it once
+        return _hash(path, known.st_mtime_ns, known.st_size)
 
 
-def _decode(data: bytes) -> tuple[NDArray[np.float32], int]:
-    if not data:
-        raise AsdError("an empty file of 0 bytes")
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            expected = file.frames
-            samples = file.read(dtype="float32", always_2d=True)
-            rate = int(file.samplerate)
-    except soundfile.SoundFileError as error:
-        # The whole text names a buffer in memory, which tells nobody anything.
-        reason = getattr(error, "error_string", str(error))
-        raise AsdError(f"not audio, or damaged: {reason}") from error
-    missing = _missing_bytes(data)
-    if missing > 0 or len(samples) < expected:
-        lost = f"{missing} bytes" if missing > 0 else f"{expected - len(samples)} samples"
-        raise AsdError(f"cut short: its header promises {lost} more than there are")
-    return samples, rate
+@lru_cache(maxsize=256)
+def _hash(path: Path, _changed: int, _size: int) -> str:
+    return content_sha256(path)
 
 
-def _missing_bytes(data: bytes) -> int:
-    """How many bytes a WAV's data chunk lacks; libsndfile reads a truncated one silently."""
-    position = 12
-    while data[:4] == b"RIFF" and position + 8 <= len(data):
-        name, size = struct.unpack_from("<4sI", data, position)
-        if name == b"data":
-            return 0 if size in _UNKNOWN_SIZES else position + 8 + size - len(data)
-        position += 8 + size + size % 2
-    return 0
-
-
-def _check_samples(samples: NDArray[np.float32]) -> None:
-    if not samples.size:
-        raise AsdError("zero-length audio: a header without samples")
-    bad = int(samples.size - np.isfinite(samples).sum())
-    if bad:
-        raise AsdError(f"{bad} of {samples.size} samples are NaN or infinite")
+def _mono(samples: NDArray[np.float32], channel: str) -> NDArray[np.float32]:
+    number, there = channel_number(channel), samples.shape[1]
+    if number is None:
+        return samples.mean(axis=1, dtype=np.float32) if there > 1 else samples[:, 0]
+    if number >= there:
+        raise AsdError(f"no channel {channel}: it has {there}; --channel {AVERAGE} takes any file")
+    return samples[:, number]

@@ -8,7 +8,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from cache.errors import AsdError
-from extractors.audio import Recording
+from extractors.audio import AVERAGE, Recording
 from extractors.clips import Clip
 from extractors.recordings import Recordings
 
@@ -49,8 +49,10 @@ class Decoder:
     pool: Executor
     ahead: int
 
-    def decoded(self, clips: Sequence[Clip], sample_rate: int) -> Iterator[Decoded | Refused]:
-        """Read clips at a rate in Hz.
+    def decoded(
+        self, clips: Sequence[Clip], sample_rate: int, channel: str = AVERAGE
+    ) -> Iterator[Decoded | Refused]:
+        """Read a channel of clips at a rate in Hz.
 
         Yields
         ------
@@ -63,7 +65,8 @@ class Decoder:
         try:
             while True:
                 while len(queue) < self.ahead and (clip := next(waiting, None)) is not None:
-                    queue.append((clip, self.pool.submit(read, clip.path, sample_rate)))
+                    reading = self.pool.submit(read, clip.path, sample_rate, clip.span, channel)
+                    queue.append((clip, reading))
                 if not queue:
                     return
                 yield _result(*queue.popleft())

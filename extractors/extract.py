@@ -16,11 +16,12 @@ from cache.errors import AsdError
 from cache.store import Store
 from cache.table import ClipKey
 from cache.writer import TableWriter
-from extractors.audio import content_sha256
+from extractors.audio import hash_once
 from extractors.batches import Decoded, Decoder, Refused, equal_lengths
 from extractors.clips import Clip, Fault
 from extractors.forward import Forward, Samples, Vectors
 from extractors.recordings import Recordings
+from extractors.soundfiles import content_sha256
 from extractors.tuning import Plan, remembered, usual
 
 _DECODERS = 2  # threads; a clip is decoded in milliseconds
@@ -122,7 +123,9 @@ class Extraction:
             return plan
         first = next(clip for clip in clips if clip.clip_id in lacking)
         try:
-            sample: Samples = recordings.read(first.path, spec.sample_rate).samples
+            channel = forward.hearing.channel
+            found = recordings.read(first.path, spec.sample_rate, first.span, channel)
+            sample: Samples = found.samples
         except AsdError:
             return plan  # it is named when its turn comes
         if not spec.min_samples <= len(sample):
@@ -187,7 +190,7 @@ class _TableUpdate:
                 writer.save()
         progress.update(len(self.refused))
         self._discard({refused.clip.clip_id for refused in self.refused})
-        self.report.faults += [Fault(r.clip.path, r.reason) for r in self.refused]
+        self.report.faults += map(_fault, self.refused)
 
     def _remove_rows_of_gone_clips(self) -> None:
         held = {clip_id for rows in self._held() for clip_id in rows}
@@ -212,7 +215,9 @@ class _TableUpdate:
 
     def _decoded(self, clips: Sequence[Clip]) -> Iterator[Decoded]:
         spec = self.job.forward.backbone.spec
-        for item in self.job.decoder.decoded(clips, spec.sample_rate):
+        for item in self.job.decoder.decoded(
+            clips, spec.sample_rate, self.job.forward.hearing.channel
+        ):
             if isinstance(item, Refused):
                 self._refuse(item.clip, item.reason)
             elif len(item.recording.samples) < spec.min_samples:
@@ -260,9 +265,16 @@ class _TableUpdate:
                 self.extraction.store.discard(output.recipe, section, split, clip_ids)
 
 
+def _fault(refused: Refused) -> Fault:
+    clip, where = refused.clip, ""
+    if clip.span is not None:
+        where = f"{clip.span[0]:g} to {clip.span[1]:g} s: "
+    return Fault(clip.path, where + refused.reason)
+
+
 def _sha256(clip: Clip) -> str:
     try:
-        return content_sha256(clip.path)
+        return content_sha256(clip.path) if clip.span is None else hash_once(clip.path)
     except AsdError:
         return ""  # reading it again for the model gives the reason
 

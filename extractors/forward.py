@@ -15,6 +15,7 @@ from torch import Tensor
 from cache.errors import AsdError
 from extractors.backbone import Backbone
 from extractors.device import is_out_of_memory
+from extractors.hearing import Hearing
 from extractors.output import Output
 
 Samples = NDArray[np.float32]
@@ -66,7 +67,7 @@ class Forward:
     backbone
         The loaded model.
     outputs
-        What to take from one pass; all of one number format.
+        What to take from one pass; all of one number format and one hearing.
     device
         Where the model is.
     limit
@@ -77,6 +78,11 @@ class Forward:
     outputs: Sequence[Output]
     device: torch.device
     limit: int | None = None
+
+    @property
+    def hearing(self) -> Hearing:
+        """How its recordings are heard."""
+        return self.outputs[0].hearing
 
     def __call__(self, samples: Samples) -> Vectors:
         """Embed clips of one length.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cache.recipe import Recipe, Setting
-from extractors.audio import RESAMPLER
+from extractors.audio import AVERAGE, RESAMPLER
 from extractors.backbone import BackboneSpec
+from extractors.hearing import Hearing
 from extractors.pooling import Pooling
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -26,6 +27,8 @@ class Output:
         How frames become one vector.
     dtype
         What the network computes in; front ends and poolings always compute in float32.
+    hearing
+        Which channel, and what of long recordings.
     """
 
     spec: BackboneSpec
@@ -33,6 +36,7 @@ class Output:
     pooling: Pooling
     bands: str
     dtype: str = DTYPES[0]
+    hearing: Hearing = field(default_factory=Hearing)
 
     @property
     def recipe(self) -> Recipe:
@@ -41,6 +45,7 @@ class Output:
             **dict(self.spec.settings),
             "resampler": RESAMPLER,
             "window": self.spec.max_samples,
+            **self.hearing.settings,
         }
         if self.dtype != DTYPES[0]:
             settings["dtype"] = self.dtype
@@ -56,7 +61,8 @@ class Output:
 
     def blocks(self, width: int, bands: int) -> dict[str, tuple[int, int]]:
         """Name the columns: one block, or one a band where the bands are kept apart."""
-        name = self.spec.name
+        channel = self.hearing.channel
+        name = self.spec.name if channel == AVERAGE else f"{self.spec.name}.{channel}"
         if self.bands == "merge" or bands == 1 or self.pooling.reduce is None:
             return {name: (0, width)}
         each = width // bands

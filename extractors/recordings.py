@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Lock
 
-from extractors.audio import Decoding, Recording, decode_file, resampled
+from cache.windows import Span
+from extractors.audio import AVERAGE, Decoding, Recording, decode_file, resampled
 
 
 class Recordings:
@@ -19,16 +20,18 @@ class Recordings:
 
     def __init__(self, budget: int) -> None:
         self._budget = budget
-        self._kept: dict[Path, Decoding] = {}
+        self._kept: dict[tuple[Path, Span | None], Decoding] = {}
         self._lock = Lock()
 
-    def read(self, path: Path, sample_rate: int) -> Recording:
+    def read(
+        self, path: Path, sample_rate: int, span: Span | None = None, channel: str = AVERAGE
+    ) -> Recording:
         """Read a file as `extractors.audio.read_audio` does; safe to call from several threads."""
-        decoding = self._kept.get(path)
+        decoding = self._kept.get((path, span))
         if decoding is None:
-            decoding = decode_file(path)
-            self._keep(path, decoding)
-        return resampled(decoding, sample_rate)
+            decoding = decode_file(path, span)
+            self._keep((path, span), decoding)
+        return resampled(decoding, sample_rate, channel)
 
     def forget(self) -> None:
         """Drop everything kept."""
@@ -36,8 +39,8 @@ class Recordings:
             self._budget += sum(each.samples.nbytes for each in self._kept.values())
             self._kept.clear()
 
-    def _keep(self, path: Path, decoding: Decoding) -> None:
+    def _keep(self, key: tuple[Path, Span | None], decoding: Decoding) -> None:
         with self._lock:
-            if path not in self._kept and decoding.samples.nbytes <= self._budget:
-                self._kept[path] = decoding
+            if key not in self._kept and decoding.samples.nbytes <= self._budget:
+                self._kept[key] = decoding
                 self._budget -= decoding.samples.nbytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from cache.table import SPLITS
 from extractors import choices, pooling, registry
 from extractors.audio import read_audio
 from extractors.backbone import BackboneSpec
-from extractors.clips import Clip, Listing, list_clips
+from extractors.clips import SUPPLEMENTS, Clip, Listing, list_clips
 from extractors.device import find_device
 from extractors.extract import Extraction, Report
 from extractors.forward import Forward, least_cosine
+from extractors.hearing import add_hearing, hearings
 from extractors.output import DTYPES, Output
 from extractors.tuned import load_any
 from extractors.weights import RANDOM
@@ -50,7 +52,8 @@ def _parser() -> ArgumentParser:
     )
     add = parser.add_argument
     add("--data", nargs="+", type=Path, required=True, metavar="ROOT",
-        help="data roots, each holding <machine>/<train|test>/*.wav")  # fmt: skip
+        help="data roots: folders of <machine>/<train|test>/*.wav, a machine's own folder, or "
+        "manifests (.csv, .parquet)")  # fmt: skip
     add("--backbone", nargs="+", default=["logmel"], metavar="NAME[:VARIANT]",
         help=f"{', '.join(registry.names())} (default: logmel)")  # fmt: skip
     add("--weights", nargs="+", default=[], metavar="FILE",
@@ -64,6 +67,9 @@ def _parser() -> ArgumentParser:
     add("--concat", action="store_true", help="also write the backbones' tables joined into one")
     add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     add("--split", nargs="+", choices=SPLITS, default=[], help="only these (default: both)")
+    add("--supplemental", nargs="+", choices=SUPPLEMENTS, default=[],
+        help="take these clips of supplemental/ (2025) as normal training clips too")  # fmt: skip
+    add_hearing(parser)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
     add("--dtype", choices=DTYPES, default=DTYPES[0], help="of the network (default: %(default)s)")
     add("--batch-size", type=_batch_size, default="auto", metavar="N",
@@ -101,7 +107,11 @@ def _forwards(args: Namespace, device: torch.device) -> list[Forward]:
         registry.find(name)  # before any of them is loaded
     sources = [choices.source(args.weights, text, names) for text in args.backbone]
     models = [load_any(n, source, device) for n, source in zip(names, sources, strict=True)]
-    forwards = [Forward(m, _outputs(m.spec, args, names), device) for m in models]
+    forwards = [
+        Forward(m, [replace(o, hearing=how) for o in _outputs(m.spec, args, names)], device)
+        for m in models
+        for how in hearings(args)
+    ]
     if args.concat and (len(forwards) < 2 or any(len(f.outputs) > 1 for f in forwards)):
         raise AsdError("--concat joins several backbones, with one layer and one pooling of each")
     for model in models:
@@ -117,7 +127,8 @@ def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
     spec, cosines = forward.backbone.spec, []
     for clip in clips[:_COMPARED]:
         try:
-            samples = read_audio(clip.path, spec.sample_rate).samples
+            channel = forward.hearing.channel
+            samples = read_audio(clip.path, spec.sample_rate, clip.span, channel).samples
         except AsdError:
             continue  # it is named when its turn comes
         if len(samples) >= spec.min_samples:
@@ -128,6 +139,14 @@ def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
             f"{kind}: {spec.name} in {forward.outputs[0].dtype}: cosine to float32 at least "
             f"{min(cosines):.6f} on {len(cosines)} clips\n"
         )
+
+
+def _listing(args: Namespace) -> Listing:
+    listing = list_clips(args.data, args.supplemental)
+    found = {clip.attributes.get("supplemental") for clip in listing.clips}
+    if lacking := sorted(set(args.supplemental) - found):
+        raise AsdError(f"--supplemental {lacking[0]}: no such clips in any <machine>/supplemental/")
+    return listing
 
 
 def _show(listing: Listing, reports: Sequence[Report]) -> None:
@@ -142,8 +161,11 @@ def _show(listing: Listing, reports: Sequence[Report]) -> None:
 
 def _summary(listing: Listing, report: Report, root: Path, recipe: Recipe) -> str:
     left_out = len(listing.faults) + len(report.faults)
+    clips = f"{len(listing.clips)} clips"
+    if files := len({clip.path for clip in listing.clips if clip.span}):
+        clips += f", windows of {files} recordings among them"
     return (
-        f"{len(listing.clips)} clips: {report.new} new, {report.changed} changed, "
+        f"{clips}: {report.new} new, {report.changed} changed, "
         f"{report.unchanged} unchanged, {left_out} left out -> "
         f"{root / recipe.fingerprint} ({recipe})"
     )
@@ -164,10 +186,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where clips were left out; 2 for a mistake in the call.
     """
     args = _parser().parse_args(argv)
-    listing = list_clips(args.data)
+    listing = _listing(args)
     if args.strict and listing.faults:
         raise AsdError(str(listing.faults[0]))
-    chosen = listing.only(args.machine, args.split)
+    chosen = hearings(args)[0].cut(listing.only(args.machine, args.split))
     forwards = _forwards(args, find_device(args.device))
     if args.dtype != DTYPES[0]:
         for forward in forwards:

@@ -12,6 +12,7 @@ from pathlib import Path
 import soundfile
 
 from cache.atomic import write_atomic
+from extractors.layouts.names import Name
 from extractors.waves import Wave
 
 
@@ -41,9 +42,12 @@ class ClipName:
         Characters that would end a word of the name, or the name itself, are written as ``-``: the
         attribute file has the values as they are.
         """
-        head = f"section_{self.section:02d}_{self.domain}_{self.split}_{self.condition}"
         words = [_word(text) for pair in attributes.items() for text in pair]
-        return "_".join([head, f"{self.number:04d}", *words])
+        named = Name(
+            self.section, f"{self.number:04d}", self.domain, self.split, self.condition,
+            "_".join(words) if words else None,
+        )  # fmt: skip
+        return named.stem
 
 
 def wav_bytes(wave: Wave, sample_rate: int, comment: str = "") -> bytes:

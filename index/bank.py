@@ -6,13 +6,14 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError
@@ -25,6 +26,7 @@ from index.threshold import Threshold
 
 _FORMAT = 1
 _RECORD = "record.json"
+_HELD_OUT = "held_out"  # beside the scorer's own arrays
 _REMEDY = "build it with `python -m index.run`"
 
 
@@ -48,6 +50,8 @@ class FittedSection:
         Domain to number of training clips.
     synthetic
         How many of them are synthetic.
+    held_out
+        Of windows, see `index.held_out`; empty where clips were left out one by one.
     """
 
     section: Section
@@ -57,6 +61,11 @@ class FittedSection:
     threshold: Threshold
     clips: Mapping[str, int]
     synthetic: int = 0
+    held_out: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+    def train_scores(self) -> NDArray[np.float64]:
+        """Give the (n,) scores of unseen normal clips: of held-out files, or of clips left out."""
+        return self.held_out if self.held_out.size else self.scorer.train_scores()
 
 
 class Bank:
@@ -91,7 +100,7 @@ class Bank:
         """
         folder = self.root / str(fitted.section)
         files = {}
-        for name, data in _serialised(fitted.scorer.state()):
+        for name, data in _serialised({**fitted.scorer.state(), _HELD_OUT: fitted.held_out}):
             sha256 = hashlib.sha256(data).hexdigest()
             stem, suffix = name.rsplit(".", 1)
             files[name] = {"file": f"{stem}-{sha256[:12]}.{suffix}", "sha256": sha256}
@@ -249,11 +258,15 @@ def _restore(
                 state |= dict(arrays)
     options: dict[str, Option] = record["options"]
     scorer = make(find(record["scorer"]), options)
+    held_out = state.pop(_HELD_OUT, np.empty(0))
     scorer.restore(state)
     limits = dict(record["threshold"])
     limits["value"] = np.inf if limits["value"] is None else limits["value"]
     counts = record["clips"], int(record.get("synthetic", 0))
-    return FittedSection(section, recipe, record["scorer"], scorer, Threshold(**limits), *counts)
+    return FittedSection(
+        *(section, recipe, record["scorer"], scorer, Threshold(**limits), *counts),
+        held_out=np.asarray(held_out),
+    )
 
 
 def _read_data(path: Path, sha256: str) -> bytes:

@@ -17,9 +17,11 @@ from cache.recipe import Recipe
 from cache.select import add_selection, choose, selection
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
+from cache.windows import split_id
 from index.bank import Bank, FittedSection, bank_root
+from index.held_out import held_out_scores
 from index.options import add_options, from_arguments
-from index.scorer import DEFAULT, find, names
+from index.scorer import DEFAULT, Scorer, find, names
 from index.threshold import METHODS, fit_threshold
 
 
@@ -69,12 +71,19 @@ def _refuse(unknown: Sequence[str], scorer: str) -> None:
 
 
 def _fit(table: EmbeddingTable, recipe: Recipe, args: Namespace) -> FittedSection:
-    scorer = from_arguments(find(args.scorer), args)
-    scorer.fit(table)
+    def scorer() -> Scorer:
+        return from_arguments(find(args.scorer), args)
+
+    fitted = scorer()
+    fitted.fit(table)
     clips = Counter(key.domain or "unknown" for key in table.keys)
     made = sum(key.synthetic for key in table.keys)
-    threshold = fit_threshold(scorer.train_scores(), args.threshold, args.percentile)
-    return FittedSection(table.section, recipe, args.scorer, scorer, threshold, clips, made)
+    held_out = held_out_scores(scorer, table)
+    scores = held_out if held_out.size else fitted.train_scores()
+    threshold = fit_threshold(scores, args.threshold, args.percentile)
+    return FittedSection(
+        table.section, recipe, args.scorer, fitted, threshold, clips, made, held_out
+    )
 
 
 def _recordings(table: EmbeddingTable) -> EmbeddingTable:
@@ -115,12 +124,19 @@ def _trained_sections(store: Store, recipe: Recipe) -> list[Section]:
     return trained
 
 
-def _say_what_is_unusual(fitted: FittedSection) -> None:
+def _say_what_is_unusual(fitted: FittedSection, clip_ids: Sequence[str]) -> None:
     clips = fitted.clips
     if not clips.get("target"):
+        known = "source domain alone" if clips.get("source") else "normal clips, all of one domain"
         sys.stderr.write(
             f"note: {fitted.section} has no target clips ({sum(clips.values())} in all): scores "
-            "are distances to the source domain alone\n"
+            f"are distances to the {known}\n"
+        )
+    files = {split_id(clip_id)[0] for clip_id in clip_ids}
+    if len(files) == 1 < len(clip_ids):
+        sys.stderr.write(
+            f"note: {fitted.section} has the windows of one recording only: they resemble each "
+            "other, and the threshold learnt from them is low; record more than one\n"
         )
     if np.isinf(fitted.threshold.value):
         sys.stderr.write(
@@ -158,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         reference = table if args.synthetic else _recordings(table)
         fitted = _fit(reference, recipe, args)
         joined, left_out = joined + fitted.synthetic, left_out + len(table) - len(reference)
-        _say_what_is_unusual(fitted)
+        _say_what_is_unusual(fitted, reference.clip_ids)
         bank.write(fitted)
     _say_synthetic(joined, left_out, args.synthetic)
     print(f"{len(sections)} sections fitted with {args.scorer} -> {bank.root} ({recipe})")

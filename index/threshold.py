@@ -132,6 +132,42 @@ def p_values(train_scores: Floats, scores: Floats) -> Floats:
     return np.asarray((1 + len(train_scores) - below) / (len(train_scores) + 1))
 
 
+def largest_limit(threshold: Threshold, train_scores: Callable[[], Floats], count: int) -> float:
+    """Limit for the largest of several scores, as a file of several windows has.
+
+    The same share of normal files lies below it as of normal clips below the threshold: the
+    percentile's `count`-th root (Sidak 1967). That holds for independent windows; those of one file
+    are alike, which makes false alarms rarer, not more frequent.
+
+    Parameters
+    ----------
+    threshold
+        Of single scores.
+    train_scores
+        Gives the (n,) scores it was learnt from.
+    count
+        How many scores, from 1.
+    """
+    if count == 1 or math.isinf(threshold.value):
+        return threshold.value
+    percentile = 100 * (threshold.percentile / 100) ** (1 / count)
+    return fit_threshold(train_scores(), threshold.method, percentile).value
+
+
+def largest_p_values(train_scores: Floats, scores: Floats, counts: NDArray[np.intp]) -> Floats:
+    """`p_values` of the largest of several scores each: ``1 - (1 - p)^count`` (Sidak 1967).
+
+    Parameters
+    ----------
+    train_scores, scores
+        As of `p_values`.
+    counts
+        (Q,) of how many scores each is the largest.
+    """
+    single = p_values(train_scores, scores)
+    return np.where(counts == 1, single, 1 - (1 - single) ** counts)
+
+
 def _empirical(train_scores: Floats, share: float) -> tuple[float, dict[str, float]]:
     return float(np.quantile(train_scores, share)), {}
 

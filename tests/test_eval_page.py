@@ -269,7 +269,7 @@ def test_hostile_names_stay_text(tmp_path: Path, opened: Opened) -> None:
     facts = {"command": HOSTILE}
     write_description(tmp_path / "sub", Described(HOSTILE, False, facts, {str(section): 1.5}))
     reasons = {
-        "clip_id": f"x/{name}", "p_value": 0.1, "decided": "source", "part": HOSTILE,
+        "clip_id": f"x/{name}", "name": name, "p_value": 0.1, "decided": "source", "part": HOSTILE,
         "source_clip": HOSTILE, "source_distance": 1.0,
         "target_clip": "", "target_distance": np.inf,
     }  # fmt: skip

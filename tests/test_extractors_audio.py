@@ -11,7 +11,9 @@ import pytest
 import soundfile
 
 from cache.errors import AsdError
-from extractors.audio import content_sha256, read_audio
+from extractors.audio import decode_file, read_audio, seconds_of
+from extractors.data.probe import Probe, probe
+from extractors.soundfiles import content_sha256
 
 RATE = 16_000
 
@@ -91,6 +93,10 @@ def test_files_that_are_refused(tmp_path: Path, message: str) -> None:
     BAD[message](path)
     with pytest.raises(AsdError, match=message):
         read_audio(path, RATE)
+    with pytest.raises(AsdError, match=message):
+        probe(path)
+    with pytest.raises(AsdError, match=message):
+        decode_file(path, (0.0, 1.0))
 
 
 def test_a_flac_cut_short_is_refused(tmp_path: Path) -> None:
@@ -108,3 +114,43 @@ def test_a_wav_written_to_a_pipe_has_no_size_and_is_read(tmp_path: Path) -> None
     data[40:44] = struct.pack("<I", 0xFFFFFFFF)
     path.write_bytes(data)
     assert len(read_audio(path, RATE).samples) == RATE // 2
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_spans_are_parts_of_the_whole(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"clip.{suffix}"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, (44_100, 2)), 22_050)
+    whole = decode_file(path)
+    for start, stop in ((0.0, 0.5), (0.5, 1.25), (1.25, 1.6)):
+        part = decode_file(path, (start, stop))
+        expected = whole.samples[round(start * 22_050) : round(stop * 22_050)]
+        np.testing.assert_allclose(part.samples, expected, atol=1e-6)
+        assert part.content_sha256 == whole.content_sha256
+    assert len(decode_file(path, (1.5, 9.0)).samples) == len(whole.samples) - 33_075
+
+
+def test_a_file_that_changed_between_two_spans_has_another_hash(tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, tone(440, RATE), RATE)
+    before = decode_file(path, (0.0, 0.5)).content_sha256
+    soundfile.write(path, tone(441, RATE, 1.5), RATE)
+    assert decode_file(path, (0.0, 0.5)).content_sha256 == content_sha256(path) != before
+
+
+def test_a_channel_may_be_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    near, far = tone(1000, RATE), tone(3000, RATE)
+    soundfile.write(path, np.column_stack([near, far]), RATE, subtype="FLOAT")
+    for channel, expected in (("near", near), ("0", near), ("far", far), ("1", far)):
+        assert np.abs(read_audio(path, RATE, channel=channel).samples - expected).max() < 1e-6
+    with pytest.raises(AsdError, match="no channel 2: it has 2; --channel average takes any"):
+        read_audio(path, RATE, channel="2")
+    with pytest.raises(AsdError, match="channel 'left' is not one of average, near, far, 0, 1"):
+        read_audio(path, RATE, channel="left")
+
+
+def test_a_probe_says_what_a_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, np.zeros((11_025, 2)), 44_100)
+    assert probe(path) == Probe(44_100, 2, 0.25, content_sha256(path))
+    assert seconds_of(path) == 0.25

@@ -11,6 +11,7 @@ import pytest
 from cache.recipe import concatenation
 from cache.store import Store
 from cache.table import Section
+from cache.windows import Span
 from extractors import audio, choices, recordings
 from extractors.backbone import Source
 from extractors.extract import Extraction
@@ -84,9 +85,9 @@ def test_a_clip_is_decoded_once_for_all(
 ) -> None:
     decoded: list[Path] = []
 
-    def counting(path: Path) -> audio.Decoding:
+    def counting(path: Path, span: Span | None) -> audio.Decoding:
         decoded.append(path)
-        return audio.decode_file(path)
+        return audio.decode_file(path, span)
 
     monkeypatch.setattr(recordings, "decode_file", counting)
     assert main(command) == 0
@@ -102,10 +103,10 @@ def test_what_does_not_fit_the_memory_is_decoded_again(root: Path) -> None:
         np.testing.assert_array_equal(recording.samples, audio.read_audio(path, 16_000).samples)
     assert reader.read(files[0], 8_000).samples.size * 2 == size / 4
     kept = reader._kept
-    assert list(kept) == [files[0]]
+    assert [path for path, _ in kept] == [files[0]]
     reader.forget()
     reader.read(files[2], 16_000)
-    assert list(kept) == [files[2]]
+    assert [path for path, _ in kept] == [files[2]]
 
 
 def test_a_clip_too_short_for_one_is_left_out_there_only(

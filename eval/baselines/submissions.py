@@ -6,10 +6,11 @@ The only place of this package that knows the rest of `eval`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from eval.baselines.scoring import SectionScores
 from eval.baselines.summary import OFFICIAL, Figures
+from eval.clip_names import result_names
 from eval.scores import Submission, write_submission
 from eval.sections import SectionResult, SectionTruth, evaluate_section
 from eval.tables import SystemResult, write_results
@@ -50,7 +51,7 @@ def write_run(
     known: dict[str, SectionResult] = {}
     results, unknown = {}, []
     for one in scored:
-        names = tuple(PurePosixPath(clip.clip_id).name for clip in one.clips)
+        names = result_names([clip.clip_id for clip in one.clips])
         submission = Submission(one.section, names, one.scores, one.decisions)
         write_submission(directory, submission)
         truth = _truth(submission, one.clips, ground_truth)
@@ -72,8 +73,9 @@ def _truth(
 ) -> SectionTruth | None:
     if any(clip.condition is None for clip in clips):
         return find_truth(submission, ground_truth, None)
+    names = result_names([clip.clip_id for clip in clips])
     labels = {
-        PurePosixPath(clip.clip_id).name: Truth(clip.condition == "anomaly", clip.domain)
-        for clip in clips
+        name: Truth(clip.condition == "anomaly", clip.domain)
+        for name, clip in zip(names, clips, strict=True)
     }
     return find_truth(submission, ground_truth, labels)

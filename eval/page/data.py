@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from cache.table import Section
@@ -20,7 +19,7 @@ from eval.page.views import ClipView
 from eval.proxy import PROXY
 from eval.tables import SystemResult
 
-_MAP = {"clip_id", "split", "domain", "attributes", "x", "y", "method"}
+_MAP = {"clip_id", "name", "split", "domain", "attributes", "x", "y", "method"}
 
 
 @dataclass(frozen=True)
@@ -111,6 +110,7 @@ def _clip(view: ClipView, heard: Heard, section: Section) -> dict[str, Any]:
         "near": [
             {
                 "domain": near.domain,
+                "told": near.recording is None or near.recording.domain is not None,
                 "clip": near.clip_id,
                 "distance": near.distance,
                 "sound": near.clip_id if near.clip_id in heard.sounds else None,
@@ -128,9 +128,7 @@ def _map(run: Run, section: Section, views: Sequence[ClipView]) -> dict[str, Any
     known = {view.name: view for view in views}
     points = []
     for row in rows:
-        view = (
-            known.get(PurePosixPath(str(row["clip_id"])).name) if row["split"] == "test" else None
-        )
+        view = known.get(str(row["name"])) if row["split"] == "test" else None
         domain = (view.domain if view else None) or row["domain"]
         condition = view.condition if view else "normal"
         attributes = dict(view.attributes) if view else json.loads(row["attributes"])

@@ -148,11 +148,14 @@ function clipBrowser(data) {
     return [...found, ...clip.attributes.map(([name, value]) => [value ? `${name} ${value}` : name, ""])].map(([text, look]) => el("span", { class: `badge ${look}` }, text));
   }
 
+  // Clips of unknown domain count as source; their own page does not call them so.
+  const nearest = (n) => n.told ? `Nearest normal, ${n.domain}` : "Nearest normal";
+
   function why(section, clip) {
     const parts = [`score ${number(clip.score)}`];
     if (section.threshold !== null) parts.push(`threshold ${number(section.threshold)}`);
     if (clip.p !== null) parts.push(`as high in ${(100 * clip.p).toPrecision(2)} % of normal clips`);
-    if (clip.decided) parts.push(`the ${clip.decided} domain decided${clip.part ? `, by ${clip.part}` : ""}`);
+    if (clip.decided && clip.near.every((n) => n.told)) parts.push(`the ${clip.decided} domain decided${clip.part ? `, by ${clip.part}` : ""}`);
     return parts.join(" · ");
   }
 
@@ -163,14 +166,14 @@ function clipBrowser(data) {
     if (clip.sound) {
       const limits = limitsOf([clip.sound, ...heard.map((n) => n.sound)]);
       panels.push(soundPanel("This clip", clip.sound, why(section, clip), 1, limits));
-      for (const n of heard) panels.push(soundPanel(`Nearest normal, ${n.domain}`, n.sound,
+      for (const n of heard) panels.push(soundPanel(nearest(n), n.sound,
         `${n.clip.split("/").pop()} · distance ${number(n.distance)}`, n.domain === "source" ? 2 : 3, limits));
       const closest = heard.find((n) => n.domain === clip.decided) || heard[0];
-      if (closest) panels.push(differencePanel(clip.sound, closest.sound, closest.domain));
+      if (closest) panels.push(differencePanel(clip.sound, closest.sound, closest.told ? closest.domain : ""));
     } else {
       panels.push(el("div", { class: "none" }, audible ? "This clip cannot be heard here: its recording was not found or not read, or it was left out to keep the page small (--listen)." : "No recordings were named: give their folders with --audio to hear them here.", el("div", { class: "caption" }, why(section, clip))));
     }
-    const silent = near.filter((n) => !(clip.sound && n.sound)).map((n) => el("div", { class: "caption" }, `Nearest normal, ${n.domain}: ${n.clip} · distance ${number(n.distance)}`));
+    const silent = near.filter((n) => !(clip.sound && n.sound)).map((n) => el("div", { class: "caption" }, `${nearest(n)}: ${n.clip} · distance ${number(n.distance)}`));
     viewer.replaceChildren(
       el("div", { class: "title" }, el("h3", { class: "mono", id: "clip" }, clip.name), el("span", { class: "soft small" }, section.id), el("span", { class: "gap" }),
         el("button", { type: "button", "aria-label": "Previous clip", onclick: () => step(-1) }, "←"), el("button", { type: "button", "aria-label": "Next clip", onclick: () => step(1) }, "→")),

@@ -103,7 +103,7 @@ def _of_interest(clips: Sequence[ClipView], most: int) -> list[ClipView]:
 
 def _sound(clip: Clip) -> Sound | str:
     try:
-        return make_sound(clip.path)
+        return make_sound(clip.path, clip.span)
     except AsdError as error:
         return f"{clip.path}: {error}"
 

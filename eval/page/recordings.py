@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from cache.table import Section
-from extractors.clips import Clip, list_clips
+from cache.windows import split_id
+from extractors.clips import SUPPLEMENTS, Clip, list_clips
 
 
 class Recordings:
@@ -19,7 +21,7 @@ class Recordings:
     """
 
     def __init__(self, roots: Sequence[Path]) -> None:
-        clips = list_clips(roots).clips if roots else ()
+        clips = list_clips(roots, SUPPLEMENTS).clips if roots else ()
         self._by_id = {clip.clip_id: clip for clip in clips}
         # Another system's files name test clips without their folder.
         self._by_name = {
@@ -29,8 +31,10 @@ class Recordings:
         }
 
     def by_id(self, clip_id: str) -> Clip | None:
-        """Find a clip by its path below the data root."""
-        return self._by_id.get(clip_id)
+        """Find a clip by its path below the data root; a window of one, too."""
+        file_id, span = split_id(clip_id)
+        clip = self._by_id.get(file_id)
+        return clip if clip is None or span is None else replace(clip, clip_id=clip_id, span=span)
 
     def by_name(self, section: Section, name: str) -> Clip | None:
         """Find a test clip by its base name, with or without suffix."""

@@ -14,6 +14,7 @@ from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
 from cache.errors import AsdError
+from cache.windows import Span
 from extractors.audio import read_audio
 
 Floats = NDArray[np.float64]
@@ -62,8 +63,8 @@ class Sound:
         return len(self.mp3) + len(self.levels) + _NAMED
 
 
-def make_sound(path: Path) -> Sound:
-    """Read a recording and make it small.
+def make_sound(path: Path, span: Span | None = None) -> Sound:
+    """Read a recording, or a span of it in s, and make it small.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def make_sound(path: Path) -> Sound:
         raise AsdError("libsndfile 1.1 or newer is needed to write MP3: pip install soundfile")
     native = _native_rate(path)
     rate = max((r for r in RATES if r <= native), default=RATES[0])
-    samples = read_audio(path, rate).samples
+    samples = read_audio(path, rate, span).samples
     kept = samples[: int(LONGEST * rate)]
     levels = mel_levels(kept.astype(np.float64), rate)
     return Sound(

@@ -14,10 +14,11 @@ from eval.judge import Run
 from eval.mapping import read_columns
 from eval.page.recordings import Recordings
 from eval.scoring import reasons_path
-from extractors.clips import Clip, parse_name
+from eval.truth import clip_name
+from extractors.clips import Clip, parse_name, parse_tail
 
 _REASONS = {
-    *("clip_id", "p_value", "decided", "part"),
+    *("clip_id", "name", "p_value", "decided", "part"),
     *(f"{domain}_{what}" for domain in DOMAINS for what in ("clip", "distance")),
 }
 
@@ -123,12 +124,12 @@ def _neighbour(
 
 def _attributes(name: str) -> dict[str, str]:
     try:
-        return parse_name(PurePosixPath(name).stem if name.endswith(".wav") else name, "test")[3]
+        return parse_tail(parse_name(PurePosixPath(clip_name(name)).stem, "test").tail)
     except AsdError:
         return {}
 
 
 def _reasons(directory: Path, section: Section) -> dict[str, dict[str, Any]]:
-    """Reasons by the base name of the clip."""
+    """Reasons by the name of the clip in results."""
     rows = read_columns(reasons_path(directory, section), _REASONS)
-    return {PurePosixPath(str(row["clip_id"])).name: row for row in rows}
+    return {str(row["name"]): row for row in rows}

@@ -10,8 +10,8 @@ from numpy.random import Generator
 
 from cache.errors import AsdError
 from cache.table import DOMAINS
-from extractors.audio import content_sha256
 from extractors.clips import Clip
+from extractors.soundfiles import content_sha256
 
 Members = Sequence[Clip]
 

@@ -12,12 +12,12 @@ import numpy as np
 from cache.errors import AsdError
 from cache.table import SYNTHETIC, Section
 from extractors.clips import Clip
+from extractors.layouts.folders import PSEUDO
 from extractors.writing import ClipName
 from finetune.synthesis.held_out import Members, by_domain, domain_of, hold_out, shuffled
 from finetune.synthesis.method import Method
 
 HELD_OUT = "held-out"  # what the attribute `synthetic` says of a recording that tests a proxy
-PSEUDO = "pseudo_anomalies"  # the folder of anomalies made for training
 
 
 @dataclass(frozen=True)

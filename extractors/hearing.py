@@ -1,0 +1,131 @@
+"""What of a recording is heard: which channel, and the whole or windows of it."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from cache.errors import AsdError
+from cache.recipe import Recipe, Setting
+from cache.windows import Span, window_id
+from extractors.audio import AVERAGE, CHANNELS, channel_number, seconds_of
+from extractors.clips import Clip, Fault, Listing
+
+BOTH = "both"  # near and far, a table each
+_READERS = 4  # threads that read headers
+_LEAST = 1e-3  # s; ids tell times to the millisecond
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How recordings are heard; part of the recipe.
+
+    Attributes
+    ----------
+    channel
+        ``average``, ``near``, ``far`` or a number, see `extractors.audio`.
+    window, hop
+        Files longer than a window are cut into windows of that many seconds, one every `hop`
+        seconds, the last one at the end; ``None`` leaves them whole.
+    """
+
+    channel: str = AVERAGE
+    window: float | None = None
+    hop: float | None = None
+
+    def __post_init__(self) -> None:
+        channel_number(self.channel)
+        if self.window is None:
+            if self.hop is not None:
+                raise AsdError("--hop says how far apart windows start: give --window too")
+            return
+        if not (self.window >= _LEAST and self.hop is not None and self.hop >= _LEAST):
+            raise AsdError(f"--window {self.window:g} --hop {self.hop}: expected seconds above 0")
+        if self.hop > self.window:
+            raise AsdError(
+                f"--hop {self.hop:g} leaves gaps between windows of {self.window:g} s; expected at "
+                "most the window"
+            )
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """What of it differs from the whole of all channels, for the recipe."""
+        found: dict[str, Setting] = {}
+        if self.channel != AVERAGE:
+            found["channel"] = self.channel
+        if self.window is not None and self.hop is not None:
+            found |= {"window_s": self.window, "hop_s": self.hop}
+        return found
+
+    def cut(self, listing: Listing) -> Listing:
+        """Put windows in the place of clips longer than one.
+
+        A file whose length cannot be read becomes a fault.
+        """
+        if self.window is None:
+            return listing
+        with ThreadPoolExecutor(_READERS, "length") as pool:
+            lengths = list(pool.map(_seconds, listing.clips))
+        clips: list[Clip] = []
+        faults = list(listing.faults)
+        for clip, seconds in zip(listing.clips, lengths, strict=True):
+            if isinstance(seconds, str):
+                faults.append(Fault(clip.path, seconds))
+            else:
+                clips += self._windows(clip, seconds)
+        return Listing(tuple(clips), tuple(faults), listing.notes)
+
+    def _windows(self, clip: Clip, seconds: float) -> Sequence[Clip]:
+        spans = self.spans(seconds)
+        if len(spans) == 1:
+            return [clip]
+        return [replace(clip, clip_id=window_id(clip.clip_id, s), span=s) for s in spans]
+
+    def spans(self, seconds: float) -> list[Span]:
+        """Place windows in a file of this length; one of the file's own length if that is less."""
+        if self.window is None or self.hop is None or seconds <= self.window + _LEAST:
+            return [(0.0, seconds)]
+        last = seconds - self.window
+        count = int((last + _LEAST) / self.hop) + 1
+        starts = [round(i * self.hop, 3) for i in range(count)]
+        if last - starts[-1] > _LEAST:
+            starts.append(int(last * 1000) / 1000)  # down: a window never ends behind the file
+        return [(start, round(start + self.window, 3)) for start in starts]
+
+
+def hearing_of(recipe: Recipe) -> Hearing:
+    """Read how recordings were heard from a recipe that is no concatenation."""
+    settings = dict(recipe.settings)
+    window, hop = settings.get("window_s"), settings.get("hop_s")
+    return Hearing(
+        str(settings.get("channel", AVERAGE)),
+        None if window is None else float(window),
+        None if hop is None else float(hop),
+    )
+
+
+def add_hearing(parser: ArgumentParser) -> None:
+    """Add ``--channel``, ``--window`` and ``--hop``."""
+    add = parser.add_argument
+    add("--channel", default=AVERAGE, metavar="NAME",
+        help="average of all channels; near, far (2026's first and second) or a number; both: a "
+        "table of near and one of far (default: %(default)s)")  # fmt: skip
+    add("--window", type=float, metavar="SECONDS",
+        help="cut longer recordings into windows, each a clip of its own")  # fmt: skip
+    add("--hop", type=float, metavar="SECONDS", help="between windows' starts (default: --window)")
+
+
+def hearings(args: Namespace) -> list[Hearing]:
+    """Read what `add_hearing` parsed: one way to hear recordings, or two that differ in channel."""
+    hop = args.window if args.hop is None else args.hop
+    channels = CHANNELS if args.channel == BOTH else [args.channel]
+    return [Hearing(channel, args.window, hop) for channel in channels]
+
+
+def _seconds(clip: Clip) -> float | str:
+    try:
+        return seconds_of(clip.path)
+    except AsdError as error:
+        return str(error)

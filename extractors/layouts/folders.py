@@ -1,0 +1,138 @@
+"""Which folders of a machine hold what, and the files in them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cache.errors import AsdError
+from extractors.layouts.clip import AUDIO_SUFFIXES, Fault
+
+# Folder to split and domain: the task's own (source_test and target_test in 2021), then those of
+# one's own machine. Upper or lower case does not matter.
+_SPLITS: Mapping[str, tuple[str, str | None]] = {
+    "train": ("train", None),
+    "test": ("test", None),
+    "source_test": ("test", "source"),
+    "target_test": ("test", "target"),
+    "normal": ("train", None),
+    "reference": ("train", None),
+    "new": ("test", None),
+}
+SUPPLEMENTAL = "supplemental"  # 2025: clean machine sounds, or noise alone
+PSEUDO = "pseudo_anomalies"  # made by a program; never clips to learn from or to judge
+_JUNK = ("thumbs.db", "desktop.ini", "__macosx")  # what systems leave in folders
+
+
+@dataclass(frozen=True)
+class SplitFolder:
+    """A folder of clips of one split.
+
+    Attributes
+    ----------
+    path
+        Where it lies.
+    split, domain
+        What lying there makes of a clip; the domain is ``None`` where it makes nothing of it.
+    """
+
+    path: Path
+    split: str
+    domain: str | None
+
+
+def split_folders(machine: Path) -> list[SplitFolder]:
+    """Folders of clips of a machine, by name."""
+    return [
+        SplitFolder(child, *_SPLITS[child.name.lower()])
+        for child in visible_folders(machine)
+        if child.name.lower() in _SPLITS
+    ]
+
+
+def is_machine(folder: Path) -> bool:
+    """Whether a folder holds folders of clips."""
+    return bool(split_folders(folder))
+
+
+def is_split(folder: Path) -> bool:
+    """Whether a folder has a name that says what its clips are."""
+    return folder.name.lower() in _SPLITS
+
+
+def other_audio(machine: Path) -> list[str]:
+    """Names of what holds audio beside the folders of clips, and is not read."""
+    known = {*_SPLITS, SUPPLEMENTAL, PSEUDO}
+    others = [f for f in visible_folders(machine) if f.name.lower() not in known]
+    found = [f"{f.name}/" for f in others if any(map(is_audio, _walk(f, {os.path.realpath(f)})))]
+    loose = sum(is_audio(path) and path.is_file() for path in machine.iterdir())
+    return [*found, *([f"{loose} files beside the folders"] if loose else [])]
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    """Folders in a folder, by name; hidden ones are left out."""
+    return sorted(child for child in folder.iterdir() if not _hidden(child) and child.is_dir())
+
+
+def is_audio(path: Path) -> bool:
+    """Whether a file's name says that it is audio."""
+    return path.suffix.lower() in AUDIO_SUFFIXES and not _hidden(path)
+
+
+def audio_files(folder: Path) -> tuple[list[Path], list[Fault]]:
+    """Audio files at any depth, by path, and the other files with the reason they are none."""
+    files, faults = [], []
+    for path in sorted(_walk(folder, {os.path.realpath(folder)})):
+        try:
+            check_file(path)
+        except AsdError as error:
+            faults.append(Fault(path, str(error)))
+        else:
+            files.append(path)
+    return files, faults
+
+
+def check_file(path: Path) -> None:
+    """Refuse what is not an audio file, or has a name that no result file can hold.
+
+    Raises
+    ------
+    AsdError
+        With the reason.
+    """
+    if not is_audio(path) or not path.is_file():
+        raise AsdError(f"not an audio file; expected {', '.join(AUDIO_SUFFIXES)}")
+    check_path_text(path.as_posix())
+    if "\\" in path.name:
+        raise AsdError("its name holds a backslash; rename it")
+
+
+def check_path_text(text: str) -> None:
+    """Refuse a path that is not UTF-8 or holds a line break, which no table can hold."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise AsdError("its path is not UTF-8; rename it")
+    if {"\r", "\n"} & set(text):
+        raise AsdError("its path holds a line break; rename it")
+
+
+def below(path: Path, folder: Path) -> PurePosixPath:
+    """Path relative to a folder."""
+    return PurePosixPath(path.relative_to(folder).as_posix())
+
+
+def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
+    """Files at any depth; links are followed, each folder once."""
+    for child in sorted(folder.iterdir()):
+        if _hidden(child):
+            continue
+        if not child.is_dir():
+            yield child
+        elif (real := os.path.realpath(child)) not in seen:
+            seen.add(real)
+            yield from _walk(child, seen)
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.lower() in _JUNK

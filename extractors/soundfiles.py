@@ -1,0 +1,104 @@
+"""Opening sound files, and refusing what is empty, cut short or not sound, with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from cache.errors import AsdError
+
+_UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # what a program that writes to a pipe leaves in a RIFF header
+
+
+def content_sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes.
+
+    Raises
+    ------
+    AsdError
+        If the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise AsdError(f"cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[soundfile.SoundFile, BinaryIO]]:
+    """Open a file for decoding; the decoder, and the bytes below it.
+
+    Raises
+    ------
+    AsdError
+        If it cannot be read, is empty or is not audio; also while it is decoded.
+    """
+    try:
+        with path.open("rb") as raw, decoder(raw) as file:
+            yield file, raw
+    except OSError as error:
+        raise AsdError(f"cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def decoder(raw: BinaryIO) -> Iterator[soundfile.SoundFile]:
+    """Decode bytes; see `opened`."""
+    if not raw.read(1):
+        raise AsdError("an empty file of 0 bytes")
+    raw.seek(0)
+    try:
+        with soundfile.SoundFile(raw) as file:
+            yield file
+    except soundfile.SoundFileError as error:
+        # The whole text names a buffer in memory, which tells nobody anything.
+        reason = getattr(error, "error_string", str(error))
+        raise AsdError(f"not audio, or damaged: {reason}") from error
+
+
+def check_whole(raw: BinaryIO, decoded: int, expected: int) -> None:
+    """Refuse a file that was cut short.
+
+    Parameters
+    ----------
+    raw
+        Its bytes.
+    decoded, expected
+        How many frames there were, and should have been.
+    """
+    missing = _missing_bytes(raw)
+    if missing > 0 or decoded < expected:
+        lost = f"{missing} bytes" if missing > 0 else f"{expected - decoded} samples"
+        raise AsdError(f"cut short: its header promises {lost} more than there are")
+
+
+def _missing_bytes(raw: BinaryIO) -> int:
+    """How many bytes a WAV's data chunk lacks; libsndfile reads a truncated one silently."""
+    total = raw.seek(0, io.SEEK_END)
+    raw.seek(0)
+    position = 12 if raw.read(4) == b"RIFF" else total
+    while position + 8 <= total:
+        raw.seek(position)
+        name, size = struct.unpack("<4sI", raw.read(8))
+        if name == b"data":
+            return 0 if size in _UNKNOWN_SIZES else position + 8 + size - total
+        position += 8 + size + size % 2
+    return 0
+
+
+def check_samples(samples: NDArray[np.float32]) -> None:
+    """Refuse samples that are none, or not finite."""
+    if not samples.size:
+        raise AsdError("zero-length audio: a header without samples")
+    bad = int(samples.size - np.isfinite(samples).sum())
+    if bad:
+        raise AsdError(f"{bad} of {samples.size} samples are NaN or infinite")

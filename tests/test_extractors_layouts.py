@@ -1,0 +1,323 @@
+"""Folders of every year, of one's own machine, and manifests."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cache.errors import AsdError
+from cache.table import Section
+from extractors.clips import Clip, Listing, list_clips
+
+
+def make(root: Path, *files: str) -> Path:
+    """Empty files: a listing reads no sound."""
+    for file in files:
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return root
+
+
+def told(listing: Listing) -> dict[str, tuple[int, str, str | None, str | None]]:
+    return {c.clip_id: (c.section.number, c.split, c.domain, c.condition) for c in listing.clips}
+
+
+def test_folders_of_2020(tmp_path: Path) -> None:
+    names = ["train/normal_id_00_00000000", "test/anomaly_id_00_00000000", "test/id_01_00000000"]
+    make(tmp_path, *(f"fan/{name}.wav" for name in names))
+    assert told(list_clips([tmp_path])) == {
+        "fan/train/normal_id_00_00000000.wav": (0, "train", None, "normal"),
+        "fan/test/anomaly_id_00_00000000.wav": (0, "test", None, "anomaly"),
+        "fan/test/id_01_00000000.wav": (1, "test", None, None),
+    }
+
+
+def test_folders_of_2021(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "fan/train/section_00_target_train_normal_0002_strength_1_ambient.wav",
+        "fan/source_test/section_00_source_test_anomaly_0000.wav",
+        "fan/target_test/section_00_target_test_normal_0000.wav",
+        "fan/source_test/section_03_source_test_0000.wav",
+        "fan/target_test/section_03_0001.wav",
+    )
+    assert sorted(told(list_clips([tmp_path])).values(), key=str) == [
+        (0, "test", "source", "anomaly"),
+        (0, "test", "target", "normal"),
+        (0, "train", "target", "normal"),
+        (3, "test", "source", None),
+        (3, "test", "target", None),
+    ]
+
+
+def test_a_name_against_its_domain_folder_is_a_fault(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "fan/source_test/section_00_source_test_normal_0000.wav",
+        "fan/source_test/section_00_target_test_normal_0001.wav",
+    )
+    listing = list_clips([tmp_path])
+    assert len(listing.clips) == 1
+    assert "named target but lies in source_test/" in str(listing.faults[0])
+
+
+def test_a_test_clip_without_the_word_test(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "RoboticArm/train/section_00_source_train_normal_0001_ac_0.03_.wav",
+        "RoboticArm/test/section_00_source_anomaly_0001_ac_0.03_.wav",
+    )
+    test, train = list_clips([tmp_path]).clips
+    assert (test.split, test.condition, test.attributes) == ("test", "anomaly", {"ac": "0.03"})
+    assert (train.split, train.condition, train.attributes) == ("train", "normal", {"ac": "0.03"})
+
+
+SUPPLEMENTS = (
+    "fan/train/section_00_source_train_normal_0000_n_B.wav",
+    "fan/supplemental/section_00_machine_source_0000_noAttribute.wav",
+    "fan/supplemental/section_00_noise_0001_n_C.wav",
+    "pump/train/section_00_source_train_normal_0000_n_B.wav",
+    "pump/supplemental/noise 7.wav",
+)
+
+
+def test_supplemental_clips_are_read_only_when_asked(tmp_path: Path) -> None:
+    make(tmp_path, *SUPPLEMENTS)
+    listing = list_clips([tmp_path])
+    assert len(listing.clips) == 2
+    assert "2 supplemental clips not read; --supplemental clean or noise" in listing.notes[0]
+    clean = [c for c in list_clips([tmp_path], ["clean"]).clips if "supplemental" in c.attributes]
+    assert [(c.path.stem, c.split, c.domain, c.condition) for c in clean] == [
+        ("section_00_machine_source_0000_noAttribute", "train", "source", "normal")
+    ]
+    noise = [c for c in list_clips([tmp_path], ["noise"]).clips if "supplemental" in c.attributes]
+    assert [(c.path.name, c.attributes) for c in noise] == [
+        ("section_00_noise_0001_n_C.wav", {"n": "C", "supplemental": "noise"}),
+        ("noise 7.wav", {"supplemental": "noise"}),
+    ]
+
+
+def test_pseudo_anomalies_are_never_read(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        "fan/train/section_00_source_train_normal_0000_synthetic_mixup.wav",
+        "fan/pseudo_anomalies/section_00_source_test_anomaly_0000_synthetic_noise.wav",
+    )
+    listing = list_clips([tmp_path], ["clean", "noise"])
+    assert [clip.synthetic for clip in listing.clips] == [True]
+    assert listing.notes == ()
+
+
+def test_attribute_files_of_every_shape(tmp_path: Path) -> None:
+    folder = make(tmp_path, *(f"fan/train/section_00_source_train_normal_000{i}_v_9.wav"
+                              for i in range(5))) / "fan"  # fmt: skip
+    rows = [
+        "file_name,d1p,d1v,d2p,d2v",
+        "fan/train/section_00_source_train_normal_0000_v_9.wav,speed,3.0,load,",
+        "dev\\fan\\train\\section_00_source_train_normal_0001_v_9.wav,noAttribute,,,",
+        "section_00_source_train_normal_0002_v_9.wav,speed,1",
+        'fan/train/section_00_source_train_normal_0003_v_9.wav,,,"load","a,b"',
+    ]
+    (folder / "attributes_00.csv").write_text("\ufeff" + "\r\n".join(rows), encoding="utf-8")
+    listing = list_clips([tmp_path])
+    assert [dict(clip.attributes) for clip in listing.clips] == [
+        {"speed": "3.0", "load": ""},
+        {},
+        {"speed": "1"},
+        {"load": "a,b"},
+        {"v": "9"},
+    ]
+    assert "1 clips have no row in the attribute file" in listing.notes[0]
+    (folder / "attributes_01.csv").write_bytes(b"file_name,d1p,d1v\nx\xff,a,1\n")
+    assert "not an attribute file" in str(list_clips([tmp_path]).faults[0])
+
+
+OWN = (
+    "pump 1/Normal/Woche 1/aufnahme früh.wav",
+    "pump 1/Normal/anomaly report.wav",
+    "pump 1/reference/b.flac",
+    "pump 1/new/2026-01-01 10:00/section.mp3",
+    "pump 1/new/normal/ok.ogg",
+    "pump 1/new/abnormal/leak.wav",
+    "pump 1/new/.hidden.wav",
+    "pump 1/new/Thumbs.db",
+    "pump 1/notes/x.wav",
+)
+
+
+def test_ones_own_machine(tmp_path: Path) -> None:
+    make(tmp_path, *OWN)
+    listing = list_clips([tmp_path])
+    assert told(listing) == {
+        "pump 1/Normal/Woche 1/aufnahme früh.wav": (0, "train", None, "normal"),
+        "pump 1/Normal/anomaly report.wav": (0, "train", None, "normal"),
+        "pump 1/reference/b.flac": (0, "train", None, "normal"),
+        "pump 1/new/2026-01-01 10:00/section.mp3": (0, "test", None, None),
+        "pump 1/new/normal/ok.ogg": (0, "test", None, "normal"),
+        "pump 1/new/abnormal/leak.wav": (0, "test", None, "anomaly"),
+    }
+    assert not listing.faults
+    how, unread = listing.notes
+    assert "their names mean nothing: 2 clips in Normal/ are normal" in how
+    assert "3 clips in new/ are to be judged" in how
+    assert "sub-folders tell normal from anomaly for 2 of 3; no domains" in how
+    assert unread.endswith("not read: notes/")
+
+
+def test_the_machines_own_folder_may_be_the_root(tmp_path: Path) -> None:
+    make(tmp_path, *OWN)
+    above, itself = list_clips([tmp_path]), list_clips([tmp_path / "pump 1"])
+    assert [clip.clip_id for clip in itself.clips] == [clip.clip_id for clip in above.clips]
+    assert itself.clips[0].section == Section("pump 1", 0)
+    assert "read as the folder of one machine, 'pump 1'" in itself.notes[0]
+    make(tmp_path / "pump 1", "fan/train/a.wav")
+    with pytest.raises(
+        AsdError, match=r"own folders \(Normal, new, reference\) and machines \(fan\)"
+    ):
+        list_clips([tmp_path / "pump 1"])
+
+
+def test_own_test_clips_beside_named_training_clips_join_their_section(tmp_path: Path) -> None:
+    make(tmp_path, "fan/train/section_02_source_train_normal_0000.wav", "fan/test/monday 8.wav")
+    test, train = list_clips([tmp_path]).clips
+    assert test.section == train.section == Section("fan", 2)
+    make(tmp_path, "fan/train/section_03_source_train_normal_0000.wav")
+    assert "which of the sections 02, 03" in str(list_clips([tmp_path]).faults[0])
+
+
+def test_an_anomaly_among_own_training_clips_is_a_fault(tmp_path: Path) -> None:
+    make(tmp_path, "fan/train/normal/a.wav", "fan/train/anomaly/b.wav")
+    listing = list_clips([tmp_path])
+    assert [clip.path.name for clip in listing.clips] == ["a.wav"]
+    assert "must all be normal" in str(listing.faults[0])
+
+
+def test_a_link_to_a_folder_above_is_followed_once(tmp_path: Path) -> None:
+    make(tmp_path, "fan/train/a/x.wav")
+    (tmp_path / "fan" / "train" / "a" / "loop").symlink_to(tmp_path / "fan" / "train")
+    assert len(list_clips([tmp_path]).clips) == 1
+
+
+def test_names_that_no_table_can_hold_are_faults(tmp_path: Path) -> None:
+    make(tmp_path, "fan/train/good.wav", "fan/train/two\nlines.wav", "fan/train/back\\slash.wav")
+    (tmp_path / "fan" / "train" / "b\udcff.wav").write_bytes(b"")
+    reasons = sorted(fault.reason for fault in list_clips([tmp_path]).faults)
+    assert reasons == [
+        "its name holds a backslash; rename it",
+        "its path holds a line break; rename it",
+        "its path is not UTF-8; rename it",
+    ]
+
+
+MANIFEST = """path,machine_type,section,split,domain,condition,speed,Attributes
+a/one.wav,pump,1,train,source,,1500,
+a/two.wav,pump,01,Train,target,normal,,"{""load"": 3}"
+b/three.wav,pump,1,test,,anomaly,1500,
+"""
+
+
+def written(folder: Path, text: str, name: str = "list.csv") -> Path:
+    make(folder, "a/one.wav", "a/two.wav", "b/three.wav")
+    (folder / name).write_text(text, encoding="utf-8")
+    return folder / name
+
+
+def without_path(clips: tuple[Clip, ...]) -> list[tuple[object, ...]]:
+    return [
+        (c.clip_id, c.section, c.split, c.domain, c.condition, dict(c.attributes)) for c in clips
+    ]
+
+
+def test_a_manifest(tmp_path: Path) -> None:
+    path = written(tmp_path, MANIFEST)
+    pump = Section("pump", 1)
+    listing = list_clips([path])
+    assert without_path(listing.clips) == [
+        ("a/one.wav", pump, "train", "source", "normal", {"speed": "1500"}),
+        ("a/two.wav", pump, "train", "target", "normal", {"load": "3"}),
+        ("b/three.wav", pump, "test", None, "anomaly", {"speed": "1500"}),
+    ]
+    assert "read as a manifest of 3 clips" in listing.notes[0]
+    semicolons = MANIFEST.replace(",", ";").replace('"{""load""; 3}"', '"{""load"": 3}"')
+    assert list_clips([written(tmp_path, semicolons)]).clips == listing.clips
+    frame = pd.DataFrame({
+        "path": ["a/one.wav", "a/two.wav", "b/three.wav"], "split": ["train", "train", "test"],
+        "machine_type": "pump", "section": [1, 1, 1], "domain": ["source", "target", None],
+        "condition": [None, None, "anomaly"], "speed": [1500, float("nan"), 1500],
+        "attributes": [None, json.dumps({"load": 3}), None],
+    })  # fmt: skip
+    frame.to_parquet(tmp_path / "list.parquet")
+    assert list_clips([tmp_path / "list.parquet"]).clips == listing.clips
+
+
+def test_path_and_split_are_enough(tmp_path: Path) -> None:
+    path = written(
+        tmp_path, "path,split\n./a/../a/one.wav,reference\nb/three.wav,new\n", "fan 2.csv"
+    )
+    assert without_path(list_clips([path]).clips) == [
+        ("a/one.wav", Section("fan 2", 0), "train", None, "normal", {}),
+        ("b/three.wav", Section("fan 2", 0), "test", None, None, {}),
+    ]
+
+
+def test_an_absolute_path_may_lie_anywhere(tmp_path: Path) -> None:
+    make(tmp_path, "elsewhere/x.wav")
+    path = written(tmp_path / "here", f"path,split\n{tmp_path}/elsewhere/x.wav,test\n")
+    (clip,) = list_clips([path]).clips
+    assert clip.path == tmp_path / "elsewhere" / "x.wav"
+    assert clip.clip_id == str(tmp_path / "elsewhere" / "x.wav").lstrip("/")
+
+
+def test_every_fault_of_a_manifest_is_told_at_once_by_row(tmp_path: Path) -> None:
+    rows = [
+        *("a/one.wav,train,", "../up.wav,train,", "a/gone.wav,train,", "a/two.wav,train,anomaly"),
+        *("b/three.wav,sideways,", ",test,", "a/one.wav,test,", "list.csv,test,", "a/two.wav,,"),
+    ]
+    path = written(tmp_path, "path,split,condition\n" + "\n".join(rows))
+    with pytest.raises(AsdError) as caught:
+        list_clips([path])
+    faults = str(caught.value).splitlines()[1:]
+    expected = {
+        2: "leaves the table's folder; give an absolute path if it must",
+        3: "no file",
+        4: "must all be normal",
+        5: "split 'sideways' is not one of train, normal, reference, test, new",
+        6: "no path",
+        8: "not an audio file",
+        9: "no split",
+    }
+    found = {int(f.split(":")[0].split()[1]): f for f in faults if f.strip().startswith("row")}
+    assert found.keys() == expected.keys()
+    assert all(text in found[number] for number, text in expected.items())
+    assert "'a/one.wav' stands in 2 rows" in faults[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no column 'path'; a manifest needs path and split"),
+        ("path,domain\nx.wav,source\n", "no column 'split'"),
+        ("path,split\n", "no rows"),
+        ("path,split,section\na/one.wav,train,x\n", "row 1: section 'x' is not a whole number"),
+        ("path,split,attributes\na/one.wav,train,[1]\n", "row 1: attributes are not a JSON object"),
+        (
+            "path,split,machine_type\na/one.wav,train,a/b\n",
+            "row 1: 'a/b' section 0: a machine type",
+        ),
+    ],
+)
+def test_bad_manifests(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(AsdError, match=message):
+        list_clips([written(tmp_path, text)])
+
+
+def test_a_manifest_that_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"path,split\n\xff\xfe,train\n")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    for name in ("x.csv", "x.parquet"):
+        with pytest.raises(AsdError, match="not a table in CSV"):
+            list_clips([tmp_path / name])
