@@ -1,0 +1,35 @@
+"""Command line of the data sets; a command is one module with ``add_parser``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+
+from cache.errors import guarded
+from extractors.data import check
+
+# Each adds its sub-parser, whose default `call` takes the arguments and gives the exit code.
+_COMMANDS = (check,)
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command on data sets.
+
+    Parameters
+    ----------
+    argv
+        Arguments; the process's own by default.
+
+    Returns
+    -------
+    int
+        0; 1 where there is something to look at; 2 for a mistake in the call.
+    """
+    parser = ArgumentParser(prog="python -m extractors.data", description=__doc__)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_parser(subparsers)
+    args = parser.parse_args(argv)
+    code: int = args.call(args)
+    return code

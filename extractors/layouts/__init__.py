@@ -1,0 +1,1 @@
+"""Ways in which recordings lie in folders: one file a concern, behind `extractors.clips`."""
