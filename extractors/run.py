@@ -22,9 +22,10 @@ from extractors.clips import Clip, Listing, list_clips
 from extractors.device import find_device
 from extractors.extract import Extraction, Report
 from extractors.forward import Forward, least_cosine
+from extractors.loading import RANDOM
+from extractors.offline import add_offline, go_offline
 from extractors.output import DTYPES, Output
 from extractors.tuned import load_any
-from extractors.weights import RANDOM
 
 _COMPARED = 4  # clips on which a smaller number format is held against float32
 _FAITHFUL = 0.999  # cosine below which it is warned of
@@ -54,7 +55,11 @@ def _parser() -> ArgumentParser:
     add("--backbone", nargs="+", default=["logmel"], metavar="NAME[:VARIANT]",
         help=f"{', '.join(registry.names())} (default: logmel)")  # fmt: skip
     add("--weights", nargs="+", default=[], metavar="FILE",
-        help="the backbone's checkpoint; random to time a model without one")  # fmt: skip
+        help="the backbone's checkpoint: a file or a name of extractors.weights list (default: its "
+        "usual one, fetched at first use); random to time a model without one")  # fmt: skip
+    add("--accept-weights", nargs="+", default=[], metavar="SHA256",
+        help="use a file of this hash though another is published under its name")  # fmt: skip
+    add_offline(parser)
     add("--layers", nargs="+", default=[], metavar="N",
         help="layers to take, all from one pass (default: the backbone's own)")  # fmt: skip
     add("--pooling", nargs="+", default=[], metavar="NAME",
@@ -99,7 +104,8 @@ def _forwards(args: Namespace, device: torch.device) -> list[Forward]:
     names = [choices.split_name(text)[0] for text in args.backbone]
     for name in names:
         registry.find(name)  # before any of them is loaded
-    sources = [choices.source(args.weights, text, names) for text in args.backbone]
+    accepted = args.accept_weights
+    sources = [choices.source(args.weights, text, names, accepted) for text in args.backbone]
     models = [load_any(n, source, device) for n, source in zip(names, sources, strict=True)]
     forwards = [Forward(m, _outputs(m.spec, args, names), device) for m in models]
     if args.concat and (len(forwards) < 2 or any(len(f.outputs) > 1 for f in forwards)):
@@ -164,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where clips were left out; 2 for a mistake in the call.
     """
     args = _parser().parse_args(argv)
+    if args.offline:
+        go_offline()
     listing = list_clips(args.data)
     if args.strict and listing.faults:
         raise AsdError(str(listing.faults[0]))

@@ -18,8 +18,8 @@ from cache.errors import AsdError
 from extractors.backbone import Source
 from extractors.backbones import ast_, hf
 from extractors.checkpoints import AST, AST_MODEL, AST_REVISION
+from extractors.digest import file_sha256
 from extractors.hub import locate
-from extractors.weights import file_sha256
 from tests.hub_models import write_ast, write_wave
 
 CPU = torch.device("cpu")
@@ -40,6 +40,7 @@ class Hub:
         monkeypatch.setattr(constants, "ENDPOINT", url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.delenv("ASD_OFFLINE")
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -166,7 +167,7 @@ def test_offline_the_message_says_what_to_bring(hub: Hub, monkeypatch: pytest.Mo
         ast_.load(Source(), CPU)
     for part in (
         f"ast needs {AST_MODEL} at revision {AST_REVISION}",
-        "offline mode is enabled",
+        "offline nothing is fetched",
         "bring config.json, preprocessor_config.json and model.safetensors",
         "--weights FOLDER",
     ):
@@ -174,10 +175,20 @@ def test_offline_the_message_says_what_to_bring(hub: Hub, monkeypatch: pytest.Mo
     assert not hub.served
 
 
+def test_offline_what_is_in_the_cache_is_enough(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.models["maker/hubert"] = write_wave(tmp_path / "m", "Hubert")
+    fetched = hf.load(Source(variant="maker/hubert"), CPU)
+    hub.stop()
+    monkeypatch.setenv("ASD_OFFLINE", "1")
+    assert hf.load(Source(variant="maker/hubert"), CPU).spec == fetched.spec
+
+
 def test_out_of_reach_the_message_says_what_to_bring(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.stop()
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", pytest.fail)  # no retries
     with pytest.raises(AsdError, match="the hub cannot be reached .*refused.*--weights FOLDER"):
         ast_.load(Source(), CPU)

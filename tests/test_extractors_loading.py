@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from cache.errors import AsdError
-from extractors.weights import file_sha256, load_state, load_strictly
+from extractors.digest import file_sha256
+from extractors.loading import load_state, load_strictly
 
 
 class Payload:
