@@ -16,7 +16,7 @@ _TIMEOUT = (10.0, 60.0)  # seconds to connect, and without a byte
 _TRIES = 3  # in a row that bring nothing
 _PAUSE = 1.0  # seconds before the second of them, doubled each time
 _BUSY = (429, 500, 502, 503, 504)  # worth another try
-_CHUNK = 1 << 20  # bytes
+_CHUNK = 1 << 16  # bytes; a cut connection loses the one in flight
 _INTERRUPTED = (
     requests.ConnectionError,
     requests.Timeout,

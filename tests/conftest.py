@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from cache.recipe import Recipe
 from cache.table import ClipKey, EmbeddingTable, Section
 from extractors.checkpoints import EFFICIENTAT
 from extractors.digest import file_sha256
+from tests.bad_server import BadServer
 
 RATE = 16_000
 _HERE = ("127.0.0.1", "localhost", "::1", "")
@@ -114,3 +115,13 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return capsys.readouterr().err
 
     return run
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServer]:
+    """A server on this machine, and leave to fetch from it without pauses between tries."""
+    monkeypatch.delenv("ASD_OFFLINE", raising=False)
+    monkeypatch.setattr("extractors.transfer._PAUSE", 0.0)
+    running = BadServer()
+    yield running
+    running.stop()
