@@ -50,7 +50,7 @@ def _parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", nargs="+", type=Path, required=True, metavar="ROOT",
+    add("--data", nargs="+", type=Path, default=[], metavar="ROOT",
         help="data roots, each holding <machine>/<train|test>/*.wav")  # fmt: skip
     add("--backbone", nargs="+", default=["logmel"], metavar="NAME[:VARIANT]",
         help=f"{', '.join(registry.names())} (default: logmel)")  # fmt: skip
@@ -60,6 +60,8 @@ def _parser() -> ArgumentParser:
     add("--accept-weights", nargs="+", default=[], metavar="SHA256",
         help="use a file of this hash though another is published under its name")  # fmt: skip
     add_offline(parser)
+    add("--doctor", action="store_true",
+        help="see whether libraries, device, folders, weights and backbones work")  # fmt: skip
     add("--layers", nargs="+", default=[], metavar="N",
         help="layers to take, all from one pass (default: the backbone's own)")  # fmt: skip
     add("--pooling", nargs="+", default=[], metavar="NAME",
@@ -167,11 +169,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 where clips were left out; 2 for a mistake in the call.
+        0; 1 where clips were left out, or the doctor found a fault; 2 for a mistake in the call.
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
     if args.offline:
         go_offline()
+    if args.doctor:
+        # The hub's client comes with it, which reads once whether it is offline.
+        from extractors.doctor import diagnose  # noqa: PLC0415
+
+        return diagnose(args.device, args.cache_dir)
+    if not args.data:
+        parser.error("--data is needed: the data roots")
     listing = list_clips(args.data)
     if args.strict and listing.faults:
         raise AsdError(str(listing.faults[0]))
