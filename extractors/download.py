@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 from filelock import FileLock, Timeout
 from pooch import file_hash
@@ -43,7 +44,7 @@ class Remote:
     size: int | None = None
 
 
-def download(remote: Remote, folder: Path) -> str:
+def download(remote: Remote, folder: Path, halt: Event | None = None) -> str:
     """Bring a file into a folder; what a cut or killed download left is continued.
 
     It takes its name in one step, after its hash was checked. Of several processes that want the
@@ -55,6 +56,8 @@ def download(remote: Remote, folder: Path) -> str:
         What to bring. Where a file of that name is in the folder already, nothing is done.
     folder
         Where to; it is made.
+    halt
+        Set by another thread to stop.
 
     Returns
     -------
@@ -70,9 +73,12 @@ def download(remote: Remote, folder: Path) -> str:
     final = folder / remote.name
     part = Part(folder / f".{remote.name}.part", checked=remote.known_hash is not None)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder, remote.name):
-            return "" if final.exists() else _from_any(remote, part, final)
+        with alone(folder, remote.name):
+            if final.exists():
+                return ""
+            room = partial(require_room, folder, what=remote.name)
+            transfer = Transfer(part, remote.name, remote.size, room, halt)
+            return _from_any(remote, transfer, final)
     except OSError as error:
         kept = ""
         if error.errno in _FULL and part.size():
@@ -90,8 +96,17 @@ def matches(path: Path, known_hash: str) -> bool:
 
 
 @contextmanager
-def _alone(folder: Path, name: str) -> Iterator[None]:
-    """Hold the file's lock, which the system releases with a process that dies."""
+def alone(folder: Path, name: str) -> Iterator[None]:
+    """Let one process at a time do something under a name; the lock of one that dies is released.
+
+    Parameters
+    ----------
+    folder
+        Where the lock file lies; it is made.
+    name
+        What it is about.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f".{name}.lock")
     try:
         lock.acquire(timeout=0)
@@ -104,17 +119,17 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def _from_any(remote: Remote, part: Part, final: Path) -> str:
+def _from_any(remote: Remote, transfer: Transfer, final: Path) -> str:
     faults = []
     for url in remote.urls:
         try:
-            _from(url, remote, part)
+            _from(url, remote, transfer)
         except SourceError as error:
             faults.append(str(error))
             continue
         with atomic_path(final) as temporary:
-            part.path.replace(temporary)
-        part.drop()
+            transfer.part.path.replace(temporary)
+        transfer.part.drop()
         return url
     reasons = "".join(f"\n  {fault}" for fault in faults)
     raise AsdError(
@@ -123,16 +138,16 @@ def _from_any(remote: Remote, part: Part, final: Path) -> str:
     )
 
 
-def _from(url: str, remote: Remote, part: Part) -> None:
+def _from(url: str, remote: Remote, transfer: Transfer) -> None:
     """Bring the part to its end and check it; once more where an old beginning was to blame."""
-    room = partial(require_room, part.path.parent, what=remote.name)
-    continued = Transfer(part, remote.name, remote.size, room).run(url)
+    part = transfer.part
+    continued = transfer.run(url)
     if remote.known_hash is None or matches(part.path, remote.known_hash):
         return
     algorithm, _, expected = remote.known_hash.partition(":")
     seen = file_hash(str(part.path), algorithm)
     part.drop()
     if continued:
-        _from(url, remote, part)
+        _from(url, remote, transfer)
         return
     raise SourceError(f"{url}: its {algorithm} is {seen} where {expected} is expected")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 import requests
 from tqdm import tqdm
@@ -98,12 +99,15 @@ class Transfer:
         Bytes it must have, where that is known.
     room
         Called with the bytes to come, before they do; raises where they do not fit.
+    halt
+        Set by another thread to stop.
     """
 
     part: Part
     name: str
     size: int | None
     room: Callable[[int], None]
+    halt: Event | None = None
 
     def run(self, url: str) -> bool:
         """Bring the rest of the file; cut connections are taken up again.
@@ -139,7 +143,9 @@ class Transfer:
                 time.sleep(_PAUSE * 2 ** (failures - 1))
             except requests.RequestException as error:
                 raise SourceError(f"{url}: {_reason(error)}") from error
-        return continued and self.part.size() > 0
+        if not self.part.size():
+            raise SourceError(f"{url}: gives nothing")
+        return continued
 
     def _stream(self, url: str) -> None:
         headers = {"Accept-Encoding": "identity"} | self.part.headers(url)
@@ -171,6 +177,8 @@ class Transfer:
             raise _AgainError(f"{response.status_code} {response.reason}")
         if response.status_code not in (requests.codes.ok, requests.codes.partial_content):
             raise SourceError(f"{url}: {response.status_code} {response.reason}")
+        if "text/html" in response.headers.get("Content-Type", ""):
+            raise SourceError(f"{url}: gives a web page, a log-in perhaps")
         length = response.headers.get("Content-Length", "")
         start, total = 0, int(length) if length.isdigit() else None
         if response.status_code == requests.codes.partial_content:
@@ -194,6 +202,8 @@ class Transfer:
             for chunk in response.iter_content(_CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
+                if self.halt is not None and self.halt.is_set():
+                    raise KeyboardInterrupt
 
 
 def _reason(error: Exception) -> str:

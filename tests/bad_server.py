@@ -30,6 +30,8 @@ class Served:
         Seconds of silence after the first byte.
     pause
         Seconds before each 64 KiB.
+    kind
+        Its ``Content-Type``.
     """
 
     content: bytes
@@ -39,6 +41,7 @@ class Served:
     status: int = 200
     stall: float = 0.0
     pause: float = 0.0
+    kind: str = "application/octet-stream"
 
 
 class BadServer:
@@ -81,6 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         if file.etag:
             self.send_header("ETag", _etag(file))
+        self.send_header("Content-Type", file.kind)
         body = file.content[start or 0 :]
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
