@@ -168,15 +168,13 @@ def test_weights_are_named_by_file_or_by_name(
     assert "mn77.pt: no such file" in said
 
 
-def test_an_unknown_file_is_told_and_a_tuned_one_is_not(
+def test_an_unknown_file_is_told(
     tiny: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     state = torch.load(tmp_path / "published.pt") | {"classifier.2.bias": torch.ones(3)}
     torch.save(state, tmp_path / "mine.pt")
     save_file(state, tmp_path / "mine.safetensors")
-    save_file(state, tmp_path / "tuned.safetensors", metadata={"finetune": "{}"})
-    for name, told in (("mine.pt", True), ("mine.safetensors", True), ("tuned.safetensors", False),
-                       ("published.pt", False)):  # fmt: skip
+    for name, told in (("mine.pt", True), ("mine.safetensors", True), ("published.pt", False)):
         assert needed(Source(weights=tmp_path / name), "efficientat", (tiny,)) == tmp_path / name
         said = capsys.readouterr().err
         assert ("is no published checkpoint known here" in said) is told, name

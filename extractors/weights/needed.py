@@ -6,15 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from cache.errors import AsdError
 from extractors.backbone import Source
 from extractors.checkpoints import Checkpoint, find, usual
 from extractors.digest import file_sha256
 from extractors.weights.store import expected_hash, fetch, is_intact, matching
-
-_TUNED = "finetune"  # metadata of a file that was fine-tuned here
 
 
 def needed(source: Source, backbone: str, known: Sequence[Checkpoint]) -> Path:
@@ -58,7 +54,7 @@ def _intact(path: Path, source: Source) -> Path:
     if intact:
         return path
     sha256 = file_sha256(path)
-    if sha256 in source.accepted or _is_tuned(path):
+    if sha256 in source.accepted:
         return path
     if checkpoint is not None and intact is False:
         raise AsdError(
@@ -73,13 +69,3 @@ def _intact(path: Path, source: Source) -> Path:
             "holds is checked, where it comes from is not\n"
         )
     return path
-
-
-def _is_tuned(path: Path) -> bool:
-    if path.suffix != ".safetensors":
-        return False
-    try:
-        with safe_open(path, "pt") as file:
-            return _TUNED in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False  # said better where it is read
