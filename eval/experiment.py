@@ -20,6 +20,7 @@ from cache.store import Store
 from eval.experiment_file import Autoencoder, Experiment, ScorerChoice
 from extractors.checkpoints import find
 from extractors.digest import file_sha256
+from extractors.offline import is_offline
 from extractors.weights.place import located
 
 _PACKAGES = ("machine-asd", "torch", "torchaudio", "transformers", "numpy", "scipy",
@@ -188,10 +189,14 @@ def _check_weights(experiment: Experiment) -> None:
         f"  backbones.{name}.weights: no file {choice.weights}; --set "
         f"backbones.{name}.weights=PATH says where it lies"
         for name, choice in experiment.backbones.items()
-        if choice.weights and not Path(choice.weights).exists() and not find(choice.weights)
+        if choice.weights and not _can_be_had(choice.weights)
     ]
     if faults:
         raise AsdError("\n".join(["weights that the experiment needs are missing:", *faults]))
+
+
+def _can_be_had(weights: str) -> bool:
+    return located(weights).exists() or (find(weights) is not None and not is_offline())
 
 
 def _machines(roots: Sequence[Path]) -> list[str]:
