@@ -79,7 +79,7 @@ def diagnose(device: str, cache_dir: Path) -> int:
         faults += bool(finding.remedy)
         sys.stdout.write(f"{finding}\n")
         sys.stdout.flush()
-    sys.stdout.write(f"{faults} faults\n" if faults else "nothing is wrong\n")
+    sys.stdout.write(f"faults: {faults}\n" if faults else "nothing is wrong\n")
     return 1 if faults else 0
 
 

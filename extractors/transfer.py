@@ -139,10 +139,10 @@ class Transfer:
             except (*_INTERRUPTED, _AgainError) as error:
                 failures = 1 if self.part.size() > before else failures + 1
                 if failures >= _TRIES:
-                    raise SourceError(f"{url}: {_reason(error)}") from error
+                    raise SourceError(f"{url}: {reason_of(error)}") from error
                 time.sleep(_PAUSE * 2 ** (failures - 1))
             except requests.RequestException as error:
-                raise SourceError(f"{url}: {_reason(error)}") from error
+                raise SourceError(f"{url}: {reason_of(error)}") from error
         if not self.part.size():
             raise SourceError(f"{url}: gives nothing")
         return continued
@@ -206,8 +206,8 @@ class Transfer:
                     raise KeyboardInterrupt
 
 
-def _reason(error: Exception) -> str:
-    """Say it in a line, without the library's own wrapping."""
+def reason_of(error: Exception) -> str:
+    """Say in a line why a request failed, without the library's own wrapping."""
     text = str(error)
     found = re.search(r"(\[Errno[^'\"()]*|Name or service not known|timed out|"
                       r"IncompleteRead\([^)]*\)|Exceeded \d+ redirects)", text)  # fmt: skip

@@ -57,7 +57,7 @@ def test_damaged_weights_are_a_fault(tmp_path: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().out
     assert f"FAULT  weights mn04_as_mAP_432.pt: {path} is not the published file" in said
     assert "remedy: delete it; python -m extractors.weights fetch mn04_as_mAP_432.pt" in said
-    assert said.endswith("1 faults\n")
+    assert said.endswith("faults: 1\n")
 
 
 @pytest.mark.usefixtures("home")

@@ -66,7 +66,7 @@ def _fetch(args: Namespace) -> int:
     tell_some("fault", faults)
     roots = sorted({str(each.root) for each in wanted})
     sys.stdout.write(
-        f"{args.dataset}: {len(missing) - len(faults)} archives fetched and unpacked, "
+        f"{args.dataset}, archives: {len(missing) - len(faults)} fetched and unpacked, "
         f"{len(wanted) - len(missing)} were there, {len(faults)} failed -> {', '.join(roots)}\n"
     )
     return 1 if faults else 0
@@ -110,7 +110,7 @@ def _chosen(archives: Sequence[Archive], machines: Sequence[str]) -> list[Archiv
 def _tell(dataset: str, records: Mapping[str, Record], missing: Sequence[Archive]) -> None:
     """Say what is coming and under which terms, before the first byte of it does."""
     size = sum(each.remote.size or 0 for each in missing)
-    sys.stderr.write(f"{dataset}: {len(missing)} archives, {megabytes(size)}, to be fetched\n")
+    sys.stderr.write(f"{dataset}: archives to be fetched: {len(missing)}, {megabytes(size)}\n")
     sys.stderr.write(_LICENCE)
     for part, record in records.items():
         sys.stderr.write(f"  {part}: {record.page} states {record.licence or 'no licence'}\n")

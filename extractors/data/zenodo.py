@@ -12,6 +12,7 @@ import requests
 
 from cache.errors import AsdError
 from extractors.download import Remote
+from extractors.transfer import reason_of
 
 VARIABLE = "ASD_ZENODO"
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and without a byte
@@ -78,8 +79,8 @@ def read_record(number: int) -> Record:
         raise AsdError(f"{url} answers with something else than a record: {error}") from error
     except requests.RequestException as error:
         raise AsdError(
-            f"{url} does not answer ({error}); try again later, or download the archives from "
-            f"{page} in a browser"
+            f"{url} does not answer ({reason_of(error)}); try again later, or download the "
+            f"archives from {page} in a browser"
         ) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise AsdError(f"{url} answers with something else than a record: {error!r}") from error

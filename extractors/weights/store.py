@@ -42,10 +42,10 @@ def fetch(checkpoint: Checkpoint, wanted_by: str = "") -> Path:
     if not checkpoint.urls:
         raise AsdError(f"{checkpoint.name} is a model of the hub, whose own client fetches it")
     if is_offline():
+        needs = f"{wanted_by} needs" if wanted_by else "not here is"
         raise AsdError(
-            f"{wanted_by or checkpoint.name} needs {checkpoint.file} ({checkpoint.about}), and "
-            f"offline nothing is fetched: bring it from {checkpoint.urls[0]} to {path}, or name "
-            "the file: --weights FILE"
+            f"{needs} {checkpoint.file} ({checkpoint.about}), and offline nothing is fetched: "
+            f"bring it from {checkpoint.urls[0]} to {path}, or name the file: --weights FILE"
         )
     sys.stderr.write(
         f"fetching {checkpoint.file}: {checkpoint.about}; {checkpoint.paper}; published at "
