@@ -96,7 +96,7 @@ def matches(path: Path, known_hash: str) -> bool:
 
 
 @contextmanager
-def alone(folder: Path, name: str) -> Iterator[None]:
+def alone(folder: Path, name: str, *, quietly: bool = False) -> Iterator[None]:
     """Let one process at a time do something under a name; the lock of one that dies is released.
 
     Parameters
@@ -105,13 +105,16 @@ def alone(folder: Path, name: str) -> Iterator[None]:
         Where the lock file lies; it is made.
     name
         What it is about.
+    quietly
+        Say nothing of waiting: it is short.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f".{name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        sys.stderr.write(f"note: another process is fetching {name}; waiting for it\n")
+        if not quietly:
+            sys.stderr.write(f"note: {name}: another process is at it; waiting\n")
         lock.acquire()
     try:
         yield

@@ -10,6 +10,8 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
@@ -254,6 +256,30 @@ def test_without_a_published_hash_the_first_download_counts(
     zenodo.publish(DEV, {"dev_fan.zip": zipped({"fan/train/a.wav": b"x"})}, hashed=False)
     assert main(call(tmp_path / "to", *only)) == 1
     assert "its sha256 is" in capsys.readouterr().err
+
+
+def test_archives_of_one_machine_take_their_places_in_turn(
+    zenodo: Zenodo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = unpack._settle
+    inside: list[int] = []  # threads
+    most: list[int] = []
+
+    def slow(source: Path, target: Path) -> list[Path]:
+        inside.append(threading.get_ident())
+        time.sleep(0.1)
+        most.append(len(set(inside)))
+        kept = real(source, target)
+        inside.remove(threading.get_ident())
+        return kept
+
+    monkeypatch.setattr(unpack, "_settle", slow)
+    names = [f"vacuum/part{number}/{number}.wav" for number in range(6)]
+    files = {f"eval_data_vacuum_{n}.zip": zipped({name: b"x"}) for n, name in enumerate(names)}
+    zenodo.publish(EVAL, files)
+    assert main(call(tmp_path / "to", "--part", "eval")) == 0
+    assert below(tmp_path / "to" / "eval_data") == set(names)
+    assert max(most) == 1
 
 
 def test_a_run_killed_while_unpacking_goes_on(

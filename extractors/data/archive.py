@@ -85,7 +85,7 @@ def bring(archive: Archive, halt: Event) -> None:
     AsdError
         If it cannot be had, is not what it was before, or cannot be unpacked.
     """
-    with alone(archive.store, f"{archive.remote.name}.unpacking"):
+    with alone(archive.store, f"unpacking {archive.remote.name}"):
         if archive.is_done():
             return
         remote, known = archive.remote, archive.read_record()

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from cache.errors import AsdError
 from extractors.disk import require_room
+from extractors.download import alone
 
 ROOTS = ("dev_data", "eval_data")  # names of data roots, around the machines in some archives
 _JUNK = ("__MACOSX", ".DS_Store")  # what a Mac adds
@@ -57,7 +58,10 @@ def unpack(archive: Path, root: Path, workspace: Path) -> tuple[list[str], list[
         inner = _inner(workspace)
         files = sorted(str(p.relative_to(inner)) for p in inner.rglob("*") if p.is_file())
         root.mkdir(parents=True, exist_ok=True)
-        return files, [str(path.relative_to(root)) for path in _settle(inner, root)]
+        # Training and test clips of a machine come in two archives, and both bring its folder.
+        with alone(workspace.parent, root.name, quietly=True):
+            kept = _settle(inner, root)
+        return files, [str(path.relative_to(root)) for path in kept]
     except OSError as error:
         raise AsdError(f"cannot unpack {archive} to {root}: {error.strerror or error}") from error
     except _DAMAGED as error:
