@@ -31,7 +31,7 @@ from eval.ranking import rank, run_folders
 from eval.ranking_tables import format_ranking, write_ranking
 from eval.rules import RULES, choose_rule
 from eval.tables import SystemResult, format_table
-from extractors.offline import add_offline, go_offline
+from extractors.offline import add_offline, apply_offline
 from index.bank import Bank, find_bank
 from index.scorer import DEFAULT, names
 
@@ -229,8 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     args = _parser().parse_args(arguments)
-    if args.offline:
-        go_offline()
+    apply_offline(args)
     if args.ground_truth is not None and not args.ground_truth.is_dir():
         raise AsdError(f"--ground-truth {args.ground_truth} is not a folder")
     _check_installed(args)

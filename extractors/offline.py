@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 
 VARIABLE = "ASD_OFFLINE"
 # What Hugging Face's libraries read, once, when they are imported.
@@ -12,7 +12,7 @@ _NO = ("", "0", "false", "no", "off")
 
 
 def add_offline(parser: ArgumentParser) -> None:
-    """Give a command line the option ``--offline``; hand its value to `go_offline`."""
+    """Give a command line the option ``--offline``; hand what was parsed to `apply_offline`."""
     parser.add_argument(
         "--offline",
         action="store_true",
@@ -20,13 +20,19 @@ def add_offline(parser: ArgumentParser) -> None:
     )
 
 
-def go_offline() -> None:
-    """Fetch nothing from here on, in this process and those it starts.
+def apply_offline(args: Namespace) -> None:
+    """Fetch nothing from here on, in this process and those it starts, where that is asked for.
 
     The environment is where Hugging Face's libraries look too, so that is where it stands; call it
     before any of them is imported.
+
+    Parameters
+    ----------
+    args
+        Of a parser that went through `add_offline`.
     """
-    os.environ[VARIABLE] = os.environ[_HUB_VARIABLE] = "1"
+    if args.offline or is_offline():
+        os.environ[VARIABLE] = os.environ[_HUB_VARIABLE] = "1"
 
 
 def is_offline() -> bool:

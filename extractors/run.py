@@ -23,7 +23,7 @@ from extractors.device import find_device
 from extractors.extract import Extraction, Report
 from extractors.forward import Forward, least_cosine
 from extractors.loading import RANDOM
-from extractors.offline import add_offline, go_offline
+from extractors.offline import add_offline, apply_offline
 from extractors.output import DTYPES, Output
 from extractors.tuned import load_any
 
@@ -173,8 +173,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     args = parser.parse_args(argv)
-    if args.offline:
-        go_offline()
+    apply_offline(args)
     if args.doctor:
         # The hub's client comes with it, which reads once whether it is offline.
         from extractors.doctor import diagnose  # noqa: PLC0415

@@ -33,6 +33,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
 
     monkeypatch.setattr(socket, "getaddrinfo", local)
     monkeypatch.setenv("ASD_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")  # commands set it
     monkeypatch.setenv("ASD_HOME", str(tmp_path_factory.getbasetemp() / "home"))
 
 

@@ -354,6 +354,7 @@ def test_offline_it_says_what_to_bring(
         (b"[]", "answers with something else than a record"),
         (b"{}", "answers with something else than a record"),
         (b'{"files": [{"key": "../evil.zip", "links": {"self": "x"}}]}', "a file called"),
+        (b'{"files": [{"key": "a.zip", "checksum": "crc9:1", "links": {"self": "x"}}]}', "crc9:1"),
         (b'{"files": []}', "no zip file is listed there"),
         (None, "does not answer (404"),
     ],

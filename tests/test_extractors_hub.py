@@ -20,6 +20,7 @@ from extractors.backbones import ast_, hf
 from extractors.checkpoints import AST, AST_MODEL, AST_REVISION
 from extractors.digest import file_sha256
 from extractors.hub import locate
+from extractors.weights.run import main as fetch_weights
 from tests.hub_models import write_ast, write_wave
 
 CPU = torch.device("cpu")
@@ -40,6 +41,7 @@ class Hub:
         monkeypatch.setattr(constants, "ENDPOINT", url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # read when it was imported
         monkeypatch.delenv("ASD_OFFLINE")
 
     def stop(self) -> None:
@@ -159,6 +161,17 @@ def test_the_published_ast_is_known_by_its_hash(hub: Hub, tmp_path: Path) -> Non
     with pytest.raises(AsdError, match=f"the published file {AST.sha256}: delete it"):
         ast_.load(Source(), CPU)
     assert ast_.load(Source(weights=tmp_path / "m"), CPU).spec.weights != AST.sha256
+
+
+def test_the_published_ast_is_fetched_by_its_id(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.models[AST_MODEL] = write_ast(tmp_path / "m")
+    hub.commits[AST_MODEL] = AST_REVISION
+    assert fetch_weights(["fetch", AST_MODEL]) == 0
+    name, _, folder = capsys.readouterr().out.strip().partition(" -> ")
+    assert name == AST_MODEL
+    assert (Path(folder) / AST.file).read_bytes() == (tmp_path / "m" / AST.file).read_bytes()
 
 
 def test_offline_the_message_says_what_to_bring(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from extractors.data.archive import Archive, bring
 from extractors.data.unpack import ROOTS
 from extractors.data.zenodo import DATASETS, PARTS, Record, page_of, read_record
 from extractors.disk import megabytes, require_room
-from extractors.offline import add_offline, go_offline, is_offline
+from extractors.offline import add_offline, apply_offline, is_offline
 
 _ARCHIVES = "archives"
 _JOBS = 3  # archives at once; more would not make Zenodo faster
@@ -48,8 +48,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 
 def _fetch(args: Namespace) -> int:
-    if args.offline:
-        go_offline()
+    apply_offline(args)
     numbers = {part: DATASETS[args.dataset][PARTS.index(part)] for part in PARTS}
     numbers = {part: number for part, number in numbers.items() if part in args.part}
     if is_offline():

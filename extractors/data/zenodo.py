@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import algorithms_available
 from typing import Any
 from urllib.parse import quote
 
@@ -91,5 +92,7 @@ def _remote(page: str, file: Mapping[str, Any]) -> Remote:
     if not name or name[0] == "." or any(mark in name for mark in "/\\\0"):
         raise ValueError(f"a file called {name!r}")
     urls = (str(file["links"]["self"]), f"{page}/files/{quote(name)}")
-    size = file.get("size")
-    return Remote(name, urls, file.get("checksum") or None, None if size is None else int(size))
+    size, checksum = file.get("size"), file.get("checksum") or None
+    if checksum is not None and checksum.partition(":")[0] not in algorithms_available:
+        raise ValueError(f"{name} with checksum {checksum!r}")
+    return Remote(name, urls, checksum, None if size is None else int(size))

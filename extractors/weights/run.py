@@ -9,7 +9,7 @@ from pathlib import Path
 from cache.errors import AsdError, guarded
 from extractors.checkpoints import CHECKPOINTS, Checkpoint, find, named
 from extractors.digest import file_sha256
-from extractors.offline import add_offline, go_offline
+from extractors.offline import add_offline, apply_offline
 from extractors.weights.place import home, path_of
 from extractors.weights.store import expected_hash, fetch, is_intact, matching
 
@@ -53,8 +53,7 @@ def _state(checkpoint: Checkpoint) -> str:
 
 
 def _fetch(args: Namespace) -> int:
-    if args.offline:
-        go_offline()
+    apply_offline(args)
     for checkpoint in [named(name) for name in args.names]:
         if checkpoint.model:
             path = _from_hub(checkpoint)
