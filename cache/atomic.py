@@ -16,11 +16,11 @@ from cache.errors import AsdError
 
 _STALE_SECONDS = 86_400.0  # a temporary file of another computer is taken for dead after a day
 _REMEDIES = {
-    errno.ENOSPC: "the disk is full: free space or choose another --cache-dir",
-    errno.EDQUOT: "the disk quota is used up: free space or choose another --cache-dir",
-    errno.EROFS: "the file system is read-only: choose another --cache-dir",
-    errno.EACCES: "no permission to write there: choose another --cache-dir",
-    errno.EPERM: "no permission to write there: choose another --cache-dir",
+    errno.ENOSPC: "the disk is full: free space or write to another folder",
+    errno.EDQUOT: "the disk quota is used up: free space or write to another folder",
+    errno.EROFS: "the file system is read-only: write to another folder",
+    errno.EACCES: "no permission to write there: write to another folder",
+    errno.EPERM: "no permission to write there: write to another folder",
 }
 
 

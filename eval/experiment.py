@@ -18,6 +18,10 @@ from cache.recipe import Recipe, concatenation
 from cache.select import Selection, choose
 from cache.store import Store
 from eval.experiment_file import Autoencoder, Experiment, ScorerChoice
+from extractors.checkpoints import find
+from extractors.digest import file_sha256
+from extractors.offline import is_offline
+from extractors.weights.place import located
 
 _PACKAGES = ("machine-asd", "torch", "torchaudio", "transformers", "numpy", "scipy",
              "scikit-learn", "faiss-cpu", "soundfile", "soxr")  # fmt: skip
@@ -148,7 +152,7 @@ def chosen_recipes(experiment: Experiment, store: Store) -> list[Recipe]:
     for name, choice in experiment.backbones.items():
         # A variant is told by its weights where the recipe names the backbone alone.
         names = (name if name in known else name.partition(":")[0],)
-        sha256 = _sha256(Path(choice.weights)) if choice.weights else None
+        sha256 = _sha256(located(choice.weights)) if choice.weights else None
         weights = (sha256,) if sha256 else ()
         layers: Sequence[int | None] = choice.layers or [None]
         poolings: Sequence[str | None] = choice.pooling or [None]
@@ -195,10 +199,14 @@ def _check_weights(experiment: Experiment) -> None:
         f"  backbones.{name}.weights: no file {choice.weights}; --set "
         f"backbones.{name}.weights=PATH says where it lies"
         for name, choice in experiment.backbones.items()
-        if choice.weights and not Path(choice.weights).exists()
+        if choice.weights and not _can_be_had(choice.weights)
     ]
     if faults:
         raise AsdError("\n".join(["weights that the experiment needs are missing:", *faults]))
+
+
+def _can_be_had(weights: str) -> bool:
+    return located(weights).exists() or (find(weights) is not None and not is_offline())
 
 
 def _machines(roots: Sequence[Path]) -> list[str]:
@@ -242,7 +250,4 @@ def _record(experiment: Experiment, recipes: Sequence[Recipe], setting: Setting)
 
 def _sha256(path: Path) -> str | None:
     """SHA-256 of a weights file; ``None`` of a folder, whose recipe names its own."""
-    # Torch comes with it, and is loaded already: the extraction has run.
-    from extractors.weights import file_sha256  # noqa: PLC0415
-
     return file_sha256(path) if path.is_file() else None

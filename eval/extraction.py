@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
@@ -14,13 +14,14 @@ from cache.recipe import Recipe
 from cache.store import Store
 from extractors import choices, pooling
 from extractors.backbone import Source
+from extractors.checkpoints import published
 from extractors.clips import Fault, list_clips
 from extractors.extract import Extraction
 from extractors.forward import Forward
 from extractors.hearing import hearing_of
+from extractors.loading import RANDOM
 from extractors.output import DTYPES, Output
 from extractors.tuned import load_any
-from extractors.weights import RANDOM
 
 
 def extract_tests(
@@ -37,7 +38,8 @@ def extract_tests(
     store
         Where the tables go.
     weights
-        Checkpoints of the backbones that need one: ``FILE`` or ``NAME=FILE``.
+        Checkpoints of the backbones that need one: ``FILE`` or ``NAME=FILE``. A published one is
+        known by the recipe's hash and need not be given.
 
     Returns
     -------
@@ -62,11 +64,21 @@ def extract_tests(
     forwards = []
     for (text, sha256, _), recipes in models.items():
         given = ["random"] if sha256 == RANDOM else weights if sha256 else ()
-        source = choices.source(given, text, names)
+        source = _as_recorded(choices.source(given, text, names), sha256)
         forwards.append(_forward(recipes, source, torch.device("cpu")))
     reports = Extraction(forwards, store).run(listing.clips)
     left_out = (fault for report in reports for fault in report.faults)
     return [*listing.faults, *{fault.path: fault for fault in left_out}.values()]
+
+
+def _as_recorded(source: Source, sha256: str | None) -> Source:
+    """Ask for the very file that the recipe names, whatever is published under its name."""
+    if sha256 is None or source.seed is not None:
+        return source
+    checkpoint = published(sha256)
+    if source.weights is None and checkpoint is not None and checkpoint.urls:
+        source = replace(source, weights=Path(checkpoint.name))
+    return replace(source, accepted=(sha256,))
 
 
 def _named(recipe: Recipe) -> str:

@@ -31,6 +31,7 @@ from eval.ranking import rank, run_folders
 from eval.ranking_tables import format_ranking, write_ranking
 from eval.rules import RULES, choose_rule
 from eval.tables import SystemResult, format_table
+from extractors.offline import add_offline, apply_offline
 from index.bank import Bank, find_bank
 from index.scorer import DEFAULT, names
 
@@ -84,6 +85,7 @@ def _parser() -> ArgumentParser:
     bank.add_argument("--map", choices=tuple(METHODS), default="pca",
                       help="how the report lays out embeddings (default: %(default)s)")  # fmt: skip
     add_selection(parser)
+    add_offline(parser)
     return parser
 
 
@@ -227,6 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     args = _parser().parse_args(arguments)
+    apply_offline(args)
     if args.ground_truth is not None and not args.ground_truth.is_dir():
         raise AsdError(f"--ground-truth {args.ground_truth} is not a folder")
     _check_installed(args)

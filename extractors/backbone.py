@@ -91,14 +91,18 @@ class Source:
     variant
         What stands behind the colon of ``--backbone``: a size, a model's id; empty for the usual.
     weights
-        A checkpoint; ``None`` for a backbone that needs none or finds its own.
+        A checkpoint: a file, or the name of a published one; ``None`` for the usual one, or for a
+        backbone that needs none.
     seed
         Random parameters of this seed instead: for tests and timings, its scores mean nothing.
+    accepted
+        SHA-256 of files that are meant as they are, whatever is published under their names.
     """
 
     variant: str = ""
     weights: Path | None = None
     seed: int | None = None
+    accepted: tuple[str, ...] = ()
 
 
 class Backbone(Protocol):

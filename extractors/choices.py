@@ -53,7 +53,9 @@ def chosen(values: Sequence[str], name: str, names: Sequence[str]) -> list[str]:
     return own or common
 
 
-def source(values: Sequence[str], text: str, names: Sequence[str]) -> Source:
+def source(
+    values: Sequence[str], text: str, names: Sequence[str], accepted: Sequence[str] = ()
+) -> Source:
     """Read ``--weights`` for one backbone.
 
     Parameters
@@ -64,6 +66,8 @@ def source(values: Sequence[str], text: str, names: Sequence[str]) -> Source:
         The backbone as named in the call, with its variant.
     names
         The names of this call.
+    accepted
+        Files, by their SHA-256, that need not be what is published under their names.
 
     Raises
     ------
@@ -82,7 +86,8 @@ def source(values: Sequence[str], text: str, names: Sequence[str]) -> Source:
         )
     if len(files) > 1:
         raise AsdError(f"--weights: {name} takes one file, given are {', '.join(files)}")
-    return Source(variant, Path(files[0]) if files else None)
+    sums = tuple(sha256.lower() for sha256 in accepted)
+    return Source(variant, Path(files[0]) if files else None, accepted=sums)
 
 
 def numbers(values: Sequence[str], option: str) -> list[int]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -19,12 +22,14 @@ from huggingface_hub.errors import (
 
 from cache.errors import AsdError
 from extractors.backbone import Source
-from extractors.weights import file_sha256
+from extractors.digest import file_sha256
+from extractors.offline import is_offline
 
 CONFIG = "config.json"
 EXTRACTOR = ("preprocessor_config.json", "processor_config.json")  # the usual name, a newer one
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _BRING = f"{CONFIG}, {EXTRACTOR[0]} and {WEIGHTS[0]}"
+_REACH_SECONDS = 5.0  # to connect to the hub, before its own retries take 24 of them
 _ID = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"  # owner/name, or the name of an old model
 
 
@@ -125,21 +130,22 @@ def _own(backbone: str, path: Path) -> Folder:
 
 
 def _fetch(backbone: str, model: str, revision: str, *, with_weights: bool) -> Folder:
-    name = f"{model}@{revision}"
+    name, barred = f"{model}@{revision}", _barred(model, revision)
     try:
-        path = Path(hf_hub_download(model, CONFIG, revision=revision)).parent
+        path = _get(model, CONFIG, revision, barred).parent
         commit = path.name  # so that no file comes from a later one
-        if _first(model, commit, EXTRACTOR) is None:
+        if _first(model, commit, EXTRACTOR, barred) is None:
             raise AsdError(f"{backbone}: {name} has no {EXTRACTOR[0]}: it is no audio model")
-        index = _first(model, commit, WEIGHTS) if with_weights else None
+        index = _first(model, commit, WEIGHTS, barred) if with_weights else None
         if index is not None and index.name == WEIGHTS[1]:
             for shard in _shards(index):
-                hf_hub_download(model, shard, revision=commit)
+                _get(model, shard, commit, barred)
     except LocalEntryNotFoundError as error:
+        reason = barred or f"the hub cannot be reached ({_reason(error.__cause__ or error)})"
         raise AsdError(
             f"{backbone} needs {model} at revision {revision}, which is not in the local cache, "
-            f"and the hub cannot be reached ({_reason(error.__cause__ or error)}); bring {_BRING} "
-            "of that revision in a folder and name it: --weights FOLDER"
+            f"and {reason}; bring {_BRING} of that revision in a folder and name it: "
+            "--weights FOLDER"
         ) from error
     except (HfHubHTTPError, EntryNotFoundError, OSError, ValueError) as error:
         raise AsdError(
@@ -149,7 +155,30 @@ def _fetch(backbone: str, model: str, revision: str, *, with_weights: bool) -> F
     return Folder(path, name, model, commit)
 
 
-def _first(model: str, commit: str, names: Sequence[str]) -> Path | None:
+def _barred(model: str, revision: str) -> str:
+    """Why the hub is not asked at all; empty where it is.
+
+    Without a connection the hub's client tries for 24 s to get a file that its cache lacks, which
+    none of its settings shortens. Behind a proxy only the client itself can tell.
+    """
+    if is_offline() or constants.is_offline_mode():
+        return "offline nothing is fetched"
+    if getproxies() or isinstance(try_to_load_from_cache(model, CONFIG, revision=revision), str):
+        return ""
+    hub = urlsplit(constants.ENDPOINT)
+    try:
+        port = hub.port or (80 if hub.scheme == "http" else 443)
+        socket.create_connection((hub.hostname or "", port), _REACH_SECONDS).close()
+    except OSError as error:
+        return f"the hub cannot be reached ({error.strerror or error})"
+    return ""
+
+
+def _get(model: str, name: str, revision: str, barred: str) -> Path:
+    return Path(hf_hub_download(model, name, revision=revision, local_files_only=bool(barred)))
+
+
+def _first(model: str, commit: str, names: Sequence[str], barred: str) -> Path | None:
     """Fetch the first of several files that the hub has, or that is here where it is out of reach.
 
     Returns
@@ -160,7 +189,7 @@ def _first(model: str, commit: str, names: Sequence[str]) -> Path | None:
     away: LocalEntryNotFoundError | None = None
     for name in names:
         try:
-            return Path(hf_hub_download(model, name, revision=commit))
+            return _get(model, name, commit, barred)
         except RemoteEntryNotFoundError:
             continue
         except LocalEntryNotFoundError as error:

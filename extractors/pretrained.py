@@ -15,7 +15,7 @@ from cache.errors import AsdError
 from extractors import compat
 from extractors.backbone import Kept
 from extractors.hub import Folder
-from extractors.weights import faults
+from extractors.loading import faults
 
 
 @dataclass(frozen=True)

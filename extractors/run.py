@@ -24,9 +24,10 @@ from extractors.device import find_device
 from extractors.extract import Extraction, Report
 from extractors.forward import Forward, least_cosine
 from extractors.hearing import add_hearing, hearings
+from extractors.loading import RANDOM
+from extractors.offline import add_offline, apply_offline
 from extractors.output import DTYPES, Output
 from extractors.tuned import load_any
-from extractors.weights import RANDOM
 
 _COMPARED = 4  # clips on which a smaller number format is held against float32
 _FAITHFUL = 0.999  # cosine below which it is warned of
@@ -51,13 +52,19 @@ def _parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", nargs="+", type=Path, required=True, metavar="ROOT",
+    add("--data", nargs="+", type=Path, default=[], metavar="ROOT",
         help="data roots: folders of <machine>/<train|test>/*.wav, a machine's own folder, or "
         "manifests (.csv, .parquet)")  # fmt: skip
     add("--backbone", nargs="+", default=["logmel"], metavar="NAME[:VARIANT]",
         help=f"{', '.join(registry.names())} (default: logmel)")  # fmt: skip
     add("--weights", nargs="+", default=[], metavar="FILE",
-        help="the backbone's checkpoint; random to time a model without one")  # fmt: skip
+        help="the backbone's checkpoint: a file or a name of extractors.weights list (default: its "
+        "usual one, fetched at first use); random to time a model without one")  # fmt: skip
+    add("--accept-weights", nargs="+", default=[], metavar="SHA256",
+        help="use a file of this hash though another is published under its name")  # fmt: skip
+    add_offline(parser)
+    add("--doctor", action="store_true",
+        help="see whether libraries, device, folders, weights and backbones work")  # fmt: skip
     add("--layers", nargs="+", default=[], metavar="N",
         help="layers to take, all from one pass (default: the backbone's own)")  # fmt: skip
     add("--pooling", nargs="+", default=[], metavar="NAME",
@@ -105,7 +112,8 @@ def _forwards(args: Namespace, device: torch.device) -> list[Forward]:
     names = [choices.split_name(text)[0] for text in args.backbone]
     for name in names:
         registry.find(name)  # before any of them is loaded
-    sources = [choices.source(args.weights, text, names) for text in args.backbone]
+    accepted = args.accept_weights
+    sources = [choices.source(args.weights, text, names, accepted) for text in args.backbone]
     models = [load_any(n, source, device) for n, source in zip(names, sources, strict=True)]
     forwards = [
         Forward(m, [replace(o, hearing=how) for o in _outputs(m.spec, args, names)], device)
@@ -183,9 +191,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 where clips were left out; 2 for a mistake in the call.
+        0; 1 where clips were left out, or the doctor found a fault; 2 for a mistake in the call.
     """
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    apply_offline(args)
+    if args.doctor:
+        # The hub's client comes with it, which reads once whether it is offline.
+        from extractors.doctor import diagnose  # noqa: PLC0415
+
+        return diagnose(args.device, args.cache_dir)
+    if not args.data:
+        parser.error("--data is needed: the data roots")
     listing = _listing(args)
     if args.strict and listing.faults:
         raise AsdError(str(listing.faults[0]))

@@ -22,8 +22,9 @@ from cache.atomic import write_atomic
 from cache.errors import AsdError
 from extractors import registry
 from extractors.backbone import Backbone, Features, Kept, Source, Tunable
+from extractors.digest import file_sha256
+from extractors.loading import load_state, load_strictly
 from extractors.nets.statistics import Kind, StatisticsPooling
-from extractors.weights import file_sha256, load_state, load_strictly
 
 OWN = "own"  # the backbone's own embedding is the one that was trained
 _KEY = "finetune"  # of the metadata

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,27 @@ import soundfile
 from cache.recipe import Recipe
 from cache.table import ClipKey, EmbeddingTable, Section
 from extractors.checkpoints import EFFICIENTAT
-from extractors.weights import file_sha256
+from extractors.digest import file_sha256
+from tests.bad_server import BadServer
 
 RATE = 16_000
+_HERE = ("127.0.0.1", "localhost", "::1", "")
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test looks up another machine, fetches anything unasked, or touches the user's files."""
+    look_up = socket.getaddrinfo
+
+    def local(host: str | None, *rest: object, **named: object) -> object:
+        if host is not None and host not in _HERE:
+            raise AssertionError(f"a test wants to reach {host}")
+        return look_up(host, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", local)
+    monkeypatch.setenv("ASD_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "")  # commands set it
+    monkeypatch.setenv("ASD_HOME", str(tmp_path_factory.getbasetemp() / "home"))
 
 
 def make_recipe(**changes: object) -> Recipe:
@@ -97,3 +116,13 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         return capsys.readouterr().err
 
     return run
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServer]:
+    """A server on this machine, and leave to fetch from it without pauses between tries."""
+    monkeypatch.delenv("ASD_OFFLINE", raising=False)
+    monkeypatch.setattr("extractors.transfer._PAUSE", 0.0)
+    running = BadServer()
+    yield running
+    running.stop()

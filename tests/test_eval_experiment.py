@@ -29,7 +29,10 @@ from eval.experiment_file import (
 )
 from eval.run import main
 from eval.scores import Submission, read_submission, write_submission
+from extractors.checkpoints import named
+from extractors.digest import file_sha256
 from extractors.run import main as extract
+from extractors.weights.place import path_of
 from index.run import main as build
 from index.scorer import find
 from tests.conftest import make_recipe, make_table, write_root
@@ -111,6 +114,21 @@ def test_two_backbones_with_weights(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "out" / "experiment.json").read_text())
     parts = [(r["backbone"], r["layer"]) for r in record["recipes"]]
     assert parts == [("logmel", 0), ("efficientat", 4), ("efficientat", 8)]
+
+
+@pytest.mark.usefixtures("root")
+def test_weights_by_the_name_of_a_published_checkpoint(tmp_path: Path) -> None:
+    place = path_of(named("mn01_as_mAP_298"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    sha256 = file_sha256(write_mobilenet(place))
+    path = tmp_path / "named.toml"
+    path.write_text(
+        'title = "named"\n[backbones.efficientat]\nweights = "mn01_as_mAP_298"\n[scorer]\n'
+    )
+    assert run(tmp_path, path, "out") == 0
+    place.unlink()
+    record = json.loads((tmp_path / "out" / "experiment.json").read_text())
+    assert [recipe["weights"] for recipe in record["recipes"]] == [sha256]
 
 
 def test_missing_weights_are_all_named_before_the_work(tmp_path: Path, error_of: ErrorOf) -> None:

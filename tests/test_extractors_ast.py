@@ -18,9 +18,9 @@ from extractors import compat, registry
 from extractors.audio import read_audio
 from extractors.backbone import Backbone, Source
 from extractors.backbones.ast_ import Spectrogram, load
+from extractors.digest import file_sha256
 from extractors.nets.encoders import patches
 from extractors.run import main
-from extractors.weights import file_sha256
 from tests.hub_models import write_ast
 
 CPU = torch.device("cpu")

@@ -14,9 +14,9 @@ from benchmarks import beats_peer
 from cache.errors import AsdError
 from extractors import registry
 from extractors.backbone import Backbone, Source
+from extractors.digest import file_sha256
 from extractors.nets.beats import position_buckets
 from extractors.run import main
-from extractors.weights import file_sha256
 from tests.small_models import write_beats
 
 CPU = torch.device("cpu")
@@ -189,7 +189,10 @@ def test_without_weights_the_file_is_named(
 ) -> None:
     command = ["--data", root, "--backbone", "beats", "--cache-dir", tmp_path / "a"]
     said = error_of(main, *command)
-    assert "beats needs --weights FILE: bring BEATs_iter3_plus_AS2M.pt (MIT) from " in said
+    assert (
+        "beats needs BEATs_iter3_plus_AS2M.pt (361 MB, MIT), and offline nothing is fetched: bring"
+        in said
+    )
     command[3] = "beats:large"
     assert "beats has no variants ('large')" in error_of(main, *command)
 

@@ -17,10 +17,10 @@ from extractors import registry
 from extractors.audio import read_audio
 from extractors.backbone import Backbone, Source
 from extractors.checkpoints import EFFICIENTAT
+from extractors.digest import file_sha256
 from extractors.frontend import PreEmphasisedLogMel, kaldi_filters
 from extractors.nets.mobilenet import MobileNet, channels
 from extractors.run import main
-from extractors.weights import file_sha256
 from tests.small_models import write_mobilenet
 
 CPU = torch.device("cpu")
@@ -206,7 +206,9 @@ def test_without_or_with_the_wrong_weights(
     root: Path, tmp_path: Path, error_of: Callable[..., str]
 ) -> None:
     command = ["--data", root, "--backbone", "efficientat", "--cache-dir", tmp_path / "a"]
-    assert f"needs --weights FILE: bring {EFFICIENTAT[0]}" in error_of(main, *command)
+    assert f"efficientat needs {EFFICIENTAT[0].file} (4.1 MB, MIT), and offline" in error_of(
+        main, *command
+    )
     other = tmp_path / "other.pt"
     torch.save({"fc.weight": torch.zeros(2, 2)}, other)
     said = error_of(main, *command, "--weights", other)

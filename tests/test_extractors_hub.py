@@ -18,8 +18,9 @@ from cache.errors import AsdError
 from extractors.backbone import Source
 from extractors.backbones import ast_, hf
 from extractors.checkpoints import AST, AST_MODEL, AST_REVISION
+from extractors.digest import file_sha256
 from extractors.hub import locate
-from extractors.weights import file_sha256
+from extractors.weights.run import main as fetch_weights
 from tests.hub_models import write_ast, write_wave
 
 CPU = torch.device("cpu")
@@ -40,6 +41,8 @@ class Hub:
         monkeypatch.setattr(constants, "ENDPOINT", url)
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # read when it was imported
+        monkeypatch.delenv("ASD_OFFLINE")
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -160,13 +163,24 @@ def test_the_published_ast_is_known_by_its_hash(hub: Hub, tmp_path: Path) -> Non
     assert ast_.load(Source(weights=tmp_path / "m"), CPU).spec.weights != AST.sha256
 
 
+def test_the_published_ast_is_fetched_by_its_id(
+    hub: Hub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub.models[AST_MODEL] = write_ast(tmp_path / "m")
+    hub.commits[AST_MODEL] = AST_REVISION
+    assert fetch_weights(["fetch", AST_MODEL]) == 0
+    name, _, folder = capsys.readouterr().out.strip().partition(" -> ")
+    assert name == AST_MODEL
+    assert (Path(folder) / AST.file).read_bytes() == (tmp_path / "m" / AST.file).read_bytes()
+
+
 def test_offline_the_message_says_what_to_bring(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(AsdError) as caught:
         ast_.load(Source(), CPU)
     for part in (
         f"ast needs {AST_MODEL} at revision {AST_REVISION}",
-        "offline mode is enabled",
+        "offline nothing is fetched",
         "bring config.json, preprocessor_config.json and model.safetensors",
         "--weights FOLDER",
     ):
@@ -174,10 +188,20 @@ def test_offline_the_message_says_what_to_bring(hub: Hub, monkeypatch: pytest.Mo
     assert not hub.served
 
 
+def test_offline_what_is_in_the_cache_is_enough(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.models["maker/hubert"] = write_wave(tmp_path / "m", "Hubert")
+    fetched = hf.load(Source(variant="maker/hubert"), CPU)
+    hub.stop()
+    monkeypatch.setenv("ASD_OFFLINE", "1")
+    assert hf.load(Source(variant="maker/hubert"), CPU).spec == fetched.spec
+
+
 def test_out_of_reach_the_message_says_what_to_bring(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.stop()
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", pytest.fail)  # no retries
     with pytest.raises(AsdError, match="the hub cannot be reached .*refused.*--weights FOLDER"):
         ast_.load(Source(), CPU)

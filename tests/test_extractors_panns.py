@@ -20,12 +20,12 @@ from cache.table import Section
 from extractors import registry
 from extractors.backbone import Backbone, Source
 from extractors.checkpoints import PANNS
+from extractors.digest import file_sha256
 from extractors.frontend import CentredLogMel, slaney_filters
 from extractors.nets.cnn14 import Cnn
 from extractors.nets.winograd import Winograd
 from extractors.run import main
-from extractors.weights import file_sha256
-from tests.test_extractors_weights import Payload
+from tests.test_extractors_loading import Payload
 
 CPU = torch.device("cpu")
 State = dict[str, Tensor]
@@ -311,7 +311,9 @@ def test_without_or_with_the_wrong_weights(
     root: Path, tmp_path: Path, cnn6: Path, error_of: Callable[..., str]
 ) -> None:
     command = ["--data", root, "--backbone", "panns", "--cache-dir", tmp_path / "a"]
-    assert f"needs --weights FILE: bring {PANNS[0]}" in error_of(main, *command)
+    assert f"panns needs {PANNS[0].file} (359 MB, CC BY 4.0), and offline" in error_of(
+        main, *command
+    )
     other = tmp_path / "other.pt"
     torch.save({"cfg": {"encoder_layers": 12}, "model": {"layer_norm.bias": torch.zeros(2)}}, other)
     said = error_of(main, *command, "--weights", other)

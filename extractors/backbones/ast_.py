@@ -26,6 +26,7 @@ from extractors.checkpoints import AST, AST_MODEL, AST_REVISION
 from extractors.device import portions
 from extractors.hub import Folder, locate
 from extractors.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
+from extractors.loading import RANDOM, load_strictly, random_parameters
 from extractors.nets.encoders import AST as TYPE
 from extractors.nets.encoders import ast_encoder, hidden_states
 from extractors.pretrained import (
@@ -37,7 +38,6 @@ from extractors.pretrained import (
     load_model,
     readable,
 )
-from extractors.weights import RANDOM, load_strictly, random_parameters
 
 _MEAN, _STD = -4.2677393, 4.5689974  # of log mel on AudioSet, Gong et al. 2021, section 3.1
 _HEAD = ("classifier.",)  # of AudioSet's 527 classes

@@ -18,18 +18,13 @@ from torch import Tensor
 
 from cache.errors import AsdError
 from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
-from extractors.checkpoints import BEATS, needed
+from extractors.checkpoints import BEATS
 from extractors.device import portions
+from extractors.digest import file_sha256
 from extractors.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
+from extractors.loading import RANDOM, load_checkpoint, load_strictly, random_parameters, tensors
 from extractors.nets.beats import Beats, BeatsConfig, from_published
-from extractors.weights import (
-    RANDOM,
-    file_sha256,
-    load_checkpoint,
-    load_strictly,
-    random_parameters,
-    tensors,
-)
+from extractors.weights.needed import needed
 
 SPEC = BackboneSpec(
     name="beats",

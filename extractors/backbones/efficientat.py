@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from cache.errors import AsdError
 from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
-from extractors.checkpoints import EFFICIENTAT, needed
+from extractors.checkpoints import EFFICIENTAT
 from extractors.device import portions
+from extractors.digest import file_sha256
 from extractors.frontend import PreEmphasisedLogMel
+from extractors.loading import RANDOM, load_state, load_strictly, random_parameters
 from extractors.nets.mobilenet import LAYERS, MobileNet
-from extractors.weights import RANDOM, file_sha256, load_state, load_strictly, random_parameters
+from extractors.weights.needed import needed
 
 SPEC = BackboneSpec(
     name="efficientat",

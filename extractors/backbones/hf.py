@@ -27,6 +27,7 @@ from cache.recipe import Setting
 from extractors import compat
 from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.hub import Folder, locate
+from extractors.loading import RANDOM, load_strictly, random_parameters
 from extractors.nets.encoders import AST, Encoder, encoder_of, hidden_states, parts
 from extractors.pretrained import (
     Reading,
@@ -38,7 +39,6 @@ from extractors.pretrained import (
     load_model,
     readable,
 )
-from extractors.weights import RANDOM, load_strictly, random_parameters
 
 _SECONDS = 60  # heard in one piece by a model that takes any length
 CLAP_AUDIO = "clap_audio_model"

@@ -25,8 +25,8 @@ from extractors.backbone import (
     Trainable,
 )
 from extractors.frontend import LogMel
+from extractors.loading import RANDOM, load_strictly, random_parameters
 from extractors.nets.small import CHANNELS, SmallCnn
-from extractors.weights import RANDOM, load_strictly, random_parameters
 
 SPEC = BackboneSpec(
     name="logmel",

@@ -18,18 +18,19 @@ from torch import Tensor, nn
 
 from cache.errors import AsdError
 from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
-from extractors.checkpoints import PANNS, needed
+from extractors.checkpoints import PANNS
+from extractors.digest import file_sha256
 from extractors.frontend import CentredLogMel, slaney_filters
-from extractors.nets.cnn14 import MELS, Cnn
-from extractors.weights import (
+from extractors.loading import (
     RANDOM,
     Trusted,
-    file_sha256,
     load_checkpoint,
     load_strictly,
     random_parameters,
     tensors,
 )
+from extractors.nets.cnn14 import MELS, Cnn
+from extractors.weights.needed import needed
 
 
 @dataclass(frozen=True)

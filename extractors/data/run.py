@@ -6,10 +6,10 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 
 from cache.errors import guarded
-from extractors.data import check
+from extractors.data import check, fetch
 
 # Each adds its sub-parser, whose default `call` takes the arguments and gives the exit code.
-_COMMANDS = (check,)
+_COMMANDS = (check, fetch)
 
 
 @guarded

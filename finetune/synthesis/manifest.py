@@ -10,8 +10,9 @@ from pathlib import Path
 from cache.errors import AsdError
 from cache.table import Section
 from extractors.clips import Clip
+from extractors.layouts.folders import PSEUDO
 from extractors.writing import write_table
-from finetune.synthesis.plan import PSEUDO, Planned
+from finetune.synthesis.plan import Planned
 from finetune.synthesis.rendering import Record
 
 MANIFEST = "manifest.csv"

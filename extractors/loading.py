@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,21 +21,6 @@ Trusted = Callable[..., object] | tuple[Callable[..., object], str]
 RANDOM = "random"  # stands in the recipe where a hash would
 _SHOWN = 3  # keys of a kind that a message names
 _DAMAGED = (RuntimeError, EOFError, OSError, BadZipFile, ValueError, KeyError)
-
-
-def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file.
-
-    Raises
-    ------
-    AsdError
-        If it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise AsdError(f"--weights {path}: {error.strerror}") from error
 
 
 def load_checkpoint(path: Path, trusted: Sequence[Trusted] = ()) -> object:

@@ -1,0 +1,121 @@
+"""Archives into a folder: all of it or nothing, and nothing anywhere else."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from zipfile import BadZipFile, ZipFile, ZipInfo
+
+from tqdm import tqdm
+
+from cache.errors import AsdError
+from extractors.disk import require_room
+from extractors.download import alone
+
+ROOTS = ("dev_data", "eval_data")  # names of data roots, around the machines in some archives
+_JUNK = ("__MACOSX", ".DS_Store")  # what a Mac adds
+_KINDS = (0, stat.S_IFREG, stat.S_IFDIR)  # what a member may be: unsaid, a file, a folder
+_DAMAGED = (BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError)
+
+
+def unpack(archive: Path, root: Path, workspace: Path) -> tuple[list[str], list[str]]:
+    """Unpack an archive below a data root.
+
+    It is unpacked beside, in full, and its folders then take their names. Where a file of that
+    name is there already, it stays as it is.
+
+    Parameters
+    ----------
+    archive
+        A zip file.
+    root
+        The data root; a folder ``dev_data`` or ``eval_data`` around everything is taken off.
+    workspace
+        A folder of our own on the same file system; it is emptied, and gone in the end.
+
+    Returns
+    -------
+    (list of str, list of str)
+        Files of the archive, relative to the root; those among them that were there already, with
+        other content.
+
+    Raises
+    ------
+    AsdError
+        If the archive is damaged, does not fit, or has a member that would leave the folder, is a
+        link, or has no plain name. Then nothing has changed.
+    """
+    shutil.rmtree(workspace, ignore_errors=True)
+    try:
+        with ZipFile(archive) as content:
+            members = [each for each in content.infolist() if not _is_junk(each)]
+            names = [_checked(archive, each) for each in members]
+            require_room(root, sum(each.file_size for each in members), f"unpacking {archive.name}")
+            for each, name in zip(_told(members, archive), names, strict=True):
+                _extract(content, each, workspace / name)
+        inner = _inner(workspace)
+        files = sorted(str(p.relative_to(inner)) for p in inner.rglob("*") if p.is_file())
+        root.mkdir(parents=True, exist_ok=True)
+        # Training and test clips of a machine come in two archives, and both bring its folder.
+        with alone(workspace.parent, root.name, quietly=True):
+            kept = _settle(inner, root)
+        return files, [str(path.relative_to(root)) for path in kept]
+    except OSError as error:
+        raise AsdError(f"cannot unpack {archive} to {root}: {error.strerror or error}") from error
+    except _DAMAGED as error:
+        raise AsdError(f"{archive} is no whole zip file ({error}); delete it") from error
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _is_junk(member: ZipInfo) -> bool:
+    return any(part in _JUNK for part in PurePosixPath(member.filename).parts)
+
+
+def _checked(archive: Path, member: ZipInfo) -> PurePosixPath:
+    """Refuse whatever would end up elsewhere, or as something else than a file."""
+    name = PurePosixPath(member.filename.replace("\\", "/"))
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if name.is_absolute() or ".." in name.parts or ":" in str(name) or not name.parts:
+        fault = "would leave the folder"
+    elif kind not in _KINDS:
+        fault = "is a link or a device"
+    else:
+        return name
+    raise AsdError(f"{archive}: {member.filename!r} {fault}; nothing of the archive was unpacked")
+
+
+def _told(members: list[ZipInfo], archive: Path) -> Iterator[ZipInfo]:
+    yield from tqdm(members, desc=f"unpacking {archive.name}", unit=" files", disable=None)
+
+
+def _extract(content: ZipFile, member: ZipInfo, path: Path) -> None:
+    if member.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with content.open(member) as source, path.open("xb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _inner(folder: Path) -> Path:
+    """Step into a folder named like a data root that is around everything."""
+    folder.mkdir(parents=True, exist_ok=True)
+    inside = list(folder.iterdir())
+    return inside[0] if len(inside) == 1 and inside[0].name in ROOTS else folder
+
+
+def _settle(source: Path, target: Path) -> list[Path]:
+    """Move what is in a folder into another, whole folders where they are new."""
+    kept = []
+    for path in sorted(source.iterdir()):
+        final = target / path.name
+        if not final.exists():
+            path.replace(final)
+        elif path.is_dir() and final.is_dir():
+            kept += _settle(path, final)
+        elif path.is_dir() or final.is_dir() or path.read_bytes() != final.read_bytes():
+            kept.append(final)
+    return kept

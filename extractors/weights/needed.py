@@ -1,0 +1,71 @@
+"""Which weights file a backbone is given, fetched where it is a known one that is not here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cache.errors import AsdError
+from extractors.backbone import Source
+from extractors.checkpoints import Checkpoint, find, usual
+from extractors.digest import file_sha256
+from extractors.weights.store import expected_hash, fetch, is_intact, matching
+
+
+def needed(source: Source, backbone: str, known: Sequence[Checkpoint]) -> Path:
+    """Find the weights file that a backbone is to read.
+
+    Parameters
+    ----------
+    source
+        What the user said: a file, the name of a published checkpoint, or nothing, which stands
+        for the usual one of the variant.
+    backbone
+        Its name, for messages.
+    known
+        The published files that would do, the usual one first.
+
+    Raises
+    ------
+    AsdError
+        If it is not there and cannot be fetched, is another backbone's, or has the name of a
+        published file and not its content, unless its SHA-256 is among ``source.accepted``.
+    """
+    if source.weights is None:
+        return _intact(fetch(usual(backbone, source.variant, known), backbone), source)
+    checkpoint = find(str(source.weights))
+    if source.weights.exists() or checkpoint is None:
+        if source.weights.is_file():
+            _intact(source.weights, source)
+        return source.weights  # what is no file is refused, in its own words, where it is read
+    if checkpoint not in known:
+        raise AsdError(
+            f"{checkpoint.name} is a checkpoint of {checkpoint.backbone}, no {backbone}; known are "
+            f"{', '.join(each.name for each in known)}"
+        )
+    return _intact(fetch(checkpoint, backbone), source)
+
+
+def _intact(path: Path, source: Source) -> Path:
+    """Hold a file against what is published under its name; tell where nothing is."""
+    checkpoint = find(path.name)
+    intact = None if checkpoint is None else is_intact(path, checkpoint)
+    if intact:
+        return path
+    sha256 = file_sha256(path)
+    if sha256 in source.accepted:
+        return path
+    if checkpoint is not None and intact is False:
+        raise AsdError(
+            f"{path} has SHA-256 {sha256}, and the published {checkpoint.file} "
+            f"{expected_hash(checkpoint)}: it is damaged or another file; delete it and run "
+            f"python -m extractors.weights fetch {checkpoint.file}, or, if you mean this very "
+            f"file, add --accept-weights {sha256}"
+        )
+    if matching(path) is None:
+        sys.stderr.write(
+            f"note: {path} (SHA-256 {sha256}) is no published checkpoint known here; what it "
+            "holds is checked, where it comes from is not\n"
+        )
+    return path

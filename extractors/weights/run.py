@@ -1,0 +1,112 @@
+"""Command line of the weights: list, fetch, verify; none of it needs torch."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+
+from cache.errors import AsdError, guarded
+from extractors.checkpoints import CHECKPOINTS, Checkpoint, find, named
+from extractors.digest import file_sha256
+from extractors.offline import add_offline, apply_offline
+from extractors.weights.place import home, path_of
+from extractors.weights.store import expected_hash, fetch, is_intact, matching
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="python -m extractors.weights",
+        description=f"Published checkpoints: what there is, bring it here, check it.\n"
+        f"They lie in {home() / 'weights'}; ASD_HOME chooses another place.",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="what is known, and what of it is here")
+    listing.set_defaults(call=_list)
+    fetching = commands.add_parser("fetch", help="bring checkpoints here")
+    fetching.add_argument("names", nargs="+", metavar="NAME", help="of the list")
+    add_offline(fetching)
+    fetching.set_defaults(call=_fetch)
+    verifying = commands.add_parser("verify", help="hold files against what is published")
+    verifying.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    verifying.set_defaults(call=_verify)
+    return parser
+
+
+def _list(_: Namespace) -> int:
+    for checkpoint in CHECKPOINTS:
+        variant = f":{checkpoint.variant}" if checkpoint.variant else ""
+        print(f"{checkpoint.name}  --backbone {checkpoint.backbone}{variant}  {_state(checkpoint)}")
+        print(f"    {checkpoint.about}; {checkpoint.paper}; {checkpoint.source}")
+        print(f"    {expected_hash(checkpoint) or 'no hash is published'}")
+        for url in checkpoint.urls:
+            print(f"    {url}")
+    print(f"{len(CHECKPOINTS)} checkpoints; what is fetched lies in {home() / 'weights'}")
+    return 0
+
+
+def _state(checkpoint: Checkpoint) -> str:
+    if not checkpoint.urls:
+        return "(in the hub's own cache)"
+    return "here" if path_of(checkpoint).is_file() else "not here"
+
+
+def _fetch(args: Namespace) -> int:
+    apply_offline(args)
+    for checkpoint in [named(name) for name in args.names]:
+        if checkpoint.model:
+            path = _from_hub(checkpoint)
+        else:
+            path = fetch(checkpoint)
+            if is_intact(path, checkpoint) is False:
+                raise AsdError(
+                    f"{path} is not the published file ({expected_hash(checkpoint)}); delete it "
+                    "and fetch it again"
+                )
+        print(f"{checkpoint.name} -> {path}")
+    return 0
+
+
+def _from_hub(checkpoint: Checkpoint) -> Path:
+    # The hub's client, and torch behind it, are loaded only where they are needed.
+    from extractors.backbone import Source  # noqa: PLC0415
+    from extractors.checkpoints import AST_REVISION  # noqa: PLC0415
+    from extractors.hub import locate  # noqa: PLC0415
+
+    return locate(checkpoint.backbone, Source(f"{checkpoint.model}@{AST_REVISION}")).path
+
+
+def _verify(args: Namespace) -> int:
+    code = 0
+    for path in args.files:
+        sha256, is_known = file_sha256(path), matching(path)
+        expected = find(path.name)
+        if is_known is None and expected is not None and is_intact(path, expected):
+            is_known = expected
+        if is_known is not None:
+            print(f"{path}: is the published {is_known.name} ({is_known.licence})")
+            continue
+        code = 1
+        told = f"; {expected_hash(expected)} is expected of {expected.name}" if expected else ""
+        print(f"{path}: SHA-256 {sha256} is of no checkpoint known here{told}")
+    return code
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """List, fetch or verify checkpoints.
+
+    Parameters
+    ----------
+    argv
+        Arguments; the process's own by default.
+
+    Returns
+    -------
+    int
+        0; 1 where a file is not what is published; 2 for a mistake, or a file that cannot be had.
+    """
+    args = _parser().parse_args(argv)
+    code: int = args.call(args)
+    return code

@@ -1,0 +1,99 @@
+"""Fetched checkpoints: brought on demand, and known again by what is in them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from cache.atomic import write_atomic
+from cache.errors import AsdError
+from extractors.checkpoints import Checkpoint, published
+from extractors.digest import file_sha256
+from extractors.download import Remote, download, matches
+from extractors.offline import is_offline
+from extractors.weights.place import path_of
+
+
+def fetch(checkpoint: Checkpoint, wanted_by: str = "") -> Path:
+    """Bring a checkpoint to its place, unless it is there.
+
+    Parameters
+    ----------
+    checkpoint
+        Any with addresses. One that has no published hash is held against what its first download
+        was.
+    wanted_by
+        Who needs it, for messages.
+
+    Returns
+    -------
+    Path
+        Where it is.
+
+    Raises
+    ------
+    AsdError
+        If it cannot be had, or offline; then the file to bring is named, and its place.
+    """
+    path = path_of(checkpoint)
+    if path.is_file():
+        return path
+    if not checkpoint.urls:
+        raise AsdError(f"{checkpoint.name} is a model of the hub, whose own client fetches it")
+    if is_offline():
+        needs = f"{wanted_by} needs" if wanted_by else "not here is"
+        raise AsdError(
+            f"{needs} {checkpoint.file} ({checkpoint.about}), and offline nothing is fetched: "
+            f"bring it from {checkpoint.urls[0]} to {path}, or name the file: --weights FILE"
+        )
+    sys.stderr.write(
+        f"fetching {checkpoint.file}: {checkpoint.about}; {checkpoint.paper}; published at "
+        f"{checkpoint.source}; from {checkpoint.urls[0]} to {path.parent}\n"
+    )
+    known = checkpoint.known_hash or _recorded(path)
+    url = download(Remote(checkpoint.file, checkpoint.urls, known, checkpoint.size), path.parent)
+    if url and known is None:
+        _record(path, url)
+    return path
+
+
+def matching(path: Path) -> Checkpoint | None:
+    """Find the published checkpoint that a file is, by its content, whatever it is called."""
+    return published(file_sha256(path))
+
+
+def expected_hash(checkpoint: Checkpoint) -> str | None:
+    """Return the hash that a checkpoint must have: as published, else of its first download."""
+    return checkpoint.known_hash or _recorded(path_of(checkpoint))
+
+
+def is_intact(path: Path, checkpoint: Checkpoint) -> bool | None:
+    """Tell whether a file is a checkpoint, ``None`` where nothing is known to compare it with."""
+    expected = expected_hash(checkpoint)
+    return None if expected is None else matches(path, expected)
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _recorded(path: Path) -> str | None:
+    """Read what the first download was; ``None`` before it."""
+    record = _record_of(path)
+    if not record.is_file():
+        return None
+    try:
+        return f"sha256:{json.loads(record.read_text('utf-8'))['sha256']}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AsdError(f"{record} is damaged ({error!r}); delete it") from error
+
+
+def _record(path: Path, url: str) -> None:
+    sha256 = file_sha256(path)
+    record = {"file": path.name, "sha256": sha256, "size": path.stat().st_size, "url": url}
+    write_atomic(_record_of(path), (json.dumps(record, indent=2) + "\n").encode())
+    sys.stderr.write(
+        f"note: no hash of {path.name} is published; SHA-256 {sha256} is recorded in "
+        f"{_record_of(path)}, and later downloads must have it\n"
+    )

@@ -1,0 +1,93 @@
+"""Checkpoints: refused where they are not what they should be, and nothing of them run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cache.errors import AsdError
+from extractors.digest import file_sha256
+from extractors.loading import load_state, load_strictly
+
+
+class Payload:
+    """Unpickled, it would make a folder."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.marker),)
+
+
+def test_a_checkpoint_is_read(tmp_path: Path) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "w.pt")
+    assert load_state(tmp_path / "w.pt")["a"].tolist() == [1, 1]
+    assert len(file_sha256(tmp_path / "w.pt")) == 64
+
+
+@pytest.mark.parametrize("form", ["pickle", "torch", "inside"])
+def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path: Path, form: str) -> None:
+    marker, path = tmp_path / "ran", tmp_path / "w.pt"
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(Payload(marker)))
+    elif form == "torch":
+        torch.save(Payload(marker), path)
+    else:
+        torch.save({"a": torch.ones(2), "cfg": Payload(marker)}, path)
+    with pytest.raises(AsdError, match="nothing of it was run"):
+        load_state(path)
+    assert not marker.exists()
+
+
+def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    with pytest.raises(AsdError, match="no such file"):
+        load_state(path)
+    torch.save({"a": torch.ones(2000)}, path)
+    whole = path.read_bytes()
+    for content in (b"", b"hello, I am text", whole[: len(whole) // 2], whole[:10]):
+        path.write_bytes(content)
+        with pytest.raises(AsdError, match="no checkpoint"):
+            load_state(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "not a checkpoint")
+    with pytest.raises(AsdError, match="no checkpoint"):
+        load_state(path)
+
+
+@pytest.mark.parametrize("content", [[torch.ones(1)], {"a": 3}, {1: torch.ones(1)}])
+def test_other_contents_are_named(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(AsdError, match="where a mapping of names to tensors is expected"):
+        load_state(tmp_path / "w.pt")
+
+
+def test_damage_is_found_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save({"a": torch.arange(500.0)}, path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for position in rng.choice(len(whole), 60, replace=False):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 255]) + whole[position + 1 :])
+        try:
+            state = load_state(path)
+        except AsdError:
+            continue
+        assert all(isinstance(value, torch.Tensor) for value in state.values())
+
+
+def test_only_the_first_keys_of_a_long_list_are_named() -> None:
+    network = nn.Linear(2, 2)
+    state = {f"x{i}": torch.zeros(1) for i in range(9)}
+    with pytest.raises(AsdError, match="unexpected: x0, x1, x2 and 6 more"):
+        load_strictly(network, state, Path("w.pt"))
+    load_strictly(network, network.state_dict() | {"head.a": torch.zeros(1)}, Path("w"), ["head."])
