@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cache.errors import AsdError
 from extractors.backbone import Inputs, Tunable
 from finetune.augmentation import Augmentations, Batch
+from finetune.labels import ANOMALY
 from finetune.mixture import Mixture
 from finetune.sampling import Sampler
 from finetune.waveforms import Waveforms
@@ -56,9 +57,20 @@ class Batches:
     seed: int
 
     def epoch(self, number: int) -> NDArray[np.int64]:
-        """Draw the rows of an epoch, in the order of training."""
-        clips = [self.waveforms.clips[row] for row in self.rows]
-        return self.rows[self.sampler(clips, number, self.seed)]
+        """Draw the rows of an epoch, in the order of training.
+
+        Sampling is of normal clips; pseudo-anomalies are shown once each.
+        """
+        clips = self.waveforms.clips
+        is_normal = np.array([clips[row].condition != ANOMALY for row in self.rows])
+        normal, anomalies = self.rows[is_normal], self.rows[~is_normal]
+        sampled: NDArray[np.int64] = normal[
+            self.sampler([clips[row] for row in normal], number, self.seed)
+        ]
+        if not len(anomalies):
+            return sampled
+        random = np.random.default_rng((self.seed, number))
+        return random.permutation(np.concatenate([sampled, anomalies]))
 
     def made(
         self, rows: Sequence[int], backbone: Tunable, place: tuple[int, ...]

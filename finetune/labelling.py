@@ -22,7 +22,6 @@ from finetune.labels import Labels
 from finetune.waveforms import Waveforms
 
 PSEUDO_ANOMALY = "pseudo-anomaly"
-ANOMALY = "anomaly"
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Labelling:
             If an attribute or a group is missing, or there is one class only.
         """
         clips = waveforms.clips
-        normal = [row for row, clip in enumerate(clips) if clip.condition != ANOMALY]
+        normal = [row for row, clip in enumerate(clips) if clip.condition != labels.ANOMALY]
         texts = [self._pseudo_anomaly(clip) for clip in clips]
         named, notes = self._normal([clips[row] for row in normal], waveforms, normal, backbone)
         for row, text in zip(normal, named, strict=True):

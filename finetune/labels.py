@@ -19,6 +19,7 @@ from extractors.clips import Clip
 
 KINDS = ("attributes", "machine", "groups")
 RARE = "rare"
+ANOMALY = "anomaly"  # condition of a pseudo-anomaly
 _GROUP_COLUMNS = ("machine_type", "group")
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +17,7 @@ from cache.errors import AsdError
 from extractors import tuned
 from extractors.audio import RESAMPLER
 from extractors.backbone import Source, Tunable
+from extractors.hearing import Hearing
 from extractors.tuned import Embedding, Tuned
 from finetune import augmentation, head, sampling, scope
 from finetune.batches import Batches
@@ -52,6 +53,8 @@ class Settings:
         Longest part of a clip that is shown, s.
     held
         Share of each class held out.
+    hearing
+        How recordings are heard.
     """
 
     backbone: str
@@ -69,6 +72,7 @@ class Settings:
     augment: tuple[str, ...] = ("mixup",)
     crop: float = 10.0
     held: float = 0.0
+    hearing: Hearing = field(default_factory=Hearing)
 
 
 @dataclass(frozen=True)
@@ -205,6 +209,7 @@ class Maker:
             "seed": seed,
             "clips": len(self.waveforms.clips),
             "data": self.waveforms.fingerprint,
+            "hearing": settings.hearing.settings,
             "resampler": RESAMPLER,
             "versions": {name: version(name) for name in _PACKAGES},
             "python": platform.python_version(),

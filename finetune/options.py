@@ -9,7 +9,9 @@ from pathlib import Path
 
 from cache.select import add_cache_dir
 from extractors import registry
+from extractors.hearing import add_hearing
 from extractors.nets.statistics import KINDS
+from extractors.offline import add_offline
 from extractors.tuned import OWN
 from finetune import augmentation, head, labels, sampling, scope
 from finetune.optimising import PRECISIONS, SCHEDULES
@@ -48,6 +50,8 @@ def parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     _add_files(made.add_argument_group("what and where"))
+    add_offline(made)
+    add_hearing(made)
     _add_labels(made.add_argument_group("labels"))
     _add_model(made.add_argument_group("model"))
     _add_data(made.add_argument_group("clips"))
@@ -63,7 +67,10 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
     add("--backbone", default="logmel:cnn", metavar="NAME[:VARIANT]",
         help=f"{', '.join(registry.names())} (default: logmel:cnn, from scratch)")  # fmt: skip
     add("--weights", metavar="FILE",
-        help="where to begin: the backbone's checkpoint, or a fine-tuned file; random")  # fmt: skip
+        help="where to begin: a checkpoint by its name or file, or a fine-tuned file; random "
+        "(default: the published one, fetched at first use)")  # fmt: skip
+    add("--accept-weights", nargs="+", default=[], metavar="SHA256",
+        help="of a file that is not the published one of its name")  # fmt: skip
     add("--out", type=_file, required=True, metavar="FILE.safetensors",
         help="of several seeds, FILE_seed_<n>.safetensors")  # fmt: skip
     add("--seeds", nargs="+", type=_number(int, 0), default=[0], metavar="N",

@@ -11,21 +11,25 @@ from cache.errors import AsdError, guarded, tell_some
 from extractors import choices
 from extractors.clips import Clip, list_clips
 from extractors.device import find_device
+from extractors.hearing import Hearing, hearings
+from extractors.offline import apply_offline
 from finetune.history import History
 from finetune.labelling import Labelling
 from finetune.making import Made, Maker, Settings, load_tunable
 from finetune.optimising import Portions, Rates
 from finetune.options import parser
 from finetune.state import Row
+from finetune.synthesis.manifest import list_pseudo_anomalies
 from finetune.training import Course
-from finetune.waveforms import Waveforms, read_waveforms
+from finetune.waveforms import Room, Waveforms, read_waveforms
 
 _GIB = 2**30
 
 
 def _settings(args: Namespace) -> Settings:
     name, _ = choices.split_name(args.backbone)
-    source = choices.source([args.weights] if args.weights else [], args.backbone, [name])
+    given = [args.weights] if args.weights else []
+    source = choices.source(given, args.backbone, [name], args.accept_weights)
     labelling = Labelling(
         args.labels, tuple(args.attributes), args.pseudo_labels, args.groups or "",
         args.min_clips, args.pseudo_classes == "machine",
@@ -40,8 +44,15 @@ def _settings(args: Namespace) -> Settings:
         Course(args.epochs, args.patience, args.watch),
         layer=args.layer, embedding=args.embedding, size=args.size, head=args.head,
         scope=args.train, sampling=args.sampling, augment=tuple(args.augment), crop=args.crop,
-        held=args.hold_out,
+        held=args.hold_out, hearing=_hearing(args),
     )  # fmt: skip
+
+
+def _hearing(args: Namespace) -> Hearing:
+    ways = hearings(args)
+    if len(ways) > 1:
+        raise AsdError(f"--channel {args.channel}: one model hears one channel; train one of each")
+    return ways[0]
 
 
 def _check(args: Namespace) -> None:
@@ -57,11 +68,23 @@ def _check(args: Namespace) -> None:
 
 def _training_clips(args: Namespace) -> list[Clip]:
     """List training clips; the test clips' files are never opened."""
-    listing = list_clips(args.data).only(args.machine, ["train"])
+    listing = _hearing(args).cut(list_clips(args.data).only(args.machine, ["train"]))
     for note in listing.notes:
         sys.stderr.write(f"note: {note}\n")
     tell_some("left out", listing.faults)
-    return list(listing.clips)
+    return [*listing.clips, *_pseudo_anomalies(args, listing.clips)]
+
+
+def _pseudo_anomalies(args: Namespace, clips: Sequence[Clip]) -> list[Clip]:
+    """List the pseudo-anomalies of the machine types that are learnt."""
+    machines = {clip.section.machine_type for clip in clips}
+    found = [clip for root in args.pseudo_anomalies for clip in list_pseudo_anomalies(root)]
+    kept = [clip for clip in found if clip.section.machine_type in machines]
+    if len(kept) < len(found):
+        sys.stderr.write(f"note: {len(found) - len(kept)} pseudo-anomalies of other machines\n")
+    if found and not kept:
+        raise AsdError(f"no pseudo-anomalies of {', '.join(sorted(machines))}")
+    return kept
 
 
 def _path(out: Path, seed: int, seeds: Sequence[int]) -> Path:
@@ -97,11 +120,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where clips were left out; 2 for a mistake in the call.
     """
     args = parser().parse_args(argv)
+    apply_offline(args)
     _check(args)
     settings, device = _settings(args), find_device(args.device)
     rate = load_tunable(settings, args.seeds[0], device).spec.sample_rate
     clips = _training_clips(args)
-    waveforms = read_waveforms(clips, rate, round(args.memory * _GIB), args.cache_dir)
+    room = Room(round(args.memory * _GIB), args.cache_dir)
+    waveforms = read_waveforms(clips, rate, room, settings.hearing.channel)
     tell_some("left out", waveforms.faults)
     maker = Maker(settings, waveforms, device, args.overwrite)
     for seed in args.seeds:

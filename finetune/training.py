@@ -17,6 +17,7 @@ from torch.nn.functional import nll_loss
 from tqdm import tqdm
 
 from finetune.evidence import neighbour_statistics
+from finetune.labels import ANOMALY
 from finetune.optimising import Optimising
 from finetune.state import Row, State, resumed
 
@@ -150,13 +151,14 @@ class Training:
             row["held_loss"] = float(nll_loss(probabilities.log(), classes))
         last = epoch + 1 == course.epochs
         if course.watch and (last or (epoch + 1) % course.watch == 0):
-            every = np.arange(len(batches.waveforms.clips))
-            embeddings = self._embedded(every)
+            clips = batches.waveforms.clips
+            normal = [i for i, clip in enumerate(clips) if clip.condition != ANOMALY]
+            embeddings, classes_ = self._embedded(np.array(normal)), batches.classes[normal]
             known = neighbour_statistics(
-                embeddings.cpu().numpy(), batches.waveforms.clips, batches.classes
+                embeddings.cpu().numpy(), [clips[i] for i in normal], classes_
             )
             predicted = learner.head.predict(embeddings).argmax(1).cpu().numpy()
-            row |= {"accuracy": float((predicted == batches.classes).mean()), **known}
+            row |= {"accuracy": float((predicted == classes_).mean()), **known}
         return row
 
     def _embedded(self, rows: NDArray[np.int64]) -> Tensor:

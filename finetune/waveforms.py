@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cache.errors import AsdError
-from extractors.audio import Recording
+from extractors.audio import AVERAGE, Recording
 from extractors.batches import Decoder, Refused
 from extractors.clips import Clip, Fault
 from extractors.ragged import Ragged, hold
@@ -75,7 +75,25 @@ class Waveforms:
         return torch.cat(cut)
 
 
-def read_waveforms(clips: Sequence[Clip], sample_rate: int, budget: int, folder: Path) -> Waveforms:
+@dataclass(frozen=True)
+class Room:
+    """Where decoded clips are held.
+
+    Attributes
+    ----------
+    budget
+        Bytes held in memory; more go to a file without a name.
+    folder
+        Where that file lies.
+    """
+
+    budget: int
+    folder: Path
+
+
+def read_waveforms(
+    clips: Sequence[Clip], sample_rate: int, room: Room, channel: str = AVERAGE
+) -> Waveforms:
     """Decode clips.
 
     Parameters
@@ -84,10 +102,10 @@ def read_waveforms(clips: Sequence[Clip], sample_rate: int, budget: int, folder:
         Training clips.
     sample_rate
         Wanted, Hz.
-    budget
-        Bytes of waveforms held in memory; more go to a file without a name.
-    folder
-        Where that file lies.
+    room
+        Where they are held.
+    channel
+        Which is heard, see `extractors.audio`.
 
     Raises
     ------
@@ -99,12 +117,12 @@ def read_waveforms(clips: Sequence[Clip], sample_rate: int, budget: int, folder:
     faults: list[Fault] = []
 
     def decoded() -> Iterator[NDArray[np.float32]]:
-        for clip, recording in _decoded(clips, sample_rate, faults):
+        for clip, recording in _decoded(clips, sample_rate, channel, faults):
             kept.append(clip)
             hashes.append(recording.content_sha256)
             yield recording.samples
 
-    held = hold(decoded(), (), budget, folder)
+    held = hold(decoded(), (), room.budget, room.folder)
     if not kept:
         reasons = "".join(f"\n  {fault}" for fault in faults[:5])
         raise AsdError(f"no training clip that can be used{reasons}")
@@ -112,13 +130,13 @@ def read_waveforms(clips: Sequence[Clip], sample_rate: int, budget: int, folder:
 
 
 def _decoded(
-    clips: Sequence[Clip], sample_rate: int, faults: list[Fault]
+    clips: Sequence[Clip], sample_rate: int, channel: str, faults: list[Fault]
 ) -> Iterator[tuple[Clip, Recording]]:
     with ThreadPoolExecutor(_DECODERS, "decode") as pool:
         decoder = Decoder(Recordings(0), pool, _AHEAD)
         progress = tqdm(total=len(clips), unit="clip", desc="decode", disable=None)
         with progress:
-            for item in decoder.decoded(clips, sample_rate):
+            for item in decoder.decoded(clips, sample_rate, channel):
                 progress.update()
                 if isinstance(item, Refused):
                     faults.append(Fault(item.clip.path, item.reason))

@@ -17,7 +17,7 @@ from extractors import run as extraction
 from extractors import tuned
 from extractors.clips import list_clips
 from finetune.run import main
-from finetune.waveforms import read_waveforms
+from finetune.waveforms import Room, read_waveforms
 from index import run as indexing
 from tests.conftest import write_clip, write_root
 
@@ -129,8 +129,8 @@ def test_mistakes_are_told(
 
 def test_more_than_the_memory_is_kept_in_a_file(root: Path, tmp_path: Path) -> None:
     clips = list_clips([root]).only([], ["train"]).clips
-    held = read_waveforms(clips, 16_000, 2**30, tmp_path)
-    mapped = read_waveforms(clips, 16_000, 1000, tmp_path)
+    held = read_waveforms(clips, 16_000, Room(2**30, tmp_path))
+    mapped = read_waveforms(clips, 16_000, Room(1000, tmp_path))
     assert isinstance(mapped.held.values.base, np.memmap)
     assert not isinstance(held.held.values.base, np.memmap)
     for one, other in zip(held.held, mapped.held, strict=True):
@@ -147,4 +147,4 @@ def test_no_usable_clip_is_told(tmp_path: Path) -> None:
     clips = list_clips([root]).only([], ["train"]).clips
     clips[0].path.write_bytes(b"")
     with pytest.raises(AsdError, match="no training clip that can be used\n.*empty file"):
-        read_waveforms(clips, 16_000, 1000, tmp_path)
+        read_waveforms(clips, 16_000, Room(1000, tmp_path))

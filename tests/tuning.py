@@ -13,7 +13,7 @@ from finetune.labelling import Labelling
 from finetune.making import Maker, Settings, load_tunable
 from finetune.optimising import Portions, Rates
 from finetune.training import Course
-from finetune.waveforms import Waveforms, read_waveforms
+from finetune.waveforms import Room, Waveforms, read_waveforms
 from tests.small_models import SMALL
 
 CPU = torch.device("cpu")
@@ -46,7 +46,7 @@ def settings_of(name: str, source: Source, **changes: object) -> Settings:
 def waveforms_of(root: Path, settings: Settings, folder: Path) -> Waveforms:
     """The training clips of a root."""
     rate = load_tunable(settings, 0, CPU).spec.sample_rate
-    return read_waveforms(list_clips([root]).only([], ["train"]).clips, rate, 2**30, folder)
+    return read_waveforms(list_clips([root]).only([], ["train"]).clips, rate, Room(2**30, folder))
 
 
 def make(root: Path, settings: Settings, path: Path, seed: int = 0) -> Path:
