@@ -18,6 +18,7 @@ from cache.recipe import Recipe, concatenation
 from cache.select import Selection, choose
 from cache.store import Store
 from eval.experiment_file import Autoencoder, Experiment, ScorerChoice
+from eval.experiment_finetune import train
 from extractors.checkpoints import find
 from extractors.digest import file_sha256
 from extractors.offline import is_offline
@@ -25,7 +26,8 @@ from extractors.weights.place import located
 
 _PACKAGES = ("machine-asd", "torch", "torchaudio", "transformers", "numpy", "scipy",
              "scikit-learn", "faiss-cpu", "soundfile", "soxr")  # fmt: skip
-_TRAINED = "autoencoder"  # folder of the runs, and their name in tables
+# Folders of runs, and their names in tables.
+_TRAINED, _TUNED = "autoencoder", "finetuned"
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ def run_experiment(experiment: Experiment, text: str, setting: Setting, evaluate
         recipes: list[Recipe] = []
         code = _train(experiment.autoencoder, setting)
         told = ["--submission", str(setting.out / _TRAINED)]
+    elif experiment.finetune is not None:
+        code, recipes = _tune(experiment, setting, evaluate)
+        told = ["--submission", str(setting.out / _TUNED)]
     else:
         _check_weights(experiment)
         code, recipes = _embed(experiment, setting)
@@ -108,7 +113,7 @@ def extraction_arguments(experiment: Experiment, setting: Setting) -> list[str]:
     return [
         *("--data", *map(str, setting.data), "--backbone", *experiment.backbones),
         *chain.from_iterable(given),
-        *chain.from_iterable(_heard(experiment)),
+        *experiment.hearing_arguments(),
         *("--cache-dir", str(setting.cache_dir)),
     ]
 
@@ -164,12 +169,6 @@ def chosen_recipes(experiment: Experiment, store: Store) -> list[Recipe]:
     return found
 
 
-def _heard(experiment: Experiment) -> list[list[str]]:
-    channel = experiment.channel if experiment.channel != "average" else None
-    options = {"channel": channel, "window": experiment.window, "hop": experiment.hop}
-    return [[f"--{name}", str(value)] for name, value in options.items() if value is not None]
-
-
 def _embed(experiment: Experiment, setting: Setting) -> tuple[int, list[Recipe]]:
     """Extract every backbone and fit the scorer; the worst exit code and the recipes."""
     # Torch is loaded only where clips are to be extracted.
@@ -181,6 +180,26 @@ def _embed(experiment: Experiment, setting: Setting) -> tuple[int, list[Recipe]]
     index: Main = import_module("index.run").main
     scorer = experiment.scorer or ScorerChoice()
     return max(code, index(index_arguments(scorer, recipes, setting))), recipes
+
+
+def _tune(experiment: Experiment, setting: Setting, evaluate: Main) -> tuple[int, list[Recipe]]:
+    """Fine-tune, then extract, fit and score with the weights of every seed."""
+    _check_weights(experiment)
+    models = setting.out / "models"
+    code, seeds = train(experiment, setting.data, setting.cache_dir, models)
+    every: list[Recipe] = []
+    for seed, changed in seeds.items():
+        done, recipes = _embed(changed, replace(setting, out=models / f"seed_{seed}"))
+        code = max(code, done)
+        if code > 1:
+            break
+        scored = replace(setting, out=setting.out / _TUNED / f"seed_{seed}")
+        bank = ["--bank", str(models / f"seed_{seed}" / "bank")]
+        told = ["--recipe", *(r.fingerprint for r in recipes), *bank,
+                "--machine", *_machines(setting.data), "--no-report"]  # fmt: skip
+        code = max(code, evaluate([*told, *_common(scored)]))
+        every += recipes
+    return code, every
 
 
 def _train(system: Autoencoder, setting: Setting) -> int:

@@ -49,6 +49,44 @@ class ScorerChoice(_Table):
     options: dict[str, Option] = {}
 
 
+class Finetune(_Table):
+    """How every backbone is fine-tuned first; one run a seed.
+
+    The keys are the options of ``python -m finetune.run``; what is left out is as there.
+    """
+
+    seeds: list[int] = [0]
+    labels: str | None = None
+    attributes: list[str] | None = None
+    pseudo_labels: int | None = None
+    groups: str | None = None
+    min_clips: int | None = None
+    pseudo_anomalies: list[str] | None = None
+    pseudo_classes: str | None = None
+    layer: int | None = None
+    embedding: str | None = None
+    size: int | None = None
+    head: str | None = None
+    train: str | None = None
+    sampling: str | None = None
+    augment: list[str] | None = None
+    crop: float | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    accumulate: int | None = None
+    learning_rate: float | None = None
+    head_learning_rate: float | None = None
+    layer_decay: float | None = None
+    weight_decay: float | None = None
+    warmup: int | None = None
+    schedule: str | None = None
+    clip_norm: float | None = None
+    dtype: str | None = None
+    hold_out: float | None = None
+    patience: int | None = None
+    watch: int | None = None
+
+
 class Autoencoder(_Table):
     """The task's baseline; one run a seed."""
 
@@ -73,8 +111,16 @@ class Experiment(_Table):
     window: float | None = None
     hop: float | None = None
     backbones: dict[str, BackboneChoice] = {}
+    finetune: Finetune | None = None
     scorer: ScorerChoice | None = None
     autoencoder: Autoencoder | None = None
+
+    def hearing_arguments(self) -> list[str]:
+        """Arguments of a command line that say how recordings are heard."""
+        channel = self.channel if self.channel != "average" else None
+        options = {"channel": channel, "window": self.window, "hop": self.hop}
+        known = {name: value for name, value in options.items() if value is not None}
+        return [part for name, value in known.items() for part in (f"--{name}", str(value))]
 
 
 def shipped() -> list[str]:
@@ -124,11 +170,6 @@ def parse(text: str, where: str, overrides: Sequence[str] = ()) -> Experiment:
         raise AsdError(f"{where} is not TOML: {error}") from error
     for override in overrides:
         _override(table, override)
-    if "finetune" in table:
-        raise AsdError(
-            f"{where}: [finetune] asks for fine-tuning, which this version does not have; remove "
-            "the table to run the chain with frozen backbones"
-        )
     try:
         experiment = Experiment.model_validate(table)
     except ValidationError as error:
@@ -168,6 +209,7 @@ def _keys_at(place: Sequence[object]) -> list[str]:
         "published": Published,
         "scorer": ScorerChoice,
         "autoencoder": Autoencoder,
+        "finetune": Finetune,
         "backbones": BackboneChoice,
     }
     table = tables[str(place[0])] if place else Experiment
@@ -181,6 +223,10 @@ def _check(experiment: Experiment, where: str) -> None:
         )
     if experiment.autoencoder is not None and experiment.scorer is not None:
         raise AsdError(f"{where}: [scorer] means nothing to the autoencoder, which scores itself")
+    if experiment.autoencoder is not None and experiment.finetune is not None:
+        raise AsdError(f"{where}: [finetune] means nothing to the autoencoder, which is trained")
+    if experiment.finetune is not None and not experiment.finetune.seeds:
+        raise AsdError(f"{where}: finetune.seeds is empty; expected [0], say")
     if experiment.year is not None and experiment.year not in RULES:
         raise AsdError(f"{where}: year {experiment.year}; known are {', '.join(map(str, RULES))}")
     if experiment.scorer is not None:

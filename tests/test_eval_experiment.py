@@ -150,7 +150,7 @@ def test_shipped_experiments_hold_what_they_must(name: str) -> None:
         known = option_names(find(experiment.scorer.name))
         assert set(experiment.scorer.options) <= set(known)
     assert tomllib.loads(text).keys() <= {"title", "about", "measured", "published", "backbones",
-                                          "scorer", "autoencoder"}  # fmt: skip
+                                          "finetune", "scorer", "autoencoder"}  # fmt: skip
 
 
 def test_the_published_numbers() -> None:
@@ -164,6 +164,7 @@ def test_the_published_numbers() -> None:
         "autoencoder": (55.02, 59.25),
         "genrep": (65.0, 73.79),
         "ldn": (64.8, 67.6),
+        "lora-adacos": (62.66, 71.46),
         "rdp-varmin": (65.7, 70.8),
     }
 
@@ -181,7 +182,12 @@ def test_the_published_numbers() -> None:
         (GOOD + 'bands = "both"', "backbones.logmel.bands: Input should be 'merge' or 'keep'"),
         (GOOD + '[scorer]\nname = "ldm"', "no scorer 'ldm'; the nearest known is ldn"),
         (GOOD + "[scorer]\n[scorer.options]\nkk = 1", "has no option 'kk'"),
-        (GOOD + '[finetune]\nhead = "arcface"', "fine-tuning, which this version does not have"),
+        (
+            GOOD + "[finetune]\nepoch = 3",
+            "unknown key finetune.epoch; the nearest known key is epoch",
+        ),
+        (GOOD + "[finetune]\nseeds = []", "finetune.seeds is empty"),
+        ('title = "x"\n[autoencoder]\n[finetune]', "[finetune] means nothing to the autoencoder"),
         (GOOD + "[autoencoder]", "one of the two"),
         ('title = "x"', "one of the two"),
         ('title = "x"\n[autoencoder]\n[scorer]', "[scorer] means nothing to the autoencoder"),

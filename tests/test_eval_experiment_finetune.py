@@ -1,0 +1,66 @@
+"""An experiment that fine-tunes first: one run a seed, their mean, nothing made twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cache.store import Store
+from eval.experiment_file import Finetune
+from eval.run import main
+from extractors.tuned import record_of
+from finetune.options import parser
+from tests.conftest import write_clip
+
+TEXT = """title = "fine-tuned"
+[backbones."logmel:cnn"]
+[finetune]
+seeds = [2, 5]
+epochs = 1
+size = 8
+batch_size = 4
+head = "linear"
+augment = []
+[scorer]
+name = "min-distance"
+"""
+
+
+def test_seeds_are_trained_scored_and_averaged(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2):  # two clips a kind, so that areas can be computed
+        for domain in ("source", "target"):
+            for kind in ("normal", "anomaly"):
+                name = f"section_00_{domain}_test_{kind}_{number:04d}_speed_0.wav"
+                write_clip(root / "fan" / "test" / name, 100 + number)
+    (tmp_path / "x.toml").write_text(TEXT)
+    where = [
+        "--data",
+        str(root),
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main([str(tmp_path / "x.toml"), *where]) == 0
+    out = tmp_path / "out"
+    for seed in (2, 5):
+        path = out / "models" / f"logmel_cnn_seed_{seed}.safetensors"
+        record = record_of(path)["training"]
+        assert (record["seed"], record["head"], record["augment"]) == (seed, "linear", [])
+        assert (out / "finetuned" / f"seed_{seed}" / "results.csv").is_file()
+    experiment = json.loads((out / "experiment.json").read_text())
+    assert len(experiment["recipes"]) == len({r["weights"] for r in experiment["recipes"]}) == 2
+    assert {recipe.pooling for recipe in Store(tmp_path / "cache").recipes()} == {"native"}
+    told = capsys.readouterr().out
+    assert "±" in told
+    monkeypatch.setattr("finetune.optimising.Optimising.step", None)  # nothing may be trained again
+    assert main([str(tmp_path / "x.toml"), *where]) == 0
+
+
+def test_every_key_is_an_option_of_fine_tuning() -> None:
+    known = {action.dest for action in parser()._actions}
+    assert set(Finetune.model_fields) <= known
