@@ -83,7 +83,7 @@ def test_a_test_clip_without_the_word_test(tmp_path: Path) -> None:
 SUPPLEMENTS = (
     "fan/train/section_00_source_train_normal_0000_n_B.wav",
     "fan/supplemental/section_00_machine_source_0000_noAttribute.wav",
-    "fan/supplemental/section_00_noise_0001_n_C.wav",
+    "fan/supplemental/section_00_noise_supplemental_normal_0001_n_C.wav",
     "pump/train/section_00_source_train_normal_0000_n_B.wav",
     "pump/supplemental/noise 7.wav",
 )
@@ -100,7 +100,7 @@ def test_supplemental_clips_are_read_only_when_asked(tmp_path: Path) -> None:
     ]
     noise = [c for c in list_clips([tmp_path], ["noise"]).clips if "supplemental" in c.attributes]
     assert [(c.path.name, c.attributes) for c in noise] == [
-        ("section_00_noise_0001_n_C.wav", {"n": "C", "supplemental": "noise"}),
+        ("section_00_noise_supplemental_normal_0001_n_C.wav", {"n": "C", "supplemental": "noise"}),
         ("noise 7.wav", {"supplemental": "noise"}),
     ]
 
