@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cache.errors import AsdError
 from cache.table import Section
@@ -79,7 +83,7 @@ def test_a_test_clip_without_the_word_test(tmp_path: Path) -> None:
 SUPPLEMENTS = (
     "fan/train/section_00_source_train_normal_0000_n_B.wav",
     "fan/supplemental/section_00_machine_source_0000_noAttribute.wav",
-    "fan/supplemental/section_00_noise_0001_n_C.wav",
+    "fan/supplemental/section_00_noise_supplemental_normal_0001_n_C.wav",
     "pump/train/section_00_source_train_normal_0000_n_B.wav",
     "pump/supplemental/noise 7.wav",
 )
@@ -96,7 +100,7 @@ def test_supplemental_clips_are_read_only_when_asked(tmp_path: Path) -> None:
     ]
     noise = [c for c in list_clips([tmp_path], ["noise"]).clips if "supplemental" in c.attributes]
     assert [(c.path.name, c.attributes) for c in noise] == [
-        ("section_00_noise_0001_n_C.wav", {"n": "C", "supplemental": "noise"}),
+        ("section_00_noise_supplemental_normal_0001_n_C.wav", {"n": "C", "supplemental": "noise"}),
         ("noise 7.wav", {"supplemental": "noise"}),
     ]
 
@@ -321,3 +325,34 @@ def test_a_manifest_that_is_no_table(tmp_path: Path) -> None:
     for name in ("x.csv", "x.parquet"):
         with pytest.raises(AsdError, match="not a table in CSV"):
             list_clips([tmp_path / name])
+
+
+CELLS = st.one_of(
+    st.sampled_from(["a/one.wav", "../x.wav", "train", "test", "normal", "anomaly", "source", "0"]),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=300),
+)
+COLUMNS = ("path", "split", "condition", "domain", "section", "machine_type", "attributes", "speed")
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.lists(CELLS, max_size=9), max_size=4))
+def test_any_manifest_is_read_or_refused_and_a_condition_is_the_one_written(
+    rows: list[list[str]],
+) -> None:
+    with TemporaryDirectory() as folder:
+        make(Path(folder), "a/one.wav")
+        path = Path(folder) / "list.csv"
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([COLUMNS, *rows])
+        try:
+            clips = list_clips([path]).clips
+        except AsdError:
+            return
+        (row,) = rows  # there is one file, which may stand in one row
+        written = dict(zip(COLUMNS, row, strict=False)).get("condition", "").strip().lower()
+        assert clips[0].condition == (written or ("normal" if clips[0].split == "train" else None))
+
+
+def test_a_name_that_is_too_long_is_a_fault_of_its_row(tmp_path: Path) -> None:
+    with pytest.raises(AsdError, match="row 1: .*cannot be a path: File name too long"):
+        list_clips([written(tmp_path, f"path,split\n{'x' * 300}.wav,train\n")])

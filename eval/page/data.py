@@ -106,6 +106,7 @@ def _clip(view: ClipView, heard: Heard, section: Section) -> dict[str, Any]:
         "p": view.p_value,
         "decided": view.decided,
         "part": view.part,
+        "span": view.recording.span if view.recording else None,
         "sound": view.recording.clip_id if playable and view.recording else None,
         "near": [
             {

@@ -145,6 +145,7 @@ function clipBrowser(data) {
     if (clip.condition) found.push([`is ${clip.condition === "anomaly" ? "an anomaly" : "normal"}`, clip.condition === "anomaly" ? "bad" : "good"]);
     if (clip.error) found.push([clip.error, "bad"]);
     if (clip.domain) found.push([`${clip.domain} domain`, ""]);
+    if (clip.span) found.push([`worst from ${clip.span[0]} to ${clip.span[1]} s`, ""]);
     return [...found, ...clip.attributes.map(([name, value]) => [value ? `${name} ${value}` : name, ""])].map(([text, look]) => el("span", { class: `badge ${look}` }, text));
   }
 

@@ -33,7 +33,9 @@ _CONDITIONS = {
     "anomalous": "anomaly",
     "abnormal": "anomaly",
 }
-# Both forms that public lists show: section_00_machine_source_0000_..., section_00_noise_0000.
+# Third parties name these clips section_00_machine_source_0000_noAttribute,
+# section_00_source_supplemental_machine_0000 and section_00_noise_supplemental_normal_0000; a list
+# of the publisher's own was not found. So any words are read, and any other name is taken too.
 _SUPPLEMENTAL = re.compile(r"section_([0-9]{2,})_([a-z_]*?)_?([0-9]+)(?:_(.*))?")
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from cache.errors import AsdError
 from cache.table import CONDITIONS, DOMAINS, Section
 from extractors.layouts.clip import Clip, Listing
-from extractors.layouts.folders import check_file
+from extractors.layouts.folders import check_file, check_path_text
 
 SUFFIXES = (".csv", ".parquet")
 _REQUIRED = ("path", "split")
@@ -87,11 +87,13 @@ class _Row:
             raise AsdError(f"no split; expected {', '.join(_SPLITS)}")
         if split == "train" and condition == "anomaly":
             raise AsdError("an anomaly among the training clips, which must all be normal")
+        machine = self.row.get("machine_type") or self.table.stem
+        check_path_text(machine)
         clip_id = PurePosixPath(os.path.normpath(text)).as_posix().lstrip("/")
         return Clip(
             clip_id,
             path,
-            Section(self.row.get("machine_type") or self.table.stem, self._number()),
+            Section(machine, self._number()),
             split,
             self._one_of("domain", dict(zip(DOMAINS, DOMAINS, strict=True))),
             condition or ("normal" if split == "train" else None),
@@ -104,7 +106,11 @@ class _Row:
         if os.path.normpath(text).split("/")[0] == "..":
             raise AsdError(f"{text!r} leaves the table's folder; give an absolute path if it must")
         path = self.table.parent / text
-        if not path.is_file():
+        try:
+            there = path.is_file()
+        except OSError as error:  # a name that is too long
+            raise AsdError(f"{text[:80]!r} cannot be a path: {error.strerror}") from error
+        if not there:
             raise AsdError(f"no file {path}")
         check_file(path)
         return path

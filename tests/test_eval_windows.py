@@ -137,6 +137,7 @@ def test_files_are_scored_by_their_worst_window(long: Path) -> None:
     assert why.loc["bad.wav", "clip_id"] == "press/test/bad.wav#t=3-4"
     page = Path("results/report.html").read_text(encoding="utf-8")
     assert "press/test/bad.wav#t=3-4" in page
+    assert '"span":[3.0,4.0]' in page.replace(" ", "")
 
 
 @pytest.mark.usefixtures("long")
@@ -289,6 +290,12 @@ def test_result_names_tell_files_apart() -> None:
     )
     with pytest.raises(AsdError, match=r"several test clips would be called 'm__x.wav'"):
         result_names(["a/m/x.wav", "a/m__x.wav", "a/b/x.wav"])
+
+
+def test_options_of_tables_mean_nothing_to_an_experiment(root: Path, error_of: ErrorOf) -> None:
+    for option in (["--window", "1"], ["--channel", "far"], ["--hop", "1"]):
+        said = error_of(evaluate, "logmel", "--data", root, *option)
+        assert f"{option[0]} means nothing to an experiment, which says so itself: --set" in said
 
 
 def test_an_experiment_says_how_recordings_are_heard(stereo: Path) -> None:
