@@ -128,6 +128,11 @@ def correlation(proxy: Scores, true: Scores) -> tuple[float, float, float, float
     return rho, float(low), float(high), (1 + extreme) / (1 + RESAMPLES)
 
 
+def small(p: float) -> str:
+    """Write a p-value; 10,000 draws show none below 0.0001."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
 def _rho(first: Scores, second: Scores) -> float:
     """Spearman's rho, NaN where one side is constant."""
     ranks = [np.argsort(np.argsort(v)) if len(set(v)) == len(v) else _ranked(v)
@@ -158,7 +163,7 @@ def correlation_rows(
             got, best = true[chosen][place], pair[1].max()
             lines.append(
                 f"| {kind} | {len(systems)} | {name} | {rho:+.2f} | {low:+.2f} to {high:+.2f} | "
-                f"{p:.3f} | {got:.1f} | {np.median(pair[1]):.1f} | {best:.1f} |"
+                f"{small(p)} | {got:.1f} | {np.median(pair[1]):.1f} | {best:.1f} |"
             )
     return lines
 

@@ -11,7 +11,6 @@ from typing import Any
 
 from cache.errors import AsdError, guarded, tell_some
 from cache.options import parse
-from cache.table import SYNTHETIC
 from extractors.clips import Clip, list_clips
 from finetune.synthesis.folder import Written, claim, recipe, write_clips
 from finetune.synthesis.method import Method, find, names
@@ -112,7 +111,7 @@ def _with_text_options(method: Method, args: Namespace) -> Method:
 def _training(args: Namespace) -> tuple[list[Clip], list[str]]:
     """List what clips are made of, and what was left out; no test clip is ever opened."""
     listing = list_clips(args.data).only(args.machine, ["train"])
-    clips = [clip for clip in listing.clips if SYNTHETIC not in clip.attributes]
+    clips = [clip for clip in listing.clips if not clip.synthetic]
     made = len(listing.clips) - len(clips)
     notes = [f"{made} clips that are synthetic themselves"] if made else []
     return clips, [*map(str, listing.faults), *notes]

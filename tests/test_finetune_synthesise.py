@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
 
 from cache.errors import AsdError
 from extractors import audio
 from extractors.clips import list_clips
 from finetune.synthesis import folder, rendering
+from finetune.synthesis.levels import rms
 from finetune.synthesis.manifest import list_pseudo_anomalies
 from finetune.synthesise import main
 from tests.conftest import write_clip, write_root
@@ -37,6 +39,10 @@ def synthesise(root: Path, to: Path, kind: str, *options: str, methods: list[str
 def rows(root: Path) -> list[dict[str, str]]:
     with (root / "manifest.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def mono(samples: NDArray[np.float32]) -> NDArray[np.float64]:
+    return samples.reshape(len(samples), -1).mean(axis=1, dtype=np.float64)
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -292,7 +298,7 @@ def test_clips_have_the_rate_length_and_level_of_their_first_recording(tmp_path:
         assert (info.subtype, info.channels) == ("PCM_16", 1)
         assert clip.sample_rate == source.sample_rate
         assert len(clip.samples) == len(source.samples)
-        levels = [np.sqrt(np.mean(one.samples.astype(float) ** 2)) for one in (clip, source)]
+        levels = [rms(mono(one.samples)) for one in (clip, source)]
         assert levels[0] == pytest.approx(levels[1], rel=1e-3)
 
 

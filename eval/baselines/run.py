@@ -10,7 +10,6 @@ from pathlib import Path
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError, guarded, tell_some
-from cache.table import SYNTHETIC
 from eval.baselines.jobs import Outcome, Settings, jobs_of
 from eval.baselines.options import PAPER, parser
 from eval.baselines.pool import run_jobs
@@ -55,7 +54,7 @@ def _check(args: Namespace) -> None:
 
 def _listing(args: Namespace) -> Listing:
     listing = _asked(args)
-    made = [clip.clip_id for clip in listing.clips if SYNTHETIC in clip.attributes]
+    made = [clip.clip_id for clip in listing.clips if clip.synthetic]
     if made:
         raise AsdError(
             f"{len(made)} clips are synthetic, {made[0]} for one; the task's baselines are trained "

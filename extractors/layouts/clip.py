@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cache.errors import AsdError
-from cache.table import SPLITS, Section
+from cache.table import SPLITS, SYNTHETIC, Section
 from cache.windows import Span
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -41,7 +41,7 @@ class Clip:
     @property
     def synthetic(self) -> bool:
         """Whether it was made by a program: it carries the attribute ``synthetic``."""
-        return "synthetic" in self.attributes
+        return SYNTHETIC in self.attributes
 
 
 @dataclass(frozen=True)
