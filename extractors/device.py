@@ -18,7 +18,8 @@ def find_device(name: str) -> torch.device:
     Parameters
     ----------
     name
-        ``auto`` takes CUDA, then MPS, then the CPU; anything else is torch's own name.
+        ``auto`` takes CUDA, then MPS, then the CPU; of several GPUs the one of this process, where
+        a launcher started one for each. Anything else is torch's own name.
 
     Raises
     ------
@@ -27,7 +28,8 @@ def find_device(name: str) -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            own = os.environ.get("LOCAL_RANK")  # as torchrun and accelerate say it
+            return torch.device("cuda", int(own)) if own else torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -105,6 +106,11 @@ def _told(path: Path, tensorboard: Path | None) -> Callable[[list[Row]], object]
     return History(path.with_suffix(".csv"), tensorboard and tensorboard / path.stem).write
 
 
+def _speaks() -> bool:
+    """Tell whether this is the first of the processes that a launcher started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Fine-tune a backbone.
@@ -132,10 +138,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for seed in args.seeds:
         path = _path(args.out, seed, args.seeds)
         made = maker.make(path, seed, _told(path, args.tensorboard))
-        if seed == args.seeds[0]:
-            for note in made.notes:
-                sys.stderr.write(f"note: {note}\n")
-        print(_summary(made, waveforms))
+        if _speaks():
+            if seed == args.seeds[0]:
+                tell_some("note", made.notes)
+            print(_summary(made, waveforms))
     return 1 if waveforms.faults else 0
 
 

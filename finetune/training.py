@@ -137,7 +137,8 @@ class Training:
         state.epoch, state.step, state.losses = state.epoch + 1, 0, []
         self._keep_best(state, row)
         self._save(state)
-        self.told(state.history)
+        if self.optimising.accelerator.is_main_process:
+            self.told(state.history)
 
     def _evidence(self, epoch: int) -> Row:
         """Look at the training clips as they are, without augmentation."""

@@ -157,7 +157,7 @@ def test_machine_and_split_choose(root: Path, tmp_path: Path) -> None:
         (["--device", "cuda:99"], "--device cuda:99: not to be had here"),
         (["--device", "toaster"], "--device toaster: not to be had here"),
         (["--layer", "7"], "logmel has no layer 7; it has 0"),
-        (["--weights", "beats.pt"], "logmel has no weights; leave --weights beats.pt out"),
+        (["--weights", "beats.pt"], "logmel has no published weights"),
         (["--pooling", "median"], "unknown pooling 'median'"),
         (["--machine", "pump"], "no machine type 'pump'"),
     ],
