@@ -24,14 +24,17 @@ from scorers import Tables, evaluate, read_tables
 from cache.recipe import Recipe
 from cache.store import Store
 from eval.sections import official_score
+from extractors.digest import file_sha256
 from extractors.run import main as extract
 from extractors.tuned import record_of
-from extractors.weights import file_sha256
 from finetune.run import main as finetune
+from finetune.synthesise import main as synthesise
 
 SCORERS = ("min-distance:metric=cosine:standardise=false", "min-distance", "fusion")
 LAYER = 8
-ABLATION = ("--epochs", "6", "--crop", "3")
+ABLATION = ("--epochs", "5", "--crop", "2", "--watch", "0")
+SMALL = ("--epochs", "15", "--watch", "0")
+NETWORK = ("--layer", str(LAYER), "--epochs", "8", "--crop", "4", "--watch", "0")
 
 
 @dataclass(frozen=True)
@@ -88,26 +91,23 @@ def trained(bench: Bench, row: Row, seed: int) -> tuple[Path, float]:
 
 def recipes(bench: Bench, row: Row, weights: Path | None) -> Iterator[tuple[str, Recipe, Store]]:
     """Extract what a model makes of the clips: the trained embedding, and its layer's mean."""
-    store = Store(bench.work / "tables")
+    store = Store(bench.work / f"tables_{os.getpid()}")
     backbone = row.backbone.partition(":")[0]
     given = ["--weights", str(weights)] if weights else bench.start(row)
-    wanted = [("native", "merge")] if weights else []
-    wanted += [("mean", "merge"), ("mean", "keep")]
     layer = [] if weights or row.backbone == "logmel" else ["--layers", str(LAYER)]
+    poolings = ["mean", "native"] if weights else ["mean"]
+    quietly(
+        extract,
+        ["--data", *bench.roots, "--backbone", backbone, *given, *layer, "--pooling", *poolings,
+         "--bands", "merge", "keep", "--cache-dir", str(store.root), "--batch-size", "1"],
+    )  # fmt: skip
     sha256 = file_sha256(Path(given[1])) if given else None
-    for pooling, bands in wanted:
-        quietly(
-            extract,
-            ["--data", *bench.roots, "--backbone", backbone, *given, *layer, "--pooling", pooling,
-             "--bands", bands, "--cache-dir", str(store.root)],
-        )  # fmt: skip
-        found = [
-            r
-            for r in store.recipes()
-            if (r.backbone, r.weights, r.pooling, r.bands) == (backbone, sha256, pooling, bands)
-        ]
-        name = {"native": "trained", "mean": f"layer, bands {bands}"}[pooling]
-        yield name, found[0], store
+    for recipe in store.recipes():
+        name = f"layer, bands {recipe.bands}" if recipe.pooling == "mean" else "trained"
+        doubled = recipe.pooling == "native" and recipe.bands == "keep"
+        if recipe.weights == sha256 and recipe.backbone == backbone and not doubled:
+            yield name, recipe, store
+    shutil.rmtree(store.root)
 
 
 def figures(bench: Bench, tables: Tables) -> list[float]:
@@ -134,7 +134,6 @@ def measured(bench: Bench, row: Row) -> tuple[dict[str, np.ndarray], str]:
         for name, recipe, store in recipes(bench, row, path):
             every.setdefault(name, []).append(figures(bench, read_tables(store, recipe)))
     told = f"{parameters:,} | {np.median(seconds) / 60:.1f}"
-    shutil.rmtree(bench.work / "tables", ignore_errors=True)  # the seeds' tables are not needed
     return {name: np.array(values) for name, values in every.items()}, told
 
 
@@ -146,11 +145,11 @@ def cell(values: np.ndarray) -> str:
 
 def models() -> list[Row]:
     """Frozen and fine-tuned, one recipe."""
-    network = Row("efficientat full", "efficientat", ("--layer", str(LAYER), "--epochs", "10"))
+    network = Row("efficientat full", "efficientat", NETWORK)
     return [
         Row("log-mel frozen", "logmel", frozen=True),
         Row("efficientat frozen", "efficientat", frozen=True),
-        Row("log-mel cnn", "logmel:cnn", ("--epochs", "25")),
+        Row("log-mel cnn", "logmel:cnn", SMALL),
         network,
         replace(network, name="efficientat last:blocks=2",
                 options=(*network.options, "--train", "last:blocks=2")),
@@ -170,18 +169,22 @@ def ablation() -> list[Row]:
     ]  # fmt: skip
 
 
-def pseudo(work: Path) -> list[Row]:
-    """With pseudo-anomalies as further classes, made by `finetune.synthesise` into `work`."""
-    network = ("--layer", str(LAYER), "--epochs", "10")
-    given = ("--pseudo-anomalies", str(work / "pseudo"))
+def pseudo(bench: Bench) -> list[Row]:
+    """Make pseudo-anomalies of the training clips, and list models that learn them as classes."""
+    faults = ("bearing", "modulation", "harmonics", "rubbing", "clipping", "dropouts")
+    root = str(bench.work / "pseudo")
+    quietly(synthesise, ["--data", *bench.roots, "--to", root, "--as", "anomalies",
+                         "--per-section", "60", "--method", *faults])  # fmt: skip
+    network = NETWORK
+    given = ("--pseudo-anomalies", root)
     by_machine = (*given, "--pseudo-classes", "machine")
     return [
         Row("efficientat full", "efficientat", network),
         Row("efficientat, pseudo one", "efficientat", (*network, *given)),
         Row("efficientat, pseudo machine", "efficientat", (*network, *by_machine)),
-        Row("log-mel cnn", "logmel:cnn", ("--epochs", "25")),
-        Row("log-mel cnn, pseudo one", "logmel:cnn", ("--epochs", "25", *given)),
-        Row("log-mel cnn, pseudo machine", "logmel:cnn", ("--epochs", "25", *by_machine)),
+        Row("log-mel cnn", "logmel:cnn", SMALL),
+        Row("log-mel cnn, pseudo one", "logmel:cnn", (*SMALL, *given)),
+        Row("log-mel cnn, pseudo machine", "logmel:cnn", (*SMALL, *by_machine)),
     ]
 
 
@@ -196,7 +199,7 @@ def main() -> None:
     args = parser.parse_args()
     bench = Bench(args.data, args.weights, args.work, tuple(args.seeds))
     bench.work.mkdir(parents=True, exist_ok=True)
-    parts = {"models": models, "ablation": ablation, "pseudo": lambda: pseudo(bench.work)}
+    parts = {"models": models, "ablation": ablation, "pseudo": lambda: pseudo(bench)}
     for part in args.part:
         print(f"\n## {part}\n")
         heads = " | ".join(SCORERS)
