@@ -92,9 +92,11 @@ class Run:
         return {s: Scores(self.submissions[s].scores, t) for s, t in sorted(self.truths.items())}
 
     def data_set(self, section: Section) -> str:
-        """``development``, ``evaluation`` or, without truth, nothing."""
+        """``development``, ``evaluation``, ``proxy`` or, without truth, nothing."""
         if section not in self.truths:
             return ""
+        if self.truths[section].synthetic:
+            return "proxy"
         return "evaluation" if section in self.evaluation else "development"
 
     @property
