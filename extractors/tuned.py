@@ -202,7 +202,8 @@ def load(name: str, source: Source, device: torch.device) -> Tuned:
         raise AsdError(f"{path} is a fine-tuned {record['backbone']}, not {name}")
     try:
         embedding = Embedding(**record["embedding"])
-        pooling = embedding.pooling()
+        with torch.device("meta"):  # sizes only: the file's own tensors take their places
+            pooling = embedding.pooling()
         state = load_state(path)
         _check_whole(path, record, state)
         kept = Kept(path, file_sha256(path), record["blueprint"], _part(state, _NETWORK))

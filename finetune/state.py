@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,9 @@ def resumed(path: Path, fingerprint: str) -> State | None:
         return None
     try:
         check_archive(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that are refused a moment later
+            content = torch.load(path, map_location="cpu", weights_only=True)
         return State(**content) if content.pop("fingerprint") == fingerprint else None
     except _DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
