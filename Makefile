@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check bench clean
+.PHONY: help demo test lint check bench chaos clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -56,6 +56,9 @@ bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
 	$(BIN)/python benchmarks/panns.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/scorer_cost.py
+
+chaos: $(VENV)/.test  ## damage artefacts and sound files at random; a minute
+	$(BIN)/python -m benchmarks.chaos
 
 clean:  ## remove the environment and the demo
 	rm -rf $(VENV) $(DEMO)

@@ -77,6 +77,23 @@ def write_atomic(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def move(path: Path, target: Path) -> None:
+    """Rename a file in one step; the folder of its new name is made.
+
+    Raises
+    ------
+    AsdError
+        If the file system refuses, with the reason and the remedy.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+        _sync(target.parent)
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "it is still there")
+        raise AsdError(f"cannot move {path}: {error.strerror or error}; {remedy}") from error
+
+
 def leftovers(root: Path) -> list[Path]:
     """Temporary files below `root` whose writer is gone: what a killed run left.
 

@@ -17,7 +17,15 @@ from cache.recipe import Recipe, from_json
 from cache.table import ClipKey, EmbeddingTable, Section
 
 _RECIPE, _BLOCKS, _DIGEST = b"asd.recipe", b"asd.blocks", b"asd.sha256"
-_REMEDY = "delete the file and run the extraction again: only its clips are made anew"
+_REMEDY = (
+    "move it aside with `python -m cache.run verify --repair` and run the extraction again: only "
+    "its clips are made anew"
+)
+# What a flipped byte makes of pyarrow's reading and of ours; of a length, memory that is not there.
+_DAMAGED = (
+    *(OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError),
+    *(MemoryError, pa.ArrowException, AsdError),
+)
 _KEY_COLUMNS = ("clip_id", "content_sha256", "domain", "condition", "attributes")
 _TEXT_COLUMNS = ("machine_type", "split", "domain", "condition", "attributes")
 
@@ -78,7 +86,7 @@ def read_table(path: Path) -> tuple[EmbeddingTable, Recipe]:
         recipe = from_json(metadata[_RECIPE].decode())
         table = _from_arrow(arrow, json.loads(metadata[_BLOCKS]))
         stored = metadata[_DIGEST].decode()
-    except (KeyError, ValueError, TypeError, AttributeError, pa.ArrowException) as error:
+    except _DAMAGED as error:
         raise AsdError(f"{path} is not an embedding table ({error!r}); {_REMEDY}") from error
     if stored != _digest(table, recipe):
         raise AsdError(f"{path} is damaged: its contents do not match their SHA-256; {_REMEDY}")
@@ -96,7 +104,7 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
     try:
         footer = pq.read_metadata(path)
         return from_json((footer.metadata or {})[_RECIPE].decode()), int(footer.num_rows)
-    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+    except _DAMAGED as error:
         raise AsdError(f"{path} is not an embedding table ({error!r}); {_REMEDY}") from error
 
 
@@ -108,7 +116,11 @@ def read_keys(path: Path) -> tuple[ClipKey, ...]:
     AsdError
         If the file is missing or damaged.
     """
-    return _keys(_read(path, columns=list(_KEY_COLUMNS)))
+    arrow = _read(path, columns=list(_KEY_COLUMNS))
+    try:
+        return _keys(arrow)
+    except _DAMAGED as error:
+        raise AsdError(f"{path} is damaged ({error!r}); {_REMEDY}") from error
 
 
 def _read(path: Path, columns: list[str] | None) -> pa.Table:
@@ -117,7 +129,7 @@ def _read(path: Path, columns: list[str] | None) -> pa.Table:
             return file.read(columns=columns)
     except FileNotFoundError as error:
         raise AsdError(f"{path} does not exist; run the extraction first") from error
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except _DAMAGED as error:
         raise AsdError(f"{path} is damaged ({error}); {_REMEDY}") from error
 
 

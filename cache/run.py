@@ -11,7 +11,7 @@ from cache.atomic import leftovers
 from cache.errors import AsdError, guarded
 from cache.recipe import Recipe
 from cache.select import add_cache_dir, add_selection, choose, selection
-from cache.store import Store
+from cache.store import DAMAGED, Store
 
 
 def _parser() -> ArgumentParser:
@@ -25,6 +25,9 @@ def _parser() -> ArgumentParser:
     ls = commands.add_parser("ls", help="what the cache holds, a line a recipe")
     verify = commands.add_parser("verify", help="read every table in full; exit code 1 on a fault")
     concat = commands.add_parser("concat", help="join the tables of several backbones by clip id")
+    verify.add_argument("--repair", action="store_true",
+        help=f"move faulty tables to {DAMAGED}/ in the cache folder, so that the next extraction "
+        "makes them anew")  # fmt: skip
     gc = commands.add_parser(
         "gc", help="remove what killed runs left, and recipes no longer wanted"
     )
@@ -51,12 +54,18 @@ def _ls(args: Namespace) -> int:
 
 
 def _verify(args: Namespace) -> int:
-    checked = list(Store(args.cache_dir).verify())
-    faults = [fault for _, fault in checked if fault is not None]
-    for fault in faults:
+    store = Store(args.cache_dir)
+    checked = list(store.verify())
+    faulty = [(stored, fault) for stored, fault in checked if fault is not None]
+    for stored, fault in faulty:
         print(f"fault: {fault}")
-    print(f"{len(checked)} tables read in full, {len(faults)} faulty, in {args.cache_dir}")
-    return 1 if faults else 0
+        target = store.set_aside(stored) if args.repair else None
+        if target is not None:
+            print(f"moved {stored.path} to {target}")
+    print(f"{len(checked)} tables read in full, {len(faulty)} faulty, in {args.cache_dir}")
+    if args.repair and faulty:
+        print("run the same extraction again: it makes what was moved")
+    return 1 if faulty else 0
 
 
 def _concat(args: Namespace) -> int:

@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from cache.atomic import move
 from cache.errors import AsdError
 from cache.parquet import read_keys, read_recipe, read_table, write_table
 from cache.recipe import Recipe
 from cache.table import SPLITS, ClipKey, EmbeddingTable, Section, append_rows, join_columns
+
+DAMAGED = "damaged"  # below the cache folder: tables that were moved aside
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Store:
 
     def add(self, table: EmbeddingTable, recipe: Recipe) -> Path:
         """Add rows to a table, replacing those of the same clips; safe beside other writers."""
-        with self._locked(recipe):
+        with self._locked(recipe.fingerprint):
             path = self.path(recipe, table.section, table.split)
             if path.exists():
                 stored = self.read(recipe, table.section, table.split)
@@ -82,7 +85,7 @@ class Store:
         self, recipe: Recipe, section: Section, split: str, clip_ids: Collection[str]
     ) -> None:
         """Remove the rows of these clips; a table left without rows is removed."""
-        with self._locked(recipe):
+        with self._locked(recipe.fingerprint):
             kept = _without(self.read(recipe, section, split), clip_ids)
             if len(kept):
                 self.write(kept, recipe)
@@ -176,6 +179,30 @@ class Store:
             else:
                 yield stored, None
 
+    def set_aside(self, stored: Stored) -> Path | None:
+        """Move a faulty table to the same place below ``damaged/``, where nothing is read from.
+
+        Returns
+        -------
+        Path or None
+            Where it is now; ``None`` where another run has made it anew meanwhile.
+
+        Raises
+        ------
+        AsdError
+            If the file system refuses.
+        """
+        with self._locked(stored.fingerprint):
+            try:
+                self._check(stored)
+            except AsdError:
+                place = self.root / DAMAGED / stored.path.relative_to(self.root)
+                number = sum(1 for _ in place.parent.glob(f"{place.stem}*{place.suffix}"))
+                target = place.with_stem(f"{place.stem}-{number}") if number else place
+                move(stored.path, target)
+                return target
+        return None
+
     def _check(self, stored: Stored) -> None:
         recipe, _ = read_recipe(stored.path)
         if recipe.fingerprint != stored.fingerprint:
@@ -185,8 +212,8 @@ class Store:
         self.read(recipe, stored.section, stored.split)
 
     @contextmanager
-    def _locked(self, recipe: Recipe) -> Iterator[None]:
-        folder = self.root / recipe.fingerprint
+    def _locked(self, fingerprint: str) -> Iterator[None]:
+        folder = self.root / fingerprint
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(folder / ".lock")

@@ -20,6 +20,7 @@ from eval.mapping import write_map
 from eval.proxy import all_synthetic
 from eval.scores import write_submission
 from eval.scoring import labels_of, score_table, write_neighbours, write_windows
+from eval.sums import write_sums
 from index.bank import Bank
 
 
@@ -99,13 +100,13 @@ def score_sections(tested: Tested, sections: Sequence[Section], out: Path, comma
     Labels
         What the tables tell of the truth, section by section.
     """
-    labels, thresholds, proxies = {}, {}, []
+    labels, thresholds, proxies, written = {}, {}, [], []
     for section in tqdm(sections, unit="section", disable=None):
         fitted = tested.bank.read(section, tested.recipe)
         table = tested.store.read(tested.recipe, section, "test")
         proxies.append(all_synthetic(section, [key.synthetic for key in table.keys]))
         scored = score_table(fitted, table)
-        write_submission(out, scored.submission)
+        written += write_submission(out, scored.submission)
         write_neighbours(out, fitted, table, scored)
         write_windows(out, fitted, table, scored)
         if tested.layout is not None:
@@ -120,5 +121,6 @@ def score_sections(tested: Tested, sections: Sequence[Section], out: Path, comma
     }
     title = f"{tested.recipe.backbone}, {fitted.scorer_name}"
     transductive = fitted.scorer.transductive
-    write_description(out, Described(title, transductive, facts, thresholds, any(proxies)))
+    described = Described(title, transductive, facts, thresholds, any(proxies))
+    write_sums([*written, write_description(out, described)])
     return labels

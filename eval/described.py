@@ -9,6 +9,8 @@ from pathlib import Path
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError
+from eval.rows import raise_faults
+from eval.sums import sum_faults
 
 _FILE = "system.json"
 
@@ -57,6 +59,7 @@ def read_description(directory: Path, name: str) -> Described:
     path = directory / _FILE
     if not path.exists():
         return Described(name)
+    raise_faults(f"{path} is damaged", sum_faults([path]))
     try:
         found = json.loads(path.read_bytes())
         return Described(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from urllib.parse import quote
 
 from cache.errors import Main
 from eval.experiment_file import BackboneChoice, Experiment, Finetune
@@ -41,7 +42,9 @@ def train(
     made: dict[int, dict[str, BackboneChoice]] = {seed: {} for seed in settings.seeds}
     for name, choice in experiment.backbones.items():
         for seed in settings.seeds:
-            path = out / f"{name.replace(':', '_')}_seed_{seed}.safetensors"
+            # A variant may be a folder, and its path would lead elsewhere.
+            plain = quote(name.replace(":", "_", 1), safe="")
+            path = out / f"{plain}_seed_{seed}.safetensors"
             told = _arguments(name, choice, settings)
             heard = experiment.hearing_arguments()
             where = ["--data", *map(str, data), "--cache-dir", str(cache_dir)]

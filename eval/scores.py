@@ -17,6 +17,7 @@ from cache.atomic import write_atomic
 from cache.table import Section
 from eval.names import DECISIONS, SCORES, SectionFile, file_name, files_of
 from eval.rows import flag, join_rows, name_differences, raise_faults, read_rows, some
+from eval.sums import sum_faults
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +82,8 @@ def write_submission(directory: Path, submission: Submission) -> list[Path]:
 def read_submission(directory: Path, section: Section) -> Submission:
     """Read a section's files, in the form of any year.
 
+    Where the folder holds ``SHA256SUMS``, as those of our own scoring do, files must match it.
+
     Raises
     ------
     AsdError
@@ -90,6 +93,7 @@ def read_submission(directory: Path, section: Section) -> Submission:
     deciding = files_of(directory, DECISIONS, section)
     scores = join_rows([read_rows(file.path, _score) for file in files])
     faults = [*_doubled(files), *_doubled(deciding), *scores.faults]
+    faults += sum_faults(file.path for file in [*files, *deciding])
     names, decided = [*scores.names], None
     if deciding[0].path.is_file() or files[0].year != 2020:
         decisions = join_rows([read_rows(file.path, flag) for file in deciding])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,16 @@ from numpy.typing import NDArray
 
 from cache.errors import AsdError
 from cache.windows import Span
-from extractors.soundfiles import check_samples, check_whole, content_sha256, decoder, opened
+from extractors.soundfiles import (
+    LONGEST,
+    check_length,
+    check_samples,
+    check_whole,
+    content_sha256,
+    decoder,
+    opened,
+    read_whole,
+)
 
 # HQ: -99 dB of leakage beside a task whose machines differ by less than torchaudio's -47 dB.
 RESAMPLER = f"soxr-{soxr.__version__}-hq"
@@ -60,16 +70,17 @@ class Decoding:
     content_sha256: str
 
 
-def decode_file(path: Path, span: Span | None = None) -> Decoding:
-    """Read a file, or a span of it and nothing else, at its own rate; see `read_audio`."""
+def decode_file(path: Path, span: Span | None = None, longest: float = LONGEST) -> Decoding:
+    """Read a file, or a span of it and nothing else, at its own rate; see `read_audio`.
+
+    A whole file may last `longest` seconds; of what is longer, nothing is read.
+    """
     if span is not None:
         return _decode_span(path, span)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise AsdError(f"cannot be read: {error.strerror}") from error
+    data = read_whole(path)
     with decoder(io.BytesIO(data)) as file:
         expected, rate = file.frames, int(file.samplerate)
+        check_length(file, expected, longest)
         samples = file.read(dtype="float32", always_2d=True)
     check_whole(io.BytesIO(data), len(samples), expected)
     check_samples(samples)
@@ -110,8 +121,8 @@ def read_audio(
     Raises
     ------
     AsdError
-        If the file cannot be read, is empty, cut short, not audio, holds NaN or infinity, or has
-        no such channel.
+        If the file cannot be read, is empty, longer than an hour, cut short, not audio, holds NaN
+        or infinity, or has no such channel.
     """
     return resampled(decode_file(path, span), sample_rate, channel)
 
@@ -149,6 +160,7 @@ def _decode_span(path: Path, span: Span) -> Decoding:
     with opened(path) as (file, raw):
         rate = int(file.samplerate)
         start, stop = (round(second * rate) for second in span)
+        check_length(file, stop - start, math.inf)
         file.seek(min(start, file.frames))
         samples = file.read(stop - start, dtype="float32", always_2d=True)
         check_whole(raw, len(samples), min(stop, file.frames) - min(start, file.frames))

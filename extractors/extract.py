@@ -21,7 +21,7 @@ from extractors.batches import Decoded, Decoder, Refused, equal_lengths
 from extractors.clips import Clip, Fault
 from extractors.forward import Forward, Samples, Vectors
 from extractors.recordings import Recordings
-from extractors.soundfiles import content_sha256
+from extractors.soundfiles import LONGEST, content_sha256
 from extractors.tuning import Plan, remembered, usual
 
 _DECODERS = 2  # threads; a clip is decoded in milliseconds
@@ -64,12 +64,15 @@ class Extraction:
         Clips a forward pass; ``None`` measures what is fastest where there is enough to do.
     strict
         Stop at the first clip that cannot be used.
+    longest
+        Seconds that a clip may last; longer ones are left out.
     """
 
     forwards: Sequence[Forward]
     store: Store
     batch_size: int | None = None
     strict: bool = False
+    longest: float = LONGEST
 
     def run(self, clips: Sequence[Clip]) -> list[Report]:
         """Bring the store's tables up to date with the clips.
@@ -94,7 +97,7 @@ class Extraction:
             If the store cannot be written, or at the first unusable clip where strict.
         """
         ordered = sorted(clips, key=lambda clip: (clip.section, clip.split, clip.clip_id))
-        recordings = Recordings(_SHARED if len(self.forwards) > 1 else 0)
+        recordings = Recordings(_SHARED if len(self.forwards) > 1 else 0, self.longest)
         reports = [Report() for _ in self.forwards]
         with ExitStack() as stack:
             readers = stack.enter_context(ThreadPoolExecutor(_DECODERS, "decode"))

@@ -16,6 +16,7 @@ from extractors import compat
 from extractors.backbone import Kept
 from extractors.hub import Folder
 from extractors.loading import faults
+from extractors.sizes import check_extractor, check_model
 
 
 @dataclass(frozen=True)
@@ -123,18 +124,20 @@ def build_model(kept: Kept, kind: str) -> Any:
     Raises
     ------
     AsdError
-        If transformers knows no such model.
+        If transformers knows no such model, or its sizes are not those of the file's tensors.
     """
     with readable(Folder(kept.path, str(kept.path))):
         kinds = compat.transformers()
         given = dict(kept.blueprint["config"])
         config = kinds.AutoConfig.for_model(given.pop("model_type"), **given)
-        if kind == "AutoModel":
-            model = kinds.AutoModel.from_config(
-                config, dtype=torch.float32, trust_remote_code=False
-            )
-        else:
-            model = getattr(kinds, kind)(config)
+
+        def build() -> Any:
+            if kind != "AutoModel":
+                return getattr(kinds, kind)(config)
+            return kinds.AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+
+        check_model(kept, given, build)
+        model = build()
     return model.eval()
 
 
@@ -144,9 +147,10 @@ def build_extractor(kept: Kept) -> Any:
     Raises
     ------
     AsdError
-        If transformers knows no such extractor.
+        If transformers knows no such extractor, or its sizes are absurd.
     """
     given = dict(kept.blueprint["extractor"])
+    check_extractor(kept, given)
     name = str(given.get("feature_extractor_type"))
     kind = getattr(compat.transformers(), name, None) if name.isidentifier() else None
     if kind is None or not name.endswith("FeatureExtractor"):
@@ -170,6 +174,8 @@ def readable(folder: Folder) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
+    except AsdError:
+        raise
     except Exception as error:
         text = str(error).strip()
         reason = text.splitlines()[0] if text else type(error).__name__

@@ -7,6 +7,7 @@ from threading import Lock
 
 from cache.windows import Span
 from extractors.audio import AVERAGE, Decoding, Recording, decode_file, resampled
+from extractors.soundfiles import LONGEST
 
 
 class Recordings:
@@ -16,10 +17,13 @@ class Recordings:
     ----------
     budget
         Bytes of waveforms kept at most; 0 keeps none. What does not fit is read again.
+    longest
+        Seconds that a file may last which is read whole.
     """
 
-    def __init__(self, budget: int) -> None:
+    def __init__(self, budget: int, longest: float = LONGEST) -> None:
         self._budget = budget
+        self._longest = longest
         self._kept: dict[tuple[Path, Span | None], Decoding] = {}
         self._lock = Lock()
 
@@ -29,7 +33,7 @@ class Recordings:
         """Read a file as `extractors.audio.read_audio` does; safe to call from several threads."""
         decoding = self._kept.get((path, span))
         if decoding is None:
-            decoding = decode_file(path, span)
+            decoding = decode_file(path, span, self._longest)
             self._keep((path, span), decoding)
         return resampled(decoding, sample_rate, channel)
 

@@ -27,6 +27,7 @@ from extractors.hearing import add_hearing, hearings
 from extractors.loading import RANDOM
 from extractors.offline import add_offline, apply_offline
 from extractors.output import DTYPES, Output
+from extractors.soundfiles import LONGEST
 from extractors.tuned import load_any
 
 _COMPARED = 4  # clips on which a smaller number format is held against float32
@@ -37,6 +38,16 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) == 0:
         raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
 
 
 def _batch_size(text: str) -> int | None:
@@ -81,6 +92,8 @@ def _parser() -> ArgumentParser:
     add("--dtype", choices=DTYPES, default=DTYPES[0], help="of the network (default: %(default)s)")
     add("--batch-size", type=_batch_size, default="auto", metavar="N",
         help="clips a forward pass (default: auto, measured where it pays)")  # fmt: skip
+    add("--longest", type=_seconds, default=LONGEST, metavar="SECONDS",
+        help="leave out what is longer and not cut by --window (default: %(default)g)")  # fmt: skip
     add("--strict", action="store_true", help="stop at the first clip that cannot be used")
     add_cache_dir(parser)
     return parser
@@ -212,7 +225,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for forward in forwards:
             _tell_deviation(forward, chosen.clips)
     store = Store(args.cache_dir)
-    reports = Extraction(forwards, store, args.batch_size, args.strict).run(chosen.clips)
+    reports = Extraction(forwards, store, args.batch_size, args.strict, args.longest).run(
+        chosen.clips
+    )
     _show(chosen, reports)
     for forward, report in zip(forwards, reports, strict=True):
         for output in forward.outputs:

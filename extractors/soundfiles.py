@@ -16,6 +16,12 @@ from numpy.typing import NDArray
 
 from cache.errors import AsdError
 
+LONGEST = 3600.0  # s; a recording that is read whole may have, unless told otherwise
+# What a header may claim before anything is allocated: 2 GiB of float32, an hour of 8 channels at
+# 16 kHz. A FLAC of silence holds that in kilobytes.
+_MOST_VALUES = 2**29
+_MOST_BYTES = 2**32  # of a file that is read whole
+_RATES = (100, 2_000_000)  # Hz; beyond vibration and ultrasound a header is damaged
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # what a program that writes to a pipe leaves in a RIFF header
 
 
@@ -32,6 +38,51 @@ def content_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise AsdError(f"cannot be read: {error.strerror}") from error
+
+
+def read_whole(path: Path) -> bytes:
+    """Bytes of a file.
+
+    Raises
+    ------
+    AsdError
+        If it cannot be read, or is larger than 4 GiB.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise AsdError(f"{size / 2**30:.1f} GiB are too many to read at once; use --window")
+        return path.read_bytes()
+    except OSError as error:
+        raise AsdError(f"cannot be read: {error.strerror}") from error
+
+
+def check_length(file: soundfile.SoundFile, frames: int, longest: float) -> None:
+    """Refuse what a header claims before memory is taken for it.
+
+    Parameters
+    ----------
+    file
+        Opened.
+    frames
+        How many are to be read.
+    longest
+        Seconds they may last.
+    """
+    low, high = _RATES
+    rate, channels = int(file.samplerate), int(file.channels)
+    if not low <= rate <= high:
+        raise AsdError(f"a sample rate of {rate} Hz; expected {low} to {high}")
+    if frames > longest * rate:
+        raise AsdError(
+            f"{frames / rate:.0f} s by its header, longer than {longest:g} s: cut it into windows "
+            "with --window, or raise --longest of extractors.run"
+        )
+    if frames * channels > _MOST_VALUES:
+        raise AsdError(
+            f"{frames} samples of {channels} channels by its header, more than {_MOST_VALUES} "
+            "values at once: cut it into windows with --window"
+        )
 
 
 @contextmanager

@@ -23,12 +23,14 @@ from cache.errors import AsdError
 from extractors import registry
 from extractors.backbone import Backbone, Features, Kept, Source, Tunable
 from extractors.digest import file_sha256
-from extractors.loading import load_state, load_strictly
+from extractors.loading import load_state, load_strictly, tensors_sha256
 from extractors.nets.statistics import Kind, StatisticsPooling
 
 OWN = "own"  # the backbone's own embedding is the one that was trained
 _KEY = "finetune"  # of the metadata
-_FORMAT = 1
+_FORMAT = 2
+_UNSEALED = 1  # an earlier format, without a digest: read, and not checked
+_DIGEST = "sha256"  # of the tensors and of all else that the record says
 _NETWORK, _POOLING = "network.", "pooling."
 
 
@@ -133,7 +135,7 @@ def record_of(path: Path) -> dict[str, Any]:
         complete = {"backbone", "blueprint", "embedding", "training"} <= record.keys()
     except (ValueError, TypeError, KeyError, AttributeError):
         number, complete = None, False
-    if number != _FORMAT or not complete:
+    if number not in (_FORMAT, _UNSEALED) or not complete:
         raise AsdError(
             f"{path} is no fine-tuned file of format {_FORMAT}, or damaged (format {number!r}); "
             "make it anew with python -m finetune.run"
@@ -172,6 +174,7 @@ def write(
         "embedding": asdict(embedding),
         "training": dict(training),
     }
+    record[_DIGEST] = _digest(record, tensors)
     write_atomic(path, save(tensors, {_KEY: json.dumps(record, sort_keys=True)}))
 
 
@@ -190,7 +193,8 @@ def load(name: str, source: Source, device: torch.device) -> Tuned:
     Raises
     ------
     AsdError
-        If it is a fine-tuned file of another backbone, or its parts do not fit each other.
+        If it is a fine-tuned file of another backbone, or damaged: its tensors and its record do
+        not match its SHA-256, or its parts do not fit each other.
     """
     path = source.weights or Path()
     record = record_of(path)
@@ -198,8 +202,10 @@ def load(name: str, source: Source, device: torch.device) -> Tuned:
         raise AsdError(f"{path} is a fine-tuned {record['backbone']}, not {name}")
     try:
         embedding = Embedding(**record["embedding"])
-        pooling = embedding.pooling()
+        with torch.device("meta"):  # sizes only: the file's own tensors take their places
+            pooling = embedding.pooling()
         state = load_state(path)
+        _check_whole(path, record, state)
         kept = Kept(path, file_sha256(path), record["blueprint"], _part(state, _NETWORK))
         backbone = registry.find(name).rebuild(kept, device)
     except (KeyError, TypeError, AttributeError) as error:
@@ -215,6 +221,22 @@ def load_any(name: str, source: Source, device: torch.device) -> Backbone:
     if source.weights is not None and is_tuned(source.weights):
         return load(name, source, device)
     return registry.find(name).load(source, device)
+
+
+def _check_whole(path: Path, record: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """Refuse a file whose tensors or record changed since it was written."""
+    if record["format"] == _UNSEALED and _DIGEST not in record:
+        return
+    told = {name: value for name, value in record.items() if name != _DIGEST}
+    if record.get(_DIGEST) != _digest(told, state):
+        raise AsdError(
+            f"{path} is damaged: its tensors and record do not match their SHA-256; make it anew "
+            "with python -m finetune.run"
+        )
+
+
+def _digest(record: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
+    return tensors_sha256(state, json.dumps(record, sort_keys=True))
 
 
 def _metadata(path: Path) -> str | None:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import io
 import pickle
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
 from torch import Tensor
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError
+from extractors.loading import check_archive
 
 Row = dict[str, float]
+_DAMAGED = (
+    *(pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, OSError),
+    *(KeyError, IndexError, TypeError, ValueError, AttributeError),
+)
 
 
 @dataclass
@@ -82,9 +89,12 @@ def resumed(path: Path, fingerprint: str) -> State | None:
     if not path.is_file():
         return None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        check_archive(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that are refused a moment later
+            content = torch.load(path, map_location="cpu", weights_only=True)
         return State(**content) if content.pop("fingerprint") == fingerprint else None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, TypeError) as error:
+    except _DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AsdError(
             f"{path} is damaged ({reason}); delete it to train from the start"

@@ -24,7 +24,8 @@ from index.knn import NearestNeighbours
 from index.scorer import Scorer, State, find
 from index.threshold import Threshold
 
-_FORMAT = 1
+_FORMAT = 2  # 1 had no digest of the record itself
+_DIGEST = "sha256"  # of all else that the record says
 _RECORD = "record.json"
 _HELD_OUT = "held_out"  # beside the scorer's own arrays
 _REMEDY = "build it with `python -m index.run`"
@@ -106,7 +107,8 @@ class Bank:
             files[name] = {"file": f"{stem}-{sha256[:12]}.{suffix}", "sha256": sha256}
             write_atomic(folder / files[name]["file"], data)
         record = folder / _RECORD
-        text = json.dumps(_record(fitted, files), indent=2, allow_nan=False)
+        told = _record(fitted, files)
+        text = json.dumps({**told, _DIGEST: _digest(told)}, indent=2, allow_nan=False)
         write_atomic(record, text.encode())
         named = {entry["file"] for entry in files.values()} | {_RECORD}
         for path in folder.iterdir():
@@ -137,6 +139,9 @@ class Bank:
         """
         path = self._record_path(section)
         record = _read_record(path)
+        if (record["machine_type"], record["section"]) != (section.machine_type, section.number):
+            held = f"{record['machine_type']} section {record['section']}"
+            raise AsdError(f"{path} is of {held}, its place says {section}; {_REMEDY}")
         if record["fingerprint"] != recipe.fingerprint:
             raise AsdError(
                 f"{path} was built from embeddings {record['fingerprint']}, not "
@@ -231,6 +236,11 @@ def _record(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> di
     }
 
 
+def _digest(record: Mapping[str, Any]) -> str:
+    """SHA-256 of what a record says, however it is laid out."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
 def _serialised(state: State) -> Iterator[tuple[str, bytes]]:
     """One FAISS file an index, one NumPy file for all arrays."""
     arrays = {}
@@ -283,8 +293,12 @@ def _read_record(path: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
         known = record["format"] == _FORMAT
+        told = {name: value for name, value in record.items() if name != _DIGEST}
+        intact = not known or record[_DIGEST] == _digest(told)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AsdError(f"{path} is not a bank record ({error!r}); {_REMEDY}") from error
     if not known:
-        raise AsdError(f"{path} has format {record['format']}, known is {_FORMAT}; {_REMEDY}")
+        raise AsdError(f"{path} has format {record['format']!r}, known is {_FORMAT}; {_REMEDY}")
+    if not intact:
+        raise AsdError(f"{path} is damaged: what it says does not match its SHA-256; {_REMEDY}")
     return record

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cache.store import Store
-from eval.experiment_file import Finetune
+from eval.experiment_file import Finetune, parse
+from eval.experiment_finetune import train
 from eval.run import main
 from extractors.tuned import record_of
 from finetune.options import parser
@@ -64,3 +65,19 @@ def test_seeds_are_trained_scored_and_averaged(
 def test_every_key_is_an_option_of_fine_tuning() -> None:
     known = {action.dest for action in parser()._actions}
     assert set(Finetune.model_fields) <= known
+
+
+def test_no_name_of_a_backbone_leads_out_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def run(argv: list[str]) -> int:
+        seen.append(argv)
+        return 0
+
+    monkeypatch.setattr("finetune.run.main", run)
+    experiment = parse(TEXT.replace("logmel:cnn", "hf:../../up"), "x.toml")
+    assert train(experiment, [tmp_path], tmp_path / "cache", tmp_path / "models")[0] == 0
+    files = [Path(argv[argv.index("--out") + 1]) for argv in seen]
+    assert [path.parent for path in files] == [tmp_path / "models"] * 2

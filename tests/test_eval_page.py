@@ -258,6 +258,19 @@ def test_one_clip_without_truth(tmp_path: Path, opened: Opened) -> None:
     assert page.locator("#clip").inner_text() == "a.wav"
 
 
+def test_hostile_attributes_stay_text(tmp_path: Path, opened: Opened) -> None:
+    mark = "<img src=x onerror=window.pwned=4>"
+    kinds = [(domain, kind) for domain in ("source", "target") for kind in ("normal", "anomaly")]
+    names = tuple(f"section_00_{d}_test_{k}_0000_speed_{mark}.wav" for d, k in kinds)
+    scores = np.arange(4.0)
+    write_submission(tmp_path / "sub", Submission(FAN, names, scores, scores > 1))
+    assert main(["--submission", str(tmp_path / "sub"), "--out", str(tmp_path / "out")]) == 0
+    page = opened.open(tmp_path / "out" / "report.html")
+    assert f"speed {mark}" in " ".join(page.locator("#viewer").inner_text().split())
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("img").count() == 0
+
+
 def test_hostile_names_stay_text(tmp_path: Path, opened: Opened) -> None:
     machine = "<b onclick=alert(1)>fan"
     section = Section(machine, 0)

@@ -177,7 +177,7 @@ def test_a_damaged_table_is_named_with_its_remedy(
     path.write_bytes(path.read_bytes()[:100])
     said = error_of(main, "--data", root, "--cache-dir", tmp_path / "a")
     assert str(path) in said
-    assert "delete the file and run the extraction again" in said
+    assert "verify --repair` and run the extraction again" in said
     path.unlink()
     assert run(root, tmp_path / "a") == 0
 

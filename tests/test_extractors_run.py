@@ -85,9 +85,9 @@ def test_a_clip_is_decoded_once_for_all(
 ) -> None:
     decoded: list[Path] = []
 
-    def counting(path: Path, span: Span | None) -> audio.Decoding:
+    def counting(path: Path, span: Span | None, longest: float) -> audio.Decoding:
         decoded.append(path)
-        return audio.decode_file(path, span)
+        return audio.decode_file(path, span, longest)
 
     monkeypatch.setattr(recordings, "decode_file", counting)
     assert main(command) == 0

@@ -21,8 +21,9 @@ from eval.baselines.frames import BANDS, STACK, Frames
 from eval.baselines.network import Autoencoder
 from eval.baselines.training import Batches, train
 from extractors.audio import RESAMPLER
+from extractors.loading import tensors_sha256
 
-_VERSION = "1"  # of what a model depends on beside its clips; another one trains anew
+_VERSION = "2"  # of what a model depends on beside its clips; another one trains anew
 _VECTORS = 4096  # reconstructed at a time
 
 
@@ -55,7 +56,8 @@ class Model:
     def save(self, path: Path) -> None:
         """Write to a file, whole or not at all."""
         tensors = {name: value.cpu() for name, value in self.network.state_dict().items()}
-        record = {"losses": json.dumps(self.losses)}
+        losses = json.dumps(self.losses)
+        record = {"losses": losses, "sha256": tensors_sha256(tensors, losses)}
         write_atomic(path, safetensors.torch.save(tensors, record))
 
 
@@ -135,8 +137,13 @@ def load_model(path: Path, device: torch.device) -> Model:
     network = Autoencoder(seed=0)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            losses = json.loads((file.metadata() or {})["losses"])
-            network.load_state_dict({name: file.get_tensor(name) for name in network.state_dict()})
-    except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:
+            record = dict(file.metadata() or {})
+            state = {name: file.get_tensor(name) for name in network.state_dict()}
+        intact = record["sha256"] == tensors_sha256(state, record["losses"])
+        losses = json.loads(record["losses"])
+        network.load_state_dict(state)
+    except (safetensors.SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
         raise AsdError(f"{path} is damaged: {error}; delete it and run again") from error
+    if not intact:
+        raise AsdError(f"{path} is damaged: it does not match its SHA-256; delete it and run again")
     return Model(network.to(device).eval(), tuple(losses), device)

@@ -13,6 +13,7 @@ from eval.baselines.summary import OFFICIAL, Figures
 from eval.clip_names import result_names
 from eval.scores import Submission, write_submission
 from eval.sections import SectionResult, SectionTruth, evaluate_section
+from eval.sums import write_sums
 from eval.tables import SystemResult, write_results
 from eval.truth import Truth, find_truth
 from extractors.clips import Clip
@@ -49,17 +50,18 @@ def write_run(
         If clips and truth do not match, or a file cannot be written.
     """
     known: dict[str, SectionResult] = {}
-    results, unknown = {}, []
+    results, unknown, written = {}, [], []
     for one in scored:
         names = result_names([clip.clip_id for clip in one.clips])
         submission = Submission(one.section, names, one.scores, one.decisions)
-        write_submission(directory, submission)
+        written += write_submission(directory, submission)
         truth = _truth(submission, one.clips, ground_truth)
         if truth is None:
             unknown.append(one.section)
         else:
             found = evaluate_section(submission.scores, submission.decisions, truth)
             results[one.section] = known[str(one.section)] = found
+    write_sums(written)
     if not known:
         return None
     result = SystemResult(facts["title"], results, facts, unknown)

@@ -173,6 +173,11 @@ def rebuild(kept: Kept, device: torch.device) -> Ast:
     network = build_model(kept, "ASTModel")
     load_strictly(network, kept.state, kept.path)
     frontend = Spectrogram(**kept.blueprint["input"])
+    if frontend.frames != network.config.max_length:
+        raise AsdError(
+            f"{kept.path}: its input has {frontend.frames} frames, its model takes "
+            f"{network.config.max_length}"
+        )
     return Ast(network, frontend, device, kept.sha256)
 
 
