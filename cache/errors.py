@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import wraps
@@ -66,5 +67,10 @@ def guarded(main: Main) -> Main:
                 "stopped; what is finished stays, the same command goes on from there\n"
             )
             return 130
+        except BrokenPipeError:
+            # Who reads the output has read enough, `head` for instance. Python flushes once more
+            # at the end; that must not fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
 
     return run

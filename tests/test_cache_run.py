@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,3 +95,22 @@ def test_gc_removes_leftovers_and_unwanted_recipes(store: Store) -> None:
     assert main(command) == 0
     assert not left.exists()
     assert unwanted not in store.recipes()
+
+
+def test_who_reads_no_further_is_no_fault() -> None:
+    program = (
+        "import sys\n"
+        "from cache.errors import guarded\n"
+        "sys.exit(guarded(lambda _: [print('line') for _ in range(10**6)] and 0)())\n"
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.stdout.readline()
+    running.stdout.close()
+    assert running.stderr.read() == b""
+    running.stderr.close()
+    assert running.wait() == 1
