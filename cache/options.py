@@ -151,6 +151,25 @@ def parse(text: str, find: Callable[[str], type[T]]) -> T:
     return make(owner, values, f"{text.strip()!r}: ")
 
 
+def find_in(kinds: Mapping[str, type[T]], what: str) -> Callable[[str], type[T]]:
+    """Make a look-up for `parse` of a few classes by name.
+
+    Parameters
+    ----------
+    kinds
+        Name to class.
+    what
+        They are, for the message.
+    """
+
+    def find(name: str) -> type[T]:
+        if name not in kinds:
+            raise AsdError(f"unknown {what} {name!r}; known are {', '.join(sorted(kinds))}")
+        return kinds[name]
+
+    return find
+
+
 def text_of(name: str, made: Any) -> str:
     """Write the text that `parse` reads, every option in it."""
     return ":".join([name, *(f"{key}={_text(value)}" for key, value in options_of(made).items())])

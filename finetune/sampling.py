@@ -124,13 +124,7 @@ def parse(text: str) -> Sampler:
     AsdError
         If the sampler, its option or the value is unknown; the known ones are listed.
     """
-    return options.parse(text, _find)
-
-
-def _find(name: str) -> type[Sampler]:
-    if name not in _SAMPLERS:
-        raise AsdError(f"unknown sampling {name!r}; known are {', '.join(names())}")
-    return _SAMPLERS[name]
+    return options.parse(text, options.find_in(_SAMPLERS, "sampling"))
 
 
 def _condition(clip: Clip) -> Hashable:

@@ -144,13 +144,7 @@ def parse(text: str) -> Scope:
     AsdError
         If the scope, an option or a value is unknown; the known ones are listed.
     """
-    return options.parse(text, _find)
-
-
-def _find(name: str) -> type[Scope]:
-    if name not in _SCOPES:
-        raise AsdError(f"unknown --train {name!r}; known are {', '.join(names())}")
-    return _SCOPES[name]
+    return options.parse(text, options.find_in(_SCOPES, "--train"))
 
 
 def _opened(trainable: Trainable, layer: int, first: int, only: str = "") -> Opened:
