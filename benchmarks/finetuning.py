@@ -1,6 +1,6 @@
 """Official scores of fine-tuned backbones beside frozen ones, as Markdown; stopped, it goes on.
 
-usage: python benchmarks/finetuning.py DATA WEIGHTS WORK_DIR [--part models|ablation|pseudo ...]
+usage: python benchmarks/finetuning.py DATA WEIGHTS WORK_DIR [--part models|pseudo|scopes|ablation ...]
 
 DATA holds dev_data, eval_data and ground_truth; WEIGHTS is an EfficientAT checkpoint. Every row is
 trained with each seed on all training clips together; the truth is read after scoring.
@@ -14,7 +14,7 @@ import shutil
 import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -144,26 +144,31 @@ def cell(values: np.ndarray) -> str:
 
 
 def models() -> list[Row]:
-    """Frozen and fine-tuned, one recipe."""
-    network = Row("efficientat full", "efficientat", NETWORK)
+    """List frozen and fine-tuned models."""
     return [
         Row("log-mel frozen", "logmel", frozen=True),
         Row("efficientat frozen", "efficientat", frozen=True),
         Row("log-mel cnn", "logmel:cnn", SMALL),
-        network,
-        replace(network, name="efficientat last:blocks=2",
-                options=(*network.options, "--train", "last:blocks=2")),
-    ]  # fmt: skip
+        Row("efficientat full", "efficientat", NETWORK),
+    ]
+
+
+def scopes() -> list[Row]:
+    """List what else of EfficientAT may be trained."""
+    return [
+        Row(f"efficientat {text}", "efficientat", (*NETWORK, "--train", text))
+        for text in ("last:blocks=2", "lora:rank=8")
+    ]
 
 
 def ablation() -> list[Row]:
     """List sampling x mixup x head, on the small network."""
     mixups = {"none": (), "soft": ("mixup:p=0.5",), "extra": ("mixup:p=0.5:labels=extra:alpha=1",)}
-    heads = ("linear", "arcface", "adacos", "subcluster-adacos")
+    heads = ("subcluster-adacos", "arcface", "linear", "adacos")
     return [
         Row(f"{sampling}, mixup {mixup}, {head}", "logmel:cnn",
             (*ABLATION, "--sampling", sampling, "--head", head, "--augment", *mixups[mixup]))
-        for sampling, mixup, head in product(("plain", "balanced"), mixups, heads)
+        for head, sampling, mixup in product(heads, ("plain", "balanced"), mixups)
     ]  # fmt: skip
 
 
@@ -188,12 +193,17 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--part", nargs="+", default=["models", "ablation", "pseudo"])
+    parser.add_argument("--part", nargs="+", default=["models", "pseudo", "scopes", "ablation"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = parser.parse_args()
     bench = Bench(args.data, args.weights, args.work, tuple(args.seeds))
     bench.work.mkdir(parents=True, exist_ok=True)
-    parts = {"models": models, "ablation": ablation, "pseudo": lambda: pseudo(bench)}
+    parts = {
+        "models": models,
+        "pseudo": lambda: pseudo(bench),
+        "scopes": scopes,
+        "ablation": ablation,
+    }
     for part in args.part:
         print(f"\n## {part}\n")
         heads = " | ".join(SCORERS)
