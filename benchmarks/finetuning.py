@@ -1,9 +1,10 @@
 """Official scores of fine-tuned backbones beside frozen ones, as Markdown; stopped, it goes on.
 
-usage: python benchmarks/finetuning.py DATA WEIGHTS WORK_DIR [--part models|pseudo|scopes|ablation ...]
+usage: python benchmarks/finetuning.py DATA WEIGHTS WORK_DIR [--part PART ...]
 
-DATA holds dev_data, eval_data and ground_truth; WEIGHTS is an EfficientAT checkpoint. Every row is
-trained with each seed on all training clips together; the truth is read after scoring.
+PART is models, pseudo, scopes or ablation. DATA holds dev_data, eval_data and ground_truth; WEIGHTS
+is an EfficientAT checkpoint. Every row is trained with each seed on all training clips together;
+the truth is read after scoring.
 """
 
 from __future__ import annotations
