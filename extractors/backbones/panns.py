@@ -123,7 +123,8 @@ class Panns:
     def __init__(self, variant: _Variant, network: Cnn, device: torch.device, weights: str) -> None:
         self.spec = replace(variant.spec, weights=weights)
         self._frontend = CentredLogMel(variant.filters(), variant.hop).to(device)
-        self.network = network.eval().fuse(winograd=device.type == "cpu").to(device)
+        self._fast = device.type == "cpu"
+        self.network = network.eval().fuse(winograd=self._fast).to(device)
 
     def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
         """Compute (B, time, band, C) maps and (B, C) embeddings; see `Backbone.features`."""
@@ -148,7 +149,11 @@ class Panns:
         blocks[-1] = (*blocks[-1], "fc1.")
         modules = self.network.named_modules()
         convolutions = [n for n, m in modules if isinstance(m, nn.Conv2d) and m.in_channels > 1]
-        return Trainable(self.network, (("bn0.",), *blocks), tuple(convolutions))
+        way, fast = self.network.in_winograds_way, self._fast
+        return Trainable(
+            self.network, (("bn0.",), *blocks), tuple(convolutions),
+            apart=lambda: way(on=False), together=lambda: way(on=fast),
+        )  # fmt: skip
 
     @property
     def blueprint(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -42,15 +43,27 @@ def _block(sizes: tuple[int, int], kernel: int, *, halve: bool) -> nn.Sequential
     return nn.Sequential(steps)
 
 
-def _fuse(block: nn.Sequential, *, winograd: bool) -> None:
-    """Fold each normalisation into its convolution, and compute that in Winograd's way if asked."""
+def _is_wide(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Tell whether a convolution is one that Winograd's way makes faster, and is not yet."""
+    if not isinstance(module, nn.Conv2d) or isinstance(module, Winograd):
+        return False
+    return module.kernel_size == (3, 3) and module.out_channels >= _WINOGRAD_FROM
+
+
+def _plain(module: Winograd) -> nn.Conv2d:
+    sizes = (module.in_channels, module.out_channels)
+    made = nn.Conv2d(*sizes, 3, padding=1, bias=module.bias is not None, device="meta")
+    made.weight, made.bias = module.weight, module.bias
+    return made
+
+
+def _fuse(block: nn.Sequential) -> None:
+    """Fold each normalisation into its convolution."""
     modules = dict(block.named_children())
     for name, convolution in modules.items():
         normalisation = modules.get(name.replace("conv", "bn"))
         if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
-            fused = fuse_conv_bn_eval(convolution, normalisation)
-            wide = fused.kernel_size == (3, 3) and fused.out_channels >= _WINOGRAD_FROM
-            setattr(block, name, Winograd(fused) if winograd and wide else fused)
+            setattr(block, name, fuse_conv_bn_eval(convolution, normalisation))
             setattr(block, name.replace("conv", "bn"), nn.Identity())
 
 
@@ -125,5 +138,18 @@ class Cnn(nn.Module):
         for name in self._names:
             block = self.get_submodule(name)
             if isinstance(block, nn.Sequential):
-                _fuse(block, winograd=winograd)
+                _fuse(block)
+        self.in_winograds_way(on=winograd)
         return self
+
+    def in_winograds_way(self, *, on: bool) -> None:
+        """Compute the wide 3 x 3 convolutions in Winograd's way, or as they are defined.
+
+        The parameters are the same; only as they are defined can low-rank adapters join them.
+        """
+        for block in (self.get_submodule(name) for name in self._names):
+            for name, module in list(block.named_children()):
+                if on and _is_wide(module):
+                    setattr(block, name, Winograd(module))
+                elif not on and isinstance(module, Winograd):
+                    setattr(block, name, _plain(module))
