@@ -58,7 +58,7 @@ def measure(name: str, text: str, args: Namespace) -> dict[str, Any]:
     rows = np.arange(args.batch_size)
     batches = Batches(
         clips, rows % CLASSES, CLASSES, rows, sampling.parse("plain"),
-        augmentation.parse(["mixup"]), SECONDS * backbone.spec.sample_rate, 0,
+        augmentation.parse(["mixup"]), SECONDS * backbone.spec.sample_rate, 0, device,
     )  # fmt: skip
     portions = Portions(args.batch_size, 1, args.dtype)
     optimising = Optimising(learner, opened, batches, Rates(warmup=0), portions)

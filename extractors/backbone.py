@@ -179,6 +179,11 @@ class Trainable:
     apart: Callable[[], None] = _nothing
     together: Callable[[], None] = _nothing
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
 
 class Tunable(Backbone, Protocol):
     """A backbone that fine-tuning can train, and whose network a file can bring back."""

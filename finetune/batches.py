@@ -45,6 +45,8 @@ class Batches:
         Length shown, at the backbone's rate.
     seed
         Of everything random.
+    device
+        Where the network is.
     """
 
     waveforms: Waveforms
@@ -55,6 +57,7 @@ class Batches:
     augmentations: Augmentations
     samples: int
     seed: int
+    device: torch.device
 
     def epoch(self, number: int) -> NDArray[np.int64]:
         """Draw the rows of an epoch, in the order of training.
@@ -88,10 +91,9 @@ class Batches:
             alone.
         """
         generator = torch.Generator().manual_seed(seed_of(self.seed, *place))
-        device = next(backbone.trainable.network.parameters()).device
-        waveforms = self.waveforms.batch(rows, self.samples, generator).to(device)
-        labels = Mixture.plain(torch.from_numpy(self.classes[list(rows)])).to(device)
-        batch = Batch(waveforms, labels, self._machines(rows).to(device), self.count)
+        waveforms = self.waveforms.batch(rows, self.samples, generator).to(self.device)
+        labels = Mixture.plain(torch.from_numpy(self.classes[list(rows)])).to(self.device)
+        batch = Batch(waveforms, labels, self._machines(rows).to(self.device), self.count)
         with torch.no_grad():
             changed = self.augmentations.batch(batch, generator)
             inputs = backbone.inputs(changed.waveforms)
@@ -109,9 +111,8 @@ class Batches:
     def plain(self, rows: Sequence[int], backbone: Tunable) -> Inputs:
         """Build a batch without augmentation, the same one each time."""
         generator = torch.Generator().manual_seed(0)
-        device = next(backbone.trainable.network.parameters()).device
         with torch.no_grad():
-            waveforms = self.waveforms.batch(rows, self.samples, generator).to(device)
+            waveforms = self.waveforms.batch(rows, self.samples, generator).to(self.device)
             return backbone.inputs(waveforms)
 
     def _machines(self, rows: Sequence[int]) -> torch.Tensor:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cache.errors import AsdError
-from extractors.backbone import Backbone
+from extractors.backbone import Tunable
 from extractors.clips import Clip
 from extractors.forward import Forward
 from extractors.output import Output
@@ -54,7 +53,7 @@ class Labelling:
     by_machine: bool = False
     seed: int = 0
 
-    def apply(self, waveforms: Waveforms, backbone: Backbone) -> tuple[Labels, list[str]]:
+    def apply(self, waveforms: Waveforms, backbone: Tunable) -> tuple[Labels, list[str]]:
         """Label clips.
 
         Parameters
@@ -94,7 +93,7 @@ class Labelling:
         return found, notes
 
     def _normal(
-        self, clips: Sequence[Clip], waveforms: Waveforms, rows: Sequence[int], backbone: Backbone
+        self, clips: Sequence[Clip], waveforms: Waveforms, rows: Sequence[int], backbone: Tunable
     ) -> tuple[list[str], list[str]]:
         if self.kind == "machine":
             return [clip.section.machine_type for clip in clips], []
@@ -110,7 +109,7 @@ class Labelling:
         return self._by_attributes(clips, waveforms, rows, backbone)
 
     def _by_attributes(
-        self, clips: Sequence[Clip], waveforms: Waveforms, rows: Sequence[int], backbone: Backbone
+        self, clips: Sequence[Clip], waveforms: Waveforms, rows: Sequence[int], backbone: Tunable
     ) -> tuple[list[str], list[str]]:
         labels.check_attributes(clips, self.attributes)
         texts = [labels.attribute_label(clip, self.attributes) for clip in clips]
@@ -133,11 +132,11 @@ class Labelling:
         )
 
 
-def _frozen(waveforms: Waveforms, rows: Sequence[int], backbone: Backbone) -> NDArray[np.float32]:
+def _frozen(waveforms: Waveforms, rows: Sequence[int], backbone: Tunable) -> NDArray[np.float32]:
     """Embed clips by the backbone as it was loaded, the mean over its frames."""
     spec = backbone.spec
     output = Output(spec, spec.layer, find("mean", {}), "merge")
-    forward = Forward(backbone, [output], _device(backbone))
+    forward = Forward(backbone, [output], backbone.trainable.device)
     return np.concatenate([forward(_long_enough(waveforms, r, spec.min_samples)) .values[0]
                            for r in rows])  # fmt: skip
 
@@ -146,9 +145,3 @@ def _long_enough(waveforms: Waveforms, row: int, least: int) -> NDArray[np.float
     """(1, T) of a clip, repeated where it is too short for the backbone."""
     samples = waveforms.held[row]
     return np.resize(samples, max(least, len(samples)))[None]
-
-
-def _device(backbone: Backbone) -> torch.device:
-    network = getattr(backbone, "network", None)
-    parameter = None if network is None else next(network.parameters(), None)
-    return torch.device("cpu") if parameter is None else parameter.device

@@ -76,7 +76,7 @@ def measured(backbone: Tunable, layer: int, kind: str, size: int) -> Embedding:
         raise AsdError(
             f"{spec.name} has no layer {layer}; it has {', '.join(map(str, spec.layers))}"
         )
-    device = next(backbone.trainable.network.parameters()).device
+    device = backbone.trainable.device
     silence = torch.zeros(1, max(spec.sample_rate, spec.min_samples), device=device)
     with torch.inference_mode():
         features: Features = backbone.features(silence, [layer])[0]
@@ -107,4 +107,4 @@ def build(
         torch.manual_seed(seed)
         head = options.build(embedding.size, classes)
         learner = Learner(backbone, embedding, head)
-    return learner.to(next(backbone.trainable.network.parameters()).device)
+    return learner.to(backbone.trainable.device)

@@ -177,7 +177,7 @@ class Maker:
         sampler = sampling.parse(settings.sampling)
         batches = Batches(
             self.waveforms, labels.numbers, len(labels.names), trained, sampler, augmentations,
-            samples, seed,
+            samples, seed, self.device,
         )  # fmt: skip
         count = sum(p.numel() for p in learner.parameters() if p.requires_grad)
         record = self._record(spec.weights, labels, augmentations.texts, seed) | {
