@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from cache.atomic import scratch_folder
 from cache.errors import AsdError, guarded
 from cache.recipe import Recipe
 from cache.select import add_selection, choose, selection
@@ -128,8 +128,8 @@ def _test_tables(args: Namespace, recipe: Recipe) -> Iterator[tuple[Store, int]]
     # Torch is loaded only where clips are to be extracted.
     from eval.extraction import extract_tests  # noqa: PLC0415
 
-    with TemporaryDirectory(prefix="asd-") as folder:
-        store = Store(Path(folder))
+    with scratch_folder() as folder:
+        store = Store(folder)
         faults = extract_tests(args.data, recipe, store, args.weights)
         for fault in faults:
             sys.stderr.write(f"left out: {fault}\n")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError
+from cache.locks import locked
 from cache.options import Option, make, options_of
 from cache.recipe import Recipe, from_json
 from cache.table import Section
@@ -92,13 +93,17 @@ class Bank:
         )
 
     def write(self, fitted: FittedSection) -> Path:
-        """Write a section, replacing what was there.
+        """Write a section, replacing what was there; safe beside other writers.
 
         Returns
         -------
         Path
             Its record.
         """
+        with locked(self.root / str(fitted.section)):
+            return self._write(fitted)
+
+    def _write(self, fitted: FittedSection) -> Path:
         folder = self.root / str(fitted.section)
         files = {}
         for name, data in _serialised({**fitted.scorer.state(), _HELD_OUT: fitted.held_out}):
@@ -113,7 +118,7 @@ class Bank:
         named = {entry["file"] for entry in files.values()} | {_RECORD}
         for path in folder.iterdir():
             if path.name not in named and not path.name.startswith("."):
-                path.unlink()
+                path.unlink(missing_ok=True)
         return record
 
     def recipe(self) -> Recipe:
