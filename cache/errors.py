@@ -21,7 +21,8 @@ REMEDIES = {
 # Of the libraries below; a thread that cannot start lacks memory for its stack.
 _OUT_OF_MEMORY = (
     *("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory"),
-    *("bad_alloc", "bad allocation", "can't start new thread"),
+    *("bad_alloc", "bad allocation", "can't start new thread", "failed to launch worker thread"),
+    "could not execute a primitive",  # oneDNN, whatever it lacked
 )
 _SHOWN = 10  # items of a kind that are named before the rest is counted
 

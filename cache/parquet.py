@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cache.atomic import atomic_path
-from cache.errors import AsdError
+from cache.errors import AsdError, is_out_of_memory
 from cache.recipe import Recipe, from_json
 from cache.table import ClipKey, EmbeddingTable, Section
 
@@ -26,6 +27,7 @@ _DAMAGED = (
     *(OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError),
     *(MemoryError, pa.ArrowException, AsdError),
 )
+_SMALLEST = 2**26  # bytes that reading any table may take
 _KEY_COLUMNS = ("clip_id", "content_sha256", "domain", "condition", "attributes")
 _TEXT_COLUMNS = ("machine_type", "split", "domain", "condition", "attributes")
 
@@ -87,7 +89,7 @@ def read_table(path: Path) -> tuple[EmbeddingTable, Recipe]:
         table = _from_arrow(arrow, json.loads(metadata[_BLOCKS]))
         stored = metadata[_DIGEST].decode()
     except _DAMAGED as error:
-        raise AsdError(f"{path} is not an embedding table ({error!r}); {_REMEDY}") from error
+        raise _fault(path, error, "is not an embedding table") from error
     if stored != _digest(table, recipe):
         raise AsdError(f"{path} is damaged: its contents do not match their SHA-256; {_REMEDY}")
     return table, recipe
@@ -105,7 +107,7 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
         footer = pq.read_metadata(path)
         return from_json((footer.metadata or {})[_RECIPE].decode()), int(footer.num_rows)
     except _DAMAGED as error:
-        raise AsdError(f"{path} is not an embedding table ({error!r}); {_REMEDY}") from error
+        raise _fault(path, error, "is not an embedding table") from error
 
 
 def read_keys(path: Path) -> tuple[ClipKey, ...]:
@@ -120,7 +122,7 @@ def read_keys(path: Path) -> tuple[ClipKey, ...]:
     try:
         return _keys(arrow)
     except _DAMAGED as error:
-        raise AsdError(f"{path} is damaged ({error!r}); {_REMEDY}") from error
+        raise _fault(path, error, "is damaged") from error
 
 
 def _read(path: Path, columns: list[str] | None) -> pa.Table:
@@ -130,7 +132,25 @@ def _read(path: Path, columns: list[str] | None) -> pa.Table:
     except FileNotFoundError as error:
         raise AsdError(f"{path} does not exist; run the extraction first") from error
     except _DAMAGED as error:
-        raise AsdError(f"{path} is damaged ({error}); {_REMEDY}") from error
+        raise _fault(path, error, "is damaged") from error
+
+
+def _fault(path: Path, error: Exception, text: str) -> Exception:
+    """What to raise: a whole table that memory does not hold is not called damaged."""
+    if is_out_of_memory(error) and _is_scarce(path):
+        return MemoryError(f"reading {path}: {error}")
+    reason = str(error) if isinstance(error, OSError | pa.ArrowException) else repr(error)
+    return AsdError(f"{path} {text} ({reason}); {_REMEDY}")
+
+
+def _is_scarce(path: Path) -> bool:
+    """Whether memory is short for a table like this; a damaged length asks for far more."""
+    try:
+        bytearray(_SMALLEST + 8 * path.stat().st_size)
+        Thread(target=int).start()
+    except (MemoryError, RuntimeError, OSError):
+        return True
+    return False
 
 
 def _to_arrow(table: EmbeddingTable) -> pa.Table:
