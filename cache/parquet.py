@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache.atomic import atomic_path
+from cache import objects, places
+from cache.atomic import write_atomic
 from cache.errors import AsdError
 from cache.recipe import Recipe, from_json
 from cache.table import ClipKey, EmbeddingTable, Section
@@ -30,7 +33,7 @@ _KEY_COLUMNS = ("clip_id", "content_sha256", "domain", "condition", "attributes"
 _TEXT_COLUMNS = ("machine_type", "split", "domain", "condition", "attributes")
 
 
-def write_table(path: Path, table: EmbeddingTable, recipe: Recipe) -> None:
+def write_table(path: Path, table: EmbeddingTable, recipe: Recipe, over: str | None = None) -> None:
     """Write a table atomically.
 
     Parameters
@@ -41,6 +44,8 @@ def write_table(path: Path, table: EmbeddingTable, recipe: Recipe) -> None:
         (N, D) float32 embeddings and their keys.
     recipe
         How they were made; stands in the schema's metadata.
+    over
+        See `cache.atomic.write_atomic`.
     """
     metadata = {
         _RECIPE: recipe.canonical.encode(),
@@ -48,18 +53,19 @@ def write_table(path: Path, table: EmbeddingTable, recipe: Recipe) -> None:
         _DIGEST: _digest(table, recipe).encode(),
     }
     arrow = _to_arrow(table).replace_schema_metadata(metadata)
-    with atomic_path(path) as temporary:
-        pq.write_table(
-            arrow,
-            temporary,
-            compression="zstd",
-            compression_level=1,
-            # Dictionary pages make the vectors half as large again; byte planes compress.
-            use_dictionary=list(_TEXT_COLUMNS),
-            column_encoding={"embedding.list.element": "BYTE_STREAM_SPLIT"},
-            # Without checksums a flipped byte is read back as another number.
-            write_page_checksum=True,
-        )
+    file = pa.BufferOutputStream()
+    pq.write_table(
+        arrow,
+        file,
+        compression="zstd",
+        compression_level=1,
+        # Dictionary pages make the vectors half as large again; byte planes compress.
+        use_dictionary=list(_TEXT_COLUMNS),
+        column_encoding={"embedding.list.element": "BYTE_STREAM_SPLIT"},
+        # Without checksums a flipped byte is read back as another number.
+        write_page_checksum=True,
+    )
+    write_atomic(path, file.getvalue().to_pybytes(), over)
 
 
 def read_table(path: Path) -> tuple[EmbeddingTable, Recipe]:
@@ -102,8 +108,11 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
         If the file is damaged or not an embedding table.
     """
     try:
-        footer = pq.read_metadata(path)
+        with _opened(path, whole=False) as file:
+            footer = pq.read_metadata(file)
         return from_json((footer.metadata or {})[_RECIPE].decode()), int(footer.num_rows)
+    except objects.Unreachable:
+        raise  # the table may well be whole
     except _DAMAGED as error:
         raise AsdError(f"{path} is not an embedding table ({error!r}); {_REMEDY}") from error
 
@@ -125,12 +134,29 @@ def read_keys(path: Path) -> tuple[ClipKey, ...]:
 
 def _read(path: Path, columns: list[str] | None) -> pa.Table:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with (
+            _opened(path, whole=columns is None) as source,
+            pq.ParquetFile(source, page_checksum_verification=True) as file,
+        ):
             return file.read(columns=columns)
+    except objects.Unreachable:
+        raise
     except FileNotFoundError as error:
         raise AsdError(f"{path} does not exist; run the extraction first") from error
     except _DAMAGED as error:
         raise AsdError(f"{path} is damaged ({error}); {_REMEDY}") from error
+
+
+@contextmanager
+def _opened(path: Path, *, whole: bool) -> Iterator[Path | BinaryIO | pa.BufferReader]:
+    """Open what pyarrow reads a file of this machine or an object from; of that, ranges or all."""
+    if not places.is_remote(path):
+        yield path
+    elif whole:
+        yield pa.BufferReader(objects.fetch(path))
+    else:
+        with objects.Ranges(path) as ranges:
+            yield cast("BinaryIO", ranges)
 
 
 def _to_arrow(table: EmbeddingTable) -> pa.Table:

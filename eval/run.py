@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cache.errors import AsdError, guarded
+from cache.places import here, place
 from cache.recipe import Recipe
 from cache.select import add_selection, choose, selection
 from cache.store import Store
@@ -54,15 +55,15 @@ def _parser() -> ArgumentParser:
         help=f"a TOML file, or one of {', '.join(shipped())}: run the chain on --data")  # fmt: skip
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
         help="change the experiment, e.g. backbones.beats.weights=BEATs_iter3.pt")  # fmt: skip
-    add("--submission", nargs="+", type=Path, default=[], metavar="DIR",
+    add("--submission", nargs="+", type=here, default=[], metavar="DIR",
         help="folders of anomaly_score_*.csv and decision_result_*.csv; a folder of such folders "
         "is one system of several runs; several are ranked")  # fmt: skip
-    add("--ground-truth", type=Path, metavar="DIR",
+    add("--ground-truth", type=here, metavar="DIR",
         help="holds ground_truth_data, ground_truth_domain, ground_truth_attributes (default: "
         "labels in the file names)")  # fmt: skip
     add("--year", type=int, choices=tuple(RULES), help="whose rule scores (default: the files')")
     add("--part", action="store_true", help="accept submissions of a part of the ground truth")
-    add("--audio", nargs="+", type=Path, default=[], metavar="ROOT",
+    add("--audio", nargs="+", type=place, default=[], metavar="ROOT",
         help="data roots whose recordings the report plays (default: --data)")  # fmt: skip
     add("--listen", type=int, default=Audible.most, metavar="N",
         help="clips a section that the report plays at most, and as many false alarms and as many "
@@ -72,12 +73,12 @@ def _parser() -> ArgumentParser:
     add("--note", action="append", default=[], metavar="NAME=TEXT",
         help="something to be said in results and report; may be given several times")  # fmt: skip
     add("--figures", action="store_true", help="draw figures as files, for a paper")
-    add("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: ./%(default)s)")
+    add("--out", type=here, default=Path("results"), metavar="DIR", help="(default: ./%(default)s)")
     bank = parser.add_argument_group("scoring with a bank")
     bank.add_argument("--scorer", choices=names(), default=DEFAULT, help="(default: %(default)s)")
-    bank.add_argument("--bank", type=Path, metavar="DIR",
+    bank.add_argument("--bank", type=place, metavar="DIR",
                       help="a bank's folder (default: found by scorer)")  # fmt: skip
-    bank.add_argument("--data", nargs="+", type=Path, default=[], metavar="ROOT",
+    bank.add_argument("--data", nargs="+", type=place, default=[], metavar="ROOT",
                       help="score the test clips of these data roots (default: those in the cache "
                       "folder)")  # fmt: skip
     bank.add_argument("--machine", nargs="+", default=[], metavar="NAME",

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from cache.errors import AsdError, guarded, tell_some
+from cache.places import place
 from cache.recipe import Recipe, concatenation
 from cache.select import add_cache_dir
 from cache.store import Store
@@ -63,7 +64,7 @@ def _parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", nargs="+", type=Path, default=[], metavar="ROOT",
+    add("--data", nargs="+", type=place, default=[], metavar="ROOT",
         help="data roots: folders of <machine>/<train|test>/*.wav, a machine's own folder, or "
         "manifests (.csv, .parquet)")  # fmt: skip
     add("--backbone", nargs="+", default=["logmel"], metavar="NAME[:VARIANT]",

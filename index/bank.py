@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from cache import places
 from cache.atomic import write_atomic
 from cache.errors import AsdError
 from cache.options import Option, make, options_of
@@ -88,7 +89,7 @@ class Bank:
         """Sections that have a record, ascending."""
         return sorted(
             Section(path.parts[-3], int(path.parts[-2].removeprefix("section_")))
-            for path in self.root.glob(f"*/section_*/{_RECORD}")
+            for path in places.matching(self.root, f"*/section_*/{_RECORD}")
         )
 
     def write(self, fitted: FittedSection) -> Path:
@@ -111,9 +112,9 @@ class Bank:
         text = json.dumps({**told, _DIGEST: _digest(told)}, indent=2, allow_nan=False)
         write_atomic(record, text.encode())
         named = {entry["file"] for entry in files.values()} | {_RECORD}
-        for path in folder.iterdir():
+        for path in places.matching(folder, "*"):
             if path.name not in named and not path.name.startswith("."):
-                path.unlink()
+                places.remove(path)
         return record
 
     def recipe(self) -> Recipe:
@@ -154,7 +155,7 @@ class Bank:
 
     def _record_path(self, section: Section) -> Path:
         path = self.root / str(section) / _RECORD
-        if not path.exists():
+        if not places.exists(path):
             held = ", ".join(map(str, self.sections())) or "nothing"
             raise AsdError(f"no {section} in the bank {self.root}, which holds {held}; {_REMEDY}")
         return path
@@ -195,8 +196,8 @@ def find_bank(cache_dir: Path, recipe: Recipe, scorer_name: str) -> Bank:
     """
     folder = cache_dir / "banks" / recipe.fingerprint
     # The digest of eight hexadecimal digits tells `ldn` from a scorer `ldn-x`.
-    banks = [Bank(path) for path in sorted(folder.glob(f"{scorer_name}-{'[0-9a-f]' * 8}"))]
-    banks = [bank for bank in banks if bank.sections()]
+    records = places.matching(folder, f"{scorer_name}-{'[0-9a-f]' * 8}/*/section_*/{_RECORD}")
+    banks = [Bank(path) for path in sorted({record.parents[2] for record in records})]
     if not banks:
         raise AsdError(f"no bank of {scorer_name} for {recipe} in {folder}; {_REMEDY}")
     if len(banks) > 1:
@@ -281,7 +282,7 @@ def _restore(
 
 def _read_data(path: Path, sha256: str) -> bytes:
     try:
-        data = path.read_bytes()
+        data = places.read_bytes(path)
     except OSError as error:
         raise AsdError(f"{path}: {error.strerror}; {_REMEDY}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -291,7 +292,7 @@ def _read_data(path: Path, sha256: str) -> bytes:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = json.loads(path.read_bytes())
+        record: dict[str, Any] = json.loads(places.read_bytes(path))
         known = record["format"] == _FORMAT
         told = {name: value for name, value in record.items() if name != _DIGEST}
         intact = not known or record[_DIGEST] == _digest(told)

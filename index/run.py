@@ -6,13 +6,13 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from cache.errors import AsdError, guarded
 from cache.options import option_names
+from cache.places import place
 from cache.recipe import Recipe
 from cache.select import add_selection, choose, selection
 from cache.store import Store
@@ -46,7 +46,7 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
         help="normal clips meant to lie below the threshold, %% (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--bank", type=Path, metavar="DIR", help="where to put it (default: in the cache folder)"
+        "--bank", type=place, metavar="DIR", help="where to put it (default: in the cache folder)"
     )
     parser.add_argument(
         "--synthetic", action="store_true",
