@@ -28,6 +28,7 @@ _DAMAGED = (
 )
 _KEY_COLUMNS = ("clip_id", "content_sha256", "domain", "condition", "attributes")
 _TEXT_COLUMNS = ("machine_type", "split", "domain", "condition", "attributes")
+_AS_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # made once: a call a clip
 
 
 def write_table(path: Path, table: EmbeddingTable, recipe: Recipe) -> None:
@@ -108,6 +109,20 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
         raise AsdError(f"{path} is not an embedding table ({error!r}); {_REMEDY}") from error
 
 
+def read_digest(path: Path) -> str:
+    """Read only the SHA-256 of all that a table holds, from the footer.
+
+    Raises
+    ------
+    AsdError
+        If the file is damaged or not an embedding table.
+    """
+    try:
+        return str((pq.read_metadata(path).metadata or {})[_DIGEST].decode())
+    except _DAMAGED as error:
+        raise AsdError(f"{path} is not an embedding table ({error!r}); {_REMEDY}") from error
+
+
 def read_keys(path: Path) -> tuple[ClipKey, ...]:
     """Read the key columns only, leaving the vectors on disk.
 
@@ -168,14 +183,15 @@ def _from_arrow(arrow: pa.Table, blocks: Mapping[str, list[int]]) -> EmbeddingTa
 
 def _keys(arrow: pa.Table) -> tuple[ClipKey, ...]:
     rows = zip(*(arrow[name].to_pylist() for name in _KEY_COLUMNS), strict=True)
+    told = {text: json.loads(text) for text in arrow["attributes"].unique().to_pylist()}
     return tuple(
-        ClipKey(clip_id, sha256, domain, condition, json.loads(attributes))
+        ClipKey(clip_id, sha256, domain, condition, told[attributes])
         for clip_id, sha256, domain, condition, attributes in rows
     )
 
 
 def _attributes(key: ClipKey) -> str:
-    return json.dumps(dict(key.attributes or {}), sort_keys=True, separators=(",", ":"))
+    return _AS_JSON.encode(dict(key.attributes or {}))
 
 
 def _digest(table: EmbeddingTable, recipe: Recipe) -> str:
