@@ -41,6 +41,7 @@ RECIPE = Recipe("synthetic")
 STEP = 0.25  # values are multiples of it, so that Parquet compresses them as it does real ones
 ALONE = 5  # sections that are fitted and scored again
 TENTHS = 10
+SHOWN = 30  # lines of what a command said
 
 
 def section_of(number: int) -> Section:
@@ -237,7 +238,8 @@ def show(title: str, watched: Watched, total: int) -> None:
     )
     print(f"section; at most {watched.peak:.0f} MiB held; it said:\n")
     lines = watched.said.splitlines()
-    print("\n".join(f"    {line}" for line in [*lines[:3], *lines[-12:]]), flush=True)
+    shown = lines if len(lines) <= SHOWN else [*lines[:3], "...", *lines[3 - SHOWN :]]
+    print("\n".join(f"    {line}" for line in shown), flush=True)
 
 
 def make(tables: Path, total: int, processes: int) -> None:
