@@ -41,6 +41,18 @@ def tell_some(kind: str, items: Sequence[object]) -> None:
         sys.stderr.write(f"{kind}: and {len(items) - _SHOWN} more\n")
 
 
+def listing(items: Sequence[object]) -> str:
+    """Name the first items, a comma between, and count the rest; ``nothing`` where there is none.
+
+    Parameters
+    ----------
+    items
+        Any number.
+    """
+    rest = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return (", ".join(map(str, items[:_SHOWN])) or "nothing") + rest
+
+
 def guarded(main: Main) -> Main:
     """Turn what a user can put right into one line on stderr and exit code 2.
 

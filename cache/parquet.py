@@ -31,6 +31,7 @@ _DAMAGED = (
 )
 _KEY_COLUMNS = ("clip_id", "content_sha256", "domain", "condition", "attributes")
 _TEXT_COLUMNS = ("machine_type", "split", "domain", "condition", "attributes")
+_AS_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # made once: a call a clip
 
 
 def write_table(path: Path, table: EmbeddingTable, recipe: Recipe, over: str | None = None) -> None:
@@ -107,14 +108,20 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
     AsdError
         If the file is damaged or not an embedding table.
     """
-    try:
-        with _opened(path, whole=False) as file:
-            footer = pq.read_metadata(file)
-        return from_json((footer.metadata or {})[_RECIPE].decode()), int(footer.num_rows)
-    except objects.Unreachable:
-        raise  # the table may well be whole
-    except _DAMAGED as error:
-        raise AsdError(f"{path} is not an embedding table ({error!r}); {_REMEDY}") from error
+    with _footer(path) as footer:
+        return from_json(footer.metadata[_RECIPE].decode()), int(footer.num_rows)
+
+
+def read_digest(path: Path) -> str:
+    """Read only the SHA-256 of all that a table holds, from the footer.
+
+    Raises
+    ------
+    AsdError
+        If the file is damaged or not an embedding table.
+    """
+    with _footer(path) as footer:
+        return str(footer.metadata[_DIGEST].decode())
 
 
 def read_keys(path: Path) -> tuple[ClipKey, ...]:
@@ -145,6 +152,17 @@ def _read(path: Path, columns: list[str] | None) -> pa.Table:
         raise AsdError(f"{path} does not exist; run the extraction first") from error
     except _DAMAGED as error:
         raise AsdError(f"{path} is damaged ({error}); {_REMEDY}") from error
+
+
+@contextmanager
+def _footer(path: Path) -> Iterator[pq.FileMetaData]:
+    try:
+        with _opened(path, whole=False) as file:
+            yield pq.read_metadata(file)
+    except objects.Unreachable:
+        raise  # the table may well be whole
+    except _DAMAGED as error:
+        raise AsdError(f"{path} is not an embedding table ({error!r}); {_REMEDY}") from error
 
 
 @contextmanager
@@ -194,14 +212,15 @@ def _from_arrow(arrow: pa.Table, blocks: Mapping[str, list[int]]) -> EmbeddingTa
 
 def _keys(arrow: pa.Table) -> tuple[ClipKey, ...]:
     rows = zip(*(arrow[name].to_pylist() for name in _KEY_COLUMNS), strict=True)
+    told = {text: json.loads(text) for text in arrow["attributes"].unique().to_pylist()}
     return tuple(
-        ClipKey(clip_id, sha256, domain, condition, json.loads(attributes))
+        ClipKey(clip_id, sha256, domain, condition, told[attributes])
         for clip_id, sha256, domain, condition, attributes in rows
     )
 
 
 def _attributes(key: ClipKey) -> str:
-    return json.dumps(dict(key.attributes or {}), sort_keys=True, separators=(",", ":"))
+    return _AS_JSON.encode(dict(key.attributes or {}))
 
 
 def _digest(table: EmbeddingTable, recipe: Recipe) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +15,7 @@ from filelock import FileLock
 from cache import objects, places
 from cache.atomic import move
 from cache.errors import AsdError
-from cache.parquet import read_keys, read_recipe, read_table, write_table
+from cache.parquet import read_digest, read_keys, read_recipe, read_table, write_table
 from cache.recipe import Recipe
 from cache.table import SPLITS, ClipKey, EmbeddingTable, Section, append_rows, join_columns
 
@@ -168,6 +170,32 @@ class Store:
         """Clip id to key for the rows on disk; empty where no table is."""
         path = self.path(recipe, section, split)
         return {key.clip_id: key for key in read_keys(path)} if places.exists(path) else {}
+
+    def holds(self, recipe: Recipe, section: Section, split: str) -> bool:
+        """Whether a table can be read, or joined from its parents'; nothing is listed for it."""
+        parents = [self.holds(parent, section, split) for parent in recipe.parents]
+        there = places.exists(self.path(recipe, section, split))
+        return there or (bool(parents) and all(parents))
+
+    def digest(self, recipe: Recipe, section: Section, split: str) -> str | None:
+        """SHA-256 by which a table is known again, of a concatenation that of its parents'.
+
+        Returns
+        -------
+        str or None
+            Hexadecimal; ``None`` where the table, or one of the parents', is not there.
+
+        Raises
+        ------
+        AsdError
+            If a table's footer is damaged; the rows are not looked at.
+        """
+        if recipe.parents:
+            parts = [self.digest(parent, section, split) for parent in recipe.parents]
+            text = json.dumps(parts)
+            return None if None in parts else hashlib.sha256(text.encode()).hexdigest()
+        path = self.path(recipe, section, split)
+        return read_digest(path) if places.exists(path) else None
 
     def missing(self, recipe: Recipe, clip_ids: Iterable[str]) -> list[str]:
         """Clip ids that no table of this recipe holds, in the order given."""

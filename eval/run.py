@@ -10,7 +10,7 @@ from argparse import (
     Namespace,
     RawDescriptionHelpFormatter,
 )
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,7 @@ from cache.places import here, place
 from cache.recipe import Recipe
 from cache.select import add_selection, choose, selection
 from cache.store import Store
+from cache.table import Section
 from eval.bank_scores import Tested, score_sections
 from eval.evaluate import Wishes, evaluate_run, read_systems
 from eval.experiment import Setting, run_experiment
@@ -31,7 +32,10 @@ from eval.page.build import Audible
 from eval.ranking import rank, run_folders
 from eval.ranking_tables import format_ranking, write_ranking
 from eval.rules import RULES, choose_rule
+from eval.scores import Submission
+from eval.streaming import StreamedRun
 from eval.tables import SystemResult, format_table
+from eval.truth import Truth
 from extractors.offline import add_offline, apply_offline
 from index.bank import Bank, find_bank
 from index.scorer import DEFAULT, names
@@ -148,12 +152,27 @@ def _score(args: Namespace, command: str) -> int:
     layout = args.map if args.report or args.figures else None
     with _test_tables(args, recipe) as (store, left_out):
         tested = Tested(store, bank, recipe, layout, tuple(args.machine))
-        sections = tested.sections()
-        labels = score_sections(tested, sections, args.out, command)
-    run = read_run(args.out, args.out.name, _judging(args, [], labels=labels), only=sections)
-    result = evaluate_run(run, args.out, _wishes(args))
+        if layout is not None:
+            result = _score_and_keep(tested, args, command)
+        else:
+            streamed = StreamedRun(_judging(args, []), _wishes(args))
+            score_sections(tested, tested.sections(), args.out, command, streamed.take)
+            result = streamed.finish(args.out, args.out.name)
     _show(result, args, left_out)
     return 1 if left_out else 0
+
+
+def _score_and_keep(tested: Tested, args: Namespace, command: str) -> SystemResult:
+    """Score with all clips of all sections in memory in the end, as a page and figures need."""
+    labels: dict[Section, Mapping[str, Truth] | None] = {}
+
+    def keep(submission: Submission, told: Mapping[str, Truth] | None) -> None:
+        labels[submission.section] = told
+
+    sections = tested.sections()
+    score_sections(tested, sections, args.out, command, keep)
+    run = read_run(args.out, args.out.name, _judging(args, [], labels=labels), only=sections)
+    return evaluate_run(run, args.out, _wishes(args))
 
 
 def _run(args: Namespace, command: str) -> int:

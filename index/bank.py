@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cache import places
 from cache.atomic import write_atomic
-from cache.errors import AsdError
+from cache.errors import AsdError, listing
 from cache.options import Option, make, options_of
 from cache.recipe import Recipe, from_json
 from cache.table import Section
@@ -29,6 +29,7 @@ _FORMAT = 2  # 1 had no digest of the record itself
 _DIGEST = "sha256"  # of all else that the record says
 _RECORD = "record.json"
 _HELD_OUT = "held_out"  # beside the scorer's own arrays
+_TRIES = 5  # to read a section that is being written anew all the time
 _REMEDY = "build it with `python -m index.run`"
 
 
@@ -52,6 +53,12 @@ class FittedSection:
         Domain to number of training clips.
     synthetic
         How many of them are synthetic.
+    left_out
+        How many synthetic training clips were left out.
+    recordings
+        How many files the training clips are, or are windows of; 0 where it is not known.
+    training
+        `cache.store.Store.digest` of the training table; empty where it is not known.
     held_out
         Of windows, see `index.held_out`; empty where clips were left out one by one.
     """
@@ -64,6 +71,9 @@ class FittedSection:
     clips: Mapping[str, int]
     synthetic: int = 0
     held_out: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    left_out: int = 0
+    recordings: int = 0
+    training: str = ""
 
     def train_scores(self) -> NDArray[np.float64]:
         """Give the (n,) scores of unseen normal clips: of held-out files, or of clips left out."""
@@ -91,6 +101,10 @@ class Bank:
             Section(path.parts[-3], int(path.parts[-2].removeprefix("section_")))
             for path in places.matching(self.root, f"*/section_*/{_RECORD}")
         )
+
+    def holds(self, section: Section) -> bool:
+        """Whether a section has a record; nothing is listed for it."""
+        return places.exists(self.root / str(section) / _RECORD)
 
     def write(self, fitted: FittedSection) -> Path:
         """Write a section, replacing what was there.
@@ -133,13 +147,28 @@ class Bank:
     def read(self, section: Section, recipe: Recipe) -> FittedSection:
         """Read a section that scores embeddings of a recipe.
 
+        Another run may write it anew meanwhile, and remove the files that its old record named:
+        then the new one is read.
+
         Raises
         ------
         AsdError
             If there is none, a file is missing or damaged, or the fingerprint is another.
         """
         path = self._record_path(section)
-        record = _read_record(path)
+        for _ in range(_TRIES - 1):
+            record = _read_record(path)
+            try:
+                return self._restored(record, section, recipe)
+            except AsdError:
+                if _read_record(path) == record:
+                    raise
+        return self._restored(_read_record(path), section, recipe)
+
+    def _restored(
+        self, record: Mapping[str, Any], section: Section, recipe: Recipe
+    ) -> FittedSection:
+        path = self._record_path(section)
         if (record["machine_type"], record["section"]) != (section.machine_type, section.number):
             held = f"{record['machine_type']} section {record['section']}"
             raise AsdError(f"{path} is of {held}, its place says {section}; {_REMEDY}")
@@ -154,11 +183,10 @@ class Bank:
             raise AsdError(f"{path} is damaged ({error!r}); {_REMEDY}") from error
 
     def _record_path(self, section: Section) -> Path:
-        path = self.root / str(section) / _RECORD
-        if not places.exists(path):
-            held = ", ".join(map(str, self.sections())) or "nothing"
+        if not self.holds(section):
+            held = listing(self.sections())
             raise AsdError(f"no {section} in the bank {self.root}, which holds {held}; {_REMEDY}")
-        return path
+        return self.root / str(section) / _RECORD
 
 
 def bank_root(
@@ -226,6 +254,9 @@ def _record(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> di
         "options": options_of(fitted.scorer),
         "clips": dict(fitted.clips),
         "synthetic": fitted.synthetic,
+        "left_out": fitted.left_out,
+        "recordings": fitted.recordings,
+        "training": fitted.training,
         "threshold": threshold,
         "files": files,
         "recall": {
@@ -277,6 +308,9 @@ def _restore(
     return FittedSection(
         *(section, recipe, record["scorer"], scorer, Threshold(**limits), *counts),
         held_out=np.asarray(held_out),
+        left_out=int(record.get("left_out", 0)),
+        recordings=int(record.get("recordings", 0)),
+        training=str(record.get("training", "")),  # banks of before did not say
     )
 
 
