@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
+import re
 import secrets
+import shutil
 import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
 
 from cache import objects, places
-from cache.errors import AsdError
+from cache.errors import REMEDIES, AsdError
 
 _STALE_SECONDS = 86_400.0  # a temporary file of another computer is taken for dead after a day
-_REMEDIES = {
-    errno.ENOSPC: "the disk is full: free space or write to another folder",
-    errno.EDQUOT: "the disk quota is used up: free space or write to another folder",
-    errno.EROFS: "the file system is read-only: write to another folder",
-    errno.EACCES: "no permission to write there: write to another folder",
-    errno.EPERM: "no permission to write there: write to another folder",
-}
+_OURS = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)\.[0-9a-f]{8}\.tmp")
+_SCRATCH = re.compile(r"asd-(?P<host>[0-9a-f]{8})-(?P<process>\d+)-\w+")
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; what was written there takes its name at the end.
+
+    What killed runs left in that folder is removed the first time that a process writes there.
 
     Parameters
     ----------
@@ -47,12 +47,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.parent / f".{path.name}.{_writer()}.{secrets.token_hex(4)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(path.parent.absolute())
         yield temporary
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "nothing was changed under that name")
+        remedy = REMEDIES.get(error.errno or 0, "nothing was changed under that name")
         raise AsdError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
     finally:
         with suppress(OSError):
@@ -106,7 +107,7 @@ def move(path: Path, target: Path) -> None:
         path.replace(target)
         _sync(target.parent)
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "it is still there")
+        remedy = REMEDIES.get(error.errno or 0, "it is still there")
         raise AsdError(f"cannot move {path}: {error.strerror or error}; {remedy}") from error
 
 
@@ -120,18 +121,61 @@ def leftovers(root: Path) -> list[Path]:
     """
     if places.is_remote(root):
         return []
-    return sorted(path for path in root.rglob(".*.tmp") if _is_stale(path))
+    return sorted(path for path in root.rglob(".*.tmp") if _is_orphan(path) or _is_stale(path))
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give a temporary folder, removed at the end; those that killed runs left are removed first.
+
+    Yields
+    ------
+    Path
+        A new folder in the system's folder for temporary files.
+    """
+    for left in Path(gettempdir()).glob("asd-*"):
+        if _is_orphan(left, _SCRATCH):
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=f"asd-{_writer()}-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@cache
+def _tidy(folder: Path) -> None:
+    """Remove what killed runs of this computer left; once a process, a folder may be long."""
+    with suppress(OSError):
+        for path in [each for each in folder.glob(".*.tmp") if _is_orphan(each)]:
+            path.unlink(missing_ok=True)
 
 
 def _writer() -> str:
-    return f"{zlib.crc32(platform.node().encode()):08x}-{os.getpid()}"
+    return f"{_host()}-{os.getpid()}"
+
+
+@cache
+def _host() -> str:
+    """Where a process's number means this process: the computer and, on Linux, its container."""
+    try:
+        space = Path("/proc/self/ns/pid").readlink().name
+    except OSError:
+        space = ""
+    return f"{zlib.crc32(f'{platform.node()} {space}'.encode()):08x}"
+
+
+def _is_orphan(path: Path, pattern: re.Pattern[str] = _OURS) -> bool:
+    """Whether its name says that a process of this computer wrote it which is no more."""
+    match = pattern.fullmatch(path.name)
+    return match is not None and match["host"] == _host() and not _is_alive(int(match["process"]))
 
 
 def _is_stale(path: Path) -> bool:
-    host, _, process = path.name.split(".")[-3].partition("-")
-    if host == _writer().partition("-")[0] and process.isdigit():
-        return not _is_alive(int(process))
-    return time.time() - path.stat().st_mtime > _STALE_SECONDS
+    """Whether it is of another computer, and old."""
+    match = _OURS.fullmatch(path.name)
+    if match is None or match["host"] == _host():
+        return False
+    with suppress(OSError):  # gone meanwhile: its writer is alive
+        return time.time() - path.stat().st_mtime > _STALE_SECONDS
+    return False
 
 
 def _is_alive(process: int) -> bool:

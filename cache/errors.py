@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from functools import wraps
 from typing import Protocol
 
+# What a file system's refusal asks for.
+REMEDIES = {
+    errno.ENOSPC: "the disk is full: free space or write to another folder",
+    errno.EDQUOT: "the disk quota is used up: free space or write to another folder",
+    errno.EFBIG: "larger than a file may be here: raise `ulimit -f` or write to another folder",
+    errno.EROFS: "the file system is read-only: write to another folder",
+    errno.EACCES: "no permission to write there: write to another folder",
+    errno.EPERM: "no permission to write there: write to another folder",
+}
+# Of the libraries below; a thread that cannot start lacks memory for its stack.
+_OUT_OF_MEMORY = (
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory"),
+    *("bad_alloc", "bad allocation", "can't start new thread"),
+)
 _SHOWN = 10  # items of a kind that are named before the rest is counted
 
 
@@ -53,8 +68,16 @@ def listing(items: Sequence[object]) -> str:
     return (", ".join(map(str, items[:_SHOWN])) or "nothing") + rest
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether the machine, or a device, lacked memory, whichever library says so."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
+
+
 def guarded(main: Main) -> Main:
     """Turn what a user can put right into one line on stderr and exit code 2.
+
+    A full disk, a read-only one and a lack of memory are among it, wherever they are met.
 
     Parameters
     ----------
@@ -84,5 +107,26 @@ def guarded(main: Main) -> Main:
             # at the end; that must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+        except (OSError, MemoryError, RuntimeError) as error:
+            told = _lacking(error)
+            if told is None:
+                raise
+            sys.stderr.write(f"error: {told}\n")
+            return 2
 
     return run
+
+
+def _lacking(error: Exception) -> str | None:
+    """Say what the machine lacked, and the remedy; ``None`` for any other error."""
+    if is_out_of_memory(error):
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return (
+            f"not enough memory ({reason or 'MemoryError'}); what is finished stays. Close other "
+            "programs or raise the limit, or ask for less at a time: a smaller --batch-size, one "
+            "backbone, --window for long recordings; then run the same command again"
+        )
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; {REMEDIES[error.errno]}; what is finished stays"
+    return None

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from cache import objects, places
 from cache.atomic import move
 from cache.errors import AsdError
+from cache.locks import locked
 from cache.parquet import read_digest, read_keys, read_recipe, read_table, write_table
 from cache.recipe import Recipe
 from cache.table import SPLITS, ClipKey, EmbeddingTable, Section, append_rows, join_columns
@@ -274,24 +274,8 @@ class Store:
             )
         self.read(recipe, stored.section, stored.split)
 
-    @contextmanager
-    def _locked(self, fingerprint: str) -> Iterator[None]:
-        folder = self.root / fingerprint
-        if places.is_remote(folder):
-            yield  # no locks there: see _change
-            return
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / ".lock")
-            lock.acquire()
-        except OSError as error:
-            raise AsdError(
-                f"cannot write below {folder}: {error.strerror}; choose another --cache-dir"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def _locked(self, fingerprint: str) -> AbstractContextManager[None]:
+        return locked(self.root / fingerprint)
 
 
 def _stored(root: Path, fingerprint: str) -> Iterator[Stored]:

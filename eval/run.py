@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from cache.atomic import scratch_folder
 from cache.errors import AsdError, guarded
 from cache.places import here, place
 from cache.recipe import Recipe
@@ -133,8 +133,8 @@ def _test_tables(args: Namespace, recipe: Recipe) -> Iterator[tuple[Store, int]]
     # Torch is loaded only where clips are to be extracted.
     from eval.extraction import extract_tests  # noqa: PLC0415
 
-    with TemporaryDirectory(prefix="asd-") as folder:
-        store = Store(Path(folder))
+    with scratch_folder() as folder:
+        store = Store(folder)
         faults = extract_tests(args.data, recipe, store, args.weights)
         for fault in faults:
             sys.stderr.write(f"left out: {fault}\n")

@@ -7,9 +7,8 @@ import os
 import torch
 from torch import Tensor
 
+from cache import errors
 from cache.errors import AsdError
-
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def find_device(name: str) -> torch.device:
@@ -61,5 +60,4 @@ def portions(batch: Tensor) -> tuple[Tensor, ...]:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Tell whether a device, or the machine, lacked memory."""
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or any(words in str(error).lower() for words in _OUT_OF_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError) or errors.is_out_of_memory(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -10,6 +11,8 @@ from tempfile import SpooledTemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cache.errors import REMEDIES, AsdError
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,33 @@ def hold(
         Bytes held in memory, for a moment twice; more goes to a file.
     folder
         Where that file lies. It has no name and is gone when the process is, however it ends.
+
+    Raises
+    ------
+    AsdError
+        If the file system does not take the file.
     """
     lengths = [0]
-    folder.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # needed only where memory does not hold them
+        folder.mkdir(parents=True, exist_ok=True)
     with SpooledTemporaryFile(max_size=budget, dir=str(folder)) as file:
         for array in arrays:
-            file.write(np.ascontiguousarray(array).tobytes())
+            _append(file, array, folder)
             lengths.append(len(array))
         bounds = np.cumsum(lengths, dtype=np.int64)
         return Ragged(_held(file, (int(bounds[-1]), *width), budget), bounds)
+
+
+def _append(file: SpooledTemporaryFile[bytes], array: NDArray[np.float32], folder: Path) -> None:
+    try:
+        file.write(np.ascontiguousarray(array).tobytes())
+        file.flush()
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "choose another --cache-dir")
+        raise AsdError(
+            f"{folder}: cannot hold there what is beyond --memory: {error.strerror}; {remedy}, or "
+            "raise --memory"
+        ) from error
 
 
 def _held(

@@ -41,7 +41,7 @@ class History:
         self._writer = SummaryWriter(str(self.tensorboard))
 
     def write(self, rows: list[Row]) -> None:
-        """Write a history of one row or more, of which the last is new."""
+        """Write a history of one row or more, of which all but the last are written already."""
         names = dict.fromkeys(name for row in rows for name in row)
         text = io.StringIO(newline="")
         table = csv.DictWriter(text, list(names), restval="", lineterminator="\n")

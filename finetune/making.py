@@ -143,6 +143,7 @@ class Maker:
         training, record, embedding = self._prepared(backbone, labels, seed, path, told)
         known = self._known(path, record)
         if known is not None:
+            training.forget()  # killed after the file was written
             return Made(path, known, labels.names, notes, is_new=False)
         history = training.run()
         learner = training.optimising.learner

@@ -89,6 +89,7 @@ class Training:
             self.optimising.optimizer.load_state_dict(state.optimizer)
             if self._scaler is not None:
                 self._scaler.load_state_dict(state.scaler)
+            self._tell(state)  # the kill may have come between saving and telling
         done = state.epoch * self._steps + state.step
         total = self.course.epochs * self._steps
         with tqdm(total=total, initial=done, unit="step", desc="train", disable=None) as progress:
@@ -137,7 +138,10 @@ class Training:
         state.epoch, state.step, state.losses = state.epoch + 1, 0, []
         self._keep_best(state, row)
         self._save(state)
-        if self.optimising.accelerator.is_main_process:
+        self._tell(state)
+
+    def _tell(self, state: State) -> None:
+        if state.history and self.optimising.accelerator.is_main_process:
             self.told(state.history)
 
     def _evidence(self, epoch: int) -> Row:

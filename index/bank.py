@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cache import places
 from cache.atomic import write_atomic
 from cache.errors import AsdError, listing
+from cache.locks import locked
 from cache.options import Option, make, options_of
 from cache.recipe import Recipe, from_json
 from cache.table import Section
@@ -107,13 +108,17 @@ class Bank:
         return places.exists(self.root / str(section) / _RECORD)
 
     def write(self, fitted: FittedSection) -> Path:
-        """Write a section, replacing what was there.
+        """Write a section, replacing what was there; safe beside other writers.
 
         Returns
         -------
         Path
             Its record.
         """
+        with locked(self.root / str(fitted.section)):
+            return self._write(fitted)
+
+    def _write(self, fitted: FittedSection) -> Path:
         folder = self.root / str(fitted.section)
         files = {}
         for name, data in _serialised({**fitted.scorer.state(), _HELD_OUT: fitted.held_out}):
