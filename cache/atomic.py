@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
+from cache import objects, places
 from cache.errors import REMEDIES, AsdError
 
 _STALE_SECONDS = 86_400.0  # a temporary file of another computer is taken for dead after a day
@@ -59,21 +60,30 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, over: str | None = None) -> None:
     """Write `data` to `path`, whole or not at all.
 
     Parameters
     ----------
     path
-        The final name; its folder is made.
+        The final name; its folder is made. May be in object storage, where a write is whole by
+        itself.
     data
         The file's bytes.
+    over
+        Of an object: the version it may replace, see `cache.objects.put`. On this machine a lock
+        keeps others away meanwhile.
 
     Raises
     ------
     AsdError
         If the file system refuses, with the reason and the remedy.
+    cache.objects.Overtaken
+        If an object is no longer of that version.
     """
+    if places.is_remote(path):
+        objects.put(path, data, over)
+        return
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -81,11 +91,17 @@ def write_atomic(path: Path, data: bytes) -> None:
 def move(path: Path, target: Path) -> None:
     """Rename a file in one step; the folder of its new name is made.
 
+    An object is copied, then deleted: killed between the two, it is in both places.
+
     Raises
     ------
     AsdError
         If the file system refuses, with the reason and the remedy.
     """
+    if places.is_remote(path):
+        objects.put(target, objects.fetch(path))
+        objects.remove(path)
+        return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
@@ -101,8 +117,10 @@ def leftovers(root: Path) -> list[Path]:
     Parameters
     ----------
     root
-        Any folder; one that does not exist has none.
+        Any folder; one that does not exist has none, and a place in object storage never has.
     """
+    if places.is_remote(root):
+        return []
     return sorted(path for path in root.rglob(".*.tmp") if _is_orphan(path) or _is_stale(path))
 
 

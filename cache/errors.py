@@ -57,6 +57,18 @@ def tell_some(kind: str, items: Sequence[object]) -> None:
         sys.stderr.write(f"{kind}: and {len(items) - _SHOWN} more\n")
 
 
+def listing(items: Sequence[object]) -> str:
+    """Name the first items, a comma between, and count the rest; ``nothing`` where there is none.
+
+    Parameters
+    ----------
+    items
+        Any number.
+    """
+    rest = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return (", ".join(map(str, items[:_SHOWN])) or "nothing") + rest
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Tell whether the machine, or a device, lacked memory, whichever library says so."""
     text = str(error).lower()

@@ -9,11 +9,14 @@ from pathlib import Path
 from filelock import FileLock
 
 from cache.errors import REMEDIES, AsdError
+from cache.places import is_remote
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other writers out of a folder; readers need no lock.
+
+    Object storage has no locks: there, nothing is kept out.
 
     The lock is the operating system's and ends with the process, however it ends.
 
@@ -27,6 +30,9 @@ def locked(folder: Path) -> Iterator[None]:
     AsdError
         If the file system refuses, with the reason and the remedy.
     """
+    if is_remote(folder):
+        yield
+        return
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import BinaryIO, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache.atomic import atomic_path
+from cache import objects, places
+from cache.atomic import write_atomic
 from cache.errors import AsdError, is_out_of_memory
 from cache.recipe import Recipe, from_json
 from cache.table import ClipKey, EmbeddingTable, Section
@@ -30,9 +33,10 @@ _DAMAGED = (
 _SMALLEST = 2**26  # bytes that reading any table may take
 _KEY_COLUMNS = ("clip_id", "content_sha256", "domain", "condition", "attributes")
 _TEXT_COLUMNS = ("machine_type", "split", "domain", "condition", "attributes")
+_AS_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # made once: a call a clip
 
 
-def write_table(path: Path, table: EmbeddingTable, recipe: Recipe) -> None:
+def write_table(path: Path, table: EmbeddingTable, recipe: Recipe, over: str | None = None) -> None:
     """Write a table atomically.
 
     Parameters
@@ -43,6 +47,8 @@ def write_table(path: Path, table: EmbeddingTable, recipe: Recipe) -> None:
         (N, D) float32 embeddings and their keys.
     recipe
         How they were made; stands in the schema's metadata.
+    over
+        See `cache.atomic.write_atomic`.
     """
     metadata = {
         _RECIPE: recipe.canonical.encode(),
@@ -50,18 +56,19 @@ def write_table(path: Path, table: EmbeddingTable, recipe: Recipe) -> None:
         _DIGEST: _digest(table, recipe).encode(),
     }
     arrow = _to_arrow(table).replace_schema_metadata(metadata)
-    with atomic_path(path) as temporary:
-        pq.write_table(
-            arrow,
-            temporary,
-            compression="zstd",
-            compression_level=1,
-            # Dictionary pages make the vectors half as large again; byte planes compress.
-            use_dictionary=list(_TEXT_COLUMNS),
-            column_encoding={"embedding.list.element": "BYTE_STREAM_SPLIT"},
-            # Without checksums a flipped byte is read back as another number.
-            write_page_checksum=True,
-        )
+    file = pa.BufferOutputStream()
+    pq.write_table(
+        arrow,
+        file,
+        compression="zstd",
+        compression_level=1,
+        # Dictionary pages make the vectors half as large again; byte planes compress.
+        use_dictionary=list(_TEXT_COLUMNS),
+        column_encoding={"embedding.list.element": "BYTE_STREAM_SPLIT"},
+        # Without checksums a flipped byte is read back as another number.
+        write_page_checksum=True,
+    )
+    write_atomic(path, file.getvalue().to_pybytes(), over)
 
 
 def read_table(path: Path) -> tuple[EmbeddingTable, Recipe]:
@@ -103,11 +110,20 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
     AsdError
         If the file is damaged or not an embedding table.
     """
-    try:
-        footer = pq.read_metadata(path)
-        return from_json((footer.metadata or {})[_RECIPE].decode()), int(footer.num_rows)
-    except _DAMAGED as error:
-        raise _fault(path, error, "is not an embedding table") from error
+    with _footer(path) as footer:
+        return from_json(footer.metadata[_RECIPE].decode()), int(footer.num_rows)
+
+
+def read_digest(path: Path) -> str:
+    """Read only the SHA-256 of all that a table holds, from the footer.
+
+    Raises
+    ------
+    AsdError
+        If the file is damaged or not an embedding table.
+    """
+    with _footer(path) as footer:
+        return str(footer.metadata[_DIGEST].decode())
 
 
 def read_keys(path: Path) -> tuple[ClipKey, ...]:
@@ -127,8 +143,13 @@ def read_keys(path: Path) -> tuple[ClipKey, ...]:
 
 def _read(path: Path, columns: list[str] | None) -> pa.Table:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with (
+            _opened(path, whole=columns is None) as source,
+            pq.ParquetFile(source, page_checksum_verification=True) as file,
+        ):
             return file.read(columns=columns)
+    except objects.Unreachable:
+        raise
     except FileNotFoundError as error:
         raise AsdError(f"{path} does not exist; run the extraction first") from error
     except _DAMAGED as error:
@@ -136,7 +157,7 @@ def _read(path: Path, columns: list[str] | None) -> pa.Table:
 
 
 def _fault(path: Path, error: Exception, text: str) -> Exception:
-    """What to raise: a whole table that memory does not hold is not called damaged."""
+    """Choose what to raise: a whole table that memory does not hold is not called damaged."""
     if is_out_of_memory(error) and _is_scarce(path):
         return MemoryError(f"reading {path}: {error}")
     reason = str(error) if isinstance(error, OSError | pa.ArrowException) else repr(error)
@@ -146,11 +167,35 @@ def _fault(path: Path, error: Exception, text: str) -> Exception:
 def _is_scarce(path: Path) -> bool:
     """Whether memory is short for a table like this; a damaged length asks for far more."""
     try:
-        bytearray(_SMALLEST + 8 * path.stat().st_size)
+        size = 0 if places.is_remote(path) else path.stat().st_size
+        bytearray(_SMALLEST + 8 * size)
         Thread(target=int).start()
     except (MemoryError, RuntimeError, OSError):
         return True
     return False
+
+
+@contextmanager
+def _footer(path: Path) -> Iterator[pq.FileMetaData]:
+    try:
+        with _opened(path, whole=False) as file:
+            yield pq.read_metadata(file)
+    except objects.Unreachable:
+        raise  # the table may well be whole
+    except _DAMAGED as error:
+        raise _fault(path, error, "is not an embedding table") from error
+
+
+@contextmanager
+def _opened(path: Path, *, whole: bool) -> Iterator[Path | BinaryIO | pa.BufferReader]:
+    """Open what pyarrow reads a file of this machine or an object from; of that, ranges or all."""
+    if not places.is_remote(path):
+        yield path
+    elif whole:
+        yield pa.BufferReader(objects.fetch(path))
+    else:
+        with objects.Ranges(path) as ranges:
+            yield cast("BinaryIO", ranges)
 
 
 def _to_arrow(table: EmbeddingTable) -> pa.Table:
@@ -188,14 +233,15 @@ def _from_arrow(arrow: pa.Table, blocks: Mapping[str, list[int]]) -> EmbeddingTa
 
 def _keys(arrow: pa.Table) -> tuple[ClipKey, ...]:
     rows = zip(*(arrow[name].to_pylist() for name in _KEY_COLUMNS), strict=True)
+    told = {text: json.loads(text) for text in arrow["attributes"].unique().to_pylist()}
     return tuple(
-        ClipKey(clip_id, sha256, domain, condition, json.loads(attributes))
+        ClipKey(clip_id, sha256, domain, condition, told[attributes])
         for clip_id, sha256, domain, condition, attributes in rows
     )
 
 
 def _attributes(key: ClipKey) -> str:
-    return json.dumps(dict(key.attributes or {}), sort_keys=True, separators=(",", ":"))
+    return _AS_JSON.encode(dict(key.attributes or {}))
 
 
 def _digest(table: EmbeddingTable, recipe: Recipe) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
+from cache import places
 from cache.atomic import leftovers
 from cache.errors import AsdError, guarded
 from cache.recipe import Recipe
@@ -87,7 +87,7 @@ def _gc(args: Namespace) -> int:
         for file in files:
             file.unlink(missing_ok=True)
         for folder in folders:
-            shutil.rmtree(folder)
+            places.remove_tree(folder)
     done = "to remove" if args.dry_run else "removed"
     print(f"{len(files)} leftover files and {len(folders)} recipes {done} in {store.root}")
     return 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.errors import AsdError
+from cache.places import place
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
 
@@ -65,10 +66,11 @@ def add_cache_dir(parser: ArgumentParser | _ArgumentGroup) -> None:
     """Add ``--cache-dir``, the same in every command."""
     parser.add_argument(
         "--cache-dir",
-        type=Path,
+        type=place,
         default=DEFAULT_CACHE_DIR,
         metavar="DIR",
-        help="where tables and banks lie (default: ./%(default)s)",
+        help="where tables and banks lie: a folder, or a URL such as s3://bucket/asd (default: "
+        "./%(default)s)",
     )
 
 

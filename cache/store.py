@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from cache import objects, places
 from cache.atomic import move
 from cache.errors import AsdError
 from cache.locks import locked
-from cache.parquet import read_keys, read_recipe, read_table, write_table
+from cache.parquet import read_digest, read_keys, read_recipe, read_table, write_table
 from cache.recipe import Recipe
 from cache.table import SPLITS, ClipKey, EmbeddingTable, Section, append_rows, join_columns
 
@@ -36,7 +39,8 @@ class Store:
     ----------
     root
         The cache folder; made on the first write. Tables lie at
-        ``<root>/<fingerprint>/<machine_type>/section_<nn>/<split>.parquet``.
+        ``<root>/<fingerprint>/<machine_type>/section_<nn>/<split>.parquet``. May be in object
+        storage, see `cache.places`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -73,24 +77,51 @@ class Store:
         return path
 
     def add(self, table: EmbeddingTable, recipe: Recipe) -> Path:
-        """Add rows to a table, replacing those of the same clips; safe beside other writers."""
-        with self._locked(recipe.fingerprint):
-            path = self.path(recipe, table.section, table.split)
-            if path.exists():
-                stored = self.read(recipe, table.section, table.split)
-                table = append_rows([_without(stored, table.clip_ids), table])
-            return self.write(table, recipe)
+        """Add rows to a table, replacing those of the same clips; safe beside other writers.
+
+        In object storage it is so where the store has conditional writes (S3). Elsewhere the later
+        of two writers at one moment wins: the table is whole, and the next run adds what it lacks.
+        """
+
+        def added(stored: EmbeddingTable | None) -> EmbeddingTable:
+            if stored is None:
+                return table
+            return append_rows([_without(stored, table.clip_ids), table])
+
+        return self._change(recipe, table.section, table.split, added)
 
     def discard(
         self, recipe: Recipe, section: Section, split: str, clip_ids: Collection[str]
     ) -> None:
         """Remove the rows of these clips; a table left without rows is removed."""
+
+        def kept(stored: EmbeddingTable | None) -> EmbeddingTable | None:
+            return None if stored is None else _without(stored, clip_ids)
+
+        self._change(recipe, section, split, kept)
+
+    def _change(
+        self,
+        recipe: Recipe,
+        section: Section,
+        split: str,
+        change: Callable[[EmbeddingTable | None], EmbeddingTable | None],
+    ) -> Path:
+        """Read, change and write a table as one step: behind a lock, or again where overtaken."""
+        path = self.path(recipe, section, split)
         with self._locked(recipe.fingerprint):
-            kept = _without(self.read(recipe, section, split), clip_ids)
-            if len(kept):
-                self.write(kept, recipe)
-            else:
-                self.path(recipe, section, split).unlink()
+            while True:
+                version = places.version(path)
+                try:
+                    stored = self.read(recipe, section, split) if version else None
+                    changed = change(stored)
+                    if changed is not None and len(changed):
+                        write_table(path, changed, recipe, version)
+                    elif version:
+                        places.remove(path)
+                except objects.Overtaken:
+                    continue
+                return path
 
     def read(self, recipe: Recipe, section: Section, split: str) -> EmbeddingTable:
         """Read a table; a concatenation not on disk, or older than a parent, is joined anew.
@@ -114,7 +145,7 @@ class Store:
 
     def _is_outdated(self, recipe: Recipe, section: Section, split: str) -> bool:
         """Whether a concatenation's table is missing, or a parent at hand holds other clips."""
-        if not self.path(recipe, section, split).exists():
+        if not places.exists(self.path(recipe, section, split)):
             return True
         held = self.keys(recipe, section, split)
         parents = [self.keys(parent, section, split) for parent in recipe.parents]
@@ -138,7 +169,33 @@ class Store:
     def keys(self, recipe: Recipe, section: Section, split: str) -> dict[str, ClipKey]:
         """Clip id to key for the rows on disk; empty where no table is."""
         path = self.path(recipe, section, split)
-        return {key.clip_id: key for key in read_keys(path)} if path.exists() else {}
+        return {key.clip_id: key for key in read_keys(path)} if places.exists(path) else {}
+
+    def holds(self, recipe: Recipe, section: Section, split: str) -> bool:
+        """Whether a table can be read, or joined from its parents'; nothing is listed for it."""
+        parents = [self.holds(parent, section, split) for parent in recipe.parents]
+        there = places.exists(self.path(recipe, section, split))
+        return there or (bool(parents) and all(parents))
+
+    def digest(self, recipe: Recipe, section: Section, split: str) -> str | None:
+        """SHA-256 by which a table is known again, of a concatenation that of its parents'.
+
+        Returns
+        -------
+        str or None
+            Hexadecimal; ``None`` where the table, or one of the parents', is not there.
+
+        Raises
+        ------
+        AsdError
+            If a table's footer is damaged; the rows are not looked at.
+        """
+        if recipe.parents:
+            parts = [self.digest(parent, section, split) for parent in recipe.parents]
+            text = json.dumps(parts)
+            return None if None in parts else hashlib.sha256(text.encode()).hexdigest()
+        path = self.path(recipe, section, split)
+        return read_digest(path) if places.exists(path) else None
 
     def missing(self, recipe: Recipe, clip_ids: Iterable[str]) -> list[str]:
         """Clip ids that no table of this recipe holds, in the order given."""
@@ -174,6 +231,8 @@ class Store:
         for stored in self.tables():
             try:
                 self._check(stored)
+            except objects.Unreachable:
+                raise  # says nothing of the table
             except AsdError as fault:
                 yield stored, fault
             else:
@@ -195,9 +254,13 @@ class Store:
         with self._locked(stored.fingerprint):
             try:
                 self._check(stored)
+            except objects.Unreachable:
+                raise
             except AsdError:
                 place = self.root / DAMAGED / stored.path.relative_to(self.root)
-                number = sum(1 for _ in place.parent.glob(f"{place.stem}*{place.suffix}"))
+                number = sum(
+                    1 for _ in places.matching(place.parent, f"{place.stem}*{place.suffix}")
+                )
                 target = place.with_stem(f"{place.stem}-{number}") if number else place
                 move(stored.path, target)
                 return target
@@ -216,7 +279,7 @@ class Store:
 
 
 def _stored(root: Path, fingerprint: str) -> Iterator[Stored]:
-    for path in root.glob(f"{fingerprint}/*/section_*/*.parquet"):
+    for path in places.matching(root, f"{fingerprint}/*/section_*/*.parquet"):
         number = path.parent.name.removeprefix("section_")
         if path.stem in SPLITS and number.isdigit() and not path.name.startswith("."):
             section = Section(path.parts[-3], int(number))

@@ -36,12 +36,16 @@ def weighted_parts(scores: Floats, truth: SectionTruth, rule: Rule, weights: Flo
     ascending = scores[order]
     starts = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1]))
     masks = area_masks(truth, rule)
+    weights = weights[:, order]
+    counts: dict[bytes, Floats] = {}  # several figures are formed of the same clips
+    for mask in (mask for name in rule.parts for mask in masks[name]):
+        if mask.tobytes() not in counts:
+            chosen = weights * mask[order]
+            whole = len(starts) == len(scores)  # no two scores are equal: nothing to add up
+            counts[mask.tobytes()] = chosen if whole else np.add.reduceat(chosen, starts, axis=1)
     columns = []
     for name in rule.parts:
-        low, high = masks[name]
-        normal, anomaly = (
-            np.add.reduceat((weights * mask)[:, order], starts, axis=1) for mask in (low, high)
-        )
+        normal, anomaly = (counts[mask.tobytes()] for mask in masks[name])
         area = partial_areas if name.startswith("pauc") else full_areas
         columns.append(area(normal, anomaly))
     return np.stack(columns, axis=1)

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from cache.errors import AsdError
+from cache.errors import AsdError, listing, tell_some
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
 from eval.described import Described, write_description
-from eval.judge import Labels
 from eval.mapping import write_map
 from eval.proxy import all_synthetic
-from eval.scores import write_submission
+from eval.scores import Submission, write_submission
 from eval.scoring import labels_of, score_table, write_neighbours, write_windows
 from eval.sums import write_sums
-from index.bank import Bank
+from eval.truth import Truth
+from index.bank import Bank, FittedSection
+
+Told = Callable[[Submission, Mapping[str, Truth] | None], None]
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,16 @@ class Tested:
 
     def train_table(self, section: Section) -> EmbeddingTable | None:
         """Training clips of a section, which scoring does not need, where the store has them."""
-        stored = self.store.tables(self.recipe)
-        there = any(table.section == section and table.split == "train" for table in stored)
+        there = self.store.holds(self.recipe, section, "train")
         return self.store.read(self.recipe, section, "train") if there else None
+
+    def is_outdated(self, fitted: FittedSection) -> bool:
+        """Whether a section was fitted to other training clips than the store has now."""
+        try:
+            digest = self.store.digest(self.recipe, fitted.section, "train")
+        except AsdError:  # a damaged table, which scoring does not need
+            return False
+        return bool(fitted.training) and digest not in (None, fitted.training)
 
     def sections(self) -> list[Section]:
         """Sections that have test clips and are in the bank; the others are noted.
@@ -65,15 +74,16 @@ class Tested:
         stored = self.store.tables(self.recipe)
         tested = self._wanted(table.section for table in stored if table.split == "test")
         held, root = self._wanted(self.bank.sections()), self.bank.root
-        for section in sorted(tested - held):
-            sys.stderr.write(f"note: {section} has test clips but is not in {root}: not scored\n")
-        for section in sorted(held - tested):
-            sys.stderr.write(f"note: {section} is in the bank but has no test clips: not scored\n")
+        for sections, reason in (
+            (tested - held, f"has test clips but is not in {root}: not scored"),
+            (held - tested, "is in the bank but has no test clips: not scored"),
+        ):
+            tell_some("note", [f"{section} {reason}" for section in sorted(sections)])
         if not tested & held:
             raise AsdError(
                 f"no test clips of {self.recipe} for the bank {root}, which holds "
-                f"{', '.join(map(str, sorted(held)))}; extract them with `python -m "
-                "extractors.run` or name their folder with --data"
+                f"{listing(sorted(held))}; extract them with `python -m extractors.run` or name "
+                "their folder with --data"
             )
         return sorted(tested & held)
 
@@ -81,7 +91,9 @@ class Tested:
         return {s for s in sections if not self.machines or s.machine_type in self.machines}
 
 
-def score_sections(tested: Tested, sections: Sequence[Section], out: Path, command: str) -> Labels:
+def score_sections(
+    tested: Tested, sections: Sequence[Section], out: Path, command: str, told: Told
+) -> None:
     """Score every section and write what the scores, the reasons and the system are.
 
     Parameters
@@ -94,13 +106,10 @@ def score_sections(tested: Tested, sections: Sequence[Section], out: Path, comma
         The folder.
     command
         How to do it again.
-
-    Returns
-    -------
-    Labels
-        What the tables tell of the truth, section by section.
+    told
+        Is called with each section's submission and what its table tells of the truth.
     """
-    labels, thresholds, proxies, written = {}, {}, [], []
+    thresholds, proxies, written, outdated = {}, [], [], []
     for section in tqdm(sections, unit="section", disable=None):
         fitted = tested.bank.read(section, tested.recipe)
         table = tested.store.read(tested.recipe, section, "test")
@@ -111,7 +120,9 @@ def score_sections(tested: Tested, sections: Sequence[Section], out: Path, comma
         write_windows(out, fitted, table, scored)
         if tested.layout is not None:
             write_map(out, tested.train_table(section), table, tested.layout)
-        labels[section] = labels_of(table)
+        told(scored.submission, labels_of(table))
+        if tested.is_outdated(fitted):
+            outdated.append(f"{section} has other training clips now than its bank was built from")
         thresholds[str(section)] = float(scored.limit) if np.isfinite(scored.limit) else None
     facts = {
         "recipe": tested.recipe.fingerprint,
@@ -123,4 +134,6 @@ def score_sections(tested: Tested, sections: Sequence[Section], out: Path, comma
     transductive = fitted.scorer.transductive
     described = Described(title, transductive, facts, thresholds, any(proxies))
     write_sums([*written, write_description(out, described)])
-    return labels
+    tell_some("note", outdated)
+    if outdated:
+        sys.stderr.write("note: `python -m index.run` builds them anew, and leaves the others\n")

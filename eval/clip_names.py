@@ -40,5 +40,5 @@ def result_names(clip_ids: Sequence[str]) -> tuple[str, ...]:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise AsdError(f"several test clips would be called {twice[0]!r} in results; rename one")
-    known = dict(zip(map(str, paths), names, strict=True))
-    return tuple(known[str(PurePosixPath(file))] for file in files)
+    known = dict(zip(dict.fromkeys(files), names, strict=True))
+    return tuple(known[file] for file in files)

@@ -76,7 +76,7 @@ def compare(
 
 def drawn_runs(runs: Sequence[Sections], rule: Rule, plan: Plan, stream: int) -> Floats:
     """Bootstrap values of the mean over runs, (B,); several runs are drawn with replacement."""
-    draws = np.stack([bootstrap(run, rule, plan).official for run in runs])  # (runs, B)
+    draws = np.stack([bootstrap(run, rule, plan) for run in runs])  # (runs, B)
     picks = np.random.default_rng([plan.seed, stream]).integers(len(runs), size=draws.shape)
     return np.asarray(np.take_along_axis(draws, picks, axis=0).mean(axis=0))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cache.errors import AsdError
@@ -93,25 +93,55 @@ def evaluate_run(run: Run, out: Path, wishes: Wishes) -> SystemResult:
     SystemResult
         What the tables hold.
     """
-    described = read_description(run.directory, run.name)
     result = SystemResult(
-        title=described.title,
+        title=run.name,
         sections=run.results,
-        facts={**described.facts, **wishes.notes},
+        facts={},
         unknown=run.unknown,
-        transductive=described.transductive,
         rule=run.rule,
         uncertainty=uncertainty(run.scores, run.rule, wishes.plan),
         part=run.part,
-        proxy=described.proxy or run.is_proxy,
+        proxy=run.is_proxy,
     )
-    if result.sections:
-        write_results(out, result)
+    result = write_tables(run.directory, run.name, result, replace(wishes, out=out))
     if wishes.report:
+        described = read_description(run.directory, run.name)
         write_page(out / "report.html", run, result, described, wishes.audible)
     if wishes.figures:
         # Matplotlib is loaded only where figures are asked for.
         from eval.figures import write_figures  # noqa: PLC0415
 
         write_figures(out / "figures", run, result)
+    return result
+
+
+def write_tables(directory: Path, name: str, result: SystemResult, wishes: Wishes) -> SystemResult:
+    """Write result tables, where the truth of a section is known.
+
+    Parameters
+    ----------
+    directory
+        Of the submission, where what our own scoring says of the system lies.
+    name
+        The system's, where that says nothing.
+    result
+        Figures.
+    wishes
+        Where to write, and what else to say.
+
+    Returns
+    -------
+    SystemResult
+        What the tables hold: the figures with what is known of the system.
+    """
+    described = read_description(directory, name)
+    result = replace(
+        result,
+        title=described.title,
+        facts={**described.facts, **wishes.notes},
+        transductive=described.transductive,
+        proxy=described.proxy or result.proxy,
+    )
+    if result.sections:
+        write_results(wishes.out, result)
     return result

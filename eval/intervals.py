@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -71,22 +72,6 @@ class Scores:
 Sections = Mapping[Section, Scores]
 
 
-@dataclass(frozen=True, eq=False)
-class Draws:
-    """Bootstrap values of one run.
-
-    Attributes
-    ----------
-    official
-        (B,) official scores.
-    parts
-        Section to its (B, P) figures in the order of the rule's parts.
-    """
-
-    official: Floats
-    parts: Mapping[Section, Floats]
-
-
 @dataclass(frozen=True)
 class Uncertainty:
     """Intervals of one run.
@@ -108,26 +93,59 @@ class Uncertainty:
 
 
 def uncertainty(sections: Sections, rule: Rule, plan: Plan) -> Uncertainty | None:
-    """Give the intervals of one run.
+    """Give the intervals of one run; see `Tally`."""
+    tally = Tally(rule, plan)
+    for section, one in sorted(sections.items()):
+        tally.add(section, one)
+    return tally.uncertainty()
 
-    Returns
-    -------
-    Uncertainty or None
-        ``None`` where there is no official score, or a domain has one clip of a condition: how
-        far another clip would lie from it, nothing tells.
+
+class Tally:
+    """Intervals of one run, from its sections given one after the other.
+
+    What is kept of a section are its intervals and a number a clip, neither its draws nor the names
+    of its clips: thousands of sections fit.
+
+    Parameters
+    ----------
+    rule, plan
+        What is computed, and how.
     """
-    if not has_parts(sections, rule):
-        return None
-    left_out = jackknife(sections, rule, plan.level)
-    if left_out is None:
-        return None
-    draws = bootstrap(sections, rule, plan)
-    parts = {
-        section: {name: percentiles(values[:, i], plan.level) for i, name in enumerate(rule.parts)}
-        for section, values in draws.parts.items()
-    }
-    interval = percentiles(draws.official, plan.level)
-    return Uncertainty(plan.level, interval, left_out, parts)
+
+    def __init__(self, rule: Rule, plan: Plan) -> None:
+        self._rule, self._plan = rule, plan
+        self._complete = True
+        self._parts: dict[Section, Mapping[str, Interval]] = {}
+        self._draws = _Draws(rule)
+        self._left_out = _LeftOut(rule)
+
+    def add(self, section: Section, one: Scores) -> None:
+        """Take in a section that was not given before."""
+        self._complete &= has_parts({section: one}, self._rule)
+        self._complete = self._complete and self._left_out.add(section, one)
+        if not self._complete:
+            return
+        values = _drawn(section, one, self._rule, self._plan)
+        self._draws.add(section, values)
+        self._parts[section] = {
+            name: percentiles(values[:, i], self._plan.level)
+            for i, name in enumerate(self._rule.parts)
+        }
+
+    def uncertainty(self) -> Uncertainty | None:
+        """Give the intervals.
+
+        Returns
+        -------
+        Uncertainty or None
+            ``None`` where there is no official score, or a domain has one clip of a condition:
+            how far another clip would lie from it, nothing tells.
+        """
+        if not self._complete or not self._parts:
+            return None
+        level = self._plan.level
+        interval = percentiles(self._draws.official(), level)
+        return Uncertainty(level, interval, self._left_out.interval(level), self._parts)
 
 
 def has_parts(sections: Sections, rule: Rule) -> bool:
@@ -137,7 +155,7 @@ def has_parts(sections: Sections, rule: Rule) -> bool:
     return bool(wanted) and all(low.any() and high.any() for low, high in wanted)
 
 
-def bootstrap(sections: Sections, rule: Rule, plan: Plan) -> Draws:
+def bootstrap(sections: Sections, rule: Rule, plan: Plan) -> Floats:
     """Draw clips with replacement within section, domain and condition (Efron 1979).
 
     Parameters
@@ -149,15 +167,14 @@ def bootstrap(sections: Sections, rule: Rule, plan: Plan) -> Draws:
 
     Returns
     -------
-    Draws
-        The b-th value of two systems rests on the same clips, if their clips are the same.
+    ndarray
+        (B,) official scores; the b-th of two systems rests on the same clips, if their clips are
+        the same.
     """
-    parts = {
-        section: weighted_parts(one.scores, one.truth, rule, _resamples(section, one.truth, plan))
-        for section, one in ((s, sections[s].by_clip()) for s in sorted(sections))
-    }
-    official = rule.official(list(parts), np.stack(list(parts.values()), axis=1))
-    return Draws(official, parts)
+    draws = _Draws(rule)
+    for section in sorted(sections):
+        draws.add(section, _drawn(section, sections[section], rule, plan))
+    return draws.official()
 
 
 def jackknife(sections: Sections, rule: Rule, level: float) -> Interval | None:
@@ -174,23 +191,67 @@ def jackknife(sections: Sections, rule: Rule, level: float) -> Interval | None:
     Interval or None
         ``None`` where a stratum has one clip, without which there is no score.
     """
-    kept = {s: _point(one, rule) for s, one in sorted(sections.items())}
-    whole, variance = np.stack(list(kept.values())), 0.0
-    for place, section in enumerate(kept):
-        one = sections[section]
+    left_out = _LeftOut(rule)
+    enough = all(left_out.add(section, one) for section, one in sorted(sections.items()))
+    return left_out.interval(level) if enough else None
+
+
+class _Draws:
+    """Sums of the bootstrap's terms, (B,) a group of sections."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self._sums: dict[str, Floats] = {}
+        self._counts: Counter[str] = Counter()
+
+    def add(self, section: Section, parts: Floats) -> None:
+        group, terms = self._rule.group(section), self._rule.terms(parts)
+        self._sums[group] = self._sums[group] + terms if group in self._sums else terms
+        self._counts[group] += 1
+
+    def official(self) -> Floats:
+        means = [total / self._counts[group] for group, total in self._sums.items()]
+        return self._rule.from_terms(np.mean(means, axis=0))
+
+
+class _LeftOut:
+    """Terms of each section, whole and without each of its clips."""
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+        self._sections: list[Section] = []
+        self._whole: list[float] = []
+        self._without: list[list[Floats]] = []  # a section's strata
+
+    def add(self, section: Section, one: Scores) -> bool:
+        """Take in a section, unless a stratum has one clip."""
+        strata = _strata(one.truth)
+        if any(rows.size < 2 for rows in strata):
+            return False
         count = len(one.scores)
-        left = weighted_parts(one.scores, one.truth, rule, np.ones((count, count)) - np.eye(count))
-        stacked = np.repeat(whole[None], count, axis=0)
-        stacked[:, place] = left
-        official = rule.official(list(kept), stacked)
-        for rows in _strata(one.truth):
-            if rows.size < 2:
-                return None
-            spread = official[rows] - official[rows].mean()
-            variance += (rows.size - 1) / rows.size * float(spread @ spread)
-    centre = float(rule.official(list(kept), whole))
-    reach = float(ndtri((1 + level) / 2)) * variance**0.5
-    return Interval(max(0.0, centre - reach), min(1.0, centre + reach))
+        left = weighted_parts(
+            one.scores, one.truth, self._rule, np.ones((count, count)) - np.eye(count)
+        )
+        terms = self._rule.terms(left)
+        self._sections.append(section)
+        self._whole.append(float(self._rule.terms(_point(one, self._rule))))
+        self._without.append([terms[rows] for rows in strata])
+        return True
+
+    def interval(self, level: float) -> Interval:
+        shares, variance = self._rule.shares(self._sections), 0.0
+        terms = shares * self._whole
+        # Sums of all sections before and behind each: subtracting would make inf - inf of a zero.
+        before, behind = np.cumsum([0, *terms]), np.cumsum([0, *terms[::-1]])[::-1]
+        for place, strata in enumerate(self._without):
+            for without in strata:
+                others = before[place] + behind[place + 1]
+                official = self._rule.from_terms(others + shares[place] * without)
+                spread = official - official.mean()
+                variance += (len(official) - 1) / len(official) * float(spread @ spread)
+        centre = float(self._rule.from_terms(terms.sum()))
+        reach = float(ndtri((1 + level) / 2)) * variance**0.5
+        return Interval(max(0.0, centre - reach), min(1.0, centre + reach))
 
 
 def official(sections: Sections, rule: Rule) -> float:
@@ -209,6 +270,12 @@ def percentiles(values: Floats, level: float) -> Interval:
 def _point(one: Scores, rule: Rule) -> Floats:
     parts = weighted_parts(one.scores, one.truth, rule, np.ones((1, len(one.scores))))
     return np.asarray(parts[0])
+
+
+def _drawn(section: Section, one: Scores, rule: Rule, plan: Plan) -> Floats:
+    """(B, P) figures of the clips drawn, in an order of clips that all systems share."""
+    one = one.by_clip()
+    return weighted_parts(one.scores, one.truth, rule, _resamples(section, one.truth, plan))
 
 
 def _resamples(section: Section, truth: SectionTruth, plan: Plan) -> Floats:

@@ -107,9 +107,12 @@ class Run:
     @property
     def part(self) -> str:
         """Which part of the data set it is; empty for the whole."""
-        if not self.missing:
-            return ""
-        return f"part: {len(self.truths)} of {len(self.truths) + len(self.missing)} sections"
+        return part_of(len(self.truths), len(self.missing))
+
+
+def part_of(there: int, missing: int) -> str:
+    """Say which part of the data set so many sections are; nothing for the whole."""
+    return f"part: {there} of {there + missing} sections" if missing else ""
 
 
 def years_told(directories: Sequence[Path]) -> list[int]:

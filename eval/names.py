@@ -76,9 +76,26 @@ def section_files(directory: Path, kinds: Iterable[str]) -> list[SectionFile]:
 
 
 def files_of(directory: Path, kind: str, section: Section) -> list[SectionFile]:
-    """List the files of one kind and section; at least one, which may not exist."""
-    found = [file for file in section_files(directory, [kind]) if file.section == section]
+    """List the files of one kind and section, by name; at least one, which may not exist."""
+    found = existing_files(directory, kind, section)
     return found or [SectionFile(directory / file_name(kind, section), kind, section, None, None)]
+
+
+def existing_files(directory: Path, kind: str, section: Section) -> list[SectionFile]:
+    """List the files of one kind and section that are there, by name.
+
+    Every name they may have is looked up: a folder of thousands of sections is not read for each.
+    """
+    stem = f"{kind}_{section.machine_type}"
+    names = (
+        f"{stem}_{unit}_{section.number:02d}{domain}{end}.csv"
+        for unit in ("section", "id")
+        for domain in ("", "_source", "_target")
+        for end in ("", "_test")
+    )
+    paths = sorted(path for name in names if (path := directory / name).is_file())
+    found = [parse_file(path) for path in paths]
+    return [file for file in found if file is not None and file.section == section]
 
 
 def file_name(kind: str, section: Section) -> str:

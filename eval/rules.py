@@ -62,12 +62,27 @@ class Rule:
         ndarray
             (...) in [0, 1]; a harmonic mean is 0 as soon as one part is 0.
         """
-        if self.harmonic:
-            with np.errstate(divide="ignore"):
-                return np.asarray(1 / (1 / parts).mean(axis=(-2, -1)))
-        machines = Counter(section.machine_type for section in sections)
-        shares = np.array([1 / machines[s.machine_type] for s in sections]) / len(machines)
-        return np.asarray((parts.mean(axis=-1) * shares).sum(axis=-1))
+        return self.from_terms((self.terms(parts) * self.shares(sections)).sum(axis=-1))
+
+    def terms(self, parts: Floats) -> Floats:
+        """Give what a section brings into the official score: (..., P) figures to (...)."""
+        with np.errstate(divide="ignore"):
+            return np.asarray((1 / parts if self.harmonic else parts).mean(axis=-1))
+
+    def shares(self, sections: Sequence[Section]) -> Floats:
+        """Weights of the sections' terms, (S,), which sum to 1."""
+        groups = [self.group(section) for section in sections]
+        counts = Counter(groups)
+        return np.array([1 / counts[group] for group in groups]) / len(counts)
+
+    def group(self, section: Section) -> str:
+        """Name the sections over which terms are averaged before the groups are: all, or a type."""
+        return "" if self.harmonic else section.machine_type
+
+    def from_terms(self, total: Floats) -> Floats:
+        """Give the official score from the weighted sum of terms."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(1 / total if self.harmonic else total)
 
 
 _DOMAINS = ("auc_source", "auc_target", "pauc")

@@ -10,16 +10,18 @@ from argparse import (
     Namespace,
     RawDescriptionHelpFormatter,
 )
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 from cache.atomic import scratch_folder
 from cache.errors import AsdError, guarded
+from cache.places import here, place
 from cache.recipe import Recipe
 from cache.select import add_selection, choose, selection
 from cache.store import Store
+from cache.table import Section
 from eval.bank_scores import Tested, score_sections
 from eval.evaluate import Wishes, evaluate_run, read_systems
 from eval.experiment import Setting, run_experiment
@@ -30,7 +32,10 @@ from eval.page.build import Audible
 from eval.ranking import rank, run_folders
 from eval.ranking_tables import format_ranking, write_ranking
 from eval.rules import RULES, choose_rule
+from eval.scores import Submission
+from eval.streaming import StreamedRun
 from eval.tables import SystemResult, format_table
+from eval.truth import Truth
 from extractors.offline import add_offline, apply_offline
 from index.bank import Bank, find_bank
 from index.scorer import DEFAULT, names
@@ -54,15 +59,15 @@ def _parser() -> ArgumentParser:
         help=f"a TOML file, or one of {', '.join(shipped())}: run the chain on --data")  # fmt: skip
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
         help="change the experiment, e.g. backbones.beats.weights=BEATs_iter3.pt")  # fmt: skip
-    add("--submission", nargs="+", type=Path, default=[], metavar="DIR",
+    add("--submission", nargs="+", type=here, default=[], metavar="DIR",
         help="folders of anomaly_score_*.csv and decision_result_*.csv; a folder of such folders "
         "is one system of several runs; several are ranked")  # fmt: skip
-    add("--ground-truth", type=Path, metavar="DIR",
+    add("--ground-truth", type=here, metavar="DIR",
         help="holds ground_truth_data, ground_truth_domain, ground_truth_attributes (default: "
         "labels in the file names)")  # fmt: skip
     add("--year", type=int, choices=tuple(RULES), help="whose rule scores (default: the files')")
     add("--part", action="store_true", help="accept submissions of a part of the ground truth")
-    add("--audio", nargs="+", type=Path, default=[], metavar="ROOT",
+    add("--audio", nargs="+", type=place, default=[], metavar="ROOT",
         help="data roots whose recordings the report plays (default: --data)")  # fmt: skip
     add("--listen", type=int, default=Audible.most, metavar="N",
         help="clips a section that the report plays at most, and as many false alarms and as many "
@@ -72,12 +77,12 @@ def _parser() -> ArgumentParser:
     add("--note", action="append", default=[], metavar="NAME=TEXT",
         help="something to be said in results and report; may be given several times")  # fmt: skip
     add("--figures", action="store_true", help="draw figures as files, for a paper")
-    add("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: ./%(default)s)")
+    add("--out", type=here, default=Path("results"), metavar="DIR", help="(default: ./%(default)s)")
     bank = parser.add_argument_group("scoring with a bank")
     bank.add_argument("--scorer", choices=names(), default=DEFAULT, help="(default: %(default)s)")
-    bank.add_argument("--bank", type=Path, metavar="DIR",
+    bank.add_argument("--bank", type=place, metavar="DIR",
                       help="a bank's folder (default: found by scorer)")  # fmt: skip
-    bank.add_argument("--data", nargs="+", type=Path, default=[], metavar="ROOT",
+    bank.add_argument("--data", nargs="+", type=place, default=[], metavar="ROOT",
                       help="score the test clips of these data roots (default: those in the cache "
                       "folder)")  # fmt: skip
     bank.add_argument("--machine", nargs="+", default=[], metavar="NAME",
@@ -147,12 +152,27 @@ def _score(args: Namespace, command: str) -> int:
     layout = args.map if args.report or args.figures else None
     with _test_tables(args, recipe) as (store, left_out):
         tested = Tested(store, bank, recipe, layout, tuple(args.machine))
-        sections = tested.sections()
-        labels = score_sections(tested, sections, args.out, command)
-    run = read_run(args.out, args.out.name, _judging(args, [], labels=labels), only=sections)
-    result = evaluate_run(run, args.out, _wishes(args))
+        if layout is not None:
+            result = _score_and_keep(tested, args, command)
+        else:
+            streamed = StreamedRun(_judging(args, []), _wishes(args))
+            score_sections(tested, tested.sections(), args.out, command, streamed.take)
+            result = streamed.finish(args.out, args.out.name)
     _show(result, args, left_out)
     return 1 if left_out else 0
+
+
+def _score_and_keep(tested: Tested, args: Namespace, command: str) -> SystemResult:
+    """Score with all clips of all sections in memory in the end, as a page and figures need."""
+    labels: dict[Section, Mapping[str, Truth] | None] = {}
+
+    def keep(submission: Submission, told: Mapping[str, Truth] | None) -> None:
+        labels[submission.section] = told
+
+    sections = tested.sections()
+    score_sections(tested, sections, args.out, command, keep)
+    run = read_run(args.out, args.out.name, _judging(args, [], labels=labels), only=sections)
+    return evaluate_run(run, args.out, _wishes(args))
 
 
 def _run(args: Namespace, command: str) -> int:

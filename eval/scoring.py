@@ -103,11 +103,11 @@ def write_neighbours(
         ``neighbours_<machine>_section_<nn>_test.parquet`` with a row a file: of several windows,
         the one that decided.
     """
-    rows = scored.deciding
-    names, scores = result_names(table.clip_ids), scored.scores[rows]
+    rows, ids = scored.deciding, table.clip_ids
+    names, scores = result_names(ids), scored.scores[rows]
     p = largest_p_values(fitted.train_scores(), scores, scored.windows)
     reasons = vars(fitted.scorer.explain(table.embeddings[rows]))
-    clips = {"clip_id": [table.clip_ids[i] for i in rows], "name": [names[i] for i in rows]}
+    clips = {"clip_id": [ids[i] for i in rows], "name": [names[i] for i in rows]}
     frame = pd.DataFrame({**clips, "score": scores, "p_value": p, **reasons})
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
@@ -135,6 +135,9 @@ def write_windows(
     section = table.section
     path = directory / f"windows_{section.machine_type}_section_{section.number:02d}_test.csv"
     spans = [split_id(clip_id)[1] for clip_id in table.clip_ids]
+    if all(span is None for span in spans):
+        path.unlink(missing_ok=True)
+        return None
     names = result_names(table.clip_ids)
     p = p_values(fitted.train_scores(), scored.scores).tolist()
     rows = sorted(
@@ -142,9 +145,6 @@ def write_windows(
         for name, span, score, likely in zip(names, spans, scored.scores.tolist(), p, strict=True)
         if span is not None
     )
-    if not rows:
-        path.unlink(missing_ok=True)
-        return None
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(
         [("file", "start_s", "end_s", "score", "p_value"), *rows]

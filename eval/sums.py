@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from cache.atomic import write_atomic
@@ -59,10 +60,17 @@ def _fault(path: Path) -> list[str]:
     return [f"{path.name} is not what {_FILE} says was written: {remedy}"]
 
 
-def _read(folder: Path) -> dict[str, str]:
+def _read(folder: Path) -> Mapping[str, str]:
     path = folder / _FILE
     if not path.exists():
         return {}
+    found = path.stat()
+    return _parsed(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+
+
+@lru_cache(maxsize=8)
+def _parsed(path: Path, version: tuple[int, ...]) -> Mapping[str, str]:  # noqa: ARG001 (the key)
+    """Read the file once and not for each of the thousands of files that it may list."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, ValueError) as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from cache.atomic import write_atomic
+from cache.errors import listing
 from cache.table import CONDITIONS, DOMAINS, Section
 from eval.grid import align_rows, markdown_rows, one_line, percent
 from eval.intervals import Interval, Uncertainty
@@ -29,6 +30,7 @@ TITLES = {
     "f1_target": "F1 target",
     "f1": "F1",
 }
+_SHOWN, _WORST = 60, 20  # sections that a terminal shows all of, or else so many
 _BY_DOMAIN = ("f1_source", "f1_target")
 # Where domains are unknown, the figures of all clips together are what there is to see.
 _POOLED = ("auc", "f1")
@@ -137,18 +139,34 @@ def write_results(directory: Path, result: SystemResult) -> list[Path]:
 
 
 def format_table(result: SystemResult) -> str:
-    """Plain-text table of the sections, the harmonic means and the official score, in %."""
-    rows = _rows(result)
-    lines = align_rows(rows, 2)
+    """Plain-text table of the sections, the harmonic means and the official score, in %.
+
+    Of very many sections those of the lowest figures are shown.
+    """
+    shown = _worst(result) if len(result.sections) > _SHOWN else sorted(result.sections)
+    lines = align_rows(_rows(result, shown), 2)
     lines.insert(-1, lines[1])
+    if len(shown) < len(result.sections):
+        lines.insert(-2, f"the {len(shown)} lowest of {len(result.sections)} sections")
     return "\n".join([result.heading, "", *lines, "", *_closing(result)])
 
 
-def _rows(result: SystemResult) -> list[list[str]]:
-    """Header, a row a section, the harmonic means; the same number of cells in each."""
+def _worst(result: SystemResult) -> list[Section]:
+    """Sections of the lowest sums of what the official score is made of, the lowest first."""
+
+    def height(section: Section) -> tuple[float, Section]:
+        figures = result.sections[section].figures
+        return sum(figures[name] or 0.0 for name in result.rule.parts), section
+
+    return sorted(result.sections, key=height)[:_WORST]
+
+
+def _rows(result: SystemResult, sections: Iterable[Section]) -> list[list[str]]:
+    """Header, a row a section, the means of all; the same number of cells in each."""
     columns = result.columns
     rows = [["machine", "section", *columns.values()]]
-    for section, found in sorted(result.sections.items()):
+    for section in sections:
+        found = result.sections[section]
         cells = [percent(found.figures[name]) for name in columns]
         rows.append([section.machine_type, f"{section.number:02d}", *cells])
     summary = result.summary
@@ -161,7 +179,7 @@ def _closing(result: SystemResult) -> list[str]:
     if result.uncertainty:
         lines.append(interval_text(result.uncertainty))
     if result.unknown:
-        lines.append(f"no ground truth: {', '.join(map(str, sorted(result.unknown)))}")
+        lines.append(f"no ground truth: {listing(sorted(result.unknown))}")
     return lines
 
 
@@ -175,7 +193,11 @@ def interval_text(found: Uncertainty) -> str:
 
 
 def _markdown(result: SystemResult) -> str:
-    lines = [f"# {one_line(result.heading)}", "", *markdown_rows(_rows(result), 2)]
+    lines = [
+        f"# {one_line(result.heading)}",
+        "",
+        *markdown_rows(_rows(result, sorted(result.sections)), 2),
+    ]
     for line in _closing(result):
         lines += ["", line]
     lines += ["", "Figures in %; - is a figure that the clips do not allow."]

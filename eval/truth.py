@@ -12,7 +12,7 @@ import numpy as np
 
 from cache.errors import AsdError
 from cache.table import DOMAINS, Section
-from eval.names import TRUTH, files_of, section_files
+from eval.names import TRUTH, existing_files, files_of, section_files
 from eval.proxy import all_synthetic, is_named_synthetic
 from eval.rows import Rows, flag, join_rows, name_differences, raise_faults, read_rows, some
 from eval.scores import Submission
@@ -63,7 +63,7 @@ def truth_sections(directory: Path) -> list[Section]:
 
 def has_ground_truth(directory: Path, section: Section) -> bool:
     """Whether a folder of ground truth tells this section's anomalies."""
-    return section in truth_sections(directory)
+    return bool(existing_files(directory / _DATA, TRUTH, section))
 
 
 def read_ground_truth(directory: Path, section: Section) -> dict[str, Truth]:
@@ -217,7 +217,7 @@ def _read_file(path: Path, parse: Callable[[str], T]) -> Rows[T]:
 
 
 def _read_optional(folder: Path, section: Section, parse: Callable[[str], T]) -> Rows[T]:
-    there = any(file.section == section for file in section_files(folder, [TRUTH]))
+    there = existing_files(folder, TRUTH, section)
     return _read(folder, section, parse) if there else Rows()
 
 

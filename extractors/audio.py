@@ -14,6 +14,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from cache import places
 from cache.errors import AsdError
 from cache.windows import Span
 from extractors.soundfiles import (
@@ -171,15 +172,15 @@ def _decode_span(path: Path, span: Span) -> Decoding:
 def hash_once(path: Path) -> str:
     """Hash a long file once for all its spans, while it stays as it is; see `content_sha256`."""
     try:
-        known = path.stat()
+        state = places.version(path)
     except OSError as error:
         raise AsdError(f"cannot be read: {error.strerror}") from error
     with _HASHING:  # two threads with spans of one file hash it once
-        return _hash(path, known.st_mtime_ns, known.st_size)
+        return _hash(path, state)
 
 
 @lru_cache(maxsize=256)
-def _hash(path: Path, _changed: int, _size: int) -> str:
+def _hash(path: Path, _state: str) -> str:
     return content_sha256(path)
 
 

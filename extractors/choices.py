@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from cache.errors import AsdError
+from cache.places import here
 from extractors import registry
 from extractors.backbone import Source
 
@@ -87,7 +87,7 @@ def source(
     if len(files) > 1:
         raise AsdError(f"--weights: {name} takes one file, given are {', '.join(files)}")
     sums = tuple(sha256.lower() for sha256 in accepted)
-    return Source(variant, Path(files[0]) if files else None, accepted=sums)
+    return Source(variant, here(files[0]) if files else None, accepted=sums)
 
 
 def numbers(values: Sequence[str], option: str) -> list[int]:

@@ -41,8 +41,21 @@ def find_device(name: str) -> torch.device:
     return device
 
 
+class _Taken:
+    """What of the machine's processors this process was told to use."""
+
+    cores: int | None = None
+
+
+def take_cores(count: int) -> None:
+    """Use this many processors and no more: other processes of a cluster have the rest."""
+    _Taken.cores = count
+
+
 def cores() -> int:
     """Processors this process may use."""
+    if _Taken.cores is not None:
+        return _Taken.cores
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

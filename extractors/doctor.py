@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,9 @@ from huggingface_hub import try_to_load_from_cache
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from cache import objects
 from cache.errors import AsdError
+from cache.places import is_remote
 from extractors import compat, pooling, registry
 from extractors.backbone import Source
 from extractors.checkpoints import AST_REVISION, CHECKPOINTS, Checkpoint
@@ -136,6 +139,9 @@ def libraries(asked: Iterable[Requirement]) -> Iterator[Finding]:
 
 def folder_findings(what: str, folder: Path) -> Iterator[Finding]:
     """See whether a folder, or the one it would be made in, can be written, and how far."""
+    if is_remote(folder):
+        yield from _store_findings(what, folder)
+        return
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
         with TemporaryFile(dir=there) as file:
@@ -147,6 +153,17 @@ def folder_findings(what: str, folder: Path) -> Iterator[Finding]:
     free = free_space(folder)
     seen = f"{folder}, can be written, {megabytes(free)} free"
     yield Finding(what, seen, "free space, or choose another folder" if free < _LITTLE else "")
+
+
+def _store_findings(what: str, folder: Path) -> Iterator[Finding]:
+    probe = folder / f".doctor-{secrets.token_hex(4)}"
+    try:
+        objects.put(probe, b"0")
+        objects.remove(probe)
+    except AsdError as error:
+        yield Finding(what, str(error), "choose a place that can be written")
+        return
+    yield Finding(what, f"{folder}, can be written")
 
 
 def backbone_finding(name: str, here: Iterable[Checkpoint], device: torch.device) -> Finding:

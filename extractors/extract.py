@@ -120,11 +120,10 @@ class Extraction:
         plan = usual(spec, forward.device)
         if self.batch_size is not None:
             return Plan(self.batch_size, plan.workers, plan.threads)
-        ids = [clip.clip_id for clip in clips]
-        lacking = {i for each in forward.outputs for i in self.store.missing(each.recipe, ids)}
+        lacking = self._lacking(forward, clips)
         if len(lacking) < _WORTH_MEASURING:
             return plan
-        first = next(clip for clip in clips if clip.clip_id in lacking)
+        first = lacking[0]
         try:
             channel = forward.hearing.channel
             found = recordings.read(first.path, spec.sample_rate, first.span, channel)
@@ -134,6 +133,15 @@ class Extraction:
         if not spec.min_samples <= len(sample):
             return plan
         return remembered(self.store.root, forward, sample)
+
+    def _lacking(self, forward: Forward, clips: Sequence[Clip]) -> list[Clip]:
+        """Clips without a row in some table; only the tables of their sections are read."""
+        places = dict.fromkeys((clip.section, clip.split) for clip in clips)
+        held = [
+            {clip_id for place in places for clip_id in self.store.keys(output.recipe, *place)}
+            for output in forward.outputs
+        ]
+        return [clip for clip in clips if not all(clip.clip_id in rows for rows in held)]
 
 
 @dataclass(frozen=True)

@@ -5,30 +5,26 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from dataclasses import replace
-from itertools import product
 from pathlib import Path
 
-import torch
-
 from cache.errors import AsdError, guarded, tell_some
+from cache.places import place
 from cache.recipe import Recipe, concatenation
 from cache.select import add_cache_dir
 from cache.store import Store
 from cache.table import SPLITS
-from extractors import choices, pooling, registry
+from extractors import pooling, registry
 from extractors.audio import read_audio
-from extractors.backbone import BackboneSpec
 from extractors.clips import SUPPLEMENTS, Clip, Listing, list_clips
-from extractors.device import find_device
-from extractors.extract import Extraction, Report
+from extractors.engines.options import RAY, add_engine, check_engine, own_device
+from extractors.engines.tables import Outcome
+from extractors.extract import Report
 from extractors.forward import Forward, least_cosine
 from extractors.hearing import add_hearing, hearings
-from extractors.loading import RANDOM
 from extractors.offline import add_offline, apply_offline
-from extractors.output import DTYPES, Output
+from extractors.output import DTYPES
 from extractors.soundfiles import LONGEST
-from extractors.tuned import load_any
+from extractors.wanted import extraction, load_forwards
 
 _COMPARED = 4  # clips on which a smaller number format is held against float32
 _FAITHFUL = 0.999  # cosine below which it is warned of
@@ -63,7 +59,7 @@ def _parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", nargs="+", type=Path, default=[], metavar="ROOT",
+    add("--data", nargs="+", type=place, default=[], metavar="ROOT",
         help="data roots: folders of <machine>/<train|test>/*.wav, a machine's own folder, or "
         "manifests (.csv, .parquet)")  # fmt: skip
     add("--backbone", nargs="+", default=["logmel"], metavar="NAME[:VARIANT]",
@@ -88,6 +84,7 @@ def _parser() -> ArgumentParser:
     add("--supplemental", nargs="+", choices=SUPPLEMENTS, default=[],
         help="take these clips of supplemental/ (2025) as normal training clips too")  # fmt: skip
     add_hearing(parser)
+    add_engine(parser)
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
     add("--dtype", choices=DTYPES, default=DTYPES[0], help="of the network (default: %(default)s)")
     add("--batch-size", type=_batch_size, default="auto", metavar="N",
@@ -97,50 +94,6 @@ def _parser() -> ArgumentParser:
     add("--strict", action="store_true", help="stop at the first clip that cannot be used")
     add_cache_dir(parser)
     return parser
-
-
-def _outputs(spec: BackboneSpec, args: Namespace, names: Sequence[str]) -> list[Output]:
-    layers = choices.numbers(choices.chosen(args.layers, spec.name, names), "--layers")
-    layers = list(dict.fromkeys(layers)) or [spec.layer]
-    unknown = sorted(set(layers) - set(spec.layers))
-    if unknown:
-        offered = ", ".join(map(str, spec.layers))
-        raise AsdError(f"{spec.name} has no layer {unknown[0]}; it has {offered}")
-    wanted = choices.chosen(args.pooling, spec.name, names) or [spec.pooling]
-    poolings = [pooling.find(name, spec.tuned) for name in dict.fromkeys(wanted)]
-    for layer, how in product(layers, poolings):
-        if how.reduce is None and layer not in spec.native:
-            own = ", ".join(map(str, spec.native)) or "none"
-            raise AsdError(f"{spec.name} has no embedding of its own at layer {layer}, only: {own}")
-    bands = dict.fromkeys(choices.chosen(args.bands, spec.name, names) or pooling.BANDS[:1])
-    strange = [text for text in bands if text not in pooling.BANDS]
-    if strange:
-        raise AsdError(f"--bands {strange[0]}: expected {' or '.join(pooling.BANDS)}")
-    chosen = product(layers, poolings, bands)
-    return [Output(spec, layer, how, which, args.dtype) for layer, how, which in chosen]
-
-
-def _forwards(args: Namespace, device: torch.device) -> list[Forward]:
-    """Load every backbone of the call and work out what is wanted of it."""
-    names = [choices.split_name(text)[0] for text in args.backbone]
-    for name in names:
-        registry.find(name)  # before any of them is loaded
-    accepted = args.accept_weights
-    sources = [choices.source(args.weights, text, names, accepted) for text in args.backbone]
-    models = [load_any(n, source, device) for n, source in zip(names, sources, strict=True)]
-    forwards = [
-        Forward(m, [replace(o, hearing=how) for o in _outputs(m.spec, args, names)], device)
-        for m in models
-        for how in hearings(args)
-    ]
-    if args.concat and (len(forwards) < 2 or any(len(f.outputs) > 1 for f in forwards)):
-        raise AsdError("--concat joins several backbones, with one layer and one pooling of each")
-    for model in models:
-        if model.spec.weights == RANDOM:
-            sys.stderr.write(
-                f"note: {model.spec.name} has random weights: for timing, its scores mean nothing\n"
-            )
-    return forwards
 
 
 def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
@@ -170,7 +123,8 @@ def _listing(args: Namespace) -> Listing:
     return listing
 
 
-def _show(listing: Listing, reports: Sequence[Report]) -> None:
+def _show(listing: Listing, outcome: Outcome) -> None:
+    reports = outcome.reports
     for note in listing.notes:
         sys.stderr.write(f"note: {note}\n")
     faults = list(dict.fromkeys(map(str, listing.faults)))
@@ -178,6 +132,17 @@ def _show(listing: Listing, reports: Sequence[Report]) -> None:
     removed = sorted({clip_id for report in reports for clip_id in report.removed})
     tell_some("left out", faults)
     tell_some("no longer in the data, removed", removed)
+    tell_some("not finished, run again", outcome.lost)
+
+
+def _extracted(args: Namespace, forwards: Sequence[Forward], clips: Sequence[Clip]) -> Outcome:
+    if args.engine == RAY:
+        try:  # an optional extra, of hundreds of megabytes
+            from extractors.engines import ray_  # noqa: PLC0415
+        except ImportError as error:
+            raise AsdError(f"--engine ray: {error}; pip install 'machine-asd[ray]'") from error
+        return ray_.extract(args, forwards, clips)
+    return Outcome(extraction(args, forwards).run(clips))
 
 
 def _summary(listing: Listing, report: Report, root: Path, recipe: Recipe) -> str:
@@ -214,29 +179,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         from extractors.doctor import diagnose  # noqa: PLC0415
 
         return diagnose(args.device, args.cache_dir)
+    check_engine(args)
     if not args.data:
         parser.error("--data is needed: the data roots")
     listing = _listing(args)
     if args.strict and listing.faults:
         raise AsdError(str(listing.faults[0]))
     chosen = hearings(args)[0].cut(listing.only(args.machine, args.split))
-    forwards = _forwards(args, find_device(args.device))
+    forwards = load_forwards(args, own_device(args))
     if args.dtype != DTYPES[0]:
         for forward in forwards:
             _tell_deviation(forward, chosen.clips)
     store = Store(args.cache_dir)
-    reports = Extraction(forwards, store, args.batch_size, args.strict, args.longest).run(
-        chosen.clips
-    )
-    _show(chosen, reports)
-    for forward, report in zip(forwards, reports, strict=True):
+    outcome = _extracted(args, forwards, chosen.clips)
+    _show(chosen, outcome)
+    for forward, report in zip(forwards, outcome.reports, strict=True):
         for output in forward.outputs:
             print(_summary(chosen, report, store.root, output.recipe))
-    if args.concat:
+    if args.concat and not outcome.lost:
         joined = concatenation([forward.outputs[0].recipe for forward in forwards])
         tables = store.concatenate(joined)
         print(f"{tables} tables joined -> {store.root / joined.fingerprint} ({joined})")
-    return 1 if chosen.faults or any(report.faults for report in reports) else 0
+    faulty = chosen.faults or outcome.lost or any(report.faults for report in outcome.reports)
+    return 1 if faulty else 0
 
 
 if __name__ == "__main__":

@@ -7,13 +7,16 @@ import io
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from cache import objects, places
 from cache.errors import AsdError
 
 LONGEST = 3600.0  # s; a recording that is read whole may have, unless told otherwise
@@ -23,6 +26,7 @@ _MOST_VALUES = 2**29
 _MOST_BYTES = 2**32  # of a file that is read whole
 _RATES = (100, 2_000_000)  # Hz; beyond vibration and ultrasound a header is damaged
 _UNKNOWN_SIZES = (0, 0xFFFFFFFF)  # what a program that writes to a pipe leaves in a RIFF header
+_FETCHING = Lock()
 
 
 def content_sha256(path: Path) -> str:
@@ -33,6 +37,8 @@ def content_sha256(path: Path) -> str:
     AsdError
         If the file cannot be read.
     """
+    if places.is_remote(path):
+        return hashlib.sha256(read_whole(path)).hexdigest()
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -52,9 +58,9 @@ def read_whole(path: Path) -> bytes:
         size = path.stat().st_size
         if size > _MOST_BYTES:
             raise AsdError(f"{size / 2**30:.1f} GiB are too many to read at once; use --window")
-        return path.read_bytes()
+        return places.read_bytes(path)
     except OSError as error:
-        raise AsdError(f"cannot be read: {error.strerror}") from error
+        raise AsdError(f"cannot be read: {error.strerror or 'no such file'}") from error
 
 
 def check_length(file: soundfile.SoundFile, frames: int, longest: float) -> None:
@@ -89,16 +95,31 @@ def check_length(file: soundfile.SoundFile, frames: int, longest: float) -> None
 def opened(path: Path) -> Iterator[tuple[soundfile.SoundFile, BinaryIO]]:
     """Open a file for decoding; the decoder, and the bytes below it.
 
+    An object is read whole, and those read last are remembered: a recording is opened once a
+    window.
+
     Raises
     ------
     AsdError
         If it cannot be read, is empty or is not audio; also while it is decoded.
     """
     try:
-        with path.open("rb") as raw, decoder(raw) as file:
+        with _raw(path) as raw, decoder(raw) as file:
             yield file, raw
     except OSError as error:
         raise AsdError(f"cannot be read: {error.strerror}") from error
+
+
+def _raw(path: Path) -> BinaryIO:
+    if not places.is_remote(path):
+        return path.open("rb")
+    with _FETCHING:  # two threads with windows of one recording fetch it once
+        return io.BytesIO(_fetched(path, objects.version(path)))
+
+
+@lru_cache(maxsize=2)
+def _fetched(path: Path, _version: str) -> bytes:
+    return read_whole(path)
 
 
 @contextmanager

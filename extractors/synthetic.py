@@ -34,6 +34,7 @@ import numpy as np
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError, guarded
+from cache.places import here
 from extractors.machines import NOISES, Fan, Fault, Operation, Valve
 from extractors.waves import SAMPLE_RATE, Wave, ratio, unit_rms
 from extractors.writing import ClipName, wav_bytes, write_attributes
@@ -231,7 +232,7 @@ def _parser() -> ArgumentParser:
         epilog="example: python -m extractors.synthetic --to demo/data --seed 0",
         formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="where to write it")
+    parser.add_argument("--to", type=here, required=True, metavar="DIR", help="where to write it")
     parser.add_argument("--seed", type=int, default=0, help="from 0 (default: %(default)s)")
     return parser
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cache import places
 from cache.atomic import write_atomic
 from extractors.backbone import BackboneSpec
 from extractors.device import cores
@@ -150,7 +151,7 @@ def _key(forward: Forward, samples: int) -> str:
 def _read(path: Path) -> dict[str, Plan]:
     """Plans on disk; none where the file is missing or not ours."""
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(places.read_bytes(path))
         plans = {name: Plan(**values) for name, values in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -7,6 +7,7 @@ from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormat
 from collections.abc import Callable
 from pathlib import Path
 
+from cache.places import here, place
 from cache.select import add_cache_dir
 from extractors import registry
 from extractors.hearing import add_hearing
@@ -37,7 +38,7 @@ def _number(kind: type, least: float, most: float = float("inf")) -> Callable[[s
 def _file(text: str) -> Path:
     if not text.endswith(".safetensors"):
         raise ArgumentTypeError(f"{text!r} must end in .safetensors")
-    return Path(text)
+    return here(text)
 
 
 def parser() -> ArgumentParser:
@@ -61,7 +62,7 @@ def parser() -> ArgumentParser:
 
 def _add_files(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--data", nargs="+", type=Path, required=True, metavar="ROOT",
+    add("--data", nargs="+", type=place, required=True, metavar="ROOT",
         help="data roots; all their machines are learnt together")  # fmt: skip
     add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     add("--backbone", default="logmel:cnn", metavar="NAME[:VARIANT]",
@@ -77,7 +78,7 @@ def _add_files(group: argparse._ArgumentGroup) -> None:
         help="one training each (default: 0)")  # fmt: skip
     add("--overwrite", action="store_true", help="replace a file of another training")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
-    add("--tensorboard", type=Path, metavar="FOLDER", help="write curves there as well")
+    add("--tensorboard", type=here, metavar="FOLDER", help="write curves there as well")
     # Waveforms that memory does not hold lie there while it trains.
     add_cache_dir(group)
 
@@ -110,7 +111,7 @@ def _add_labels(group: argparse._ArgumentGroup) -> None:
     add(
         "--pseudo-anomalies",
         nargs="+",
-        type=Path,
+        type=here,
         default=[],
         metavar="ROOT",
         help="synthetic anomalies of finetune.synthesise, as further classes",

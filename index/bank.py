@@ -15,8 +15,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from cache import places
 from cache.atomic import write_atomic
-from cache.errors import AsdError
+from cache.errors import AsdError, listing
 from cache.locks import locked
 from cache.options import Option, make, options_of
 from cache.recipe import Recipe, from_json
@@ -29,6 +30,7 @@ _FORMAT = 2  # 1 had no digest of the record itself
 _DIGEST = "sha256"  # of all else that the record says
 _RECORD = "record.json"
 _HELD_OUT = "held_out"  # beside the scorer's own arrays
+_TRIES = 5  # to read a section that is being written anew all the time
 _REMEDY = "build it with `python -m index.run`"
 
 
@@ -52,6 +54,12 @@ class FittedSection:
         Domain to number of training clips.
     synthetic
         How many of them are synthetic.
+    left_out
+        How many synthetic training clips were left out.
+    recordings
+        How many files the training clips are, or are windows of; 0 where it is not known.
+    training
+        `cache.store.Store.digest` of the training table; empty where it is not known.
     held_out
         Of windows, see `index.held_out`; empty where clips were left out one by one.
     """
@@ -64,6 +72,9 @@ class FittedSection:
     clips: Mapping[str, int]
     synthetic: int = 0
     held_out: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    left_out: int = 0
+    recordings: int = 0
+    training: str = ""
 
     def train_scores(self) -> NDArray[np.float64]:
         """Give the (n,) scores of unseen normal clips: of held-out files, or of clips left out."""
@@ -89,8 +100,12 @@ class Bank:
         """Sections that have a record, ascending."""
         return sorted(
             Section(path.parts[-3], int(path.parts[-2].removeprefix("section_")))
-            for path in self.root.glob(f"*/section_*/{_RECORD}")
+            for path in places.matching(self.root, f"*/section_*/{_RECORD}")
         )
+
+    def holds(self, section: Section) -> bool:
+        """Whether a section has a record; nothing is listed for it."""
+        return places.exists(self.root / str(section) / _RECORD)
 
     def write(self, fitted: FittedSection) -> Path:
         """Write a section, replacing what was there; safe beside other writers.
@@ -116,9 +131,9 @@ class Bank:
         text = json.dumps({**told, _DIGEST: _digest(told)}, indent=2, allow_nan=False)
         write_atomic(record, text.encode())
         named = {entry["file"] for entry in files.values()} | {_RECORD}
-        for path in folder.iterdir():
+        for path in places.matching(folder, "*"):
             if path.name not in named and not path.name.startswith("."):
-                path.unlink(missing_ok=True)
+                places.remove(path)
         return record
 
     def recipe(self) -> Recipe:
@@ -137,13 +152,28 @@ class Bank:
     def read(self, section: Section, recipe: Recipe) -> FittedSection:
         """Read a section that scores embeddings of a recipe.
 
+        Another run may write it anew meanwhile, and remove the files that its old record named:
+        then the new one is read.
+
         Raises
         ------
         AsdError
             If there is none, a file is missing or damaged, or the fingerprint is another.
         """
         path = self._record_path(section)
-        record = _read_record(path)
+        for _ in range(_TRIES - 1):
+            record = _read_record(path)
+            try:
+                return self._restored(record, section, recipe)
+            except AsdError:
+                if _read_record(path) == record:
+                    raise
+        return self._restored(_read_record(path), section, recipe)
+
+    def _restored(
+        self, record: Mapping[str, Any], section: Section, recipe: Recipe
+    ) -> FittedSection:
+        path = self._record_path(section)
         if (record["machine_type"], record["section"]) != (section.machine_type, section.number):
             held = f"{record['machine_type']} section {record['section']}"
             raise AsdError(f"{path} is of {held}, its place says {section}; {_REMEDY}")
@@ -158,11 +188,10 @@ class Bank:
             raise AsdError(f"{path} is damaged ({error!r}); {_REMEDY}") from error
 
     def _record_path(self, section: Section) -> Path:
-        path = self.root / str(section) / _RECORD
-        if not path.exists():
-            held = ", ".join(map(str, self.sections())) or "nothing"
+        if not self.holds(section):
+            held = listing(self.sections())
             raise AsdError(f"no {section} in the bank {self.root}, which holds {held}; {_REMEDY}")
-        return path
+        return self.root / str(section) / _RECORD
 
 
 def bank_root(
@@ -200,8 +229,8 @@ def find_bank(cache_dir: Path, recipe: Recipe, scorer_name: str) -> Bank:
     """
     folder = cache_dir / "banks" / recipe.fingerprint
     # The digest of eight hexadecimal digits tells `ldn` from a scorer `ldn-x`.
-    banks = [Bank(path) for path in sorted(folder.glob(f"{scorer_name}-{'[0-9a-f]' * 8}"))]
-    banks = [bank for bank in banks if bank.sections()]
+    records = places.matching(folder, f"{scorer_name}-{'[0-9a-f]' * 8}/*/section_*/{_RECORD}")
+    banks = [Bank(path) for path in sorted({record.parents[2] for record in records})]
     if not banks:
         raise AsdError(f"no bank of {scorer_name} for {recipe} in {folder}; {_REMEDY}")
     if len(banks) > 1:
@@ -230,6 +259,9 @@ def _record(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> di
         "options": options_of(fitted.scorer),
         "clips": dict(fitted.clips),
         "synthetic": fitted.synthetic,
+        "left_out": fitted.left_out,
+        "recordings": fitted.recordings,
+        "training": fitted.training,
         "threshold": threshold,
         "files": files,
         "recall": {
@@ -281,12 +313,15 @@ def _restore(
     return FittedSection(
         *(section, recipe, record["scorer"], scorer, Threshold(**limits), *counts),
         held_out=np.asarray(held_out),
+        left_out=int(record.get("left_out", 0)),
+        recordings=int(record.get("recordings", 0)),
+        training=str(record.get("training", "")),  # banks of before did not say
     )
 
 
 def _read_data(path: Path, sha256: str) -> bytes:
     try:
-        data = path.read_bytes()
+        data = places.read_bytes(path)
     except OSError as error:
         raise AsdError(f"{path}: {error.strerror}; {_REMEDY}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -296,7 +331,7 @@ def _read_data(path: Path, sha256: str) -> bytes:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record: dict[str, Any] = json.loads(path.read_bytes())
+        record: dict[str, Any] = json.loads(places.read_bytes(path))
         known = record["format"] == _FORMAT
         told = {name: value for name, value in record.items() if name != _DIGEST}
         intact = not known or record[_DIGEST] == _digest(told)

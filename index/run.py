@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 from tqdm import tqdm
 
-from cache.errors import AsdError, guarded
+from cache.errors import AsdError, guarded, tell_some
 from cache.options import option_names
+from cache.places import place
 from cache.recipe import Recipe
 from cache.select import add_selection, choose, selection
 from cache.store import Store
@@ -21,6 +22,7 @@ from cache.windows import split_id
 from index.bank import Bank, FittedSection, bank_root
 from index.held_out import held_out_scores
 from index.options import add_options, from_arguments
+from index.resume import Wanted, fitted_before
 from index.scorer import DEFAULT, Scorer, find, names
 from index.threshold import METHODS, fit_threshold
 
@@ -46,11 +48,15 @@ def _parser(argv: Sequence[str]) -> ArgumentParser:
         help="normal clips meant to lie below the threshold, %% (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--bank", type=Path, metavar="DIR", help="where to put it (default: in the cache folder)"
+        "--bank", type=place, metavar="DIR", help="where to put it (default: in the cache folder)"
     )
     parser.add_argument(
         "--synthetic", action="store_true",
         help="let synthetic training clips into the bank (default: recordings alone)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--rebuild", action="store_true",
+        help="fit every section anew (default: not those that are there, of the same clips)"
     )  # fmt: skip
     add_selection(parser)
     group = parser.add_argument_group(f"options of {scorer}")
@@ -70,10 +76,16 @@ def _refuse(unknown: Sequence[str], scorer: str) -> None:
     raise AsdError(f"{name} means nothing to {scorer}: it {reason}; {scorer} has {own}")
 
 
-def _fit(table: EmbeddingTable, recipe: Recipe, args: Namespace) -> FittedSection:
+def _fit(section: Section, wanted: Wanted, args: Namespace) -> FittedSection:
+    """Fit a section to its training clips, which are let go again."""
+
     def scorer() -> Scorer:
         return from_arguments(find(args.scorer), args)
 
+    # Asked before the rows are read: should they change in between, the section is fitted again.
+    digest = wanted.store.digest(wanted.recipe, section, "train")
+    whole = wanted.store.read(wanted.recipe, section, "train")
+    table = whole if args.synthetic else _recordings(whole)
     fitted = scorer()
     fitted.fit(table)
     clips = Counter(key.domain or "unknown" for key in table.keys)
@@ -82,7 +94,10 @@ def _fit(table: EmbeddingTable, recipe: Recipe, args: Namespace) -> FittedSectio
     scores = held_out if held_out.size else fitted.train_scores()
     threshold = fit_threshold(scores, args.threshold, args.percentile)
     return FittedSection(
-        table.section, recipe, args.scorer, fitted, threshold, clips, made, held_out
+        *(section, wanted.recipe, args.scorer, fitted, threshold, clips, made, held_out),
+        left_out=len(whole) - len(table),
+        training=digest or "",
+        recordings=len({split_id(clip_id)[0] for clip_id in table.clip_ids}),
     )
 
 
@@ -119,30 +134,56 @@ def _trained_sections(store: Store, recipe: Recipe) -> list[Section]:
             f"no training clips of {recipe} in {store.root}; put the normal recordings into "
             "<machine>/train and run the extraction again"
         )
-    for section in sorted({stored.section for stored in tables} - set(trained)):
-        sys.stderr.write(f"note: {section} has test clips but no training clips: not in the bank\n")
+    untrained = sorted({stored.section for stored in tables} - set(trained))
+    tell_some(
+        "note", [f"{s} has test clips but no training clips: not in the bank" for s in untrained]
+    )
     return trained
 
 
-def _say_what_is_unusual(fitted: FittedSection, clip_ids: Sequence[str]) -> None:
-    clips = fitted.clips
-    if not clips.get("target"):
-        known = "source domain alone" if clips.get("source") else "normal clips, all of one domain"
-        sys.stderr.write(
-            f"note: {fitted.section} has no target clips ({sum(clips.values())} in all): scores "
-            f"are distances to the {known}\n"
-        )
-    files = {split_id(clip_id)[0] for clip_id in clip_ids}
-    if len(files) == 1 < len(clip_ids):
-        sys.stderr.write(
-            f"note: {fitted.section} has the windows of one recording only: they resemble each "
-            "other, and the threshold learnt from them is low; record more than one\n"
-        )
-    if np.isinf(fitted.threshold.value):
-        sys.stderr.write(
-            f"note: {fitted.section} has too few training clips for a threshold: every decision "
-            "will be 0\n"
-        )
+def _unusual(fitted: FittedSection) -> dict[str, str]:
+    """Say what a user may not expect of a section: kind to words."""
+    clips, section = fitted.clips, fitted.section
+    count = sum(clips.values())
+    known = "source domain alone" if clips.get("source") else "normal clips, all of one domain"
+    words = {
+        "target": f"{section} has no target clips ({count} in all): scores are distances to the "
+        f"{known}",
+        "windows": f"{section} has the windows of one recording only: they resemble each other, "
+        "and the threshold learnt from them is low; record more than one",
+        "threshold": f"{section} has too few training clips for a threshold: every decision will "
+        "be 0",
+    }
+    true = {
+        "target": not clips.get("target"),
+        "windows": fitted.recordings == 1 < count,
+        "threshold": bool(np.isinf(fitted.threshold.value)),
+    }
+    return {kind: text for kind, text in words.items() if true[kind]}
+
+
+@dataclass
+class _Report:
+    """What is said of all sections at the end: no more lines for a fleet than for a few."""
+
+    kept: int = 0
+    joined: int = 0
+    left_out: int = 0
+    unusual: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, fitted: FittedSection, kept: bool) -> None:
+        """Take a section in."""
+        self.kept += kept
+        self.joined += fitted.synthetic
+        self.left_out += fitted.left_out
+        for kind, text in _unusual(fitted).items():
+            self.unusual[kind].append(text)
+
+    def say(self, synthetic_asked: bool) -> None:
+        """Write the notes."""
+        for texts in self.unusual.values():
+            tell_some("note", texts)
+        _say_synthetic(self.joined, self.left_out, synthetic_asked)
 
 
 @guarded
@@ -166,18 +207,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = choose(store, selection(args))
     unfitted = from_arguments(find(args.scorer), args)
     root = bank_root(args.cache_dir, recipe, args.scorer, unfitted, with_synthetic=args.synthetic)
-    bank = Bank(args.bank or root)
+    bank, report = Bank(args.bank or root), _Report()
+    chosen = (args.scorer, unfitted, args.threshold, args.percentile, args.synthetic)
+    wanted = Wanted(store, recipe, *chosen)
     sections = _trained_sections(store, recipe)
-    joined = left_out = 0
     for section in tqdm(sections, unit="section", disable=None):
-        table = store.read(recipe, section, "train")
-        reference = table if args.synthetic else _recordings(table)
-        fitted = _fit(reference, recipe, args)
-        joined, left_out = joined + fitted.synthetic, left_out + len(table) - len(reference)
-        _say_what_is_unusual(fitted, reference.clip_ids)
-        bank.write(fitted)
-    _say_synthetic(joined, left_out, args.synthetic)
+        before = None if args.rebuild else fitted_before(bank, section, wanted)
+        fitted = before or _fit(section, wanted, args)
+        if before is None:
+            bank.write(fitted)
+        report.add(fitted, before is not None)
+    report.say(args.synthetic)
     print(f"{len(sections)} sections fitted with {args.scorer} -> {bank.root} ({recipe})")
+    if report.kept:
+        print(f"{report.kept} of them were there already, of the same clips (--rebuild fits anew)")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from pathlib import Path
 
+from cache.places import here, place
 from cache.select import add_cache_dir
 from eval.baselines.scoring import FORMS, MODES
 
@@ -54,15 +55,15 @@ def parser() -> ArgumentParser:
         "in the published numbers (default: %(default)s)")  # fmt: skip
     add("--shrinkage", type=_shrinkage, default=0.0, metavar="A",
         help="of the covariances: 0 to 1, or auto (default: 0, as published)")  # fmt: skip
-    add("--data", nargs="+", type=Path, default=[], metavar="ROOT",
+    add("--data", nargs="+", type=place, default=[], metavar="ROOT",
         help="data roots, each holding <machine>/<train|test>/*.wav")  # fmt: skip
     add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     add("--seeds", nargs="+", type=_natural, default=[0, 1, 2, 3, 4], metavar="N",
         help="a run each (default: 0 1 2 3 4)")  # fmt: skip
     add("--epochs", type=_positive, default=100, metavar="N", help="(default: %(default)s)")
-    add("--ground-truth", type=Path, metavar="DIR",
+    add("--ground-truth", type=here, metavar="DIR",
         help="holds ground_truth_data ... (default: labels in the file names)")  # fmt: skip
-    add("--published", type=Path, metavar="FILE",
+    add("--published", type=here, metavar="FILE",
         help="of paper: published figures, mode,machine_type,figure,mean,deviation,source in %% "
         "(default: those that come with the program)")  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
@@ -70,7 +71,7 @@ def parser() -> ArgumentParser:
         help="machines and seeds at once (default: one a core; 1 on a GPU)")  # fmt: skip
     add("--memory", type=_positive, default=1024, metavar="MIB",
         help="of frames held by each; more goes to a file (default: %(default)s)")  # fmt: skip
-    add("--out", type=Path, default=Path("baselines"), metavar="DIR",
+    add("--out", type=here, default=Path("baselines"), metavar="DIR",
         help="(default: ./%(default)s)")  # fmt: skip
     add_cache_dir(made)
     return made

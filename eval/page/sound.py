@@ -16,6 +16,7 @@ from scipy.signal.windows import hann
 from cache.errors import AsdError
 from cache.windows import Span
 from extractors.audio import read_audio
+from extractors.soundfiles import opened
 
 Floats = NDArray[np.float64]
 
@@ -147,8 +148,9 @@ def mel_bank(size: int, rate: int) -> Floats:
 
 def _native_rate(path: Path) -> int:
     try:
-        return int(soundfile.info(path).samplerate)
-    except (soundfile.SoundFileError, OSError):
+        with opened(path) as (file, _):
+            return int(file.samplerate)
+    except AsdError:
         return RATES[0]  # reading it will say what is wrong
 
 

@@ -7,9 +7,9 @@ import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from cache.errors import tell_some
+from cache.places import place
 from extractors.clips import SUPPLEMENTS, list_clips
 from extractors.data.known import KNOWN
 from extractors.data.survey import Group, Survey, survey
@@ -31,7 +31,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         formatter_class=RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("roots", nargs="+", type=Path, metavar="ROOT", help="data roots or manifests")
+    add("roots", nargs="+", type=place, metavar="ROOT", help="data roots or manifests")
     add("--year", type=int, choices=sorted({one.year for one in KNOWN}),
         help="compare with this year's data; every absent machine is a finding then "
         "(default: found out)")  # fmt: skip

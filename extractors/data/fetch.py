@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 
 from cache.errors import AsdError, tell_some
+from cache.places import here
 from extractors.data.archive import Archive, bring
 from extractors.data.unpack import ROOTS
 from extractors.data.zenodo import DATASETS, PARTS, Record, page_of, read_record
@@ -36,7 +37,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     add = parser.add_argument
     add("dataset", choices=tuple(DATASETS), metavar="NAME", help=", ".join(DATASETS))
-    add("--to", type=Path, required=True, metavar="DIR", help="where the data roots are made")
+    add("--to", type=here, required=True, metavar="DIR", help="where the data roots are made")
     add("--part", nargs="+", choices=PARTS, default=list(PARTS),
         help="development, additional training, evaluation data (default: all)")  # fmt: skip
     add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")

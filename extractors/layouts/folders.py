@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from cache import places
 from cache.errors import AsdError
 from extractors.layouts.clip import AUDIO_SUFFIXES, Fault
 
@@ -66,7 +66,7 @@ def other_audio(machine: Path) -> list[str]:
     """Names of what holds audio beside the folders of clips, and is not read."""
     known = {*_SPLITS, SUPPLEMENTAL, PSEUDO}
     others = [f for f in visible_folders(machine) if f.name.lower() not in known]
-    found = [f"{f.name}/" for f in others if any(map(is_audio, _walk(f, {os.path.realpath(f)})))]
+    found = [f"{f.name}/" for f in others if any(map(is_audio, _walk(f, {places.real(f)})))]
     loose = sum(is_audio(path) and path.is_file() for path in machine.iterdir())
     return [*found, *([f"{loose} files beside the folders"] if loose else [])]
 
@@ -84,7 +84,7 @@ def is_audio(path: Path) -> bool:
 def audio_files(folder: Path) -> tuple[list[Path], list[Fault]]:
     """Audio files at any depth, by path, and the other files with the reason they are none."""
     files, faults = [], []
-    for path in sorted(_walk(folder, {os.path.realpath(folder)})):
+    for path in sorted(_walk(folder, {places.real(folder)})):
         try:
             check_file(path)
         except AsdError as error:
@@ -129,7 +129,7 @@ def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
             continue
         if not child.is_dir():
             yield child
-        elif (real := os.path.realpath(child)) not in seen:
+        elif (real := places.real(child)) not in seen:
             seen.add(real)
             yield from _walk(child, seen)
 

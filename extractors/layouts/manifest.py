@@ -12,7 +12,9 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cache import places
 from cache.errors import AsdError
+from cache.places import place
 from cache.table import CONDITIONS, DOMAINS, Section
 from extractors.layouts.clip import Clip, Listing
 from extractors.layouts.folders import check_file, check_path_text
@@ -36,8 +38,8 @@ def read_manifest(path: Path) -> Listing:
         ``test``) are required; ``machine_type`` is the table's own name without it, ``section`` 0,
         ``domain`` (``source``, ``target``) and ``condition`` (``normal``, ``anomaly``) unknown.
         ``attributes`` holds a JSON object; every further column is an attribute where it is not
-        empty. Paths are relative to the table's folder and may not leave it; an absolute path may
-        lie anywhere.
+        empty. Paths are relative to the table's folder and may not leave it; an absolute path or a
+        URL of object storage may lie anywhere.
 
     Returns
     -------
@@ -105,7 +107,7 @@ class _Row:
             raise AsdError("no path")
         if os.path.normpath(text).split("/")[0] == "..":
             raise AsdError(f"{text!r} leaves the table's folder; give an absolute path if it must")
-        path = self.table.parent / text
+        path = places.with_siblings(place(text) if "://" in text else self.table.parent / text)
         try:
             there = path.is_file()
         except OSError as error:  # a name that is too long

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from cache import places
 from cache.errors import AsdError
 from extractors.layouts.clip import Listing, joined
 from extractors.layouts.folders import is_machine, is_split, visible_folders
@@ -27,6 +28,7 @@ def read_root(root: Path, supplements: Collection[str] = ()) -> Listing:
     AsdError
         If there is nothing to read, or more than one way to read it.
     """
+    root = places.listed(root)
     if root.is_file() and root.suffix.lower() in SUFFIXES:
         return read_manifest(root)
     if not root.is_dir():

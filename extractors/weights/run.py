@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cache.errors import AsdError, guarded
+from cache.places import here
 from extractors.checkpoints import CHECKPOINTS, Checkpoint, find, named
 from extractors.digest import file_sha256
 from extractors.offline import add_offline, apply_offline
@@ -29,7 +30,7 @@ def _parser() -> ArgumentParser:
     add_offline(fetching)
     fetching.set_defaults(call=_fetch)
     verifying = commands.add_parser("verify", help="hold files against what is published")
-    verifying.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    verifying.add_argument("files", nargs="+", type=here, metavar="FILE")
     verifying.set_defaults(call=_verify)
     return parser
 

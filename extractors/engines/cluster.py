@@ -1,0 +1,95 @@
+"""A Ray cluster: reached or started, and what there is of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from cache.errors import AsdError
+from extractors.device import cores
+from extractors.engines.shares import Node, Room, Share, share
+
+ADDRESS = "RAY_ADDRESS"
+_SETTLED = 15.0  # seconds within which a cluster notices that workers of before are gone
+_MEMORY = 256 * 2**20  # bytes of Ray's shared memory: names and counts travel, no embeddings
+# Nothing of a run is told to Ray's makers, and a process without a GPU keeps its environment.
+_QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Join a cluster for a while: the caller's, that of ``RAY_ADDRESS`` or of this machine.
+
+    Where there is none, one of this machine alone is started, and ended afterwards.
+
+    Raises
+    ------
+    AsdError
+        If the cluster named cannot be reached, or none be started.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        _join()
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        named = os.environ.get(ADDRESS)
+        what = f"no cluster at {ADDRESS}={named}" if named else "Ray cannot start here"
+        raise AsdError(f"{what}: {str(error).splitlines()[0]}; see `ray status`") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join() -> None:
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        ray.init(address="auto", **quiet)
+    except ConnectionError:
+        if os.environ.get(ADDRESS):
+            raise
+        ray.init(
+            address="local",
+            num_cpus=cores(),
+            include_dashboard=False,
+            object_store_memory=_MEMORY,
+            **quiet,
+        )
+
+
+def room() -> Room:
+    """See which machines there are and what of them nobody uses."""
+    nodes = [
+        Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    free = ray.available_resources()
+    return Room(nodes, free.get("CPU", 0.0), free.get("GPU", 0.0))
+
+
+def settled_share(tables: int, actors: int | None, gpus: int) -> Share:
+    """Share the cluster out, see `share`; waits a little for what is about to become free.
+
+    Raises
+    ------
+    AsdError
+        If there is no room for a single actor, or for those asked for.
+    """
+    begin = time.monotonic()
+    while True:
+        now = room()
+        best = share(now.emptied, tables, actors, gpus)
+        if now.holds(best.cpus, gpus) >= best.actors:
+            return best
+        if time.monotonic() - begin > _SETTLED:
+            return share(now, tables, actors, gpus)
+        time.sleep(0.5)

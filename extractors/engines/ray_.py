@@ -1,0 +1,169 @@
+"""The extraction on a Ray cluster: tables to workers, their reports back, nothing lost unnamed."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cache.errors import AsdError
+from cache.store import Store
+from extractors.clips import Clip
+from extractors.engines.cluster import connected, room, settled_share
+from extractors.engines.rounds import Round
+from extractors.engines.tables import Answer, Lost, Outcome, Table, TableKey, tables_of
+from extractors.engines.worker import Orders, TableWorker
+from extractors.extract import Report
+from extractors.forward import Forward
+
+_FRUITLESS = 2  # passes in a row that finish no table; then what is left is given up
+_DIED = "its worker died each time"
+
+
+def extract(args: Namespace, forwards: Sequence[Forward], clips: Sequence[Clip]) -> Outcome:
+    """Bring the store's tables up to date on a cluster, as `Extraction.run` does in one process.
+
+    Each actor loads the backbones once and takes whole tables. A table whose worker dies is tried
+    again while others get finished, and then a bounded number of times.
+
+    Parameters
+    ----------
+    args
+        What `extractors.run` parsed.
+    forwards
+        The backbones as this process loaded them: they name the tables.
+    clips
+        Each id once.
+
+    Returns
+    -------
+    Outcome
+        Reports in the order of one process, and the tables that could not be finished.
+
+    Raises
+    ------
+    AsdError
+        If the cluster has no room or cannot be reached, a machine would make other tables or does
+        not see the files, the store cannot be written, or at the first unusable clip where strict.
+    """
+    args = Namespace(**{**vars(args), "cache_dir": args.cache_dir.absolute()})
+    store = Store(args.cache_dir)
+    tables = tables_of(clips)
+    with connected(), _token(store) as token, _progress(clips, forwards) as progress:
+        run = _Run(args, forwards, store, token, progress)
+        run.finish(tables)
+    return run.outcome(tables)
+
+
+@dataclass
+class _Run:
+    """The passes of one extraction and what they brought."""
+
+    args: Namespace
+    forwards: Sequence[Forward]
+    store: Store
+    token: Path
+    progress: tqdm
+    answers: dict[TableKey, Answer] = field(default_factory=dict)
+    reason: str = ""
+
+    def finish(self, tables: Sequence[Table]) -> None:
+        """Pass after pass over what is left, as long as that brings anything."""
+        fruitless = 0
+        # The largest first, so that no worker starts on one when the others are done.
+        left = sorted(tables, key=lambda table: -len(table.clips))
+        while left and fruitless < _FRUITLESS:
+            before = len(self.answers)
+            self._pass(left)
+            fruitless = fruitless + 1 if len(self.answers) == before else 0
+            left = [table for table in left if table.key not in self.answers]
+
+    def outcome(self, tables: Sequence[Table]) -> Outcome:
+        """Add the reports up in the order of the tables, and look what the lost ones lack."""
+        reports = [Report() for _ in self.forwards]
+        lost = []
+        for table in tables:
+            answer = self.answers.get(table.key)
+            if answer is None or answer.failure:
+                lost.append(self._lost(table, answer.failure if answer else self.reason or _DIED))
+            else:
+                for whole, part in zip(reports, answer.reports, strict=True):
+                    _add(whole, part)
+        return Outcome(reports, lost)
+
+    def _pass(self, tables: Sequence[Table]) -> None:
+        gpus = self._gpus()
+        actors = self.args.actors if not self.answers else None
+        share = settled_share(len(tables), actors, gpus)
+        orders = Orders(
+            Namespace(**{**vars(self.args), "device": "cuda" if gpus else "cpu"}),
+            Path.cwd(),
+            tuple(output.recipe for each in self.forwards for output in each.outputs),
+            self.token,
+            share.cpus,
+        )
+        round_ = Round(TableWorker, orders, share)
+        sizes = {table.key: len(table.clips) * len(self.forwards) for table in tables}
+        for answer in round_.answers(tables):
+            if answer.error:
+                raise AsdError(answer.error)
+            key = answer.section, answer.split
+            self.answers[key] = answer
+            self.progress.update(sizes[key])
+            _tell(answer.notes)
+        self.reason = round_.reason
+
+    def _gpus(self) -> int:
+        if self.args.device == "cpu":
+            return 0
+        found = any(node.gpus >= 1 for node in room().nodes)
+        if self.args.device == "cuda" and not found:
+            raise AsdError("--device cuda: no machine of the cluster has a GPU; use auto or cpu")
+        return int(found)
+
+    def _lost(self, table: Table, reason: str) -> Lost:
+        held = [
+            self.store.keys(output.recipe, *table.key)
+            for each in self.forwards
+            for output in each.outputs
+        ]
+        ids = (clip.clip_id for clip in table.clips)
+        return Lost(table, tuple(i for i in ids if not all(i in rows for rows in held)), reason)
+
+
+def _add(whole: Report, part: Report) -> None:
+    whole.new += part.new
+    whole.changed += part.changed
+    whole.unchanged += part.unchanged
+    whole.removed += part.removed
+    whole.faults += part.faults
+
+
+def _tell(notes: Iterable[str]) -> None:
+    for note in notes:
+        tqdm.write(note, sys.stderr)
+
+
+def _progress(clips: Sequence[Clip], forwards: Sequence[Forward]) -> tqdm:
+    return tqdm(total=len(clips) * len(forwards), unit="clip", disable=None)
+
+
+@contextmanager
+def _token(store: Store) -> Iterator[Path]:
+    """Put a file into the cache folder, by which workers know it; a day later it is rubbish."""
+    path = store.root / f".cluster.{secrets.token_hex(8)}.tmp"
+    try:
+        store.root.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    except OSError as error:
+        raise AsdError(f"cannot write {path}: {error}; choose another --cache-dir") from error
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""What a killed index build left: sections that need not be fitted again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cache.errors import AsdError
+from cache.options import options_of
+from cache.recipe import Recipe
+from cache.store import Store
+from cache.table import Section
+from index.bank import Bank, FittedSection
+from index.scorer import Scorer
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How every section of a bank is to be fitted.
+
+    Attributes
+    ----------
+    store, recipe
+        Where the training clips lie.
+    scorer_name, scorer
+        The scorer, not fitted, with its options.
+    method, percentile
+        Of the threshold.
+    with_synthetic
+        Whether synthetic training clips take part.
+    """
+
+    store: Store
+    recipe: Recipe
+    scorer_name: str
+    scorer: Scorer
+    method: str
+    percentile: float
+    with_synthetic: bool
+
+
+def fitted_before(bank: Bank, section: Section, wanted: Wanted) -> FittedSection | None:
+    """Give a bank's section if fitting it again would make the same of the same clips.
+
+    Its files are read in full, so that a damaged section counts as not there.
+
+    Returns
+    -------
+    FittedSection or None
+        ``None`` where it is missing, damaged, fitted in another way or to other clips, or does
+        not say to which.
+    """
+    if not bank.holds(section):
+        return None
+    try:
+        found = bank.read(section, wanted.recipe)
+    except AsdError:
+        return None
+    return found if _is_as_wanted(found, wanted) else None
+
+
+def _is_as_wanted(found: FittedSection, wanted: Wanted) -> bool:
+    digest = wanted.store.digest(wanted.recipe, found.section, "train")
+    made = (found.scorer_name, found.threshold.method, found.threshold.percentile)
+    return (
+        digest is not None
+        and found.training == digest
+        and made == (wanted.scorer_name, wanted.method, wanted.percentile)
+        and options_of(found.scorer) == options_of(wanted.scorer)
+        and not (found.left_out if wanted.with_synthetic else found.synthetic)
+    )
