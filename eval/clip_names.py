@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from os.path import commonpath
 from pathlib import PurePosixPath
+from posixpath import basename
 
 from cache.errors import AsdError
 from cache.windows import split_id
@@ -32,13 +33,14 @@ def result_names(clip_ids: Sequence[str]) -> tuple[str, ...]:
         If that does not tell files apart.
     """
     files = [split_id(clip_id)[0] for clip_id in clip_ids]
-    paths = [PurePosixPath(file) for file in dict.fromkeys(files)]
-    names = [path.name for path in paths]
+    unique = list(dict.fromkeys(files))
+    names = [basename(file) for file in unique]
     if len(set(names)) < len(names):
+        paths = [PurePosixPath(file) for file in unique]
         common = commonpath([path.parent.as_posix() for path in paths])
         names = ["__".join(path.relative_to(common).parts) for path in paths]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise AsdError(f"several test clips would be called {twice[0]!r} in results; rename one")
-    known = dict(zip(dict.fromkeys(files), names, strict=True))
+    known = dict(zip(unique, names, strict=True))
     return tuple(known[file] for file in files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -89,7 +90,7 @@ class SectionResult:
     pauc_source: float | None = None
     pauc_target: float | None = None
 
-    @property
+    @cached_property
     def figures(self) -> dict[str, float | None]:
         """Every figure under its name in `FIGURES`."""
         return {name: _figure(self, name) for name in FIGURES}

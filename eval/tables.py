@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
@@ -93,7 +94,7 @@ class SystemResult:
         ]
         return "".join(f" ({mark})" for mark in marks if mark)
 
-    @property
+    @cached_property
     def columns(self) -> dict[str, str]:
         """Figures to show with their titles."""
         found = self.sections.values()
@@ -106,7 +107,7 @@ class SystemResult:
             parts += _POOLED
         return {name: TITLES[name] for name in dict.fromkeys(parts)}
 
-    @property
+    @cached_property
     def summary(self) -> Summary:
         """Official score and means over the sections of known truth."""
         return summarise(self.sections, self.rule)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from posixpath import basename
 from typing import TypeVar
 
 import numpy as np
@@ -52,7 +53,7 @@ class Truth:
 
 def clip_name(name: str) -> str:
     """Give the base name of a clip: without folders, with ``.wav`` where it has no audio suffix."""
-    base = PurePosixPath(name.strip().replace("\\", "/")).name
+    base = basename(name.strip().replace("\\", "/").rstrip("/"))
     return base if base.lower().endswith(AUDIO_SUFFIXES) else f"{base}.wav"
 
 

@@ -115,7 +115,7 @@ class Bank:
         Path
             Its record.
         """
-        with locked(self.root / str(fitted.section)):
+        with locked(self.root):
             return self._write(fitted)
 
     def _write(self, fitted: FittedSection) -> Path:

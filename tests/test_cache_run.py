@@ -83,7 +83,7 @@ def test_concat_writes_what_reading_joins(store: Store, error_of: ErrorOf) -> No
 
 
 def test_gc_removes_leftovers_and_unwanted_recipes(store: Store) -> None:
-    left = store.root / "x" / ".train.parquet.00000000-1.ab.tmp"
+    left = store.root / "x" / ".train.parquet.00000000-1.abababab.tmp"
     left.parent.mkdir()
     left.write_bytes(b"")
     os.utime(left, (0, 0))

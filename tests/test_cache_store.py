@@ -214,7 +214,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_so(
 
 def test_a_cache_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "artifacts").write_text("")
-    with pytest.raises(AsdError, match="choose another --cache-dir"):
+    with pytest.raises(AsdError, match="write to another folder"):
         Store(tmp_path / "artifacts").add(random_table(), make_recipe())
 
 

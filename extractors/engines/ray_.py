@@ -82,7 +82,8 @@ class _Run:
             before = len(self.answers)
             self._pass(left)
             fruitless = fruitless + 1 if len(self.answers) == before else 0
-            left = [table for table in left if table.key not in self.answers]
+            # From the other end: tables that kill their workers shall not stay in front of others.
+            left = [table for table in reversed(left) if table.key not in self.answers]
 
     def outcome(self, tables: Sequence[Table]) -> Outcome:
         """Add the reports up in the order of the tables, and look what the lost ones lack."""

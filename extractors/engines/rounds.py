@@ -22,7 +22,7 @@ from extractors.engines.shares import Share
 from extractors.engines.tables import Answer, Table, answers_from, manifest
 from extractors.engines.worker import Orders, TableWorker
 
-_RESTARTS = 4  # of an actor in one pass; each death has cost a table, which the next pass takes up
+_RESTARTS = 4  # of an actor in one pass
 _START = 600  # seconds for all actors to load their backbones, downloads included
 _POLL = 5.0  # seconds without an answer before the actors are looked after
 _PATIENCE = 2  # such looks in a row that find nobody at work end the pass
@@ -50,29 +50,44 @@ class Pipeline:
             ),
             num_cpus=pool.share.cpus,
             num_gpus=pool.share.gpus,
-            max_restarts=_RESTARTS,
+            max_restarts=pool.restarts,
             max_task_retries=0,
             ray_remote_args_fn=pool.named,
         )
         yield from done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pool:
-    """The actors of one pass, known by their names."""
+    """The actors of one pass, known by their names.
+
+    Attributes
+    ----------
+    share
+        How many, on what.
+    name
+        What their names begin with.
+    restarts
+        Of an actor; each death has cost a table, which the next pass takes up.
+    seen
+        Whether any was seen so far: before, they are about to start.
+    """
 
     share: Share
     name: str = field(default_factory=lambda: f"asd-{secrets.token_hex(8)}")
+    restarts: int = field(default_factory=lambda: _RESTARTS)
+    seen: bool = False
 
     def named(self) -> dict[str, Any]:
         """Give the next actor its name."""
         return {"name": f"{self.name}-{secrets.token_hex(8)}"}
 
-    @property
     def is_dead(self) -> bool:
-        """Whether nobody is left, or no machine on which one could be started again."""
+        """Tell whether nobody is left, or no machine on which one could be started again."""
         alive = any(name.startswith(self.name) for name in ray.util.list_named_actors())
-        return not alive or not room().emptied.holds(self.share.cpus, self.share.gpus)
+        self.seen |= alive
+        placed = room().emptied.holds(self.share.cpus, self.share.gpus)
+        return self.seen and not (alive and placed)
 
 
 @dataclass
@@ -112,7 +127,7 @@ class Round:
     def _next(self, stream: Any, pool: Pool) -> pa.Table | None:
         looks = 0
         while not ray.wait([stream], timeout=_POLL)[0]:
-            looks = looks + 1 if pool.is_dead else 0
+            looks = looks + 1 if pool.is_dead() else 0
             if looks == _PATIENCE:
                 self.reason = "no worker was left"
                 return None

@@ -82,15 +82,14 @@ def share(room: Room, tables: int, actors: int | None, gpus: int) -> Share:
     AsdError
         If there is no room for one, or for those asked for: they would wait for ever.
     """
-    wanted = min(tables, actors or tables)
-    for cpus in range(_MOST_CPUS, 0, -1):
-        if room.holds(cpus, gpus) >= wanted:
-            return Share(wanted, cpus, gpus)
     held = room.holds(1, gpus)
-    if held and actors is None:
-        return Share(held, 1, gpus)
-    needs = "a CPU and a GPU" if gpus else "a CPU"
-    raise AsdError(
-        f"the cluster holds {held} of {wanted} actors, each with {needs}: {room}; "
-        + ("ask for fewer with --actors" if held else "wait for other work to end or add machines")
-    )
+    wanted = min(tables, actors or held)
+    if not 0 < wanted <= held:
+        needs = "a CPU and a GPU" if gpus else "a CPU"
+        remedy = "ask for fewer" if held else "wait for other work to end, or add machines"
+        raise AsdError(
+            f"the cluster holds {held} of {max(wanted, 1)} actors, each with {needs}: {room}; "
+            f"{remedy}"
+        )
+    cpus = next(n for n in range(_MOST_CPUS, 0, -1) if room.holds(n, gpus) >= wanted)
+    return Share(wanted, cpus, gpus)

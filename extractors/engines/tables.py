@@ -18,7 +18,7 @@ from cache.table import Section
 from extractors.clips import Clip, Fault
 from extractors.extract import Report
 
-_SHOWN = 5  # clips that are named of those without a row
+_SHOWN = 3  # clips that are named of those without a row
 
 _CLIP = pa.struct(
     [
