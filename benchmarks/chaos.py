@@ -2,7 +2,9 @@
 
 Every artefact that is read back is damaged many times over and read again: ``detected`` is an error
 that names the file, ``harmless`` gives the very same values. Mutated sound files are read in a
-process whose memory is bounded: each is read or refused. Anything else ends with exit code 1.
+process whose memory is bounded: each is read or refused. The chain's commands are killed, starved
+and run beside each other: see `tests.kills`, `tests.system_faults` and `tests.together`. Anything
+that is lost, wrong or unnamed ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from benchmarks.chaos_chain import chain
 from tests.damage import DETECTED, HARMLESS, artefacts, outcome
 from tests.mutation import damage
 
@@ -68,11 +71,14 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=100, help="of a file (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the damage (default: %(default)s)")
     parser.add_argument("--sounds", type=int, default=2000, help="files (default: %(default)s)")
+    parser.add_argument("--kills", type=int, default=42, help="a command (default: %(default)s)")
+    parser.add_argument("--fresh", type=int, default=2, help="whole processes (default: 2)")
     args = parser.parse_args()
     begin = time.perf_counter()
     with redirect_stderr(io.StringIO()):  # notes that checkpoints are no published ones
         sound = corrupted(args.cases, args.seed)
     sound &= heard(args.sounds, args.seed)
+    sound &= chain(args.kills, args.fresh, args.seed)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\n{time.perf_counter() - begin:.0f} s, at most {most:.0f} MiB of memory")
     return 0 if sound else 1

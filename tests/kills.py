@@ -1,9 +1,8 @@
 """Real commands killed with SIGKILL again and again until they complete: is anything lost?
 
-``python -m tests.kills KILLS FRESH SEED [ROUND]`` kills every command of the chain that many times,
-and so many whole processes of it, and prints what came of it as JSON. Kills come by the clock,
-at any moment of the time that an undisturbed run takes, and at a step: just before a file is
-opened, renamed or removed, a file that is being written cut at any byte.
+``python -m tests.kills`` prints what came of it as JSON. Kills come by the clock, at any moment of
+the time that an undisturbed run takes, and at a step: just before a file is opened, renamed or
+removed, a file that is being written cut at any byte.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,17 +100,21 @@ class Trap:
         sys.addaudithook(self._audit)
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in _STEPS or not isinstance(arguments[0], str | bytes | os.PathLike):
+        if (
+            event not in _STEPS
+            or not arguments
+            or not isinstance(arguments[0], str | bytes | os.PathLike)
+        ):
             return
-        path = os.path.abspath(os.fsdecode(arguments[0]))
+        path = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100 - a hook opens nothing
         if path.startswith(self._folder):
             self._shared[8] = 1
         if not path.startswith(tuple(self._outputs)):
             return
         self._shared[:8] = (self.steps + 1).to_bytes(8, "little")
         if self.steps == self._last:
-            if path.endswith(".tmp") and os.path.exists(path):
-                os.truncate(path, int(self._cut * os.path.getsize(path)))
+            if path.endswith(".tmp") and Path(path).exists():
+                os.truncate(path, int(self._cut * Path(path).stat().st_size))
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -122,17 +127,12 @@ class Victim:
         Which.
     folder
         The work folder, absolute; what the command needs is there.
-    old
-        A folder that holds what the command made of other data, if any: every second round begins
-        with that.
     rng
         Decides when.
     """
 
-    def __init__(
-        self, command: Command, folder: Path, old: Path | None, rng: np.random.Generator
-    ) -> None:
-        self.command, self.folder, self.old, self.rng = command, folder, old, rng
+    def __init__(self, command: Command, folder: Path, rng: np.random.Generator) -> None:
+        self.command, self.folder, self.rng = command, folder, rng
         self.output = folder / command.makes
         self.scratch = folder / "tmp"
         self.trap = Trap(folder, [self.output, self.scratch])
@@ -159,20 +159,19 @@ class Victim:
         self.trap.reset()
         self._rows = 0
 
-    def survive(self, kills: int, fresh: int, longest: int = _ROUND) -> None:
-        """Kill and run again until there were that many kills of runs at work."""
-        rounds = 0
-        while self.found.kills < kills or self.found.fresh < fresh:
-            self.begin(self.old if rounds % 2 else None)
-            for _ in range(longest):
-                whole = self.found.fresh < fresh and self.rng.random() < 0.5
-                if self._attempt(whole=whole):
+    def survive(self, kills: int, fresh: int, old: Path | None) -> None:
+        """Kill and run again until there were that many kills of runs at work.
+
+        Every second round begins with what `old` holds of the command, made of other data.
+        """
+        found, rounds = self.found, 0
+        while found.kills < kills or found.fresh < fresh:
+            self.begin(old if rounds % 2 else None)
+            for _ in range(_ROUND):
+                enough = found.kills >= kills and found.fresh >= fresh
+                whole = found.fresh < fresh and self.rng.random() < 0.5
+                if enough or self._attempt(whole=whole):
                     break
-                if self.found.kills >= kills and self.found.fresh >= fresh:
-                    self._run()
-                    break
-            else:
-                self._run()
             self._compare()
             rounds += 1
 
@@ -227,7 +226,7 @@ class Victim:
         command = [sys.executable, "-m", self.command.module, *self.command.argv]
         log = chain.log_of(self.folder)
         before = set(self.output.rglob("*"))
-        environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+        environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
         with log.open("wb") as said:
             process = subprocess.Popen(
                 command, cwd=self.folder, stdout=said, stderr=said, env=environment
@@ -244,13 +243,11 @@ class Victim:
             self.found.faults.append(f"exit code {done.code} after a kill: {done.said[-1500:]}")
         return done.code != 0
 
-    def _run(self) -> None:
+    def _compare(self) -> None:
+        """Run to the end, and hold what that made against an undisturbed run's."""
         done = chain.run(self.command, self.folder)
         if done.code:
             self.found.faults.append(f"exit code {done.code} after kills: {done.said[-1500:]}")
-
-    def _compare(self) -> None:
-        """Hold what a completed run made against an undisturbed one's."""
         self.found.completed += 1
         if self.output.name == "cache":
             chain.run(_GC, self.folder)
@@ -286,19 +283,10 @@ class Victim:
 _GC = Command("gc", "cache.run", ("gc", "--cache-dir", "cache"), "cache")
 
 
-def prepare(folder: Path, commands: tuple[Command, ...]) -> None:
-    """Write a data set and run the chain on it, so that each command finds what it needs."""
-    (folder / "tmp").mkdir(parents=True, exist_ok=True)
-    chain.write_world(folder)
-    for command in commands:
-        done = chain.run(command, folder)
-        if done.code:
-            raise AssertionError(f"{command.name}: exit code {done.code}: {done.said}")
-
-
-def older(folder: Path, world: Path, commands: tuple[Command, ...]) -> Path:
-    """What the commands made when one training clip was another and one was not there."""
-    shutil.copytree(world, folder, ignore=shutil.ignore_patterns("cache", "bank", "tuned"))
+def older(folder: Path, world: Path, commands: Sequence[Command]) -> Path:
+    """What the commands make when one training clip is another and one is not there."""
+    made = shutil.ignore_patterns(*(command.makes for command in commands))
+    shutil.copytree(world, folder, ignore=made)
     clips = sorted((folder / "dev_data" / "fan" / "train").glob("*.wav"))
     shutil.copy(clips[2], clips[0])
     clips[3].unlink()
@@ -307,28 +295,37 @@ def older(folder: Path, world: Path, commands: tuple[Command, ...]) -> Path:
     return folder
 
 
-def kill_all(folder: Path, kills: int, fresh: int, seed: int, longest: int) -> dict[str, Any]:
-    """Kill every command of the chain, in turn."""
+def kill_all(folder: Path, args: Namespace) -> dict[str, Any]:
+    """Kill every command, in turn."""
     world = folder / "world"
     tempfile.tempdir = os.environ["TMPDIR"] = str(world / "tmp")
     chain.load()
-    prepare(world, chain.CHAIN)
-    old = older(folder / "older", world, chain.CHAIN) if kills > longest else None
-    found = {}
-    for number, command in enumerate(chain.CHAIN):
-        victim = Victim(command, world, old, np.random.default_rng([seed, number]))
-        victim.undisturbed()
-        victim.survive(kills, fresh, longest)
-        found[command.name] = asdict(victim.found)
-    return found
+    (world / "tmp").mkdir(parents=True, exist_ok=True)
+    chain.write_world(world)
+    commands = [command for command in chain.CHAIN if command.name not in args.without]
+    victims = [
+        Victim(command, world, np.random.default_rng([args.seed, number]))
+        for number, command in enumerate(commands)
+    ]
+    for victim in victims:
+        victim.undisturbed()  # and makes what the next one needs
+    old = older(folder / "older", world, commands) if args.older else None
+    for victim in victims:
+        victim.survive(args.kills, args.fresh, old)
+    return {victim.command.name: asdict(victim.found) for victim in victims}
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Kill, and print what came of it."""
-    kills, fresh, seed, *longest = map(int, arguments)
-    begin = time.monotonic()
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=2, help="of each command, at work")
+    parser.add_argument("--fresh", type=int, default=0, help="of whole processes among them")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--older", action="store_true", help="begin rounds with older outputs too")
+    parser.add_argument("--without", nargs="*", default=[], help="names of commands to leave out")
+    begin, args = time.monotonic(), parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = kill_all(Path(folder).resolve(), kills, fresh, seed, *(longest or [_ROUND]))
+        found = kill_all(Path(folder).resolve(), args)
     most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     told = {"found": found, "seconds": time.monotonic() - begin, "peak_mib": most}
     sys.stdout.write(json.dumps(told) + "\n")
@@ -336,4 +333,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -27,6 +28,7 @@ _NETWORK = replace(
     argv=(*_DATA, "--backbone", "efficientat", "--weights", "mn01_as.pt", "--pooling", "mean",
           "--cache-dir", "cache"),
 )  # fmt: skip
+_NOTHING = "no section was written"
 _VERIFY = Command("verifying", "cache.run", ("verify", "--cache-dir", "cache"), "cache")
 
 
@@ -60,9 +62,9 @@ def extractions(world: World) -> Found:
 
 
 def banks(world: World) -> Found:
-    """Two builds of one bank; it is the same as one build's, and reads after every write."""
+    """Builds of one bank, and a reader: it is the same as one build's."""
     with world.without(INDEX):
-        found = _at_once(world, [INDEX, INDEX, INDEX], [])
+        found = _at_once(world, [INDEX, INDEX, INDEX], [_bank_reader(world)])
         _at_end(world, INDEX, found)
         found.faults += world.faults(INDEX)
         found.faults += chain.in_child(lambda: _read_bank(world.place(INDEX)))
@@ -74,7 +76,8 @@ def others_banks(world: World) -> Found:
     other = replace(INDEX, argv=(*INDEX.argv, "--percentile", "80", "--threshold", "quantile"))
     mahalanobis = replace(INDEX, argv=(*INDEX.argv, "--scorer", "mahalanobis"))
     with world.without(INDEX):
-        found = _at_once(world, [INDEX, other, mahalanobis, mahalanobis], [])
+        builds = [INDEX, other, mahalanobis, mahalanobis]
+        found = _at_once(world, builds, [_bank_reader(world)])
         found.faults += chain.in_child(lambda: _read_bank(world.place(INDEX)))
     return found
 
@@ -127,6 +130,17 @@ def _read_tables() -> int:
     return 0
 
 
+def _bank_reader(world: World) -> Callable[[], object]:
+    def read() -> int:
+        for _ in range(20):
+            faults = [f for f in _read_bank(world.place(INDEX)) if f != _NOTHING]
+            if faults:
+                raise AssertionError(faults)
+        return 0
+
+    return read
+
+
 def _read_bank(folder: Path) -> list[str]:
     """Read every section; faults of those that are not whole."""
     from cache.errors import AsdError  # noqa: PLC0415
@@ -138,7 +152,7 @@ def _read_bank(folder: Path) -> list[str]:
             bank.read(section, bank.recipe())
     except AsdError as fault:
         return [str(fault)]
-    return [] if bank.sections() else ["no section was written"]
+    return [] if bank.sections() else [_NOTHING]
 
 
 def main() -> int:
@@ -152,7 +166,8 @@ def main() -> int:
             "builds of a bank": asdict(banks(world)),
             "builds of different banks": asdict(others_banks(world)),
         }
-    told = {"found": found, "seconds": time.monotonic() - begin}
+    most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    told = {"found": found, "seconds": time.monotonic() - begin, "peak_mib": most}
     sys.stdout.write(json.dumps(told) + "\n")
     return 0
 

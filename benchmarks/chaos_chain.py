@@ -1,0 +1,100 @@
+"""The chain's commands killed, starved, and run beside each other: tables of what came of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tests.chain import environment
+from tests.system_faults import mounting
+
+
+class Part:
+    """A process of the tests that tries something and tells of it as JSON.
+
+    Parameters
+    ----------
+    module
+        Which.
+    arguments
+        Its own.
+    prefix
+        What it is started with.
+    """
+
+    def __init__(
+        self, module: str, arguments: Sequence[str] = (), prefix: Sequence[str] = ()
+    ) -> None:
+        command = [*prefix, sys.executable, "-m", module, *arguments]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment()
+        )
+
+    def told(self) -> dict[str, Any] | None:
+        """Wait for it; ``None`` where it failed, which it says itself."""
+        text, _ = self._process.communicate()
+        return None if self._process.returncode else json.loads(text)
+
+
+def killed(told: dict[str, Any]) -> bool:
+    """Print what came of kills; whether nothing was lost."""
+    print(
+        "\n| killed | kills | inside a write | whole processes | before the work | completed | rows "
+        "lost | faults |\n|---|---|---|---|---|---|---|---|"
+    )
+    names = ("kills", "writing", "fresh", "early", "completed", "rows_lost")
+    found = told["found"]
+    rows = {name: [*(one[n] for n in names), len(one["faults"])] for name, one in found.items()}
+    rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
+    return _shown(rows, found, told)
+
+
+def starved(told: dict[str, Any]) -> bool:
+    """Print what came of the system's faults; whether each ended as it should."""
+    print(
+        "\n| the system's fault | runs | worked | refused with the reason | ended by a library | "
+        "next run whole | faults |\n|---|---|---|---|---|---|---|"
+    )
+    names = ("tried", "worked", "refused", "died", "finished")
+    found = told["found"]
+    rows = {name: [*(one[n] for n in names), len(one["faults"])] for name, one in found.items()}
+    return _shown(rows, found, told)
+
+
+def beside(told: dict[str, Any]) -> bool:
+    """Print what came of processes at once; whether all was whole."""
+    print("\n| at once | writers | readings meanwhile | faults |\n|---|---|---|---|")
+    found = told["found"]
+    rows = {n: [o["writers"], o["reads"], len(o["faults"])] for n, o in found.items()}
+    return _shown(rows, found, told)
+
+
+def _shown(rows: dict[str, list[int]], found: dict[str, Any], told: dict[str, Any]) -> bool:
+    for name, row in rows.items():
+        print(f"| {name} | {' | '.join(map(str, row))} |")
+    print(f"\n{told['seconds']:.0f} s, at most {told['peak_mib']:.0f} MiB of memory a process")
+    faults = [fault for one in found.values() for fault in one["faults"]]
+    for fault in faults:
+        print(f"fault: {fault}")
+    return not faults
+
+
+def chain(kills: int, fresh: int, seed: int) -> bool:
+    """Kill, starve and run at once, two processes side by side; whether all went well."""
+    options = ["--kills", kills, "--fresh", fresh, "--seed", seed, "--older"]
+    killing = Part("tests.kills", list(map(str, options)))
+    sound, prefix = True, mounting()
+    if prefix is None:
+        print("\nno file system may be mounted here: disks are not tried")
+    else:
+        sound = _judged(starved, Part("tests.system_faults", prefix=prefix))
+    sound &= _judged(beside, Part("tests.together"))
+    return _judged(killed, killing) and sound
+
+
+def _judged(judge: Any, part: Part) -> bool:
+    told = part.told()
+    return told is not None and bool(judge(told))
