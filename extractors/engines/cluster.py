@@ -6,7 +6,8 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 
 import ray
 
@@ -25,26 +26,28 @@ _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": 
 def connected() -> Iterator[None]:
     """Join a cluster for a while: the caller's, that of ``RAY_ADDRESS`` or of this machine.
 
-    Where there is none, one of this machine alone is started, and ended afterwards.
+    Where there is none, one of this machine alone is started, and ended afterwards. Meanwhile
+    nothing reaches the standard output: Ray's messages go there, and stand in its logs too.
 
     Raises
     ------
     AsdError
         If the cluster named cannot be reached, or none be started.
     """
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        _join()
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        named = os.environ.get(ADDRESS)
-        what = f"no cluster at {ADDRESS}={named}" if named else "Ray cannot start here"
-        raise AsdError(f"{what}: {str(error).splitlines()[0]}; see `ray status`") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with redirect_stdout(StringIO()):
+        if ray.is_initialized():
+            yield
+            return
+        try:
+            _join()
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            named = os.environ.get(ADDRESS)
+            what = f"no cluster at {ADDRESS}={named}" if named else "Ray cannot start here"
+            raise AsdError(f"{what}: {str(error).splitlines()[0]}; see `ray status`") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _join() -> None:

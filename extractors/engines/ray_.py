@@ -16,6 +16,7 @@ from cache.errors import AsdError
 from cache.store import Store
 from extractors.clips import Clip
 from extractors.engines.cluster import connected, room, settled_share
+from extractors.engines.pipeline import Pool
 from extractors.engines.rounds import Round
 from extractors.engines.tables import Answer, Lost, Outcome, Table, TableKey, tables_of
 from extractors.engines.worker import Orders, TableWorker
@@ -23,7 +24,7 @@ from extractors.extract import Report
 from extractors.forward import Forward
 
 _FRUITLESS = 2  # passes in a row that finish no table; then what is left is given up
-_DIED = "its worker died each time"
+_DIED = "its worker died each time, Ray's logs tell more"
 
 
 def extract(args: Namespace, forwards: Sequence[Forward], clips: Sequence[Clip]) -> Outcome:
@@ -55,7 +56,7 @@ def extract(args: Namespace, forwards: Sequence[Forward], clips: Sequence[Clip])
     args = Namespace(**{**vars(args), "cache_dir": args.cache_dir.absolute()})
     store = Store(args.cache_dir)
     tables = tables_of(clips)
-    with connected(), _token(store) as token, _progress(clips, forwards) as progress:
+    with connected(), token_in(store) as token, _progress(clips, forwards) as progress:
         run = _Run(args, forwards, store, token, progress)
         run.finish(tables)
     return run.outcome(tables)
@@ -109,7 +110,7 @@ class _Run:
             self.token,
             share.cpus,
         )
-        round_ = Round(TableWorker, orders, share)
+        round_ = Round(TableWorker, orders, Pool(share))
         sizes = {table.key: len(table.clips) * len(self.forwards) for table in tables}
         for answer in round_.answers(tables):
             if answer.error:
@@ -156,8 +157,16 @@ def _progress(clips: Sequence[Clip], forwards: Sequence[Forward]) -> tqdm:
 
 
 @contextmanager
-def _token(store: Store) -> Iterator[Path]:
-    """Put a file into the cache folder, by which workers know it; a day later it is rubbish."""
+def token_in(store: Store) -> Iterator[Path]:
+    """Put a file into the cache folder for a while: machines that see it have the same folder.
+
+    Where a killed run leaves it, it counts as rubbish a day later.
+
+    Raises
+    ------
+    AsdError
+        If the folder cannot be written to.
+    """
     path = store.root / f".cluster.{secrets.token_hex(8)}.tmp"
     try:
         store.root.mkdir(parents=True, exist_ok=True)

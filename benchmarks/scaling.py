@@ -1,0 +1,243 @@
+"""What a cluster costs and gains: start, throughput by actors, and what binds a million clips.
+
+usage: python benchmarks/scaling.py [WEIGHTS]
+
+WEIGHTS is an EfficientAT checkpoint (default: random weights, which cost the same). Prints
+Markdown. Everything runs on this machine: several actors share its cores, its disk is the network.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import ray
+import soundfile
+import torch
+from timing import machine, seconds, spread
+
+from cache.store import Store
+from extractors.audio import read_audio
+from extractors.clips import list_clips
+from extractors.device import cores
+from extractors.engines import cluster
+from extractors.engines.pipeline import Pool
+from extractors.engines.ray_ import token_in
+from extractors.engines.rounds import Round
+from extractors.engines.shares import Share
+from extractors.engines.tables import Table, manifest, tables_of
+from extractors.engines.worker import Orders, TableWorker
+from extractors.run import _parser as parser
+from extractors.wanted import extraction, load_forwards
+
+CPU = torch.device("cpu")
+SECONDS, RATE = 10, 16_000
+TABLES = 8
+CLIPS = {"logmel": 120, "efficientat": 16}  # a table
+ACTORS = (1, 2, 4)
+NODES = (1, 4, 16, 64, 256)
+NODE_CORES = 16
+LINK = 1.25e9  # bytes/s of a node, 10 Gbit/s
+STORAGE = 5e9  # bytes/s of the storage that all nodes read
+MILLION, TABLE = 1_000_000, 1000  # clips, and clips a table
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What of one clip was measured: seconds of one core, and bytes that travel."""
+
+    decode: float
+    model: float
+    heard: float
+    stored: float
+    told: float
+
+
+def write_clips(root: Path, count: int) -> Path:
+    """Write noise as 16-bit WAV, the tables all of one size."""
+    rng = np.random.default_rng(0)
+    for table in range(TABLES):
+        folder = root / f"machine{table}" / "train"
+        folder.mkdir(parents=True)
+        for i in range(count):
+            noise = rng.normal(0, 0.1, SECONDS * RATE).astype(np.float32)
+            name = f"section_00_source_train_normal_{i:04d}.wav"
+            soundfile.write(folder / name, noise, RATE, subtype="PCM_16")
+    return root
+
+
+def call(data: Path, cache: Path, backbone: str, weights: str) -> Namespace:
+    """Arguments as the command line parses them."""
+    told = ["--data", str(data), "--cache-dir", str(cache), "--backbone", backbone]
+    if backbone != "logmel":
+        told += ["--weights", weights]
+    return parser().parse_args(told)
+
+
+def steady(times: Sequence[float], at_once: int, clips: int) -> float:
+    """Clips a second once all work: of tables of one size, from the first answers to the last."""
+    return clips * (len(times) - at_once) / (times[-1] - times[at_once - 1])
+
+
+def local_rate(args: Namespace, tables: Sequence[Table]) -> float:
+    """Clips a second of one process."""
+    work, times = extraction(args, load_forwards(args, CPU)), []
+    for table in tables:
+        work.run(table.clips)
+        times.append(time.perf_counter())
+    return steady(times, 1, len(tables[0].clips))
+
+
+def ray_rate(args: Namespace, tables: Sequence[Table], actors: int) -> tuple[float, float]:
+    """Seconds until all actors had answered less one table's time; clips a second from then on."""
+    args.device = "cpu"
+    recipes = tuple(o.recipe for f in load_forwards(args, CPU) for o in f.outputs)
+    begin = time.perf_counter()
+    with token_in(Store(args.cache_dir)) as token:
+        orders = Orders(args, Path.cwd(), recipes, token, 1)
+        answers = Round(TableWorker, orders, Pool(Share(actors, 1, 0))).answers(tables)
+        times = [time.perf_counter() for _ in answers]
+    rate = steady(times, actors, len(tables[0].clips))
+    return times[actors - 1] - begin - len(tables[0].clips) * actors / rate, rate
+
+
+@contextmanager
+def processors(count: int) -> Iterator[None]:
+    """Start a cluster of this machine that takes it for one of so many cores."""
+    real = cluster.cores
+    cluster.cores = lambda: count  # type: ignore[assignment]
+    try:
+        with cluster.connected():
+            yield
+    finally:
+        cluster.cores = real
+
+
+def starts(data: Path, folder: Path, rounds: int) -> dict[str, list[float]]:
+    """Wall time of whole commands on a table of one clip, in turn."""
+    found: dict[str, list[float]] = {"local": [], "ray": []}
+    one = data / "machine0"
+    for number in range(rounds):
+        for engine, times in found.items():
+            command = [sys.executable, "-m", "extractors.run", "--data", one, "--engine", engine,
+                       "--cache-dir", folder / f"{engine}{number}"]  # fmt: skip
+            times.append(
+                seconds(lambda c=command: subprocess.run(c, check=True, capture_output=True))
+            )
+    return found
+
+
+def inputs(args: Namespace, table: Table) -> Inputs:
+    """Measure one clip's costs on one core, and its bytes."""
+    torch.set_num_threads(1)
+    (forward,) = load_forwards(args, CPU)
+    rate = forward.backbone.spec.sample_rate
+    clips = table.clips[:16]
+    decoded = [read_audio(clip.path, rate).samples for clip in clips]
+    decode = median(lambda: [read_audio(clip.path, rate) for clip in clips]) / len(clips)
+    model = median(lambda: [forward(samples[None]) for samples in decoded]) / len(clips)
+    store = Store(args.cache_dir)
+    path = store.path(forward.outputs[0].recipe, *table.key)
+    rows = len(table.clips)
+    return Inputs(
+        decode,
+        model,
+        np.mean([clip.path.stat().st_size for clip in clips]),
+        path.stat().st_size / rows,
+        manifest(table).nbytes / rows,
+    )
+
+
+def median(action: Callable[[], object], rounds: int = 5) -> float:
+    """Seconds of an action after one warm-up."""
+    action()
+    return float(np.median([seconds(action) for _ in range(rounds)]))
+
+
+def predicted(one: Inputs, nodes: int) -> dict[str, float]:
+    """Seconds that each resource alone needs for a million clips."""
+    per_core = MILLION / (nodes * NODE_CORES)
+    travels = MILLION * (one.heard + one.stored + one.told)
+    return {
+        "decode": one.decode * per_core,
+        "model": one.model * per_core,
+        "link": travels / (nodes * LINK),
+        "storage": travels / STORAGE,
+        "largest table": TABLE * (one.decode + one.model),
+    }
+
+
+def total(parts: dict[str, float]) -> float:
+    """Seconds: decoding and model take turns on the cores, all else runs beside them."""
+    return max(parts["decode"] + parts["model"], *(parts[n] for n in list(parts)[2:]))
+
+
+def show_rates(rates: dict[str, dict[str, float]]) -> None:
+    """Print clips a second by engine."""
+    print("\n| engine | " + " | ".join(f"{name}, clips/s" for name in rates) + " |")
+    print("| --- |" + " ---: |" * len(rates))
+    for engine in next(iter(rates.values())):
+        print(f"| {engine} | " + " | ".join(f"{r[engine]:.3g}" for r in rates.values()) + " |")
+
+
+def show_inputs(measured: dict[str, Inputs]) -> None:
+    """Print what a clip costs, and what follows for a million."""
+    print("\n| of a clip | decode, ms | model, ms | read, B | table row, B | manifest, B |")
+    print("| --- |" + " ---: |" * 5)
+    for name, one in measured.items():
+        print(f"| {name} | {1e3 * one.decode:.2f} | {1e3 * one.model:.2f} | {one.heard:.0f} "
+              f"| {one.stored:.0f} | {one.told:.0f} |")  # fmt: skip
+    print("\n| nodes |" + "".join(f" {name}, minutes | binds |" for name in measured))
+    print("| ---: |" + " ---: | --- |" * len(measured))
+    for nodes in NODES:
+        cells = ""
+        for one in measured.values():
+            parts = predicted(one, nodes)
+            cells += f" {total(parts) / 60:.3g} | {max(parts, key=lambda n: parts[n])} |"
+        print(f"| {nodes} |{cells}")
+
+
+def main() -> None:
+    """Print the tables."""
+    options = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    options.add_argument("weights", nargs="?", default="random")
+    weights = options.parse_args().weights
+    print(f"{machine()}, ray {ray.__version__}, {cores()} usable")
+    rates: dict[str, dict[str, float]] = {}
+    measured: dict[str, Inputs] = {}
+    with TemporaryDirectory() as name:
+        folder, begun = Path(name), {}
+        for backbone, count in CLIPS.items():
+            data = write_clips(folder / backbone, count)
+            tables = tables_of(list_clips([data]).clips)
+            args = call(data, folder / f"{backbone}-local", backbone, weights)
+            rates[backbone] = {"local": local_rate(args, tables)}
+            measured[backbone] = inputs(args, tables[0])
+        for actors in ACTORS:
+            with processors(actors):
+                for backbone in CLIPS:
+                    data = folder / backbone
+                    tables = tables_of(list_clips([data]).clips)
+                    args = call(data, folder / f"{backbone}-{actors}", backbone, weights)
+                    start, rate = ray_rate(args, tables, actors)
+                    begun[f"{backbone}, {actors}"] = start
+                    rates[backbone][f"ray, {actors} actors"] = rate
+        whole = starts(folder / "efficientat", folder, 2)
+    print(
+        f"\nwhole command, 16 clips: local {spread(whole['local'])} s, ray {spread(whole['ray'])} s"
+    )
+    print("actors up after: " + ", ".join(f"{n} {s:.1f} s" for n, s in begun.items()))
+    show_rates(rates)
+    show_inputs(measured)
+
+
+if __name__ == "__main__":
+    main()
