@@ -143,7 +143,7 @@ def watch(command: Sequence[str], marker: Callable[[Section], Path], total: int)
             if held is not None:
                 samples.append(Sample(done, time.monotonic() - begin, held[0], held[1]))
                 peak = max(peak, held[2])
-                tell(f"{command[0]}: {done} of {total}, {held[1]:.0f} MiB")
+                tell(f"{command[0]}: {done} of {total}, {held[0]:.1f} s of CPU, {held[1]:.0f} MiB")
             time.sleep(0.5)
         output.seek(0)
         said = output.read()

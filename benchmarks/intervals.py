@@ -10,9 +10,10 @@ import numpy as np
 from scipy.stats import norm
 
 from cache.table import Section
-from eval.intervals import Floats, Plan, Scores, uncertainty
+from eval.intervals import Floats, Plan, Scores
 from eval.rules import DEFAULT
 from eval.sections import SectionTruth
+from eval.tally import uncertainty
 
 ROUNDS = 1000
 CASES = ((1, 15, 1.2), (1, 50, 0.5), (1, 50, 1.2), (1, 50, 2.5), (7, 50, 0.5))

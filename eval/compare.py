@@ -13,12 +13,12 @@ from eval.intervals import (
     Interval,
     Plan,
     Sections,
-    bootstrap,
     has_parts,
     official,
     percentiles,
 )
 from eval.rules import Rule
+from eval.tally import bootstrap
 
 
 @dataclass(frozen=True)

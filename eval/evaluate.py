@@ -8,11 +8,12 @@ from pathlib import Path
 
 from cache.errors import AsdError
 from eval.described import read_description
-from eval.intervals import Plan, uncertainty
+from eval.intervals import Plan
 from eval.judge import Judging, Run
 from eval.page.build import Audible, write_page
 from eval.ranking import System, read_system
 from eval.tables import SystemResult, write_results
+from eval.tally import uncertainty
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from pathlib import Path
 from cache.errors import AsdError
 from cache.table import Section
 from eval.evaluate import Wishes, write_tables
-from eval.intervals import Scores, Tally
+from eval.intervals import Scores
 from eval.judge import Judging, part_of
 from eval.names import misnamed
 from eval.rows import raise_faults
 from eval.scores import Submission
 from eval.sections import SectionResult, evaluate_section
 from eval.tables import SystemResult
+from eval.tally import Tally
 from eval.truth import Truth, find_truth, truth_sections
 
 

@@ -12,9 +12,10 @@ from sklearn.metrics import roc_auc_score
 from cache.table import Section
 from eval.areas import weighted_parts
 from eval.compare import compare, several
-from eval.intervals import Plan, Scores, bootstrap, jackknife, official, uncertainty
+from eval.intervals import Plan, Scores, official
 from eval.rules import RULES
 from eval.sections import SectionTruth, evaluate_section
+from eval.tally import bootstrap, jackknife, uncertainty
 
 FAN, PUMP = Section("fan", 0), Section("pump", 0)
 RULE = RULES[2023]

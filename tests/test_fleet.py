@@ -23,7 +23,7 @@ from cache.parquet import read_digest
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
-from eval.intervals import Plan, Scores, Tally, bootstrap, jackknife, official, uncertainty
+from eval.intervals import Plan, Scores, official
 from eval.judge import Judging, read_run
 from eval.rules import RULES, Rule
 from eval.run import main as evaluate
@@ -31,6 +31,7 @@ from eval.scores import Submission, write_submission
 from eval.sections import SectionTruth, evaluate_section
 from eval.sums import write_sums
 from eval.tables import SystemResult, format_table
+from eval.tally import Tally, bootstrap, jackknife, uncertainty
 from index.bank import Bank, FittedSection
 from index.run import main as build
 from tests.conftest import make_recipe, make_table
