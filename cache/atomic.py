@@ -44,7 +44,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     AsdError
         If the file system refuses, with the reason and the remedy.
     """
-    temporary = path.parent / f".{path.name}.{_writer()}.{secrets.token_hex(4)}.tmp"
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _tidy(path.parent.absolute())
@@ -58,6 +58,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """Give a new name beside `path`, by which a killed run's file is known, see `leftovers`."""
+    return path.parent / f".{path.name}.{_writer()}.{secrets.token_hex(4)}.tmp"
 
 
 def write_atomic(path: Path, data: bytes, over: str | None = None) -> None:
@@ -117,10 +122,11 @@ def leftovers(root: Path) -> list[Path]:
     Parameters
     ----------
     root
-        Any folder; one that does not exist has none, and a place in object storage never has.
+        Any folder; one that does not exist has none. In object storage, where a write needs no
+        temporary file, only what lies in the folder itself is looked at.
     """
     if places.is_remote(root):
-        return []
+        return sorted(path for path in places.matching(root, ".*.tmp") if _is_orphan(path))
     return sorted(path for path in root.rglob(".*.tmp") if _is_orphan(path) or _is_stale(path))
 
 

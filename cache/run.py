@@ -85,7 +85,7 @@ def _gc(args: Namespace) -> int:
         print(f"{'would remove' if args.dry_run else 'removing'} {path}")
     if not args.dry_run:
         for file in files:
-            file.unlink(missing_ok=True)
+            places.remove(file)
         for folder in folders:
             places.remove_tree(folder)
     done = "to remove" if args.dry_run else "removed"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cache import places
+from cache.atomic import temporary_name, write_atomic
 from cache.errors import AsdError
 from cache.store import Store
 from extractors.clips import Clip
@@ -160,20 +161,16 @@ def _progress(clips: Sequence[Clip], forwards: Sequence[Forward]) -> tqdm:
 def token_in(store: Store) -> Iterator[Path]:
     """Put a file into the cache folder for a while: machines that see it have the same folder.
 
-    Where a killed run leaves it, it counts as rubbish a day later.
+    Where a killed run leaves it, `cache.run gc` removes it.
 
     Raises
     ------
     AsdError
         If the folder cannot be written to.
     """
-    path = store.root / f".cluster.{secrets.token_hex(8)}.tmp"
-    try:
-        store.root.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
-    except OSError as error:
-        raise AsdError(f"cannot write {path}: {error}; choose another --cache-dir") from error
+    path = temporary_name(store.root / "cluster")
+    write_atomic(path, b"")
     try:
         yield path
     finally:
-        path.unlink(missing_ok=True)
+        places.remove(path)

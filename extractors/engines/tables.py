@@ -9,11 +9,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from cache.places import place
 from cache.table import Section
 from extractors.clips import Clip, Fault
 from extractors.extract import Report
@@ -178,7 +178,7 @@ def _clip(section: Section, split: str, fields: dict[str, Any]) -> Clip:
     span = fields["span"]
     return Clip(
         fields["clip_id"],
-        Path(fields["path"]),
+        place(fields["path"]),
         section,
         split,
         fields["domain"],
@@ -189,5 +189,5 @@ def _clip(section: Section, split: str, fields: dict[str, Any]) -> Clip:
 
 
 def _report(fields: dict[str, Any]) -> Report:
-    faults = [Fault(Path(fault["path"]), fault["reason"]) for fault in fields["faults"]]
+    faults = [Fault(place(fault["path"]), fault["reason"]) for fault in fields["faults"]]
     return Report(**{**fields, "faults": faults})

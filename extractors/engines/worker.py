@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
+from cache import places
 from cache.errors import AsdError
 from cache.recipe import Recipe
 from extractors.device import find_device, take_cores
@@ -79,7 +80,7 @@ class TableWorker:
         AsdError
             As `Extraction.run`, and where this machine sees none of the files.
         """
-        if not any(clip.path.exists() for clip in table.clips):
+        if not any(places.exists(clip.path) for clip in table.clips):
             # Taken for deleted one by one, they would lose their rows.
             raise AsdError(
                 f"{platform.node()} sees no file of {table}, e.g. {table.clips[0].path}: every "
@@ -111,7 +112,7 @@ def _ready(orders: Orders) -> Extraction:
         os.chdir(orders.folder)
     take_cores(orders.cpus)
     torch.set_num_threads(orders.cpus)
-    if not orders.token.exists():
+    if not places.exists(orders.token):
         raise AsdError(
             f"{orders.token.parent} is not the folder that the run writes to: every machine needs "
             "the same --cache-dir, on a file system that all share"
