@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import filecmp
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -406,3 +409,35 @@ def test_a_long_recording_is_not_fetched_a_window(bucket: Bucket, tmp_path: Path
     bucket.server.reset()
     assert extract(["--data", url, "--cache-dir", str(tmp_path / "c"), "--window", "0.3"]) == 0
     assert bucket.server.requests["GET"] <= 3  # to list, to read, to hash
+
+
+def test_a_run_killed_inside_a_write_is_finished_by_the_next(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    root = write_root(tmp_path / "data", source=40)
+    expected, url = tmp_path / "expected", f"{bucket.url}/cache"
+    options = ["--data", str(root), "--batch-size", "4"]
+    assert extract([*options, "--cache-dir", str(expected)]) == 0
+    command = [sys.executable, "-m", "extractors.run", *options, "--cache-dir", url]
+    kills = 0
+    for writes in (1, 2, 1):
+        with subprocess.Popen(command) as process:
+
+            def kill(kind: str, _path: str, process: subprocess.Popen[bytes] = process) -> None:
+                if kind == "PUT" and bucket.server.requests["PUT"] == writes:  # noqa: B023
+                    process.kill()
+
+            bucket.server.reset()
+            bucket.server.before = kill
+        kills += process.returncode == -signal.SIGKILL
+    assert kills
+    bucket.server.reset()
+    assert extract([*options, "--cache-dir", url]) == 0
+    local, remote = Store(expected), Store(place(url))
+    for recipe in local.recipes():
+        for stored in local.tables(recipe):
+            ours = remote.read(recipe, stored.section, stored.split)
+            theirs = local.read(recipe, stored.section, stored.split)
+            assert ours.keys == theirs.keys
+            np.testing.assert_array_equal(ours.embeddings, theirs.embeddings)
+    assert len(bucket.names()) == len(local.tables())
