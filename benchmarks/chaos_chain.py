@@ -42,8 +42,8 @@ class Part:
 def killed(told: dict[str, Any]) -> bool:
     """Print what came of kills; whether nothing was lost."""
     print(
-        "\n| killed | kills | inside a write | whole processes | before the work | completed | rows "
-        "lost | faults |\n|---|---|---|---|---|---|---|---|"
+        "\n| killed | kills | inside a write | whole processes | before the work | completed "
+        "| rows lost | faults |\n|---|---|---|---|---|---|---|---|"
     )
     names = ("kills", "writing", "fresh", "early", "completed", "rows_lost")
     found = told["found"]

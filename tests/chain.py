@@ -193,7 +193,7 @@ def fork(work: Callable[[], object], folder: Path, log: Path) -> int:
         code = int(work() or 0)  # type: ignore[call-overload]
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - a child never returns into its parent's code
         traceback.print_exc()
     finally:
         try:
@@ -262,7 +262,7 @@ def in_child(work: Callable[[], Any]) -> Any:
             with os.fdopen(writing, "w") as stream:
                 json.dump(work(), stream)
             code = 0
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - nor does this one
             traceback.print_exc()
         finally:
             os._exit(code)
