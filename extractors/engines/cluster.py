@@ -17,16 +17,15 @@ from extractors.engines.shares import Node, Room, Share, share
 
 ADDRESS = "RAY_ADDRESS"
 _SETTLED = 15.0  # seconds within which a cluster notices that workers of before are gone
-_MEMORY = 256 * 2**20  # bytes of Ray's shared memory: names and counts travel, no embeddings
 # Nothing of a run is told to Ray's makers, and a process without a GPU keeps its environment.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Join a cluster for a while: the caller's, that of ``RAY_ADDRESS`` or of this machine.
+    """Join a cluster for a while: the caller's, or that of ``RAY_ADDRESS``.
 
-    Where there is none, one of this machine alone is started, and ended afterwards. Meanwhile
+    Where none is named, one of this machine alone is started, and ended afterwards. Meanwhile
     nothing reaches the standard output: Ray's messages go there, and stand in its logs too.
 
     Raises
@@ -54,18 +53,11 @@ def _join() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        ray.init(address="auto", **quiet)
-    except ConnectionError:
-        if os.environ.get(ADDRESS):
-            raise
-        ray.init(
-            address="local",
-            num_cpus=cores(),
-            include_dashboard=False,
-            object_store_memory=_MEMORY,
-            **quiet,
-        )
+    if address := os.environ.get(ADDRESS):
+        ray.init(address=address, **quiet)
+    else:
+        # Not any cluster that happens to run here: it may end with another command.
+        ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
 
 
 def room() -> Room:
