@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from cache.places import place
+from cache.places import place, with_siblings
 from cache.table import Section
 from extractors.clips import Clip, Fault
 from extractors.extract import Report
@@ -178,7 +178,7 @@ def _clip(section: Section, split: str, fields: dict[str, Any]) -> Clip:
     span = fields["span"]
     return Clip(
         fields["clip_id"],
-        place(fields["path"]),
+        with_siblings(place(fields["path"])),
         section,
         split,
         fields["domain"],
