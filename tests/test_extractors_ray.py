@@ -225,3 +225,12 @@ def test_machines_that_differ_are_refused_by_name(
     )
     assert "no machine of the cluster has a GPU" in error_of(main, *call, "--device", "cuda")
     assert not Store(tmp_path / "a").tables()
+
+
+def test_a_cluster_that_is_not_there_is_named(
+    root: Path, tmp_path: Path, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    said = error_of(main, "--data", root, "--cache-dir", tmp_path / "a", "--engine", "ray")
+    assert "no cluster at RAY_ADDRESS=127.0.0.1:1: [Errno 111] Connection refused" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -16,6 +17,7 @@ from extractors.device import cores
 from extractors.engines.shares import Node, Room, Share, share
 
 ADDRESS = "RAY_ADDRESS"
+_REACHED = 10.0  # seconds within which a cluster answers
 _SETTLED = 15.0  # seconds within which a cluster notices that workers of before are gone
 # Nothing of a run is told to Ray's makers, and a process without a GPU keeps its environment.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -39,7 +41,7 @@ def connected() -> Iterator[None]:
             return
         try:
             _join()
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             named = os.environ.get(ADDRESS)
             what = f"no cluster at {ADDRESS}={named}" if named else "Ray cannot start here"
             raise AsdError(f"{what}: {str(error).splitlines()[0]}; see `ray status`") from error
@@ -54,10 +56,19 @@ def _join() -> None:
         os.environ.setdefault(name, value)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address := os.environ.get(ADDRESS):
+        _knock(address)
         ray.init(address=address, **quiet)
     else:
         # Not any cluster that happens to run here: it may end with another command.
         ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
+
+
+def _knock(address: str) -> None:
+    """See whether anything listens at ``[ray://]HOST:PORT``: Ray itself tries for minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdigit():
+        with socket.create_connection((host.strip("[]"), int(port)), _REACHED):
+            pass
 
 
 def room() -> Room:

@@ -17,9 +17,9 @@ def add_engine(parser: ArgumentParser) -> None:
     """Add ``--engine`` and ``--actors``; hand what was parsed to `check_engine`."""
     parser.add_argument(
         "--engine", choices=ENGINES, default=LOCAL,
-        help="local: this process; ray: table by table on the Ray cluster of RAY_ADDRESS, else on one of "
-        "this machine alone (extra: ray). A start takes about 20 s: worth it on more than one "
-        "machine or GPU (default: %(default)s)",
+        help="local: this process; ray: table by table on the Ray cluster of RAY_ADDRESS, else on "
+        "one of this machine alone (extra: ray). A start takes about 20 s: worth it on more than "
+        "one machine or GPU (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--actors", type=int, metavar="N",
