@@ -28,7 +28,6 @@ from timing import machine, seconds, spread
 from cache.store import Store
 from extractors.audio import read_audio
 from extractors.clips import list_clips
-from extractors.device import cores
 from extractors.engines import cluster
 from extractors.engines.pipeline import Pool
 from extractors.engines.ray_ import token_in
