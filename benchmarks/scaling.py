@@ -8,6 +8,7 @@ Markdown. Everything runs on this machine: several actors share its cores, its d
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -27,7 +28,6 @@ from timing import machine, seconds, spread
 from cache.store import Store
 from extractors.audio import read_audio
 from extractors.clips import list_clips
-from extractors.device import cores
 from extractors.engines import cluster
 from extractors.engines.pipeline import Pool
 from extractors.engines.ray_ import token_in
@@ -42,7 +42,6 @@ CPU = torch.device("cpu")
 SECONDS, RATE = 10, 16_000
 TABLES = 8
 CLIPS = {"logmel": 120, "efficientat": 16}  # a table
-ACTORS = (1, 2, 4)
 NODES = (1, 4, 16, 64, 256)
 NODE_CORES = 16
 LINK = 1.25e9  # bytes/s of a node, 10 Gbit/s
@@ -202,41 +201,47 @@ def show_inputs(measured: dict[str, Inputs]) -> None:
         for one in measured.values():
             parts = predicted(one, nodes)
             cells += f" {total(parts) / 60:.3g} | {max(parts, key=lambda n: parts[n])} |"
-        print(f"| {nodes} |{cells}")
+        print(f"| {nodes} |{cells}", flush=True)
+
+
+def rates_of(actors: int, folder: Path, weights: str) -> dict[str, tuple[float, float]]:
+    """Start and rate of each backbone on a cluster of so many actors of one core."""
+    found = {}
+    with processors(actors):
+        for backbone in CLIPS:
+            tables = tables_of(list_clips([folder / backbone]).clips)
+            args = call(folder / backbone, folder / f"{backbone}-{actors}", backbone, weights)
+            found[backbone] = ray_rate(args, tables, actors)
+    return found
 
 
 def main() -> None:
     """Print the tables."""
     options = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     options.add_argument("weights", nargs="?", default="random")
-    weights = options.parse_args().weights
-    print(f"{machine()}, ray {ray.__version__}, {cores()} usable")
+    options.add_argument("--actors", nargs="+", type=int, default=(1, 2, 4), metavar="N")
+    options.add_argument("--rounds", type=int, default=3, help="of whole commands")
+    told = options.parse_args()
+    print(f"{machine()}, ray {ray.__version__}, load {os.getloadavg()[0]:.1f}")
     rates: dict[str, dict[str, float]] = {}
     measured: dict[str, Inputs] = {}
     with TemporaryDirectory() as name:
-        folder, begun = Path(name), {}
+        folder = Path(name)
         for backbone, count in CLIPS.items():
-            data = write_clips(folder / backbone, count)
-            tables = tables_of(list_clips([data]).clips)
-            args = call(data, folder / f"{backbone}-local", backbone, weights)
+            tables = tables_of(list_clips([write_clips(folder / backbone, count)]).clips)
+            args = call(folder / backbone, folder / f"{backbone}-local", backbone, told.weights)
             rates[backbone] = {"local": local_rate(args, tables)}
             measured[backbone] = inputs(args, tables[0])
-        for actors in ACTORS:
-            with processors(actors):
-                for backbone in CLIPS:
-                    data = folder / backbone
-                    tables = tables_of(list_clips([data]).clips)
-                    args = call(data, folder / f"{backbone}-{actors}", backbone, weights)
-                    start, rate = ray_rate(args, tables, actors)
-                    begun[f"{backbone}, {actors}"] = start
-                    rates[backbone][f"ray, {actors} actors"] = rate
-        whole = starts(folder / "efficientat", folder, 2)
-    print(
-        f"\nwhole command, 16 clips: local {spread(whole['local'])} s, ray {spread(whole['ray'])} s"
-    )
-    print("actors up after: " + ", ".join(f"{n} {s:.1f} s" for n, s in begun.items()))
+        show_inputs(measured)
+        whole = starts(folder / "efficientat", folder, told.rounds)
+        each = ", ".join(f"{engine} {spread(times)} s" for engine, times in whole.items())
+        print(f"\nwhole command, {CLIPS['efficientat']} clips: {each}", flush=True)
+        for actors in told.actors:
+            for backbone, (start, rate) in rates_of(actors, folder, told.weights).items():
+                print(f"{backbone}, {actors} actors: at work after {start:.1f} s", flush=True)
+                rates[backbone][f"ray, {actors} actors"] = rate
     show_rates(rates)
-    show_inputs(measured)
+    print(f"\nload {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
