@@ -3,7 +3,7 @@
 usage: python benchmarks/fleet.py [--sections N] [--to DIR] [--scorer NAME] [--keep]
 
 Every section has 990 source and 10 target training clips and 200 test clips of 768 values. What is
-made lies below a folder of its own, about 5 MB a section, which is removed at the end. While
+made lies below a folder of its own, about 4 MB a section, which is removed at the end. While
 `index.run` and `eval.run` work, it is watched how many sections are done, what they have cost and
 how much memory the process holds; afterwards all files are counted, and some sections are fitted
 and scored again, alone, which must give the same scores to the last bit.
