@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.chain import environment
 from tests.system_faults import mounting
+
+# Whom each process kills: about as long each.
+_SHARES = (["extraction", "index"], ["fine-tuning", "evaluation"], ["scoring new clips"])
 
 
 class Part:
@@ -34,7 +37,7 @@ class Part:
         )
 
     def told(self) -> dict[str, Any] | None:
-        """Wait for it; ``None`` where it failed, which it says itself."""
+        """Wait for it; ``None`` where it failed."""
         text, _ = self._process.communicate()
         return None if self._process.returncode else json.loads(text)
 
@@ -83,18 +86,24 @@ def _shown(rows: dict[str, list[int]], found: dict[str, Any], told: dict[str, An
 
 
 def chain(kills: int, fresh: int, seed: int) -> bool:
-    """Kill, starve and run at once, two processes side by side; whether all went well."""
-    options = ["--kills", kills, "--fresh", fresh, "--seed", seed, "--older"]
-    killing = Part("tests.kills", list(map(str, options)))
+    """Kill, starve and run at once, in processes side by side; whether all went well."""
+    options = ["--kills", kills, "--fresh", fresh, "--seed", seed, "--older", "--commands"]
+    killing = [Part("tests.kills", [*map(str, options), *commands]) for commands in _SHARES]
     sound, prefix = True, mounting()
     if prefix is None:
         print("\nno file system may be mounted here: disks are not tried")
     else:
-        sound = _judged(starved, Part("tests.system_faults", prefix=prefix))
-    sound &= _judged(beside, Part("tests.together"))
+        sound = _judged(starved, [Part("tests.system_faults", prefix=prefix)])
+    sound &= _judged(beside, [Part("tests.together")])
     return _judged(killed, killing) and sound
 
 
-def _judged(judge: Any, part: Part) -> bool:
-    told = part.told()
-    return told is not None and bool(judge(told))
+def _judged(judge: Callable[[dict[str, Any]], bool], parts: Sequence[Part]) -> bool:
+    """Judge what the parts found together; those that failed count as unsound."""
+    told = [part.told() for part in parts]
+    whole = [one for one in told if one is not None]
+    if not whole:
+        return False
+    found = {name: one for each in whole for name, one in each["found"].items()}
+    most = {name: max(each[name] for each in whole) for name in ("seconds", "peak_mib")}
+    return judge({"found": found, **most}) and len(whole) == len(told)

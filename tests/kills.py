@@ -140,6 +140,7 @@ class Victim:
         self._expected: dict[str, str] = {}
         self._steps = 0
         self._rows = 0
+        self._within = 1.0  # share of an undisturbed run after which it is killed at the latest
 
     def undisturbed(self) -> None:
         """Run to the end: what must come out."""
@@ -167,11 +168,17 @@ class Victim:
         found, rounds = self.found, 0
         while found.kills < kills or found.fresh < fresh:
             self.begin(old if rounds % 2 else None)
-            for _ in range(_ROUND):
+            completed = False
+            for number in range(_ROUND):
                 enough = found.kills >= kills and found.fresh >= fresh
-                whole = found.fresh < fresh and self.rng.random() < 0.5
-                if enough or self._attempt(whole=whole):
+                if enough or completed:
                     break
+                # Runs that go on where one was killed are shorter and shorter.
+                self._within = 1 / (1 + number / 3)
+                whole = found.fresh < fresh and self.rng.random() < 0.5
+                completed = self._attempt(whole=whole)
+            if not completed:
+                self._run()
             self._compare()
             rounds += 1
 
@@ -199,7 +206,7 @@ class Victim:
 
     def _by_clock(self) -> tuple[bool, int]:
         log = chain.log_of(self.folder)
-        delay = self.rng.uniform(0, self.found.seconds)
+        delay = self.rng.uniform(0, self._within * self.found.seconds)
         begin = time.monotonic()
         process = chain.fork(lambda: chain.call(self.command, self.trap.arm), self.folder, log)
         handle = os.pidfd_open(process)
@@ -212,7 +219,8 @@ class Victim:
 
     def _at_a_step(self) -> tuple[bool, int]:
         log = chain.log_of(self.folder)
-        last, cut = int(self.rng.integers(1, self._steps + 1)), float(self.rng.random())
+        last = 1 + int(self.rng.uniform(0, self._within) * self._steps)
+        cut = float(self.rng.random())
         begin = time.monotonic()
 
         def work() -> int:
@@ -243,11 +251,13 @@ class Victim:
             self.found.faults.append(f"exit code {done.code} after a kill: {done.said[-1500:]}")
         return done.code != 0
 
-    def _compare(self) -> None:
-        """Run to the end, and hold what that made against an undisturbed run's."""
+    def _run(self) -> None:
         done = chain.run(self.command, self.folder)
         if done.code:
             self.found.faults.append(f"exit code {done.code} after kills: {done.said[-1500:]}")
+
+    def _compare(self) -> None:
+        """Hold what a run made that came to its end against what an undisturbed one makes."""
         self.found.completed += 1
         if self.output.name == "cache":
             chain.run(_GC, self.folder)
@@ -302,17 +312,17 @@ def kill_all(folder: Path, args: Namespace) -> dict[str, Any]:
     chain.load()
     (world / "tmp").mkdir(parents=True, exist_ok=True)
     chain.write_world(world)
-    commands = [command for command in chain.CHAIN if command.name not in args.without]
     victims = [
         Victim(command, world, np.random.default_rng([args.seed, number]))
-        for number, command in enumerate(commands)
+        for number, command in enumerate(chain.CHAIN)
     ]
     for victim in victims:
         victim.undisturbed()  # and makes what the next one needs
-    old = older(folder / "older", world, commands) if args.older else None
-    for victim in victims:
+    old = older(folder / "older", world, chain.CHAIN) if args.older else None
+    killed = [victim for victim in victims if victim.command.name in args.commands]
+    for victim in killed:
         victim.survive(args.kills, args.fresh, old)
-    return {victim.command.name: asdict(victim.found) for victim in victims}
+    return {victim.command.name: asdict(victim.found) for victim in killed}
 
 
 def main() -> int:
@@ -322,7 +332,8 @@ def main() -> int:
     parser.add_argument("--fresh", type=int, default=0, help="of whole processes among them")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--older", action="store_true", help="begin rounds with older outputs too")
-    parser.add_argument("--without", nargs="*", default=[], help="names of commands to leave out")
+    names = [command.name for command in chain.CHAIN]
+    parser.add_argument("--commands", nargs="+", default=names, choices=names, help="which")
     begin, args = time.monotonic(), parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = kill_all(Path(folder).resolve(), args)

@@ -30,6 +30,8 @@ from tests.chain import CHAIN, CONCAT, EVALUATE, EXTRACT, FINETUNE, INDEX, SCORE
 _MIB = 2**20
 _PATIENCE = 120  # seconds after which a run is taken to hang, and ends by a signal
 _FULL, _LARGER, _READ_ONLY = "the disk is full", "larger than a file may be", "is read-only"
+_MEMORY = "memory"
+_CRASHES = (-signal.SIGABRT, -signal.SIGSEGV)
 _OVERFLOWING = replace(FINETUNE, argv=(*FINETUNE.argv, "--memory", "0"))
 _LOOKING = (
     Command("listing", "cache.run", ("ls", "--cache-dir", "cache"), "nothing"),
@@ -52,7 +54,7 @@ class Found:
     finished
         Next runs that made what an undisturbed one makes.
     died
-        Those that a library ended, for want of memory and saying so.
+        Those that a library ended: where memory lacks, OpenBLAS and C++ do not always return.
     faults
         Whatever else happened.
     """
@@ -72,8 +74,8 @@ class Found:
             self.worked += 1
         elif told and str(words) in done.said and "Traceback" not in done.said:
             self.refused += 1
-        elif done.code < 0 and ("Memory allocation" in done.said or "bad_alloc" in done.said):
-            self.died += 1  # OpenBLAS and C++ end a process so
+        elif words == _MEMORY and done.code in _CRASHES:
+            self.died += 1
         else:
             self.faults.append(f"{what}: exit code {done.code}: {done.said[-1500:]}")
 
@@ -293,7 +295,7 @@ def memory(world: World, shares: Sequence[float] = (0.1, 0.25, 0.4)) -> Found:
             more = int(share * needed)
             with world.without(command):
                 done = chain.run(command, world.folder, lambda more=more: _limit_memory(more))
-                found.saw(f"{command.name}, {more >> 20} of {needed >> 20} MiB", done, "memory")
+                found.saw(f"{command.name}, {more >> 20} of {needed >> 20} MiB", done, _MEMORY)
                 world.finish(command, found)
     return found
 
