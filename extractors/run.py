@@ -196,7 +196,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for forward, report in zip(forwards, outcome.reports, strict=True):
         for output in forward.outputs:
             print(_summary(chosen, report, store.root, output.recipe))
-    if args.concat and not outcome.lost:
+    if args.concat and outcome.lost:
+        sys.stderr.write("note: nothing is joined before every table is finished\n")
+    elif args.concat:
         joined = concatenation([forward.outputs[0].recipe for forward in forwards])
         tables = store.concatenate(joined)
         print(f"{tables} tables joined -> {store.root / joined.fingerprint} ({joined})")

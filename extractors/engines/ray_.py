@@ -74,6 +74,10 @@ class _Run:
     progress: tqdm
     answers: dict[TableKey, Answer] = field(default_factory=dict)
     reason: str = ""
+    asked: int | None = None
+
+    def __post_init__(self) -> None:
+        self.asked = self.args.actors
 
     def finish(self, tables: Sequence[Table]) -> None:
         """Pass after pass over what is left, as long as that brings anything."""
@@ -102,8 +106,10 @@ class _Run:
 
     def _pass(self, tables: Sequence[Table]) -> None:
         gpus = self._gpus()
-        actors = self.args.actors if not self.answers else None
-        share = settled_share(len(tables), actors, gpus)
+        # Of the actors asked for, a later pass takes what a cluster that lost machines still holds.
+        asked, self.asked = self.asked, None
+        most = min(len(tables), self.args.actors or len(tables))
+        share = settled_share(most, asked, gpus)
         orders = Orders(
             Namespace(**{**vars(self.args), "device": "cuda" if gpus else "cpu"}),
             Path.cwd(),
