@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cache.errors import AsdError
+from cache.objects import Unreachable
 from cache.options import options_of
 from cache.recipe import Recipe
 from cache.store import Store
@@ -53,6 +54,8 @@ def fitted_before(bank: Bank, section: Section, wanted: Wanted) -> FittedSection
         return None
     try:
         found = bank.read(section, wanted.recipe)
+    except Unreachable:
+        raise  # says nothing of the section
     except AsdError:
         return None
     return found if _is_as_wanted(found, wanted) else None

@@ -44,7 +44,10 @@ def connected() -> Iterator[None]:
         except (OSError, RuntimeError, ValueError) as error:
             named = os.environ.get(ADDRESS)
             what = f"no cluster at {ADDRESS}={named}" if named else "Ray cannot start here"
-            raise AsdError(f"{what}: {str(error).splitlines()[0]}; see `ray status`") from error
+            raise AsdError(
+                f"{what}: {str(error).splitlines()[0]}; see `ray status`, "
+                "and set RAY_AUTH_MODE=token where the cluster asks for one"
+            ) from error
         try:
             yield
         finally:
