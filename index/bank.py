@@ -130,11 +130,21 @@ class Bank:
         told = _record(fitted, files)
         text = json.dumps({**told, _DIGEST: _digest(told)}, indent=2, allow_nan=False)
         write_atomic(record, text.encode())
-        named = {entry["file"] for entry in files.values()} | {_RECORD}
-        for path in places.matching(folder, "*"):
-            if path.name not in named and not path.name.startswith("."):
-                places.remove(path)
+        for path in _unnamed(record, told):
+            places.remove(path)
         return record
+
+    def tidy(self, section: Section) -> None:
+        """Remove data files that a section's record does not name: a killed run left them.
+
+        Object storage has no locks, so that they may be another run's there: they stay.
+        """
+        record = self._record_path(section)
+        if places.is_remote(self.root) or not _unnamed(record, _read_record(record)):
+            return
+        with locked(self.root):
+            for path in _unnamed(record, _read_record(record)):
+                places.remove(path)
 
     def recipe(self) -> Recipe:
         """Recipe of the embeddings that the bank's sections score.
@@ -243,6 +253,13 @@ def _described(bank: Bank) -> str:
     record = _read_record(bank.root / str(bank.sections()[0]) / _RECORD)
     options = {**record["options"], "synthetic clips": record.get("synthetic", 0)}
     return " ".join(f"{name}={value}" for name, value in options.items())
+
+
+def _unnamed(record: Path, told: Mapping[str, Any]) -> list[Path]:
+    """Files beside a record that it does not name."""
+    named = {entry["file"] for entry in told["files"].values()} | {_RECORD}
+    files = places.matching(record.parent, "*")
+    return [path for path in files if path.name not in named and not path.name.startswith(".")]
 
 
 def _record(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class Wanted:
 def fitted_before(bank: Bank, section: Section, wanted: Wanted) -> FittedSection | None:
     """Give a bank's section if fitting it again would make the same of the same clips.
 
-    Its files are read in full, so that a damaged section counts as not there.
+    Its files are read in full, so that a damaged section counts as not there. Files of an older
+    section that a kill kept from being removed are removed.
 
     Returns
     -------
@@ -58,7 +59,10 @@ def fitted_before(bank: Bank, section: Section, wanted: Wanted) -> FittedSection
         raise  # says nothing of the section
     except AsdError:
         return None
-    return found if _is_as_wanted(found, wanted) else None
+    if not _is_as_wanted(found, wanted):
+        return None
+    bank.tidy(section)
+    return found
 
 
 def _is_as_wanted(found: FittedSection, wanted: Wanted) -> bool:

@@ -8,13 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from cache.atomic import leftovers, scratch_folder, write_atomic
+from cache.store import Store
 from finetune.making import Maker
 from finetune.state import Row
+from index.run import main as build
 from tests.chain import environment
+from tests.conftest import make_recipe, make_table
 from tests.tuning import settings_of, source_of, waveforms_of
 
 _HERE = Path(__file__).parents[1]
@@ -117,3 +121,15 @@ def test_a_state_that_outlived_its_training_is_removed(root: Path, tmp_path: Pat
     state.write_bytes(b"left by a kill between the file and its state")
     assert not maker.make(path, 0, len).is_new
     assert not state.exists()
+
+
+def test_files_of_an_older_section_that_a_kill_left_go_with_the_next_build(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    Store(tmp_path).write(make_table(rng.normal(size=(20, 4))), make_recipe())
+    command = ["--cache-dir", str(tmp_path), "--bank", str(tmp_path / "bank")]
+    assert build(command) == 0
+    folder = tmp_path / "bank" / "fan" / "section_00"
+    whole = sorted(folder.iterdir())
+    (folder / "source-0123456789ab.faiss").touch()
+    assert build(command) == 0
+    assert sorted(folder.iterdir()) == whole
