@@ -21,7 +21,8 @@ from eval.scores import Submission, write_submission
 from eval.scoring import labels_of, score_table, write_neighbours, write_windows
 from eval.sums import write_sums
 from eval.truth import Truth
-from index.bank import Bank, FittedSection
+from index.bank import Bank
+from index.fitted import FittedSection
 
 Told = Callable[[Submission, Mapping[str, Truth] | None], None]
 

@@ -17,7 +17,7 @@ from cache.windows import split_id
 from eval.clip_names import result_names
 from eval.scores import Submission
 from eval.truth import Truth
-from index.bank import FittedSection
+from index.fitted import FittedSection
 from index.threshold import largest_limit, largest_p_values, p_values
 
 Floats = NDArray[np.float64]

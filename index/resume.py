@@ -10,7 +10,8 @@ from cache.options import options_of
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import Section
-from index.bank import Bank, FittedSection
+from index.bank import Bank
+from index.fitted import FittedSection
 from index.scorer import Scorer
 
 

@@ -19,7 +19,8 @@ from cache.select import add_selection, choose, selection
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
 from cache.windows import split_id
-from index.bank import Bank, FittedSection, bank_root
+from index.bank import Bank, bank_root
+from index.fitted import FittedSection
 from index.held_out import held_out_scores
 from index.options import add_options, from_arguments
 from index.resume import Wanted, fitted_before

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 import eval.bank_scores
+import index.bank
+import index.record
 import index.run
 from cache.errors import AsdError, listing
 from cache.parquet import read_digest
@@ -32,7 +34,8 @@ from eval.sections import SectionTruth, evaluate_section
 from eval.sums import write_sums
 from eval.tables import SystemResult, format_table
 from eval.tally import Tally, bootstrap, jackknife, uncertainty
-from index.bank import Bank, FittedSection
+from index.bank import Bank
+from index.fitted import FittedSection
 from index.run import main as build
 from tests.conftest import make_recipe, make_table
 
@@ -307,7 +310,7 @@ def test_a_bank_of_before_scores_and_is_built_again(
     record = json.loads(path.read_text())
     new = ("training", "left_out", "recordings", "sha256")
     told = {name: value for name, value in record.items() if name not in new}
-    digest = index.bank._digest(told)
+    digest = index.record.digest(told)
     path.write_text(json.dumps({**told, "sha256": digest}))
     assert scored(store, tmp_path / "out", "--no-report") == 0
     assert "other training clips" not in capsys.readouterr().err
@@ -402,7 +405,7 @@ def test_a_vanished_file_is_looked_for_in_the_new_record(
 ) -> None:
     bank = Bank(tmp_path)
     bank.write(fitted(0))
-    read, calls = index.bank._read_record, []
+    read, calls = index.bank.read_record, []
 
     def rewritten(path: Path) -> dict[str, object]:
         record = read(path)
@@ -411,7 +414,7 @@ def test_a_vanished_file_is_looked_for_in_the_new_record(
             bank.write(fitted(1))
         return record
 
-    monkeypatch.setattr(index.bank, "_read_record", rewritten)
+    monkeypatch.setattr(index.bank, "read_record", rewritten)
     queries = rows_of(Section("fan", 0), split="test").embeddings
     found = bank.read(Section("fan", 0), RECIPE).scorer.score(queries)
     np.testing.assert_array_equal(found, fitted(1).scorer.score(queries))
