@@ -18,7 +18,7 @@ from extractors.engines.shares import Node, Room, Share, share
 
 ADDRESS = "RAY_ADDRESS"
 _REACHED = 10.0  # seconds within which a cluster answers
-_SETTLED = 15.0  # seconds within which a cluster notices that workers of before are gone
+_SETTLED = 60.0  # seconds within which a cluster notices that workers of before are gone
 # Nothing of a run is told to Ray's makers, and a process without a GPU keeps its environment.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
