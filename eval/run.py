@@ -78,6 +78,13 @@ def _parser() -> ArgumentParser:
         help="something to be said in results and report; may be given several times")  # fmt: skip
     add("--figures", action="store_true", help="draw figures as files, for a paper")
     add("--out", type=here, default=Path("results"), metavar="DIR", help="(default: ./%(default)s)")
+    _add_bank(parser)
+    add_selection(parser)
+    add_offline(parser)
+    return parser
+
+
+def _add_bank(parser: ArgumentParser) -> None:
     bank = parser.add_argument_group("scoring with a bank")
     bank.add_argument("--scorer", choices=names(), default=DEFAULT, help="(default: %(default)s)")
     bank.add_argument("--bank", type=place, metavar="DIR",
@@ -89,9 +96,6 @@ def _parser() -> ArgumentParser:
                       help="only these machine types (default: all)")  # fmt: skip
     bank.add_argument("--map", choices=tuple(METHODS), default="pca",
                       help="how the report lays out embeddings (default: %(default)s)")  # fmt: skip
-    add_selection(parser)
-    add_offline(parser)
-    return parser
 
 
 def _check_installed(args: Namespace) -> None:

@@ -62,6 +62,27 @@ def _parser() -> ArgumentParser:
     add("--data", nargs="+", type=place, default=[], metavar="ROOT",
         help="data roots: folders of <machine>/<train|test>/*.wav, a machine's own folder, or "
         "manifests (.csv, .parquet)")  # fmt: skip
+    _add_backbones(parser)
+    add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
+    add("--split", nargs="+", choices=SPLITS, default=[], help="only these (default: both)")
+    add("--supplemental", nargs="+", choices=SUPPLEMENTS, default=[],
+        help="take these clips of supplemental/ (2025) as normal training clips too")  # fmt: skip
+    add_hearing(parser)
+    add_engine(parser)
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
+    add("--dtype", choices=DTYPES, default=DTYPES[0], help="of the network (default: %(default)s)")
+    add("--batch-size", type=_batch_size, default="auto", metavar="N",
+        help="clips a forward pass (default: auto, measured where it pays)")  # fmt: skip
+    add("--longest", type=_seconds, default=LONGEST, metavar="SECONDS",
+        help="leave out what is longer and not cut by --window (default: %(default)g)")  # fmt: skip
+    add("--strict", action="store_true", help="stop at the first clip that cannot be used")
+    add_cache_dir(parser)
+    return parser
+
+
+def _add_backbones(parser: ArgumentParser) -> None:
+    """Add what says which tables are made of a clip."""
+    add = parser.add_argument
     add("--backbone", nargs="+", default=["logmel"], metavar="NAME[:VARIANT]",
         help=f"{', '.join(registry.names())} (default: logmel)")  # fmt: skip
     add("--weights", nargs="+", default=[], metavar="FILE",
@@ -79,21 +100,6 @@ def _parser() -> ArgumentParser:
     add("--bands", nargs="+", default=[], metavar="WHAT",
         help=f"{' or '.join(pooling.BANDS)} them (default: {pooling.BANDS[0]})")  # fmt: skip
     add("--concat", action="store_true", help="also write the backbones' tables joined into one")
-    add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
-    add("--split", nargs="+", choices=SPLITS, default=[], help="only these (default: both)")
-    add("--supplemental", nargs="+", choices=SUPPLEMENTS, default=[],
-        help="take these clips of supplemental/ (2025) as normal training clips too")  # fmt: skip
-    add_hearing(parser)
-    add_engine(parser)
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
-    add("--dtype", choices=DTYPES, default=DTYPES[0], help="of the network (default: %(default)s)")
-    add("--batch-size", type=_batch_size, default="auto", metavar="N",
-        help="clips a forward pass (default: auto, measured where it pays)")  # fmt: skip
-    add("--longest", type=_seconds, default=LONGEST, metavar="SECONDS",
-        help="leave out what is longer and not cut by --window (default: %(default)g)")  # fmt: skip
-    add("--strict", action="store_true", help="stop at the first clip that cannot be used")
-    add_cache_dir(parser)
-    return parser
 
 
 def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
