@@ -41,7 +41,7 @@ from extractors.wanted import extraction, load_forwards
 CPU = torch.device("cpu")
 SECONDS, RATE = 10, 16_000
 TABLES = 8
-CLIPS = {"logmel": 120, "efficientat": 16}  # a table
+CLIPS = {"logmel": 240, "efficientat": 48}  # a table
 NODES = (1, 4, 16, 64, 256)
 NODE_CORES = 16
 LINK = 1.25e9  # bytes/s of a node, 10 Gbit/s
@@ -81,6 +81,13 @@ def call(data: Path, cache: Path, backbone: str, weights: str) -> Namespace:
     return parser().parse_args(told)
 
 
+@contextmanager
+def cache_folder(args: Namespace) -> Iterator[Namespace]:
+    """Give the same arguments with an empty cache folder."""
+    with TemporaryDirectory(dir=args.cache_dir.parent) as name:
+        yield Namespace(**{**vars(args), "cache_dir": Path(name)})
+
+
 def steady(times: Sequence[float], at_once: int, clips: int) -> float:
     """Clips a second once all work: of tables of one size, from the first answers to the last."""
     return clips * (len(times) - at_once) / (times[-1] - times[at_once - 1])
@@ -88,10 +95,12 @@ def steady(times: Sequence[float], at_once: int, clips: int) -> float:
 
 def local_rate(args: Namespace, tables: Sequence[Table]) -> float:
     """Clips a second of one process."""
-    work, times = extraction(args, load_forwards(args, CPU)), []
-    for table in tables:
-        work.run(table.clips)
-        times.append(time.perf_counter())
+    times = []
+    with cache_folder(args) as own:
+        work = extraction(own, load_forwards(own, CPU))
+        for table in tables:
+            work.run(table.clips)
+            times.append(time.perf_counter())
     return steady(times, 1, len(tables[0].clips))
 
 
@@ -100,8 +109,8 @@ def ray_rate(args: Namespace, tables: Sequence[Table], actors: int) -> tuple[flo
     args.device = "cpu"
     recipes = tuple(o.recipe for f in load_forwards(args, CPU) for o in f.outputs)
     begin = time.perf_counter()
-    with token_in(Store(args.cache_dir)) as token:
-        orders = Orders(args, Path.cwd(), recipes, token, 1)
+    with cache_folder(args) as own, token_in(Store(own.cache_dir)) as token:
+        orders = Orders(own, Path.cwd(), recipes, token, 1)
         answers = Round(TableWorker, orders, Pool(Share(actors, 1, 0))).answers(tables)
         times = [time.perf_counter() for _ in answers]
     rate = steady(times, actors, len(tables[0].clips))
@@ -143,16 +152,13 @@ def inputs(args: Namespace, table: Table) -> Inputs:
     decoded = [read_audio(clip.path, rate).samples for clip in clips]
     decode = median(lambda: [read_audio(clip.path, rate) for clip in clips]) / len(clips)
     model = median(lambda: [forward(samples[None]) for samples in decoded]) / len(clips)
-    store = Store(args.cache_dir)
-    path = store.path(forward.outputs[0].recipe, *table.key)
     rows = len(table.clips)
-    return Inputs(
-        decode,
-        model,
-        np.mean([clip.path.stat().st_size for clip in clips]),
-        path.stat().st_size / rows,
-        manifest(table).nbytes / rows,
-    )
+    with cache_folder(args) as own:
+        extraction(own, [forward]).run(table.clips)
+        path = Store(own.cache_dir).path(forward.outputs[0].recipe, *table.key)
+        stored = path.stat().st_size / rows
+    heard = np.mean([clip.path.stat().st_size for clip in clips])
+    return Inputs(decode, model, heard, stored, manifest(table).nbytes / rows)
 
 
 def median(action: Callable[[], object], rounds: int = 5) -> float:
@@ -163,28 +169,22 @@ def median(action: Callable[[], object], rounds: int = 5) -> float:
 
 def predicted(one: Inputs, nodes: int) -> dict[str, float]:
     """Seconds that each resource alone needs for a million clips."""
-    per_core = MILLION / (nodes * NODE_CORES)
     travels = MILLION * (one.heard + one.stored + one.told)
+    work = one.decode + one.model  # take turns on the cores, all else runs beside them
     return {
-        "decode": one.decode * per_core,
-        "model": one.model * per_core,
+        "cores": work * MILLION / (nodes * NODE_CORES),
         "link": travels / (nodes * LINK),
         "storage": travels / STORAGE,
-        "largest table": TABLE * (one.decode + one.model),
+        "largest table": work * TABLE,
     }
 
 
-def total(parts: dict[str, float]) -> float:
-    """Seconds: decoding and model take turns on the cores, all else runs beside them."""
-    return max(parts["decode"] + parts["model"], *(parts[n] for n in list(parts)[2:]))
-
-
-def show_rates(rates: dict[str, dict[str, float]]) -> None:
+def show_rates(rates: dict[str, dict[str, list[float]]]) -> None:
     """Print clips a second by engine."""
     print("\n| engine | " + " | ".join(f"{name}, clips/s" for name in rates) + " |")
     print("| --- |" + " ---: |" * len(rates))
     for engine in next(iter(rates.values())):
-        print(f"| {engine} | " + " | ".join(f"{r[engine]:.3g}" for r in rates.values()) + " |")
+        print(f"| {engine} | " + " | ".join(spread(r[engine]) for r in rates.values()) + " |")
 
 
 def show_inputs(measured: dict[str, Inputs]) -> None:
@@ -200,18 +200,19 @@ def show_inputs(measured: dict[str, Inputs]) -> None:
         cells = ""
         for one in measured.values():
             parts = predicted(one, nodes)
-            cells += f" {total(parts) / 60:.3g} | {max(parts, key=lambda n: parts[n])} |"
+            most = max(parts, key=lambda name: parts[name])
+            cells += f" {parts[most] / 60:.3g} | {most} |"
         print(f"| {nodes} |{cells}", flush=True)
 
 
-def rates_of(actors: int, folder: Path, weights: str) -> dict[str, tuple[float, float]]:
-    """Start and rate of each backbone on a cluster of so many actors of one core."""
+def by_actors(actors: int, folder: Path, told: Namespace) -> dict[str, list[tuple[float, float]]]:
+    """Give starts and rates of each backbone on a cluster of so many actors of one core."""
     found = {}
     with processors(actors):
         for backbone in CLIPS:
             tables = tables_of(list_clips([folder / backbone]).clips)
-            args = call(folder / backbone, folder / f"{backbone}-{actors}", backbone, weights)
-            found[backbone] = ray_rate(args, tables, actors)
+            args = call(folder / backbone, folder / "cache", backbone, told.weights)
+            found[backbone] = [ray_rate(args, tables, actors) for _ in range(told.rounds)]
     return found
 
 
@@ -220,25 +221,26 @@ def main() -> None:
     options = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     options.add_argument("weights", nargs="?", default="random")
     options.add_argument("--actors", nargs="+", type=int, default=(1, 2, 4), metavar="N")
-    options.add_argument("--rounds", type=int, default=3, help="of whole commands")
+    options.add_argument("--rounds", type=int, default=3, help="of everything on a cluster")
     told = options.parse_args()
     print(f"{machine()}, ray {ray.__version__}, load {os.getloadavg()[0]:.1f}")
-    rates: dict[str, dict[str, float]] = {}
+    rates: dict[str, dict[str, list[float]]] = {}
     measured: dict[str, Inputs] = {}
     with TemporaryDirectory() as name:
         folder = Path(name)
         for backbone, count in CLIPS.items():
             tables = tables_of(list_clips([write_clips(folder / backbone, count)]).clips)
-            args = call(folder / backbone, folder / f"{backbone}-local", backbone, told.weights)
-            rates[backbone] = {"local": local_rate(args, tables)}
+            args = call(folder / backbone, folder / "cache", backbone, told.weights)
+            rates[backbone] = {"local": [local_rate(args, tables) for _ in range(told.rounds)]}
             measured[backbone] = inputs(args, tables[0])
         show_inputs(measured)
         whole = starts(folder / "efficientat", folder, told.rounds)
         each = ", ".join(f"{engine} {spread(times)} s" for engine, times in whole.items())
         print(f"\nwhole command, {CLIPS['efficientat']} clips: {each}", flush=True)
         for actors in told.actors:
-            for backbone, (start, rate) in rates_of(actors, folder, told.weights).items():
-                print(f"{backbone}, {actors} actors: at work after {start:.1f} s", flush=True)
+            for backbone, found in by_actors(actors, folder, told).items():
+                begun, rate = (list(each) for each in zip(*found, strict=True))
+                print(f"{backbone}, {actors} actors: at work after {spread(begun)} s", flush=True)
                 rates[backbone][f"ray, {actors} actors"] = rate
     show_rates(rates)
     print(f"\nload {os.getloadavg()[0]:.1f}")

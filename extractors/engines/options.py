@@ -18,7 +18,7 @@ def add_engine(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--engine", choices=ENGINES, default=LOCAL,
         help="local: this process; ray: table by table on the Ray cluster of RAY_ADDRESS, else on "
-        "one of this machine alone (extra: ray). A start takes up to 40 s: worth it on several "
+        "one of this machine alone (extra: ray). A start takes about 20 s: worth it on several "
         "machines or GPUs, from a minute or two of work (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
