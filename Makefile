@@ -58,7 +58,7 @@ bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/scorer_cost.py
 
-chaos: $(VENV)/.test  ## damage files, kill and starve runs, at random; ten minutes
+chaos: $(VENV)/.test  ## damage files, kill and starve runs, at random; five minutes
 	$(BIN)/python -m benchmarks.chaos
 
 clean:  ## remove the environment and the demo

@@ -17,7 +17,7 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections import Counter
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -32,7 +32,9 @@ def corrupted(cases: int, seed: int) -> bool:
     """Damage every artefact ``cases`` times; whether no damage went unnoticed."""
     found: dict[str, Counter[str]] = {}
     with TemporaryDirectory() as folder:
-        for artefact in artefacts(Path(folder)):
+        with redirect_stdout(io.StringIO()):  # what the commands that made them said
+            made = list(artefacts(Path(folder)))
+        for artefact in made:
             rng = np.random.default_rng([seed, len(found)])
             seen = found.setdefault(artefact.kind, Counter())
             for _ in range(cases):

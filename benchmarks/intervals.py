@@ -17,6 +17,8 @@ from eval.tally import uncertainty
 
 ROUNDS = 1000
 CASES = ((1, 15, 1.2), (1, 50, 0.5), (1, 50, 1.2), (1, 50, 2.5), (7, 50, 0.5))
+FLEETS = ((100, 50, 0.5), (1000, 50, 0.5))
+SECTIONS = 10_000  # drawn in all for each of these
 
 
 def population(shift: float) -> float:
@@ -35,27 +37,28 @@ def draw(rng: np.random.Generator, each: int, shift: float) -> Scores:
     return Scores(values, SectionTruth(kinds % 2 == 1, kinds >= 2, clips))
 
 
-def measure(machines: int, each: int, shift: float) -> Floats:
+def measure(machines: int, each: int, shift: float, rounds: int) -> Floats:
     """Coverage and mean width of the bootstrap and the jackknife interval, (2, 2)."""
     rng, true, found = np.random.default_rng(0), population(shift), np.zeros((2, 2))
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         sections = {Section("m", i): draw(rng, each, shift) for i in range(machines)}
         made = uncertainty(sections, DEFAULT, Plan(resamples=500))
         if made is not None:
             spans = (made.bootstrap, made.jackknife)
             found += [[span.low <= true <= span.high, span.high - span.low] for span in spans]
-    return found / ROUNDS
+    return found / rounds
 
 
 def main() -> None:
     """Print one line a case."""
     print("| machines | clips a kind | true score | bootstrap: held, width | jackknife |")
     print("| ---: | ---: | ---: | ---: | ---: |")
-    for machines, each, shift in CASES:
-        cells = [
-            f"{100 * held:.1f} %, {100 * wide:.1f}" for held, wide in measure(machines, each, shift)
-        ]
-        print(f"| {machines} | {each} | {100 * population(shift):.1f} | {' | '.join(cells)} |")
+    for case in (*CASES, *FLEETS):
+        machines, each, shift = case
+        rounds = SECTIONS // machines if case in FLEETS else ROUNDS
+        cells = [f"{100 * held:.1f} %, {100 * wide:.1f}" for held, wide in measure(*case, rounds)]
+        told = f"| {machines} | {each} | {100 * population(shift):.1f} | {' | '.join(cells)} |"
+        print(told, flush=True)
 
 
 if __name__ == "__main__":
