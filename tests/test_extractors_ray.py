@@ -23,6 +23,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mach
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 from extractors.engines import pipeline, ray_, rounds, tables  # noqa: E402
+from extractors.engines.cluster import FAIR  # noqa: E402
 from tests import ray_workers  # noqa: E402
 
 ErrorOf = Callable[..., str]
@@ -41,8 +42,10 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**quiet, "ASD_OFFLINE": "1"}.items():
             patch.setenv(name, value)
-        small = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
-        made = cluster_utils.Cluster(True, head_node_args={"num_cpus": 2, **small})
+        small = {"object_store_memory": 100 * 2**20, "_system_config": FAIR}
+        made = cluster_utils.Cluster(
+            True, head_node_args={"num_cpus": 2, "include_dashboard": False, **small}
+        )
         ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
         yield made
         ray.shutdown()

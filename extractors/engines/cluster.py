@@ -21,6 +21,8 @@ _REACHED = 10.0  # seconds within which a cluster answers
 _SETTLED = 60.0  # seconds within which a cluster notices that workers of before are gone
 # Nothing of a run is told to Ray's makers, and a process without a GPU keeps its environment.
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# As Ray has it, workers give way to whatever else runs here: beside it they hardly get to work.
+FAIR = {"worker_niceness": 0}
 
 
 @contextmanager
@@ -63,7 +65,8 @@ def _join() -> None:
         ray.init(address=address, **quiet)
     else:
         # Not any cluster that happens to run here: it may end with another command.
-        ray.init(address="local", num_cpus=cores(), include_dashboard=False, **quiet)
+        own = {"num_cpus": cores(), "include_dashboard": False, "_system_config": FAIR}
+        ray.init(address="local", **own, **quiet)
 
 
 def _knock(address: str) -> None:
