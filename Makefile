@@ -2,8 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 # Every install takes the tested versions; torch first, so that no other package picks another one.
-# Of what is installed only what is used is ever compiled, at its first import.
-INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO := demo
 
 .DEFAULT_GOAL := help

@@ -18,7 +18,7 @@ from eval.tally import uncertainty
 ROUNDS = 1000
 CASES = ((1, 15, 1.2), (1, 50, 0.5), (1, 50, 1.2), (1, 50, 2.5), (7, 50, 0.5))
 FLEETS = ((100, 50, 0.5), (1000, 50, 0.5))
-SECTIONS = 10_000  # drawn in all for each of these
+SECTIONS = 4_000  # drawn in all for each of these
 
 
 def population(shift: float) -> float:
