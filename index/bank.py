@@ -134,10 +134,10 @@ class Bank:
                 f"{recipe.fingerprint} ({recipe}); build a bank from these or choose the others"
             )
         try:
-            files = {
-                name: _read_data(path.parent / Path(entry["file"]).name, entry["sha256"])
+            files = (
+                (name, _read_data(path.parent / Path(entry["file"]).name, entry["sha256"]))
                 for name, entry in record["files"].items()
-            }
+            )
             return restored(record, files, section, recipe)
         except (KeyError, TypeError, ValueError, BadZipFile) as error:
             raise AsdError(f"{path} is damaged ({error!r}); {REMEDY}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -121,9 +121,9 @@ def data_files(fitted: FittedSection) -> Iterator[tuple[str, bytes]]:
 
 
 def restored(
-    record: Mapping[str, Any], files: Mapping[str, bytes], section: Section, recipe: Recipe
+    record: Mapping[str, Any], files: Iterable[tuple[str, bytes]], section: Section, recipe: Recipe
 ) -> FittedSection:
-    """Make a section of its record and the content of its files.
+    """Make a section of its record and of its files, one after the other.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def restored(
         If they are not what `told_of` and `data_files` gave.
     """
     state: State = {}
-    for name, data in files.items():
+    for name, data in files:
         if name.endswith(".faiss"):
             recall = record["recall"][name]
             state[name.removesuffix(".faiss")] = NearestNeighbours.from_bytes(data, recall)
