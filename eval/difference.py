@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -123,7 +124,8 @@ def _short_levels(samples: Floats, rate: int) -> Floats:
     size = max(1, round(_SHORT * rate))
     whole = samples[: len(samples) // size * size].reshape(-1, size)
     # The mean of a frame is no sound: a converter's offset goes on when a contact is loose.
-    return 10 * np.log10((whole - whole.mean(axis=1, keepdims=True)).var(axis=1) + _EPSILON)
+    power: Floats = whole.var(axis=1)
+    return 10 * np.log10(power + _EPSILON)
 
 
 def _spectra(samples: Floats, rate: int, window: float) -> tuple[Floats, Floats]:
@@ -194,7 +196,7 @@ def _third_octaves(frequencies: Floats) -> list[tuple[int, int]]:
     cuts = np.searchsorted(
         frequencies, [_LOWEST, *tops[tops < frequencies[-1]], frequencies[-1] + 1]
     )
-    return [(int(a), int(b)) for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+    return [(int(a), int(b)) for a, b in pairwise(cuts) if b > a]
 
 
 def _band_levels(power: Floats, edges: list[tuple[int, int]]) -> Floats:
@@ -209,7 +211,7 @@ def _burst(
     starts, ends, hop = places
     excess = levels - (middle + spread)[:, None]
     loud = excess >= _BURST
-    moments = loud.any(axis=0)
+    moments: NDArray[np.bool_] = np.logical_or.reduce(loud, axis=0)
     if not moments.any() or moments.mean() > 0.5:
         return None
     band, frame = (int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
