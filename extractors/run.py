@@ -83,8 +83,8 @@ def _parser() -> ArgumentParser:
 def _add_backbones(parser: ArgumentParser) -> None:
     """Add what says which tables are made of a clip."""
     add = parser.add_argument
-    add("--backbone", nargs="+", default=["logmel"], metavar="NAME[:VARIANT]",
-        help=f"{', '.join(registry.names())} (default: logmel)")  # fmt: skip
+    add("--backbone", nargs="+", default=["logspec"], metavar="NAME[:VARIANT]",
+        help=f"{', '.join(registry.names())} (default: logspec)")  # fmt: skip
     add("--weights", nargs="+", default=[], metavar="FILE",
         help="the backbone's checkpoint: a file or a name of extractors.weights list (default: its "
         "usual one, fetched at first use); random to time a model without one")  # fmt: skip
