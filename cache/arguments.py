@@ -7,7 +7,6 @@ from argparse import (
     SUPPRESS,
     Action,
     ArgumentParser,
-    ArgumentTypeError,
     BooleanOptionalAction,
     Namespace,
     RawDescriptionHelpFormatter,
@@ -72,14 +71,21 @@ class _Entry:
         return f"{text} (default: {told})".lstrip()
 
     def read(self, text: str) -> Any:
-        """Read one value; an `ArgumentTypeError` says what was expected."""
+        """Read one value.
+
+        Raises
+        ------
+        AsdError
+            Naming the option, the value and what was expected.
+        """
         if self.meta.read:
-            return self.checked(self.meta.read(text))
+            return self.checked(self.meta.read(text), self.flag)
         kind = str if get_origin(self.kind) is Literal else self.kind
         try:
-            return self.checked(value_of(kind, text))
+            value = value_of(kind, text)
         except ValueError:
-            raise ArgumentTypeError(f"{text!r} is not {self.expected}") from None
+            raise AsdError(f"{self.flag} {text}: expected {self.expected}") from None
+        return self.checked(value, self.flag)
 
     @property
     def expected(self) -> str:
@@ -90,42 +96,38 @@ class _Entry:
         high = f" to {most:g}" if most < math.inf else ""
         return f"{names.get(self.kind, 'a value')}{low}{high}"
 
-    def checked(self, value: Any) -> Any:
+    def checked(self, value: Any, where: str) -> Any:
         """Return a value that is in range and among the choices."""
         meta = self.meta
         if isinstance(value, int | float) and not meta.least <= value <= meta.most:
-            raise ArgumentTypeError(f"{value:g} is not {self.expected}")
+            raise AsdError(f"{where} {value:g}: expected {self.expected}")
         if meta.choices is None and get_origin(self.kind) is not Literal:
             return value
-        name = value
-        if meta.named:
-            name = str(value).partition(":")[0].rpartition("=")[2]
+        name = str(value).partition(":")[0].rpartition("=")[2] if meta.named else value
         known = self.choices
         if name not in known:
-            listed = ", ".join(map(str, known))
-            raise ArgumentTypeError(f"{name!r} is none of {listed}{nearest(str(name), known)}")
+            near = nearest(str(name), known)
+            raise AsdError(f"{where} {name}: expected {' or '.join(map(str, known))}{near}")
         return value
 
     def of_table(self, value: Any, where: str) -> Any:
         """Read a value of a TOML table."""
+        key = f"{where}{self.key}"
         values = value if self.several else [value]
         if not isinstance(values, list | tuple):
-            raise AsdError(f"{where}{self.key}: {value!r} is not a list of values")
-        try:
-            read = tuple(map(self._of_toml, values))
-        except (ArgumentTypeError, AsdError) as error:
-            raise AsdError(f"{where}{self.key}: {error}") from error
+            raise AsdError(f"{key}: {value!r} is not a list of values")
+        read = tuple(self._of_toml(each, key) for each in values)
         return read if self.several else read[0]
 
-    def _of_toml(self, value: Any) -> Any:
-        if isinstance(value, str):
-            if self.kind in (int, float, bool):
-                raise ArgumentTypeError(f"{value!r} is not {self.expected}")
-            return self.read(value)
-        whole_for_float = self.kind is float and type(value) is int
-        if type(value) is not self.kind and not whole_for_float:
-            raise ArgumentTypeError(f"{value!r} is not {self.expected}")
-        return self.checked(float(value) if whole_for_float else value)
+    def _of_toml(self, value: Any, key: str) -> Any:
+        is_text = isinstance(value, str) and self.kind not in (int, float, bool)
+        if is_text:
+            return self.checked(self.meta.read(value) if self.meta.read else value, key)
+        if self.kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not self.kind:
+            raise AsdError(f"{key} {value!r}: expected {self.expected}")
+        return self.checked(value, key)
 
 
 def add_arguments(parser: _ActionsContainer, owner: type) -> None:
@@ -171,17 +173,10 @@ def _add(parser: _ActionsContainer, entry: _Entry) -> None:
             settings["nargs"] = "*" if entry.several else "?"
         else:
             if entry.several:
-                settings |= {"nargs": entry.meta.nargs, "action": _Extend}
+                settings["nargs"] = entry.meta.nargs
             settings["required"] = entry.item.default is MISSING
     action = parser.add_argument(entry.key if by_place else entry.flag, **settings)
     action.entry = entry  # type: ignore[attr-defined]  # the help page is made of it
-
-
-class _Extend(Action):
-    """Collects the values of an option that is given several times."""
-
-    def __call__(self, _: Any, namespace: Namespace, values: Any, __: Any = None) -> None:
-        setattr(namespace, self.dest, [*getattr(namespace, self.dest, []), *values])
 
 
 class _Help(RawDescriptionHelpFormatter):
@@ -203,13 +198,13 @@ class Parser(ArgumentParser):
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
             name = unknown[0].partition("=")[0]
-            told = "option" if name.startswith("-") else "argument"
+            told = "option" if name.startswith("-") else "value"
             self.error(f"unknown {told} {name}{nearest(name, _flags(self)) or ';'} see --help")
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        """Say in one line what is wrong, and end with exit code 2."""
-        self.exit(2, f"{self.prog}: error: {message}\n")
+        """Say in one line what is wrong; a command ends with exit code 2."""
+        raise AsdError(message.removeprefix("argument "))
 
 
 def from_arguments(owner: type[T], args: Namespace) -> T:
@@ -269,6 +264,8 @@ def _built(owner: type[T], given: Mapping[str, Any], read: Callable[[_Entry, Any
             if given.get(entry.key) is not None:
                 value = read(entry, given[entry.key])
                 values[item.name] = tuple(value) if entry.several else value
+            elif item.default is MISSING:
+                raise AsdError(f"{entry.flag} is needed: {entry.meta.text}")
     return owner(**values)
 
 
@@ -293,7 +290,7 @@ def _entry(item: Field[Any], hint: Any) -> _Entry:
 
 def _flags(parser: ArgumentParser) -> list[str]:
     """List the options of a parser and of its commands."""
-    found = []
+    found: list[str] = []
     for action in parser._actions:  # noqa: SLF001 -- argparse lists them nowhere else
         found += [] if action.help == SUPPRESS else action.option_strings
         if isinstance(action.choices, dict):

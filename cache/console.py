@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -198,11 +199,12 @@ def read(parser: Parser, request: type[T], argv: Sequence[str] | None) -> tuple[
     """
     add_arguments(parser, request)
     args = parser.parse_args(argv)
-    return from_arguments(request, args), listening(from_arguments(Speech, args))
+    return from_arguments(request, args), console_of(args)
 
 
-def listening(speech: Speech) -> Console:
-    """Say on stderr what the libraries log, as much as is asked for."""
+def console_of(args: Namespace) -> Console:
+    """Say on stderr what the libraries log from here on, as much as the arguments ask for."""
+    speech = from_arguments(Speech, args)
     for name in PACKAGES:
         logger = logging.getLogger(name)
         logger.addHandler(_HANDLER)  # the same one again changes nothing

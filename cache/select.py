@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser, Namespace, _ActionsContainer
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cache.arguments import add_arguments, from_arguments
 from cache.errors import AsdError
-from cache.options import Checked, documented, option
+from cache.options import Checked, documented, option, option_fields
 from cache.places import place
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
@@ -68,6 +70,33 @@ def cache_dir_option() -> Any:
     """Declare ``--cache-dir``, the same in every request."""
     text = "where tables and banks lie: a folder, or a URL such as s3://bucket/asd"
     return option(DEFAULT_CACHE_DIR, text, read=place, metavar="DIR")
+
+
+@dataclass(frozen=True)
+class Cache(Checked):
+    """Where tables and banks lie."""
+
+    cache_dir: Path = cache_dir_option()
+
+
+def add_cache_dir(parser: _ActionsContainer) -> None:
+    """Add ``--cache-dir`` to a command whose options are no request."""
+    add_arguments(parser, Cache)
+    parser.set_defaults(cache_dir=DEFAULT_CACHE_DIR)
+
+
+def add_selection(parser: ArgumentParser) -> None:
+    """Add ``--cache-dir`` and a selection to a command whose options are no request."""
+    add_cache_dir(parser)
+    group = parser.add_argument_group("which tables (needed only where the cache holds several)")
+    add_arguments(group, Selection)
+    parser.set_defaults(**{item.name: item.default for item in option_fields(Selection)})
+    parser.set_defaults(backbone=(), recipe=())
+
+
+def selection(args: Namespace) -> Selection:
+    """Read what `add_selection` parsed."""
+    return from_arguments(Selection, args)
 
 
 def choose(store: Store, wanted: Selection) -> Recipe:
