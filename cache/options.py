@@ -121,7 +121,7 @@ def options_of(made: Any) -> dict[str, Any]:
 
 def nearest(name: str, known: Sequence[object]) -> str:
     """Say which of the known names is nearest, ``; did you mean 'x'?``, or nothing."""
-    near = get_close_matches(name, list(map(str, known)), 1, 0.5)
+    near = get_close_matches(name, list(map(str, known)), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -53,7 +53,7 @@ def _settings(args: Namespace) -> Settings:
 def _hearing(args: Namespace) -> Hearing:
     ways = hearings(from_arguments(Heard, args))
     if len(ways) > 1:
-        raise AsdError(f"--channel {ways[0].channel} and {ways[1].channel}: one model hears one channel; train one of each")
+        raise AsdError("--channel both: one model hears one channel; train one of each")
     return ways[0]
 
 
