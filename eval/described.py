@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError
+from cache.table import Section
 from eval.rows import raise_faults
 from eval.sums import sum_faults
 
@@ -32,6 +33,8 @@ class Described:
         clip is.
     proxy
         Whether test clips are synthetic.
+    cautions
+        Section, as text, to what a reader of its decisions must know, sentences.
     """
 
     title: str
@@ -39,6 +42,11 @@ class Described:
     facts: Mapping[str, str] = field(default_factory=dict)
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
     proxy: bool = False
+    cautions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def judged(self, section: Section) -> bool:
+        """Whether decisions mean anything: not where no threshold could be learnt."""
+        return self.thresholds.get(str(section), 0.0) is not None
 
 
 def write_description(directory: Path, described: Described) -> Path:
@@ -71,6 +79,10 @@ def read_description(directory: Path, name: str) -> Described:
                 for key, value in found["thresholds"].items()
             },
             bool(found.get("proxy", False)),
+            {
+                str(key): [str(text) for text in texts]
+                for key, texts in found.get("cautions", {}).items()
+            },
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AsdError(f"{path} is damaged ({error!r}); score again, or delete it") from error

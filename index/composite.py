@@ -60,7 +60,9 @@ class CompositeScorer(ABC):
         empty = not train.size
         self._mean = np.zeros(len(train)) if empty else train.mean(axis=1)
         deviation = np.ones(len(train)) if empty else train.std(axis=1)
-        self._deviation = np.where(deviation > 0, deviation, 1.0)
+        # A part whose scores differ by rounding alone has no spread to be measured in.
+        steady = deviation <= 1e-9 * np.abs(self._mean)
+        self._deviation = np.where(steady, 1.0, deviation)
         self._train_scores = np.empty(0) if empty else self.merge(train)
 
     def train_scores(self) -> Floats:
