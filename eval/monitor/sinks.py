@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shlex
+import ssl
 import subprocess
 import time
 from collections import deque
@@ -190,24 +191,20 @@ class Mqtt:
                 f"{self.name} needs paho-mqtt: pip install 'machine-asd[mqtt]'"
             ) from error
         parts = urlsplit(self.url)
-        topic = parts.path.strip("/")
-        secure = parts.scheme == "mqtts"
-        user = os.environ.get("ASD_MQTT_USER")
-        known = (
-            {"username": user, "password": os.environ.get("ASD_MQTT_PASSWORD")} if user else None
+        topic, secure = parts.path.strip("/"), parts.scheme == "mqtts"
+        user, password = os.environ.get("ASD_MQTT_USER"), os.environ.get("ASD_MQTT_PASSWORD")
+        known: publish.AuthParameter | None = (
+            {"username": user, "password": password or ""} if user else None
         )
         discovery, record = home_assistant(topic, str(message.get("machine", "machine")))
-        messages = [
-            {"topic": discovery, "payload": json.dumps(record), "qos": 1, "retain": True},
-            {"topic": topic, "payload": json.dumps(message), "qos": 1, "retain": True},
-        ]
         try:
             publish.multiple(
-                messages,
-                hostname=parts.hostname,
+                [(discovery, json.dumps(record), 1, True), (topic, json.dumps(message), 1, True)],
+                hostname=str(parts.hostname),
                 port=parts.port or (8883 if secure else 1883),
                 auth=known,
-                tls={} if secure else None,
+                # The system's certificates; the annotation lacks what the documentation allows.
+                tls=ssl.create_default_context() if secure else None,  # type: ignore[arg-type]
                 keepalive=int(_PATIENCE),
             )
         except Exception as error:
