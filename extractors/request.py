@@ -69,7 +69,11 @@ class ExtractRequest(Checked):
         metavar="NAME[:KEY=VALUE...]",
     )  # fmt: skip
     bands: tuple[str, ...] = option(
-        (), "merge or keep them (default: merge)", choices=BANDS, named=True, metavar="WHAT"
+        (),
+        "merge or keep them (default: keep of beats, else merge)",
+        choices=BANDS,
+        named=True,
+        metavar="WHAT",
     )
     concat: bool = option(False, "also write the backbones' tables joined into one")
     machine: tuple[str, ...] = option((), "only these (default: all)", metavar="NAME")
