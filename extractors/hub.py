@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import socket
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from huggingface_hub.errors import (
 )
 
 from cache.errors import AsdError
+from cache.text import parse_json
 from extractors.backbone import Source
 from extractors.digest import file_sha256
 from extractors.offline import is_offline
@@ -208,7 +208,7 @@ def _shards(index: Path) -> list[str]:
         If it is no such index, or names anything but files beside it.
     """
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        names = sorted(set(parse_json(index.read_text("utf-8"))["weight_map"].values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AsdError(f"{index} is no index of safetensors files ({error!r})") from error
     wrong = [name for name in names if not re.fullmatch(r"[\w.-]+\.safetensors", str(name))]
