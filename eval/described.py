@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError
+from cache.table import Section
 from cache.text import parse_json, shown
 from eval.rows import raise_faults
 from eval.sums import sum_faults
@@ -34,6 +35,8 @@ class Described:
         clip is.
     proxy
         Whether test clips are synthetic.
+    cautions
+        Section, as text, to what a reader of its decisions must know, sentences.
     """
 
     title: str
@@ -41,11 +44,16 @@ class Described:
     facts: Mapping[str, str] = field(default_factory=dict)
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
     proxy: bool = False
+    cautions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Commands and places of banks may be URLs with a password.
         facts = {name: shown(fact) for name, fact in self.facts.items()}
         object.__setattr__(self, "facts", facts)
+
+    def judged(self, section: Section) -> bool:
+        """Whether decisions mean anything: not where no threshold could be learnt."""
+        return self.thresholds.get(str(section), 0.0) is not None
 
 
 def write_description(directory: Path, described: Described) -> Path:
@@ -78,6 +86,10 @@ def read_description(directory: Path, name: str) -> Described:
                 for key, value in found["thresholds"].items()
             },
             bool(found.get("proxy", False)),
+            {
+                str(key): [str(text) for text in texts]
+                for key, texts in found.get("cautions", {}).items()
+            },
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AsdError(f"{path} is damaged ({error!r}); score again, or delete it") from error

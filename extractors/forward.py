@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from extractors.backbone import Backbone
 from extractors.device import is_out_of_memory
 from extractors.hearing import Hearing
 from extractors.output import Output
+from extractors.precision import reduced
 
 Samples = NDArray[np.float32]
 
@@ -141,9 +141,7 @@ class Forward:
         """One window of each clip: (B, D) on the device, and the bands, for each output."""
         layers = sorted({output.layer for output in self.outputs})
         waveforms = self._moved(torch.from_numpy(np.ascontiguousarray(samples)))
-        dtype = getattr(torch, self.outputs[0].dtype)
-        reduced = dtype != torch.float32
-        with torch.autocast(self.device.type, dtype) if reduced else nullcontext():
+        with reduced(self.device, getattr(torch, self.outputs[0].dtype)):
             features = self.backbone.features(waveforms, layers)
         of = dict(zip(layers, features, strict=True))
         values = [output.pooling(of[output.layer], output.bands) for output in self.outputs]

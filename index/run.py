@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from tqdm import tqdm
 
 from cache.errors import AsdError, guarded, tell_some
@@ -21,6 +20,7 @@ from cache.table import EmbeddingTable, Section
 from cache.windows import split_id
 from index.bank import Bank, bank_root
 from index.fitted import FittedSection
+from index.groups import without_copies
 from index.held_out import held_out_scores
 from index.options import add_options, from_arguments
 from index.resume import Wanted, fitted_before
@@ -86,7 +86,8 @@ def _fit(section: Section, wanted: Wanted, args: Namespace) -> FittedSection:
     # Asked before the rows are read: should they change in between, the section is fitted again.
     digest = wanted.store.digest(wanted.recipe, section, "train")
     whole = wanted.store.read(wanted.recipe, section, "train")
-    table = whole if args.synthetic else _recordings(whole)
+    taken = whole if args.synthetic else _recordings(whole)
+    table = without_copies(taken)
     fitted = scorer()
     fitted.fit(table)
     clips = Counter(key.domain or "unknown" for key in table.keys)
@@ -96,7 +97,8 @@ def _fit(section: Section, wanted: Wanted, args: Namespace) -> FittedSection:
     threshold = fit_threshold(scores, args.threshold, args.percentile)
     return FittedSection(
         *(section, wanted.recipe, args.scorer, fitted, threshold, clips, made, held_out),
-        left_out=len(whole) - len(table),
+        left_out=len(whole) - len(taken),
+        copies=len(taken) - len(table),
         training=digest or "",
         recordings=len({split_id(clip_id)[0] for clip_id in table.clip_ids}),
     )
@@ -152,15 +154,13 @@ def _unusual(fitted: FittedSection) -> dict[str, str]:
         f"{known}",
         "windows": f"{section} has the windows of one recording only: they resemble each other, "
         "and the threshold learnt from them is low; record more than one",
-        "threshold": f"{section} has too few training clips for a threshold: every decision will "
-        "be 0",
     }
     true = {
         "target": not clips.get("target"),
         "windows": fitted.recordings == 1 < count,
-        "threshold": bool(np.isinf(fitted.threshold.value)),
     }
-    return {kind: text for kind, text in words.items() if true[kind]}
+    told = {kind: f"{section}: {text}" for kind, text in fitted.cautions().items()}
+    return {kind: text for kind, text in words.items() if true[kind]} | told
 
 
 @dataclass

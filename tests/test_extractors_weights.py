@@ -174,7 +174,8 @@ def test_an_unknown_file_is_told(
     torch.save(state, tmp_path / "mine.pt")
     save_file(state, tmp_path / "mine.safetensors")
     for name, told in (("mine.pt", True), ("mine.safetensors", True), ("published.pt", False)):
-        assert needed(Source(weights=tmp_path / name), "efficientat", (tiny,)) == tmp_path / name
+        found = needed(Source(weights=tmp_path / name), "efficientat", (tiny,))
+        assert (found.path, found.sha256) == (tmp_path / name, file_sha256(tmp_path / name))
         said = capsys.readouterr().err
         assert ("is no published checkpoint known here" in said) is told, name
 

@@ -20,7 +20,6 @@ from cache.errors import AsdError
 from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.checkpoints import BEATS
 from extractors.device import portions
-from extractors.digest import file_sha256
 from extractors.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
 from extractors.loading import RANDOM, load_checkpoint, load_strictly, random_parameters, tensors
 from extractors.nets.beats import Beats, BeatsConfig, from_published
@@ -122,8 +121,8 @@ def load(source: Source, device: torch.device) -> BeatsBackbone:
     if source.seed is not None:
         network = random_parameters(lambda: Beats(BeatsConfig()), source.seed)
         return BeatsBackbone(network, device, RANDOM)
-    path = needed(source, "beats", BEATS)
-    content = load_checkpoint(path)
+    file = needed(source, "beats", BEATS)
+    path, content = file.path, load_checkpoint(file)
     if not isinstance(content, Mapping) or not {"cfg", "model"} <= content.keys():
         held: object = type(content).__name__
         if isinstance(content, Mapping):
@@ -133,7 +132,7 @@ def load(source: Source, device: torch.device) -> BeatsBackbone:
             f"expected; bring {BEATS[0]}"
         )
     state = from_published(tensors(content["model"], path))
-    return BeatsBackbone(_network(content["cfg"], state, path), device, file_sha256(path))
+    return BeatsBackbone(_network(content["cfg"], state, path), device, file.sha256)
 
 
 def rebuild(kept: Kept, device: torch.device) -> BeatsBackbone:
