@@ -106,7 +106,7 @@ def extraction_arguments(experiment: Experiment, setting: Setting) -> list[str]:
             "weights": [choice.weights] if choice.weights else [],
             "layers": choice.layers,
             "pooling": choice.pooling,
-            "bands": [choice.bands],
+            "bands": [choice.bands] if choice.bands else [],
         }
         for option, chosen in values.items():
             options[option] += [f"{name}={value}" for value in chosen]

@@ -37,6 +37,8 @@ class BackboneSpec:
         Layers at which the model has an embedding of its own, for the pooling ``native``.
     pooling
         The pooling used unless another is asked for.
+    banding
+        ``merge`` or ``keep``: what is done with the bands unless the other is asked for.
     tuned
         Pooling to its parameters, where this backbone has its own.
     batch
@@ -58,6 +60,7 @@ class BackboneSpec:
     min_samples: int
     pooling: str
     max_samples: int
+    banding: str = "merge"
     native: tuple[int, ...] = ()
     tuned: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     batch: Mapping[str, int] = field(default_factory=dict)

@@ -98,7 +98,7 @@ def _add_backbones(parser: ArgumentParser) -> None:
     add("--pooling", nargs="+", default=[], metavar="NAME",
         help=f"{', '.join(pooling.names())} (default: the backbone's own)")  # fmt: skip
     add("--bands", nargs="+", default=[], metavar="WHAT",
-        help=f"{' or '.join(pooling.BANDS)} them (default: {pooling.BANDS[0]})")  # fmt: skip
+        help=f"{' or '.join(pooling.BANDS)} them (default: keep of beats, else merge)")  # fmt: skip
     add("--concat", action="store_true", help="also write the backbones' tables joined into one")
 
 

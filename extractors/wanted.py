@@ -76,7 +76,7 @@ def _outputs(spec: BackboneSpec, args: Namespace, names: Sequence[str]) -> list[
         if how.reduce is None and layer not in spec.native:
             own = ", ".join(map(str, spec.native)) or "none"
             raise AsdError(f"{spec.name} has no embedding of its own at layer {layer}, only: {own}")
-    bands = dict.fromkeys(choices.chosen(args.bands, spec.name, names) or pooling.BANDS[:1])
+    bands = dict.fromkeys(choices.chosen(args.bands, spec.name, names) or [spec.banding])
     strange = [text for text in bands if text not in pooling.BANDS]
     if strange:
         raise AsdError(f"--bands {strange[0]}: expected {' or '.join(pooling.BANDS)}")

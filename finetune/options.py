@@ -18,7 +18,7 @@ from finetune import augmentation, head, labels, sampling, scope
 from finetune.optimising import PRECISIONS, SCHEDULES
 
 _EXAMPLE = """example: python -m finetune.run --backbone beats --data dev_data eval_data \\
-    --weights BEATs_iter3_plus_AS2M.pt --train lora --head subcluster-adacos \\
+    --weights BEATs_iter3.pt --train lora --head subcluster-adacos \\
     --augment mixup --out tuned.safetensors"""
 
 
