@@ -100,7 +100,7 @@ def from_json(text: str) -> Recipe:
     """
     try:
         return _from_dict(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise AsdError(f"not a recipe: {text[:80]!r} ({error})") from error
 
 

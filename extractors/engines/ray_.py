@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,7 +57,12 @@ def extract(args: Namespace, forwards: Sequence[Forward], clips: Sequence[Clip])
     args = Namespace(**{**vars(args), "cache_dir": args.cache_dir.absolute()})
     store = Store(args.cache_dir)
     tables = tables_of(clips)
-    with connected(), token_in(store) as token, _progress(clips, forwards) as progress:
+    recipes = [output.recipe for each in forwards for output in each.outputs]
+    with ExitStack() as stack:
+        stack.enter_context(connected())
+        stack.enter_context(store.writing(recipes))
+        token = stack.enter_context(token_in(store))
+        progress = stack.enter_context(_progress(clips, forwards))
         run = _Run(args, forwards, store, token, progress)
         run.finish(tables)
     return run.outcome(tables)
