@@ -287,7 +287,7 @@ class Store:
         stored, fault
             The table, and what is wrong with it or ``None``.
         """
-        for stored in self.tables():
+        for stored in [*self.tables(), *_strays(self.root)]:
             try:
                 fault = self._fault(stored)
             except FileNotFoundError:
@@ -356,6 +356,10 @@ class Store:
             raise AsdError(
                 f"{stored.path} was made by recipe {recipe.fingerprint}; move it to that folder"
             )
+        if str(stored.path) != str(self.path(recipe, stored.section, stored.split)):
+            raise AsdError(
+                f"{stored.path} lies in no section's folder and is never read; delete it"
+            )
         _expect(stored.path, table, recipe, (recipe, stored.section, stored.split))
 
     def _locked(self, fingerprint: str) -> AbstractContextManager[None]:
@@ -378,12 +382,24 @@ def _expect(
 
 
 def _stored(root: Path, fingerprint: str) -> Iterator[Stored]:
+    for path in _table_files(root, fingerprint):
+        with suppress(AsdError):  # what lies elsewhere is named by `Store.verify`
+            yield Stored(path, path.parts[-4], Section.at(path.parent), path.stem)
+
+
+def _strays(root: Path) -> list[Stored]:
+    """Tables in folders that are no section's, each under the name of none."""
+    known = {stored.path for stored in _stored(root, "*")}
+    strays = sorted(path for path in _table_files(root, "*") if path not in known)
+    nowhere = Section("no section", 0)
+    return [Stored(path, path.parts[-4], nowhere, path.stem) for path in strays]
+
+
+def _table_files(root: Path, fingerprint: str) -> Iterator[Path]:
     for path in places.matching(root, f"{fingerprint}/*/section_*/*.parquet"):
-        number = path.parent.name.removeprefix("section_")
-        hidden = any(part.startswith(".") for part in (*path.parts[-4:-2], path.name))
-        if path.stem in SPLITS and number.isascii() and number.isdigit() and not hidden:
-            section = Section(path.parts[-3], int(number))
-            yield Stored(path, path.parts[-4], section, path.stem)
+        hidden = path.name.startswith(".") or path.parts[-4].startswith(".")  # half removed
+        if path.stem in SPLITS and not hidden:
+            yield path
 
 
 def _without(table: EmbeddingTable, clip_ids: Collection[str]) -> EmbeddingTable:

@@ -111,6 +111,7 @@ def score_sections(
         Is called with each section's submission and what its table tells of the truth.
     """
     thresholds, proxies, written, outdated = {}, [], [], []
+    cautions: dict[str, list[str]] = {}
     for section in tqdm(sections, unit="section", disable=None):
         fitted = tested.bank.read(section, tested.recipe)
         table = tested.store.read(tested.recipe, section, "test")
@@ -124,6 +125,7 @@ def score_sections(
         told(scored.submission, labels_of(table))
         if tested.is_outdated(fitted):
             outdated.append(f"{section} has other training clips now than its bank was built from")
+        cautions[str(section)] = list(fitted.cautions().values())
         thresholds[str(section)] = float(scored.limit) if np.isfinite(scored.limit) else None
     facts = {
         "recipe": tested.recipe.fingerprint,
@@ -133,8 +135,17 @@ def score_sections(
     }
     title = f"{tested.recipe.backbone}, {fitted.scorer_name}"
     transductive = fitted.scorer.transductive
-    described = Described(title, transductive, facts, thresholds, any(proxies))
+    described = Described(title, transductive, facts, thresholds, any(proxies), cautions)
     write_sums([*written, write_description(out, described)])
     tell_some("note", outdated)
+    tell_some(
+        "note",
+        [
+            f"{section}: {text}"
+            for section, texts in cautions.items()
+            for text in texts
+            if thresholds[section] is None
+        ],
+    )
     if outdated:
         sys.stderr.write("note: `python -m index.run` builds them anew, and leaves the others\n")

@@ -18,6 +18,7 @@ from eval.clip_names import result_names
 from eval.scores import Submission
 from eval.truth import Truth
 from index.fitted import FittedSection
+from index.scorer import Neighbours
 from index.threshold import largest_limit, largest_p_values, p_values
 
 Floats = NDArray[np.float64]
@@ -42,6 +43,8 @@ class Scored:
         (F,) how many rows each file has, in the order of `deciding`.
     limit
         Threshold of a file of a usual (median) number of windows.
+    reasons
+        Why, by row of the table.
     """
 
     scores: Floats
@@ -49,6 +52,7 @@ class Scored:
     deciding: NDArray[np.intp]
     windows: NDArray[np.intp]
     limit: float
+    reasons: Neighbours
 
 
 def score_table(fitted: FittedSection, table: EmbeddingTable) -> Scored:
@@ -61,7 +65,8 @@ def score_table(fitted: FittedSection, table: EmbeddingTable) -> Scored:
     table
         (N, D) embeddings of its test clips; their conditions are not looked at.
     """
-    scores = fitted.scorer.score(table.embeddings)
+    reasons = fitted.scorer.explain(table.embeddings)
+    scores = reasons.score
     names = result_names(table.clip_ids)
     deciding, windows = _deciding(names, scores)
     limits = {n: _limit(fitted, n) for n in {*windows.tolist(), int(np.median(windows))}}
@@ -72,7 +77,8 @@ def score_table(fitted: FittedSection, table: EmbeddingTable) -> Scored:
         scores[deciding],
         decisions.astype(np.int64),
     )
-    return Scored(scores, submission, deciding, windows, limits[int(np.median(windows))])
+    limit = limits[int(np.median(windows))]
+    return Scored(scores, submission, deciding, windows, limit, reasons)
 
 
 def labels_of(table: EmbeddingTable) -> dict[str, Truth] | None:
@@ -104,11 +110,10 @@ def write_neighbours(
         the one that decided.
     """
     rows, ids = scored.deciding, table.clip_ids
-    names, scores = result_names(ids), scored.scores[rows]
-    p = largest_p_values(fitted.train_scores(), scores, scored.windows)
-    reasons = vars(fitted.scorer.explain(table.embeddings[rows]))
+    names, reasons = result_names(ids), {n: v[rows] for n, v in vars(scored.reasons).items()}
+    p = largest_p_values(fitted.train_scores(), reasons["score"], scored.windows)
     clips = {"clip_id": [ids[i] for i in rows], "name": [names[i] for i in rows]}
-    frame = pd.DataFrame({**clips, "score": scores, "p_value": p, **reasons})
+    frame = pd.DataFrame({**clips, "score": reasons["score"], "p_value": p} | reasons)
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     path = reasons_path(directory, table.section)

@@ -52,7 +52,10 @@ def write_page(
         What may be heard.
     """
     recordings = Recordings(audible.roots)
-    views = {s: clip_views(run, s, recordings) for s in sorted(run.submissions)}
+    views = {
+        s: clip_views(run, s, recordings, judged=described.judged(s))
+        for s in sorted(run.submissions)
+    }
     silent = Contents(run, result, described, views, Heard({}, {}, []))
     text = render(page_data(silent))
     if audible.roots:
