@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from argparse import ArgumentParser, Namespace
 
-VARIABLE = "ASD_OFFLINE"
+from cache.places import OFFLINE, check_reachable, is_offline
+
+__all__ = ["VARIABLE", "add_offline", "apply_offline", "is_offline"]
+
+VARIABLE = OFFLINE
 # What Hugging Face's libraries read, once, when they are imported.
 _HUB_VARIABLE = "HF_HUB_OFFLINE"
-_NO = ("", "0", "false", "no", "off")
 
 
 def add_offline(parser: ArgumentParser) -> None:
@@ -16,12 +19,12 @@ def add_offline(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--offline",
         action="store_true",
-        help=f"fetch nothing, say what to bring instead (also: {VARIABLE}=1)",
+        help=f"ask no address, say what to bring instead (also: {VARIABLE}=1)",
     )
 
 
 def apply_offline(args: Namespace) -> None:
-    """Fetch nothing from here on, in this process and those it starts, where that is asked for.
+    """Ask no address from here on, in this process and those it starts, where that is asked for.
 
     The environment is where Hugging Face's libraries look too, so that is where it stands; call it
     before any of them is imported.
@@ -30,11 +33,15 @@ def apply_offline(args: Namespace) -> None:
     ----------
     args
         Of a parser that went through `add_offline`.
+
+    Raises
+    ------
+    AsdError
+        If an argument is a place that would have to be asked.
     """
     if args.offline or is_offline():
         os.environ[VARIABLE] = os.environ[_HUB_VARIABLE] = "1"
-
-
-def is_offline() -> bool:
-    """Tell whether fetching is forbidden, by ``--offline`` or by the environment."""
-    return os.environ.get(VARIABLE, "").lower() not in _NO
+        for value in vars(args).values():
+            for one in value if isinstance(value, list | tuple) else (value,):
+                if hasattr(one, "protocol"):
+                    check_reachable(one)
