@@ -162,8 +162,15 @@ def _table(lines: Iterator[tuple[int, list[str]]], *, short: bool) -> TextTable:
         lacking = len(names) - len(cells)
         row += [""] * (len(names) - len(row))
         nameless = [cell for name, cell in zip(names, row, strict=False) if cell and not name]
-        if len(row) > len(names) or (lacking > 0 and not short):
-            faults[number] = f"{len(cells)} cells, the header has {len(names)}"
+        if len(row) > len(names):
+            faults[number] = (
+                f"{len(cells)} cells, the header has {len(names)}; put a cell that holds the "
+                "separator in quotes"
+            )
+        elif lacking > 0 and not short:
+            faults[number] = (
+                f"{len(cells)} cells, the header has {len(names)}; write empty ones too"
+            )
         elif nameless:
             faults[number] = f"the cell {nameless[0]!r} stands in a column without a name"
         else:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
 
+from cache.options import option
 from cache.places import OFFLINE, check_reachable, is_offline
 
-__all__ = ["VARIABLE", "add_offline", "apply_offline", "is_offline"]
+__all__ = ["VARIABLE", "add_offline", "apply_offline", "is_offline", "offline_option"]
 
 VARIABLE = OFFLINE
 # What Hugging Face's libraries read, once, when they are imported.
 _HUB_VARIABLE = "HF_HUB_OFFLINE"
+
+
+class _Request(Protocol):
+    @property
+    def offline(self) -> bool: ...
+
+
+def offline_option() -> Any:
+    """Declare ``--offline``, the same in every request."""
+    return option(False, f"ask no address, say what to bring instead (also: {VARIABLE}=1)")
 
 
 def add_offline(parser: ArgumentParser) -> None:
@@ -23,7 +38,7 @@ def add_offline(parser: ArgumentParser) -> None:
     )
 
 
-def apply_offline(args: Namespace) -> None:
+def apply_offline(args: _Request) -> None:
     """Ask no address from here on, in this process and those it starts, where that is asked for.
 
     The environment is where Hugging Face's libraries look too, so that is where it stands; call it
@@ -32,16 +47,26 @@ def apply_offline(args: Namespace) -> None:
     Parameters
     ----------
     args
-        Of a parser that went through `add_offline`.
+        A request, or what a parser that went through `add_offline` parsed.
 
     Raises
     ------
     AsdError
-        If an argument is a place that would have to be asked.
+        If it names a place in a store that would have to be asked.
     """
     if args.offline or is_offline():
         os.environ[VARIABLE] = os.environ[_HUB_VARIABLE] = "1"
-        for value in vars(args).values():
-            for one in value if isinstance(value, list | tuple) else (value,):
-                if hasattr(one, "protocol"):
-                    check_reachable(one)
+        for place in _places(args):
+            check_reachable(place)
+
+
+def _places(value: object) -> Iterator[Path]:
+    """Every place of a store in a request, and in what stands in it."""
+    if is_dataclass(value) or isinstance(value, Namespace):
+        for inner in vars(value).values():
+            yield from _places(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _places(inner)
+    elif hasattr(value, "protocol"):
+        yield cast("Path", value)
