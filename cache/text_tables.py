@@ -65,16 +65,30 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
         If it cannot be read, is larger, or in an encoding that is not known.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-        text = decoded(data[:most])
+        return decoded(read_bytes(path, most))
     except OSError as error:
         raise AsdError(f"{path}: {error.strerror or error}") from error
     except ValueError as error:
         raise AsdError(f"{path}: {error}") from error
-    if len(data) > most:
-        raise AsdError(f"{path}: larger than {most:,} bytes; split it into several")
-    return text
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Read a file whole, whatever it says of its size.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is larger than that many bytes.
+    """
+    data = bytearray()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            data += block
+            if len(data) > most:
+                raise ValueError(f"larger than {most:,} bytes; split it into several")
+    return bytes(data)
 
 
 def read_table(path: Path, *, short: bool = False) -> TextTable:

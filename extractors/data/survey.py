@@ -201,10 +201,11 @@ def _known(
     like = find_known({(s.machine_type, s.number) for s in sections}, usual, year)
     if known or not like:
         return known, []
-    return [], [
+    note = (
         f"sections are called as in {'; '.join(map(str, like))}, with other counts of clips: not "
         f"held against it (--year {like[0].year} does)"
-    ]
+    )
+    return [], [note]
 
 
 def _is_whole(train: int, test: int) -> bool:

@@ -22,6 +22,7 @@ from cache.text_tables import (
     MOST_ROWS,
     TextTable,
     check_columns,
+    read_bytes,
     read_table,
 )
 from extractors.layouts.clip import Clip, Listing
@@ -184,12 +185,11 @@ def _parquet(path: Path) -> TextTable:
 
     A text that stands in every row is stored once; copies of it could fill any memory.
     """
-    with path.open("rb") as source:
-        data = pa.BufferReader(source.read(MOST_BYTES + 1))
+    data = pa.BufferReader(read_bytes(path))
     footer, schema = pq.read_metadata(data), pq.read_schema(data)
     unpacked = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
     check_columns([name.strip() for name in schema.names])
-    _check_size(max(data.size(), unpacked), footer.num_rows)
+    _check_size(unpacked, footer.num_rows)
     texts = [one.name for one in schema if pa.types.is_string(one.type)]
     found, size = TextTable(tuple(name.strip() for name in schema.names), {}, {}), 0
     for batch in pq.ParquetFile(data, read_dictionary=texts).iter_batches(_BATCH):
