@@ -26,7 +26,8 @@ from eval.scores import read_submission
 from extractors import soundfiles
 from extractors.hearing import Hearing, hearing_of
 from extractors.run import main as extract
-from index.held_out import held_out_scores
+from index.calibration import calibrate
+from index.groups import group_clips
 from index.run import main as build
 from index.scorer import find
 from index.threshold import Threshold, fit_threshold, largest_limit, largest_p_values, p_values
@@ -96,11 +97,11 @@ def test_a_window_id_is_legible() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--window", "0"], "expected seconds above 0"),
-        (["--window", "-3"], "expected seconds above 0"),
+        (["--window", "0"], "expected a number from 0.001"),
+        (["--window", "-3"], "expected a number from 0.001"),
         (["--hop", "3"], "give --window too"),
         (["--window", "2", "--hop", "3"], "leaves gaps between windows of 2 s"),
-        (["--window", "nan"], "expected seconds above 0"),
+        (["--window", "nan"], "expected a number from 0.001"),
         (["--channel", "left"], "channel 'left' is not one of average, near, far"),
     ],
 )
@@ -111,7 +112,7 @@ def test_options_that_make_no_sense(
 
 
 def test_files_are_scored_by_their_worst_window(long: Path) -> None:
-    assert extract(["--data", "data", "--window", "1", "--hop", "1"]) == 0
+    assert extract(["--backbone", "logmel", "--data", "data", "--window", "1", "--hop", "1"]) == 0
     (recipe,) = Store(long / "artifacts").recipes()
     assert hearing_of(recipe) == Hearing("average", 1.0, 1.0)
     table = Store(long / "artifacts").read(recipe, PRESS, "test")
@@ -142,7 +143,7 @@ def test_files_are_scored_by_their_worst_window(long: Path) -> None:
 
 @pytest.mark.usefixtures("long")
 def test_a_bank_of_windows_cuts_new_recordings_itself() -> None:
-    assert extract(["--data", "data", "--window", "1", "--hop", "0.5"]) == 0
+    assert extract(["--backbone", "logmel", "--data", "data", "--window", "1", "--hop", "0.5"]) == 0
     assert build(["--backbone", "logmel", "--window", "1", "--bank", "bank"]) == 0
     assert evaluate(["--backbone", "logmel", "--out", "a", "--no-report"]) == 2  # another bank
     assert evaluate(["--bank", "bank", "--out", "a", "--no-report"]) == 0
@@ -166,12 +167,12 @@ def test_each_file_is_hashed_once_and_a_bad_window_is_named(
         return soundfiles.content_sha256(path)
 
     monkeypatch.setattr("extractors.audio.content_sha256", counting)
-    assert extract(["--data", "data", "--window", "1"]) == 1
+    assert extract(["--backbone", "logmel", "--data", "data", "--window", "1"]) == 1
     said = capsys.readouterr()
     assert "good.wav: 2 to 3 s: 1 of 16000 samples are NaN" in said.err
     assert "windows of 8 recordings among them" in said.out
     assert sorted(hashed) == sorted(set(hashed))
-    assert extract(["--data", "data", "--window", "1"]) == 1
+    assert extract(["--backbone", "logmel", "--data", "data", "--window", "1"]) == 1
     assert "0 new, 0 changed, 36 unchanged" in capsys.readouterr().out
 
 
@@ -181,11 +182,11 @@ def test_the_limit_of_the_largest_of_several() -> None:
     threshold = fit_threshold(train, "gamma", 90.0)
     shape, scale = threshold.parameters["shape"], threshold.parameters["scale"]
     for count in (1, 5, 60):
-        limit = largest_limit(threshold, lambda: train, count)
+        limit = largest_limit(threshold, train, count)
         assert stats.gamma.cdf(limit, shape, 0, scale) ** count == pytest.approx(0.9)
         alarms = (rng.gamma(2.0, 1.0, (4000, count)).max(axis=1) > limit).mean()
         assert alarms == pytest.approx(0.1, abs=0.025)
-    assert largest_limit(Threshold(np.inf, "gamma", 90.0), lambda: train, 5) == np.inf
+    assert largest_limit(Threshold(np.inf, "gamma", 90.0), train, 5) == np.inf
     scores, counts = np.array([1.0, 9.0]), np.array([1, 3])
     plain = p_values(train, scores)
     found = largest_p_values(train, scores, counts)
@@ -207,10 +208,10 @@ def windows(files: int, each: int) -> EmbeddingTable:
 
 def test_windows_are_held_out_with_their_whole_file() -> None:
     table, scorer = windows(6, 8), find("min-distance")
-    found = held_out_scores(scorer, table)
-    fold = np.repeat([0, 1, 2, 3, 4, 0], 8)  # six files in five folds
+    found = calibrate(scorer, table, group_clips(table, "none"), "none").scores
+    fold = np.repeat(np.arange(6), 8)
     values = table.embeddings.astype(np.float64)
-    centre, scale = values.mean(axis=0), values.std(axis=0)
+    scale = values.std(axis=0)
     assert len(found) == 48
     for row in (0, 17, 47):
         others = values[fold != fold[row]]
@@ -221,12 +222,14 @@ def test_windows_are_held_out_with_their_whole_file() -> None:
     alone = scorer()
     alone.fit(table)
     assert found.min() > 10 * np.median(alone.train_scores())
-    assert centre.shape == (4,)
 
 
 @pytest.mark.parametrize(("files", "each"), [(1, 8), (8, 1)])
 def test_nothing_is_held_out_without_windows_of_two_files(files: int, each: int) -> None:
-    assert held_out_scores(find("min-distance"), windows(files, each)).size == 0
+    table = windows(files, each)
+    groups = group_clips(table, "none")
+    assert groups.count == files
+    assert calibrate(find("min-distance"), table, groups, "none").scores.size == 0
 
 
 def test_one_recording_in_windows_is_told(
@@ -234,7 +237,7 @@ def test_one_recording_in_windows_is_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     noise(tmp_path / "press/train/a.wav", 5.0, 1)
-    assert extract(["--data", "press", "--window", "1"]) == 0
+    assert extract(["--backbone", "logmel", "--data", "press", "--window", "1"]) == 0
     assert build(["--backbone", "logmel"]) == 0
     assert "the windows of one recording only" in capsys.readouterr().err
 
@@ -251,8 +254,8 @@ def stereo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_near_and_far_become_features_of_their_own(stereo: Path) -> None:
-    assert extract(["--data", "data", "--channel", "both"]) == 0
-    assert extract(["--data", "data"]) == 0
+    assert extract(["--backbone", "logmel", "--data", "data", "--channel", "both"]) == 0
+    assert extract(["--backbone", "logmel", "--data", "data"]) == 0
     store = Store(stereo / "artifacts")
     by_channel = {hearing_of(recipe).channel: recipe for recipe in store.recipes()}
     assert by_channel.keys() == {"near", "far", "average"}
@@ -269,7 +272,7 @@ def test_near_and_far_become_features_of_their_own(stereo: Path) -> None:
 
 
 def test_the_channel_must_be_said_where_several_are_cached(stereo: Path, error_of: ErrorOf) -> None:
-    assert extract(["--data", "data", "--channel", "both"]) == 0
+    assert extract(["--backbone", "logmel", "--data", "data", "--channel", "both"]) == 0
     assert "2 recipes fit; choose with" in error_of(build, "--backbone", "logmel")
     assert build(["--backbone", "logmel", "--channel", "far"]) == 0
     assert stereo.is_dir()
