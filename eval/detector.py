@@ -337,7 +337,7 @@ class Detector:
         self, sounds: Sounds, split: str, domain: str | None, rate: float | None, section: Section
     ) -> Listing:
         """List recordings of any kind as clips of one section."""
-        from extractors.layouts.folders import audio_files, is_audio  # noqa: PLC0415 (as above)
+        from extractors.layouts.folders import audio_files  # noqa: PLC0415 (as above)
 
         clips: list[Clip] = []
         faults: list[Fault] = []
@@ -345,8 +345,8 @@ class Detector:
             if isinstance(sound, str | PathLike):
                 path = Path(sound)
                 if path.is_dir():
-                    files, others = audio_files(path)
-                    faults += [fault for fault in others if is_audio(fault.path)]
+                    files, unreadable, _ = audio_files(path)
+                    faults += unreadable
                     clips += [
                         Clip(
                             f"{path.resolve().name}/{file.relative_to(path).as_posix()}",
