@@ -7,12 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cache.atomic import write_atomic
 from cache.errors import AsdError
-from eval.rows import raise_faults
-from eval.sums import sum_faults
-
-_FILE = "system.json"
+from eval.results.folder import SYSTEM, Results
 
 
 @dataclass(frozen=True)
@@ -41,11 +37,10 @@ class Described:
     proxy: bool = False
 
 
-def write_description(directory: Path, described: Described) -> Path:
+def write_description(results: Results, described: Described) -> Path:
     """Write the file, whole or not at all."""
     text = json.dumps(asdict(described), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomic(directory / _FILE, text.encode())
-    return directory / _FILE
+    return results.write(SYSTEM, text.encode())
 
 
 def read_description(directory: Path, name: str) -> Described:
@@ -56,12 +51,9 @@ def read_description(directory: Path, name: str) -> Described:
     AsdError
         If the file is damaged.
     """
-    path = directory / _FILE
-    if not path.exists():
-        return Described(name)
-    raise_faults(f"{path} is damaged", sum_faults([path]))
+    path = directory / SYSTEM
     try:
-        found = json.loads(path.read_bytes())
+        found = json.loads(Results(directory).read(SYSTEM))
         return Described(
             str(found["title"]),
             bool(found["transductive"]),
@@ -72,5 +64,7 @@ def read_description(directory: Path, name: str) -> Described:
             },
             bool(found.get("proxy", False)),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AsdError(f"{path} is damaged ({error!r}); score again, or delete it") from error
+    except FileNotFoundError:
+        return Described(name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AsdError) as error:
+        raise AsdError(f"{path} is damaged ({error}); score again, or delete it") from error

@@ -35,7 +35,9 @@ class Rows(Generic[T]):
     faults: list[str] = field(default_factory=list)
 
 
-def read_rows(path: Path, parse: Callable[[str], T]) -> Rows[T]:
+def read_rows(
+    path: Path, parse: Callable[[str], T], read: Callable[[Path], bytes] = Path.read_bytes
+) -> Rows[T]:
     """Read rows ``file,value``; blank lines, CRLF and a byte order mark are fine.
 
     Parameters
@@ -44,6 +46,8 @@ def read_rows(path: Path, parse: Callable[[str], T]) -> Rows[T]:
         A CSV file without a header.
     parse
         Value's text to value; a ``ValueError`` says what is wrong with it.
+    read
+        Gives the file's bytes; an `AsdError` says why they are not to be used.
 
     Returns
     -------
@@ -52,13 +56,15 @@ def read_rows(path: Path, parse: Callable[[str], T]) -> Rows[T]:
     """
     rows = Rows[T]()
     try:
-        lines = csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
+        lines = csv.reader(io.StringIO(read(path).decode("utf-8-sig"), newline=""))
         for line in lines:
             fault = _add_row(rows, line, lines.line_num, parse)
             if fault:
                 rows.faults.append(f"{path.name}, line {lines.line_num}: {fault}")
     except OSError as error:
         return Rows(faults=[f"{path.name}: {error.strerror or error}"])
+    except AsdError as error:
+        return Rows(faults=[str(error)])
     except (UnicodeDecodeError, csv.Error) as error:
         rows.faults.append(f"{path.name}: not a CSV file in UTF-8: {error}")
     if not rows.names and not rows.faults:

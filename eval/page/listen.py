@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 
 from tqdm import tqdm
 
 from cache.errors import AsdError
 from cache.table import Section
+from cache.windows import split_id
 from eval.page.sound import Sound, make_sound
 from eval.page.views import ClipView
 from extractors.clips import Clip
@@ -40,13 +42,16 @@ class Heard:
     faults: Sequence[str]
 
 
-def listen(views: Views, most: int, budget: int) -> Heard:
+def listen(views: Views, hashes: Mapping[str, str], most: int, budget: int) -> Heard:
     """Make the sounds of the clips most worth hearing.
 
     Parameters
     ----------
     views
         Section to its clips, the most anomalous first.
+    hashes
+        Id of a recording to the SHA-256 of the file that was scored or learnt from; another file
+        is not played.
     most
         Clips a section at most, and as many false alarms and as many misses.
     budget
@@ -66,7 +71,7 @@ def listen(views: Views, most: int, budget: int) -> Heard:
             batch = order[start : start + _BATCH]
             new = {c.clip_id: c for _, view in batch for c in recordings_of(view)}
             new = {key: clip for key, clip in new.items() if key not in made}
-            made |= zip(new, pool.map(_sound, new.values()), strict=True)
+            made |= zip(new, pool.map(partial(_sound, hashes), new.values()), strict=True)
             for section, view in batch:
                 fitting = _new_sounds(view, made, kept)
                 budget -= sum(sound.size for sound in fitting.values())
@@ -101,9 +106,9 @@ def _of_interest(clips: Sequence[ClipView], most: int) -> list[ClipView]:
     return [view for view in dict.fromkeys(mixed) if view.recording is not None]
 
 
-def _sound(clip: Clip) -> Sound | str:
+def _sound(hashes: Mapping[str, str], clip: Clip) -> Sound | str:
     try:
-        return make_sound(clip.path, clip.span)
+        return make_sound(clip.path, clip.span, hashes.get(split_id(clip.clip_id)[0]))
     except AsdError as error:
         return f"{clip.path}: {error}"
 
