@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cache.errors import AsdError
+from cache.table import Section
+from cache.text import parse_json, shown
 from eval.results.folder import SYSTEM, Results
 
 
@@ -22,12 +24,15 @@ class Described:
     transductive
         Whether scores use the test set's own statistics.
     facts
-        What the reader needs to know or to repeat it: recipe, scorer, command ...
+        What the reader needs to know or to repeat it: recipe, scorer, command ...; as of
+        `cache.text.shown`.
     thresholds
         Section, as text, to the score above which a clip is called anomalous; ``None`` where no
         clip is.
     proxy
         Whether test clips are synthetic.
+    cautions
+        Section, as text, to what a reader of its decisions must know, sentences.
     """
 
     title: str
@@ -35,6 +40,16 @@ class Described:
     facts: Mapping[str, str] = field(default_factory=dict)
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
     proxy: bool = False
+    cautions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Commands and places of banks may be URLs with a password.
+        facts = {name: shown(fact) for name, fact in self.facts.items()}
+        object.__setattr__(self, "facts", facts)
+
+    def judged(self, section: Section) -> bool:
+        """Whether decisions mean anything: not where no threshold could be learnt."""
+        return self.thresholds.get(str(section), 0.0) is not None
 
 
 def write_description(results: Results, described: Described) -> Path:
@@ -53,7 +68,7 @@ def read_description(directory: Path, name: str) -> Described:
     """
     path = directory / SYSTEM
     try:
-        found = json.loads(Results(directory).read(SYSTEM))
+        found = parse_json(Results(directory).read(SYSTEM))
         return Described(
             str(found["title"]),
             bool(found["transductive"]),
@@ -63,6 +78,10 @@ def read_description(directory: Path, name: str) -> Described:
                 for key, value in found["thresholds"].items()
             },
             bool(found.get("proxy", False)),
+            {
+                str(key): [str(text) for text in texts]
+                for key, texts in found.get("cautions", {}).items()
+            },
         )
     except FileNotFoundError:
         return Described(name)

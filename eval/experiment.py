@@ -16,6 +16,7 @@ from cache.errors import AsdError
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection, choose
 from cache.store import Store
+from cache.text import masked
 from eval.evaluate import Evaluated, Evaluation, check, judge_all, score_all
 from eval.experiment_file import Autoencoder, Experiment, ScorerChoice
 from eval.experiment_finetune import train
@@ -70,7 +71,7 @@ def run_experiment(
             _check_weights(experiment)
             code, recipes = _embed(experiment, plain, results.root / "bank")
             done = score_all(_with_bank(plain, recipes, results.root / "bank"), results, told)
-        results.write("experiment.toml", text.encode())
+        results.write("experiment.toml", masked(text).encode())
         results.write("experiment.json", _record(experiment, recipes, wanted.command))
     return replace(done, incomplete=bool(code))
 
@@ -84,7 +85,7 @@ def extraction_arguments(experiment: Experiment, wanted: Evaluation) -> list[str
             "weights": [choice.weights] if choice.weights else [],
             "layers": choice.layers,
             "pooling": choice.pooling,
-            "bands": [choice.bands],
+            "bands": [choice.bands] if choice.bands else [],
         }
         for option, chosen in values.items():
             options[option] += [f"{name}={value}" for value in chosen]
@@ -246,7 +247,7 @@ def _record(experiment: Experiment, recipes: Sequence[Recipe], command: str) -> 
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
     }
-    return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+    return (masked(json.dumps(record, indent=2, ensure_ascii=False)) + "\n").encode()
 
 
 def _sha256(path: Path) -> str | None:

@@ -39,7 +39,7 @@ def pca(reference: Points, others: Points) -> Points:
         (N + M, 2).
     """
     both = np.vstack([reference, others])
-    if min(reference.shape) < 2:
+    if min(reference.shape) < 2 or not np.ptp(reference, axis=0).any():
         return np.pad(both, ((0, 0), (0, 2)))[:, :2]  # nothing to fit to: the first two values
     fitted = PCA(2, svd_solver="randomized", random_state=0).fit(reference)
     return np.asarray(fitted.transform(both), dtype=np.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cache.text import shown
 from eval.judge import Run
 from eval.page.build import Audible, write_page
 from eval.results.folder import Results
@@ -73,7 +74,7 @@ def report(reporting: Reporting) -> Reported:
     result = SystemResult(
         title=described.title or run.name,
         sections=run.results,
-        facts={**described.facts, **reporting.notes},
+        facts={**described.facts, **{name: shown(note) for name, note in reporting.notes.items()}},
         unknown=run.unknown,
         transductive=described.transductive,
         rule=run.rule,

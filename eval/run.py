@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 
 from tqdm import tqdm
 
 from cache.errors import guarded, tell_some
+from cache.text import command_line
 from eval.evaluate import Evaluated, evaluate
 from eval.experiment import run_experiment
 from eval.experiment_file import parse, read_text
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     args = parser().parse_args(arguments)
     apply_offline(args)
-    wanted = evaluation_of(args, shlex.join(["python", "-m", "eval.run", *arguments]))
+    wanted = evaluation_of(args, command_line("python -m eval.run", arguments))
     with tqdm(total=0, unit="section", disable=None) as drawn:
 
         def told(done: int, total: int) -> None:

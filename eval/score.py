@@ -100,6 +100,7 @@ def score(scoring: Scoring, told: Progress = lambda _done, _total: None) -> Scor
     job = _Job(scoring, None if scoring.clips is None else _Held(scoring.clips))
     sections = job.sections()
     thresholds: dict[str, float | None] = {}
+    cautions: dict[str, list[str]] = {}
     proxies = []
     with scoring.results.run():
         for done, section in enumerate(sections):
@@ -109,6 +110,9 @@ def score(scoring: Scoring, told: Progress = lambda _done, _total: None) -> Scor
             proxies.append(all_synthetic(section, [key.synthetic for key in table.keys]))
             limit = job.score(fitted, table)
             thresholds[str(section)] = limit if np.isfinite(limit) else None
+            cautions[str(section)] = list(fitted.cautions().values())
+            if thresholds[str(section)] is None:
+                job.notes += [f"{section}: {text}" for text in cautions[str(section)]]
             job.note_outdated(fitted)
         told(len(sections), len(sections))
         facts = {
@@ -119,7 +123,7 @@ def score(scoring: Scoring, told: Progress = lambda _done, _total: None) -> Scor
         }
         title = f"{scoring.recipe.backbone}, {fitted.scorer_name}"
         transductive = fitted.scorer.transductive
-        described = Described(title, transductive, facts, thresholds, any(proxies))
+        described = Described(title, transductive, facts, thresholds, any(proxies), cautions)
         write_description(scoring.results, described)
         scoring.results.seal()
     return Scored(tuple(sections), tuple(job.notes))

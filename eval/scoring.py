@@ -18,6 +18,7 @@ from eval.names import file_name
 from eval.results.folder import Results
 from eval.scores import Submission
 from index.fitted import FittedSection
+from index.scorer import Neighbours
 from index.threshold import largest_limit, largest_p_values, p_values
 
 Floats = NDArray[np.float64]
@@ -42,6 +43,8 @@ class SectionScores:
         (F,) how many rows each file has, in the order of `deciding`.
     limit
         Threshold of a file of a usual (median) number of windows.
+    reasons
+        Why, by row of the table.
     """
 
     scores: Floats
@@ -49,6 +52,7 @@ class SectionScores:
     deciding: NDArray[np.intp]
     windows: NDArray[np.intp]
     limit: float
+    reasons: Neighbours
 
 
 def score_table(fitted: FittedSection, table: EmbeddingTable) -> SectionScores:
@@ -61,7 +65,8 @@ def score_table(fitted: FittedSection, table: EmbeddingTable) -> SectionScores:
     table
         (N, D) embeddings of its test clips; their conditions are not looked at.
     """
-    scores = fitted.scorer.score(table.embeddings)
+    reasons = fitted.scorer.explain(table.embeddings)
+    scores = reasons.score
     names = result_names(table.clip_ids)
     deciding, windows = _deciding(names, scores)
     limits = {n: _limit(fitted, n) for n in {*windows.tolist(), int(np.median(windows))}}
@@ -72,7 +77,8 @@ def score_table(fitted: FittedSection, table: EmbeddingTable) -> SectionScores:
         scores[deciding],
         decisions.astype(np.int64),
     )
-    return SectionScores(scores, submission, deciding, windows, limits[int(np.median(windows))])
+    limit = limits[int(np.median(windows))]
+    return SectionScores(scores, submission, deciding, windows, limit, reasons)
 
 
 def write_reasons(
@@ -96,11 +102,10 @@ def write_reasons(
         Ids of the training clips named.
     """
     rows, ids = scored.deciding, table.clip_ids
-    names, scores = result_names(ids), scored.scores[rows]
-    p = largest_p_values(fitted.train_scores(), scores, scored.windows)
-    reasons = vars(fitted.scorer.explain(table.embeddings[rows]))
+    names, reasons = result_names(ids), {n: v[rows] for n, v in vars(scored.reasons).items()}
+    p = largest_p_values(fitted.train_scores(), reasons["score"], scored.windows)
     clips = {"clip_id": [ids[i] for i in rows], "name": [names[i] for i in rows]}
-    frame = pd.DataFrame({**clips, "score": scores, "p_value": p, **reasons})
+    frame = pd.DataFrame({**clips, "score": reasons["score"], "p_value": p} | reasons)
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     results.write(reasons_path(results.root, table.section).name, buffer.getvalue())

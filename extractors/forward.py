@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,8 +16,10 @@ from extractors.backbone import Backbone
 from extractors.device import is_out_of_memory
 from extractors.hearing import Hearing
 from extractors.output import Output
+from extractors.precision import reduced
 
 Samples = NDArray[np.float32]
+_LOG = logging.getLogger(__name__)
 
 
 def window_starts(samples: int, window: int) -> list[int]:
@@ -122,9 +123,8 @@ class Forward:
         self.limit = size // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        sys.stderr.write(
-            f"note: {self.device} has no memory for {size} clips at once; on with {self.limit}\n"
-        )
+        text = "%s has no memory for %d clips at once; on with %d"
+        _LOG.info(text, self.device, size, self.limit)
 
     def _pass(self, samples: Samples) -> Vectors:
         window = self.backbone.spec.max_samples
@@ -141,9 +141,7 @@ class Forward:
         """One window of each clip: (B, D) on the device, and the bands, for each output."""
         layers = sorted({output.layer for output in self.outputs})
         waveforms = self._moved(torch.from_numpy(np.ascontiguousarray(samples)))
-        dtype = getattr(torch, self.outputs[0].dtype)
-        reduced = dtype != torch.float32
-        with torch.autocast(self.device.type, dtype) if reduced else nullcontext():
+        with reduced(self.device, getattr(torch, self.outputs[0].dtype)):
             features = self.backbone.features(waveforms, layers)
         of = dict(zip(layers, features, strict=True))
         values = [output.pooling(of[output.layer], output.bands) for output in self.outputs]

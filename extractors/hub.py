@@ -7,6 +7,7 @@ import json
 import re
 import socket
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -22,7 +23,7 @@ from huggingface_hub.errors import (
 
 from cache.errors import AsdError
 from extractors.backbone import Source
-from extractors.digest import file_sha256
+from extractors.digest import file_sha256, unchanged
 from extractors.offline import is_offline
 
 CONFIG = "config.json"
@@ -30,6 +31,7 @@ EXTRACTOR = ("preprocessor_config.json", "processor_config.json")  # the usual n
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _BRING = f"{CONFIG}, {EXTRACTOR[0]} and {WEIGHTS[0]}"
 _REACH_SECONDS = 5.0  # to connect to the hub, before its own retries take 24 of them
+_LARGEST_TEXT = 2**26  # bytes of a configuration or an index; the largest known has a tenth of it
 _ID = r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?"  # owner/name, or the name of an old model
 
 
@@ -69,6 +71,16 @@ class Folder:
             f"{self.name} has no {WEIGHTS[0]}; weights in another form, a pickle for instance, are "
             "not opened: write them anew with save_pretrained, or name a revision that has it"
         )
+
+    def steady(self) -> AbstractContextManager[None]:
+        """See that what is hashed inside is what is loaded inside; see `digest.unchanged`."""
+
+        def files() -> list[Path]:
+            with suppress(AsdError):  # what is missing is said where it is needed
+                return [*self.weights(), *(self.path / name for name in (CONFIG, *EXTRACTOR))]
+            return []
+
+        return unchanged(self.name, files)
 
     def weights_sha256(self) -> str:
         """Hash the weights: their SHA-256, or that of the shards' hashes one after the other."""
@@ -126,7 +138,7 @@ def _own(backbone: str, path: Path) -> Folder:
         raise AsdError(
             f"{backbone}: {path} has no {missing}; a folder that holds {_BRING} is expected"
         )
-    return Folder(path, str(path))
+    return _checked(Folder(path, str(path)))
 
 
 def _fetch(backbone: str, model: str, revision: str, *, with_weights: bool) -> Folder:
@@ -152,7 +164,13 @@ def _fetch(backbone: str, model: str, revision: str, *, with_weights: bool) -> F
             f"{backbone}: the hub gave no {model} at revision {revision} ({_reason(error)}); "
             f"check both, log in where it is gated, or bring {_BRING}: --weights FOLDER"
         ) from error
-    return Folder(path, name, model, commit)
+    return _checked(Folder(path, name, model, commit))
+
+
+def _checked(folder: Folder) -> Folder:
+    for name in (CONFIG, *EXTRACTOR):
+        check_text(folder.path / name)
+    return folder
 
 
 def _barred(model: str, revision: str) -> str:
@@ -207,14 +225,31 @@ def _shards(index: Path) -> list[str]:
     AsdError
         If it is no such index, or names anything but files beside it.
     """
+    check_text(index)
     try:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AsdError(f"{index} is no index of safetensors files ({error!r})") from error
     wrong = [name for name in names if not re.fullmatch(r"[\w.-]+\.safetensors", str(name))]
     if wrong or not names:
         raise AsdError(f"{index} lists {wrong or 'nothing'} where names of .safetensors belong")
     return names
+
+
+def check_text(path: Path) -> None:
+    """Refuse a configuration or an index that is too large to be one, before it is read.
+
+    Raises
+    ------
+    AsdError
+        If it is.
+    """
+    size = path.stat().st_size if path.is_file() else 0
+    if size > _LARGEST_TEXT:
+        raise AsdError(
+            f"{path} has {size} bytes, more than the {_LARGEST_TEXT} that any configuration needs; "
+            "fetch it again from its publisher"
+        )
 
 
 def _reason(error: BaseException) -> str:

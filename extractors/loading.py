@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from cache.errors import AsdError
@@ -21,10 +23,54 @@ M = TypeVar("M", bound=nn.Module)
 Trusted = Callable[..., object] | tuple[Callable[..., object], str]
 RANDOM = "random"  # stands in the recipe where a hash would
 _SHOWN = 3  # keys of a kind that a message names
+# torch.save stores its parts as they are; what unpacks to more was not made by it.
+_UNPACKED = 2
 _DAMAGED = (RuntimeError, EOFError, OSError, BadZipFile, ValueError, KeyError)
 
 
-def load_checkpoint(path: Path, trusted: Sequence[Trusted] = ()) -> object:
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights, read once: what is hashed is what is loaded.
+
+    Attributes
+    ----------
+    path
+        Where it was.
+    sha256
+        Of its bytes, hexadecimal.
+    data
+        Its bytes.
+    """
+
+    path: Path
+    sha256: str
+    data: bytes = field(repr=False)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def read_weights(path: Path) -> WeightsFile:
+    """Read a file of weights.
+
+    Raises
+    ------
+    AsdError
+        If it is not there or cannot be read.
+    """
+    if not path.is_file():
+        raise AsdError(f"--weights {path}: no such file")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise AsdError(f"{path} cannot be read: {error.strerror}") from error
+    return WeightsFile(path, hashlib.sha256(data).hexdigest(), data)
+
+
+def load_checkpoint(file: Path | WeightsFile, trusted: Sequence[Trusted] = ()) -> object:
     """Read a checkpoint of tensors and plain containers.
 
     Nothing else is unpickled (``weights_only``): a file that would run code is refused before any
@@ -32,8 +78,9 @@ def load_checkpoint(path: Path, trusted: Sequence[Trusted] = ()) -> object:
 
     Parameters
     ----------
-    path
-        A file of `torch.save` or of safetensors.
+    file
+        A file of `torch.save` or of safetensors; where its hash is wanted too, as `read_weights`
+        gave it.
     trusted
         Further harmless types that the publisher's files are known to hold, with the name they
         have there where it is not their own.
@@ -46,32 +93,33 @@ def load_checkpoint(path: Path, trusted: Sequence[Trusted] = ()) -> object:
     Raises
     ------
     AsdError
-        If the file is missing, cut short, damaged, no checkpoint, or holds anything but tensors.
+        If the file is missing, cut short, damaged, no checkpoint, unpacks to more than it should,
+        or holds anything but tensors.
     """
-    if not path.is_file():
-        raise AsdError(f"--weights {path}: no such file")
+    if isinstance(file, Path):
+        file = read_weights(file)
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        check_archive(path)
+        if file.path.suffix == ".safetensors":
+            return load(file.data)
+        check_archive(io.BytesIO(file.data))
         with warnings.catch_warnings(), torch.serialization.safe_globals(list(trusted)):
             warnings.simplefilter("ignore")  # about pickles that are refused a moment later
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(file.data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise AsdError(
-            f"{path} holds more than tensors or is no checkpoint, and nothing of it was run "
+            f"{file} holds more than tensors or is no checkpoint, and nothing of it was run "
             f"({reason}); fetch it again from its publisher"
         ) from error
     except (*_DAMAGED, SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise AsdError(
-            f"{path} is damaged or no checkpoint ({reason}); fetch it again from its publisher"
+            f"{file} is damaged or no checkpoint ({reason}); fetch it again from its publisher"
         ) from error
 
 
-def check_archive(path: Path) -> None:
-    """Hold every part of a file of `torch.save` against its CRC-32, which torch does not.
+def check_archive(file: Path | BinaryIO) -> None:
+    """Hold every part of a file of `torch.save` against its size and CRC-32, which torch does not.
 
     Files of before torch 1.6 are no archives and hold no checksum: only a published SHA-256 tells
     whether such a file is whole.
@@ -79,13 +127,20 @@ def check_archive(path: Path) -> None:
     Raises
     ------
     BadZipFile
-        If a part is not what was written.
+        If a part is not what was written, or the parts unpack to more than twice the file.
     """
-    if is_zipfile(path):
-        with ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise BadZipFile(f"the checksum of {damaged} does not match")
+    if not is_zipfile(file):
+        return
+    with ZipFile(file) as archive:
+        there = archive.fp.seek(0, io.SEEK_END) if archive.fp is not None else 0
+        unpacked = sum(part.file_size for part in archive.infolist())
+        if unpacked > _UNPACKED * there:
+            raise BadZipFile(
+                f"its {there} bytes unpack to {unpacked}, where torch.save packs nothing"
+            )
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise BadZipFile(f"the checksum of {damaged} does not match")
 
 
 def tensors_sha256(state: Mapping[str, Tensor], record: str) -> str:
@@ -111,19 +166,32 @@ def tensors(content: object, path: Path) -> dict[str, Tensor]:
     Raises
     ------
     AsdError
-        If it is anything else.
+        If it is anything else, or a tensor claims values that are not there.
     """
     if not isinstance(content, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):
         kind = type(content).__name__
         raise AsdError(f"{path} holds a {kind} where a mapping of names to tensors is expected")
+    for name, value in content.items():
+        if not _is_plain(value):
+            raise AsdError(
+                f"{path}: {name} claims {tuple(value.shape)} {value.dtype} values that the file "
+                "does not hold; fetch it again from its publisher"
+            )
     return dict(content)
 
 
-def load_state(path: Path) -> dict[str, Tensor]:
+def _is_plain(value: Tensor) -> bool:
+    """Whether a tensor's values are all there, each once: no view that repeats them, no claim."""
+    if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
+def load_state(file: Path | WeightsFile) -> dict[str, Tensor]:
     """Read a checkpoint that is a plain mapping of names to tensors; see `load_checkpoint`."""
-    return tensors(load_checkpoint(path), path)
+    return tensors(load_checkpoint(file), file if isinstance(file, Path) else file.path)
 
 
 def load_strictly(

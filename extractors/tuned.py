@@ -20,10 +20,17 @@ from torch import Tensor
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError
+from cache.text import parse_json
 from extractors import registry
 from extractors.backbone import Backbone, Features, Kept, Source, Tunable
-from extractors.digest import file_sha256
-from extractors.loading import load_state, load_strictly, tensors_sha256
+from extractors.digest import unchanged
+from extractors.loading import (
+    WeightsFile,
+    load_state,
+    load_strictly,
+    read_weights,
+    tensors_sha256,
+)
 from extractors.nets.statistics import Kind, StatisticsPooling
 
 OWN = "own"  # the backbone's own embedding is the one that was trained
@@ -115,7 +122,7 @@ def is_tuned(path: Path) -> bool:
     return _metadata(path) is not None
 
 
-def record_of(path: Path) -> dict[str, Any]:
+def record_of(file: Path | WeightsFile) -> dict[str, Any]:
     """Read what a fine-tuned file says of itself.
 
     Returns
@@ -128,16 +135,16 @@ def record_of(path: Path) -> dict[str, Any]:
     AsdError
         If it is none, or of a later version of this project.
     """
-    text = _metadata(path)
+    text = _metadata(file)
     try:
-        record: Any = json.loads(text or "")
+        record: Any = parse_json(text or "")
         number = record["format"]
         complete = {"backbone", "blueprint", "embedding", "training"} <= record.keys()
     except (ValueError, TypeError, KeyError, AttributeError):
         number, complete = None, False
     if number not in (_FORMAT, _UNSEALED) or not complete:
         raise AsdError(
-            f"{path} is no fine-tuned file of format {_FORMAT}, or damaged (format {number!r}); "
+            f"{file} is no fine-tuned file of format {_FORMAT}, or damaged (format {number!r}); "
             "make it anew with python -m finetune.run"
         )
     return dict(record)
@@ -197,16 +204,17 @@ def load(name: str, source: Source, device: torch.device) -> Tuned:
         not match its SHA-256, or its parts do not fit each other.
     """
     path = source.weights or Path()
-    record = record_of(path)
+    file = read_weights(path)
+    record = record_of(file)
     if record["backbone"] != name:
         raise AsdError(f"{path} is a fine-tuned {record['backbone']}, not {name}")
     try:
         embedding = Embedding(**record["embedding"])
         with torch.device("meta"):  # sizes only: the file's own tensors take their places
             pooling = embedding.pooling()
-        state = load_state(path)
+        state = load_state(file)
         _check_whole(path, record, state)
-        kept = Kept(path, file_sha256(path), record["blueprint"], _part(state, _NETWORK))
+        kept = Kept(path, file.sha256, record["blueprint"], _part(state, _NETWORK))
         backbone = registry.find(name).rebuild(kept, device)
     except (KeyError, TypeError, AttributeError) as error:
         raise AsdError(f"{path}: its record is damaged ({error!r}); make it anew") from error
@@ -218,9 +226,11 @@ def load(name: str, source: Source, device: torch.device) -> Tuned:
 
 def load_any(name: str, source: Source, device: torch.device) -> Backbone:
     """Load a backbone, fine-tuned where its weights say so; see `BackboneFile.load`."""
-    if source.weights is not None and is_tuned(source.weights):
-        return load(name, source, device)
-    return registry.find(name).load(source, device)
+    path = source.weights
+    with unchanged(str(path), lambda: [path] if path else []):
+        if path is not None and is_tuned(path):
+            return load(name, source, device)
+        return registry.find(name).load(source, device)
 
 
 def _check_whole(path: Path, record: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
@@ -239,13 +249,19 @@ def _digest(record: Mapping[str, Any], state: Mapping[str, Tensor]) -> str:
     return tensors_sha256(state, json.dumps(record, sort_keys=True))
 
 
-def _metadata(path: Path) -> str | None:
-    if path.suffix != ".safetensors" or not path.is_file():
+def _metadata(file: Path | WeightsFile) -> str | None:
+    path = file if isinstance(file, Path) else file.path
+    if path.suffix != ".safetensors":
         return None
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return dict(file.metadata() or {}).get(_KEY)
-    except (safetensors.SafetensorError, OSError):
+        if isinstance(file, WeightsFile):
+            header = file.data[8 : 8 + int.from_bytes(file.data[:8], "little")]
+            told = json.loads(header).get("__metadata__")
+        else:
+            with safetensors.safe_open(path, framework="pt") as opened:
+                told = opened.metadata()
+        return dict(told or {}).get(_KEY)
+    except (safetensors.SafetensorError, OSError, ValueError, AttributeError, TypeError):
         return None  # whoever opens it as weights says what is wrong
 
 

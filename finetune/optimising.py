@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cache.errors import AsdError
 from extractors import compat
 from extractors.device import is_out_of_memory
+from extractors.precision import exact
 from finetune.batches import Batches, seed_of
 from finetune.learner import Learner
 from finetune.scope import Opened
@@ -120,6 +121,10 @@ class Optimising:
         """AdamW, with a group of parameters a block."""
         return self._prepared[1]
 
+    def exact(self) -> AbstractContextManager[object]:
+        """Keep in float32 what the number format would falsify; see `extractors.precision`."""
+        return exact(self.accelerator.device, getattr(torch, self.portions.precision))
+
     @property
     def clips_a_step(self) -> int:
         """Clips of one step over all devices."""
@@ -192,7 +197,8 @@ class Optimising:
             inputs, mixture = self.batches.made(rows.tolist(), self.learner.backbone, place)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed_of(self.batches.seed, *place))
-                loss: Tensor = self.model(inputs, mixture)
+                with self.exact():
+                    loss: Tensor = self.model(inputs, mixture)
             self._check(loss, rows, place)
             self.accelerator.backward(loss * share)
         except (RuntimeError, MemoryError) as error:

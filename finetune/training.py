@@ -174,8 +174,9 @@ class Training:
         size = self.optimising.portions.batch
         for start in range(0, len(rows), size):
             inputs = batches.plain(rows[start : start + size].tolist(), learner.backbone)
-            with torch.no_grad(), self.optimising.accelerator.autocast():
-                yield learner.embed(inputs)
+            with torch.no_grad(), self.optimising.accelerator.autocast(), self.optimising.exact():
+                embeddings = learner.embed(inputs)
+            yield embeddings
 
     def _keep_best(self, state: State, row: Row) -> None:
         if row.get("held_loss", float("inf")) < state.best_loss:

@@ -60,7 +60,9 @@ class CompositeScorer(ABC):
         empty = not train.size
         self._mean = np.zeros(len(train)) if empty else train.mean(axis=1)
         deviation = np.ones(len(train)) if empty else train.std(axis=1)
-        self._deviation = np.where(deviation > 0, deviation, 1.0)
+        # A part whose scores differ by rounding alone has no spread to be measured in.
+        steady = deviation <= 1e-9 * np.abs(self._mean)
+        self._deviation = np.where(steady, 1.0, deviation)
         self._train_scores = np.empty(0) if empty else self.merge(train)
 
     def train_scores(self) -> Floats:
@@ -73,17 +75,20 @@ class CompositeScorer(ABC):
 
     def explain(self, queries: NDArray[np.float32]) -> Neighbours:
         """Take the reason of the part that decided; see `Scorer.explain`."""
-        which = self.deciding(self.standardised(self._scores(queries)))
+        self._check(queries)
         reasons = [
             scorer.explain(queries[:, columns])
             for scorer, columns in zip(self._scorers, self._columns, strict=True)
         ]
+        scores = np.array([reason.score for reason in reasons])
+        which = self.deciding(self.standardised(scores))
         rows = np.arange(len(queries))
         picked = {
             item.name: np.array([getattr(reason, item.name) for reason in reasons])[which, rows]
             for item in fields(Neighbours)
         }
-        return Neighbours(**(picked | {"part": np.array(self._names)[which]}))
+        own = {"part": np.array(self._names)[which], "score": self.merge(scores)}
+        return Neighbours(**(picked | own))
 
     def standardised(self, scores: Floats) -> Floats:
         """(parts, Q) scores in units of each part's own training scores."""
@@ -118,12 +123,15 @@ class CompositeScorer(ABC):
             self._columns.append(np.asarray(own.pop("columns")))
             scorer.restore(own)
 
-    def _scores(self, queries: NDArray[np.float32]) -> Floats:
+    def _check(self, queries: NDArray[np.float32]) -> None:
         if queries.ndim != 2 or queries.shape[1] != self._width:
             raise AsdError(
                 f"embeddings of shape {queries.shape} against training clips of {self._width} "
                 "values; extract both with one recipe"
             )
+
+    def _scores(self, queries: NDArray[np.float32]) -> Floats:
+        self._check(queries)
         return np.array(
             [
                 scorer.score(queries[:, columns])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+_ROWS = 64  # of every matrix product: the last bits of one depend on its shape
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,8 @@ class Covariance:
     count: int
 
     def squared(self, vectors: NDArray[np.float32]) -> Floats:
-        """Squared Mahalanobis distance of (Q, D) vectors to the mean, (Q,).
-
-        One vector at a time: the last bits of a matrix product depend on its number of rows.
-        """
-        return np.array([self._form(vector - self.mean, self.variances) for vector in vectors])
+        """Squared Mahalanobis distance of (Q, D) vectors to the mean, (Q,)."""
+        return self._form(vectors - self.mean, self.variances)
 
     def squared_left_out(self, vectors: NDArray[np.float32]) -> Floats:
         """Squared distance of (Q, D) clips that are among the n, each to the others, n >= 2.
@@ -54,19 +54,108 @@ class Covariance:
         """
         n = self.count
         variances = self.variances * n / (n - 1)
-        g = np.array([self._form(vector - self.mean, variances) for vector in vectors])
+        g = self._form(vectors - self.mean, variances)
         c = (1 - self.shrinkage) * n / (n - 1) ** 2
         return np.asarray((n / (n - 1)) ** 2 * g / np.maximum(1 - c * g, 1e-12))
 
-    def _form(self, offset: Floats, variances: Floats) -> float:
-        along = self.axes @ offset  # (r,)
-        rest = max(0.0, float(offset @ offset - along @ along))
-        floor = self.shrinkage * self.level
-        inside = (1 - self.shrinkage) * variances + floor
-        return float((along**2 / inside).sum() + rest / max(floor, 1e-12 * self.level))
+    def _form(self, offsets: Floats, variances: Floats) -> Floats:
+        along = np.square(row_products(offsets, self.axes))  # (Q, r)
+        rest = np.maximum(0.0, np.square(offsets).sum(axis=1) - along.sum(axis=1))
+        inside = (1 - self.shrinkage) * variances + self.shrinkage * self.level
+        return np.asarray((along / inside).sum(axis=1) + rest / self.floor)
+
+    @property
+    def floor(self) -> float:
+        """Variance in the directions in which the clips do not vary, above 0."""
+        return max(self.shrinkage, 1e-12) * self.level
 
 
-def fit_covariance(vectors: NDArray[np.float32], shrinkage: float | None) -> Covariance:
+@dataclass(frozen=True)
+class Whitening:
+    """A map after which Euclidean distances are Mahalanobis distances.
+
+    Attributes
+    ----------
+    centre
+        (D,).
+    axes
+        (r, D) orthonormal rows that span the clips it was fitted to.
+    scale
+        (r,) standard deviations along them.
+    rest
+        Standard deviation in every other direction; their part of a vector, whichever it is, has
+        one coordinate, its length.
+    """
+
+    centre: Floats
+    axes: Floats
+    scale: Floats
+    rest: float
+
+    @property
+    def width(self) -> int:
+        """Coordinates of a whitened vector: r + 1."""
+        return len(self.scale) + 1
+
+    def apply(self, vectors: NDArray[Any]) -> Floats:
+        """Whiten (Q, D) vectors: (Q, r + 1).
+
+        Distances between vectors are exact where one of both lies in the span of the clips, as they
+        and their means do.
+        """
+        offsets = vectors - self.centre
+        along = row_products(offsets, self.axes)
+        square = np.square(offsets).sum(axis=1)
+        # Of a vector inside the span nothing is left but rounding errors.
+        left = square - np.square(along).sum(axis=1)
+        beside = np.sqrt(np.where(left > 1e-12 * square, left, 0.0)) / self.rest
+        return np.concatenate([along / self.scale, beside[:, None]], axis=1)
+
+
+def whitening(covariance: Covariance, points: Floats) -> Whitening:
+    """Make the whitening of a covariance.
+
+    Parameters
+    ----------
+    covariance
+        Of D values.
+    points
+        (P, D) that are to lie in the span beside the clips, the means of domains.
+    """
+    centre = points.mean(axis=0)
+    inside = (
+        1 - covariance.shrinkage
+    ) * covariance.variances + covariance.shrinkage * covariance.level
+    axes, scale = covariance.axes, np.sqrt(np.maximum(inside, covariance.floor))
+    for point in points[1:]:
+        offset = point - centre
+        for _ in range(2):  # twice is enough (Giraud, Langou and Rozloznik 2005)
+            offset = offset - axes.T @ (axes @ offset)
+        length = float(np.sqrt(offset @ offset))
+        if length > 1e-6 * float(np.sqrt(np.square(point - centre).sum())) and len(axes) < len(
+            centre
+        ):
+            axes = np.concatenate([axes, offset[None] / length])
+            scale = np.append(scale, np.sqrt(covariance.floor))
+    return Whitening(centre, axes, scale, float(np.sqrt(covariance.floor)))
+
+
+def row_products(vectors: NDArray[Any], matrix: Floats) -> Floats:
+    """Multiply ``vectors @ matrix.T``, (Q, D) by (r, D); no row's bits depend on the others.
+
+    Rows go through products of one fixed shape, the last one filled up with zeros: a library
+    chooses its order of summation by the shape of a product, and for a shape sums every row alike.
+    """
+    made = np.empty((len(vectors), len(matrix)))
+    for start in range(0, len(vectors), _ROWS):
+        block = np.zeros((_ROWS, matrix.shape[1]))
+        part = vectors[start : start + _ROWS]
+        block[: len(part)] = part
+        made[start : start + len(part)] = (block @ matrix.T)[: len(part)]
+    return made
+
+
+def fit_covariance(vectors: NDArray[Any], shrinkage: float | None) -> Covariance:
     """Fit a covariance.
 
     Parameters

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cache.options import option
 from cache.table import DOMAINS, EmbeddingTable
-from index.knn import NearestNeighbours, SearchKind
+from index.knn import Nearest, NearestNeighbours, SearchKind
 from index.scorer import Neighbours, State
 from index.space import Metric, Space, SpaceOptions, restored
 
@@ -108,6 +108,13 @@ class DomainScorer(SpaceOptions, ABC):
     def leave_one_out(self, training: TrainingSet, domain: str) -> NDArray[np.float64]:
         """(n, 2) distances of ``training.left_out(domain)``, each without itself."""
 
+    def distances_and_nearest(
+        self, vectors: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], dict[str, Nearest]]:
+        """`distances`, and the remembered vectors nearest to each, nearest first, by domain."""
+        found = {d: memory.neighbours.search(vectors, 1) for d, memory in self._memories.items()}
+        return self.distances(vectors), found
+
     def memories(self, training: TrainingSet) -> dict[str, Memory]:
         """Remember each domain's clips as they are, unless a subclass adds to it."""
         return {
@@ -140,7 +147,7 @@ class DomainScorer(SpaceOptions, ABC):
     def fit(self, reference: EmbeddingTable) -> None:
         """Learn the normal clips of one section; see `Scorer.fit`."""
         self._space = self.fit_space(reference, self._metric)
-        training = _training_set(reference, self._space)
+        training = training_set(reference, self._space)
         self._memories = self.memories(training)
         self.learn(training)
         left_out = {domain: self.leave_one_out(training, domain) for domain in training.rows}
@@ -162,22 +169,22 @@ class DomainScorer(SpaceOptions, ABC):
         return np.asarray(self.combine(distances).min(axis=1, initial=np.inf))
 
     def explain(self, queries: NDArray[np.float32]) -> Neighbours:
-        """Name the nearest training clip of each domain; see `Scorer.explain`."""
-        vectors = self._space.apply(queries)
+        """Score, and name the nearest training clip of each domain; see `Scorer.explain`."""
+        distances, found = self.distances_and_nearest(self._space.apply(queries))
+        values = self.combine(distances)
         clips = {domain: np.full(len(queries), "") for domain in DOMAINS}
         nearest = {domain: np.full(len(queries), np.inf) for domain in DOMAINS}
-        for domain, memory in self._memories.items():
-            found = memory.neighbours.search(vectors, 1)
-            clips[domain] = memory.clip_ids[found.rows[:, 0]]
-            nearest[domain] = self._space.distance(found.distances[:, 0])
-        decided = self.combine(self.distances(vectors)).argmin(axis=1)
+        for domain, near in found.items():
+            clips[domain] = self._memories[domain].clip_ids[near.rows[:, 0]]
+            nearest[domain] = self._space.distance(near.distances[:, 0])
         return Neighbours(
             source_clip=clips["source"],
             source_distance=nearest["source"],
             target_clip=clips["target"],
             target_distance=nearest["target"],
-            decided=np.array(DOMAINS)[decided],
+            decided=np.array(DOMAINS)[values.argmin(axis=1)],
             part=np.full(len(queries), ""),
+            score=np.asarray(values.min(axis=1, initial=np.inf)),
         )
 
     def state(self) -> State:
@@ -212,7 +219,8 @@ class DomainScorer(SpaceOptions, ABC):
         return cast(Metric, getattr(self, "metric", "euclidean"))
 
 
-def _training_set(reference: EmbeddingTable, space: Space) -> TrainingSet:
+def training_set(reference: EmbeddingTable, space: Space) -> TrainingSet:
+    """Put the (N, D) training clips of a section into a space."""
     target = reference.domain_rows("target")
     rows = {"source": np.setdiff1d(np.arange(len(reference)), target), "target": target}
     return TrainingSet(

@@ -18,7 +18,7 @@ from cache.table import Section
 from index.knn import NearestNeighbours
 from index.record import FORMAT
 from index.scorer import Scorer, State, find
-from index.threshold import Threshold
+from index.threshold import ENOUGH, Threshold, vary
 
 _HELD_OUT = "held_out"  # beside the scorer's own arrays
 
@@ -49,6 +49,8 @@ class FittedSection:
         How many files the training clips are, or are windows of; 0 where it is not known.
     training
         `cache.store.Store.digest` of the training table; empty where it is not known.
+    copies
+        How many training clips were left out because another holds the same sound.
     held_out
         Of windows, see `index.held_out`; empty where clips were left out one by one.
     """
@@ -64,10 +66,40 @@ class FittedSection:
     left_out: int = 0
     recordings: int = 0
     training: str = ""
+    copies: int = 0
 
     def train_scores(self) -> NDArray[np.float64]:
         """Give the (n,) scores of unseen normal clips: of held-out files, or of clips left out."""
         return self.held_out if self.held_out.size else self.scorer.train_scores()
+
+    def cautions(self) -> dict[str, str]:
+        """Say what a reader of decisions must know of the training clips: kind to a sentence."""
+        count = sum(self.clips.values())
+        words = {}
+        if self.copies:
+            verb = "is a copy" if self.copies == 1 else "are copies"
+            words["copies"] = (
+                f"{self.copies} of {count + self.copies} training clips {verb} of others (the same "
+                "SHA-256 or the same samples): each sound counts once"
+            )
+        if np.isinf(self.threshold.value):
+            reason = (
+                f"{count} different training {'clip' if count == 1 else 'clips'}"
+                if count < 3
+                else f"scores of the {count} training clips that do not vary"
+                if not vary(self.train_scores())
+                else f"only {count} training clips"
+            )
+            words["threshold"] = (
+                f"not judged: no threshold can be learnt from {reason}; every decision will be 0. "
+                f"Record more normal clips, {ENOUGH} or more"
+            )
+        elif count < ENOUGH:
+            words["threshold"] = (
+                f"the threshold is a guess: {count} different training clips, of {ENOUGH} that it "
+                "takes"
+            )
+        return words
 
 
 def told_of(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -96,6 +128,7 @@ def told_of(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> di
         "left_out": fitted.left_out,
         "recordings": fitted.recordings,
         "training": fitted.training,
+        "copies": fitted.copies,
         "threshold": threshold,
         "files": files,
         "recall": {
@@ -151,4 +184,5 @@ def restored(
         left_out=int(record.get("left_out", 0)),
         recordings=int(record.get("recordings", 0)),
         training=str(record.get("training", "")),  # banks of before did not say
+        copies=int(record.get("copies", 0)),
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cache.options import option
 from cache.table import DOMAINS
 from index.domains import DomainScorer, Memory, TrainingSet
-from index.knn import NearestNeighbours
+from index.knn import Nearest, NearestNeighbours
 from index.space import Metric
 
 
@@ -30,6 +30,12 @@ class NeighbourScorer(DomainScorer):
 
     def distances(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """Mean distances to the k nearest of each domain; see `DomainScorer.distances`."""
+        return self._distances(self._memories, vectors)[0]
+
+    def distances_and_nearest(
+        self, vectors: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], dict[str, Nearest]]:
+        """Both from one search; see `DomainScorer.distances_and_nearest`."""
         return self._distances(self._memories, vectors)
 
     def leave_one_out(self, training: TrainingSet, domain: str) -> NDArray[np.float64]:
@@ -57,7 +63,7 @@ class NeighbourScorer(DomainScorer):
         for fold in range(min(folds, len(rows))):
             some = rows[fold::folds]
             memories = self.memories(training.without(some))
-            distances[fold::folds] = self._distances(memories, training.vectors[some])
+            distances[fold::folds] = self._distances(memories, training.vectors[some])[0]
         return distances
 
     def _neighbours(self, vectors: NDArray[np.float32]) -> NearestNeighbours:
@@ -65,13 +71,15 @@ class NeighbourScorer(DomainScorer):
 
     def _distances(
         self, memories: dict[str, Memory], vectors: NDArray[np.float32]
-    ) -> NDArray[np.float64]:
+    ) -> tuple[NDArray[np.float64], dict[str, Nearest]]:
         distances = np.full((len(vectors), len(DOMAINS)), np.inf)
+        every = {}
         for domain, memory in memories.items():
             found = memory.neighbours.search(vectors, min(self.k, len(memory.neighbours)))
             mean = self._space.distance(found.distances).mean(axis=1)
             distances[:, DOMAINS.index(domain)] = mean
-        return distances
+            every[domain] = found
+        return distances, every
 
 
 def _made_of(memory: Memory, rows: NDArray[np.intp]) -> NDArray[np.intp]:

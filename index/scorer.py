@@ -23,7 +23,7 @@ _PLUGINS = Plugins("index.scorers", "scorer")
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Why each of Q queries got its score.
+    """What each of Q queries scores, and why.
 
     Attributes
     ----------
@@ -35,6 +35,8 @@ class Neighbours:
         (Q,) ``source`` or ``target``: the domain that gave the score.
     part
         (Q,) the band, backbone or member scorer that decided; ``""`` where there is one only.
+    score
+        (Q,) float64, the same bits as `Scorer.score` gives.
     """
 
     source_clip: NDArray[np.str_]
@@ -43,6 +45,7 @@ class Neighbours:
     target_distance: NDArray[np.float64]
     decided: NDArray[np.str_]
     part: NDArray[np.str_]
+    score: NDArray[np.float64]
 
 
 class Scorer(Protocol):
@@ -65,7 +68,7 @@ class Scorer(Protocol):
         """Score (Q, D) embeddings: (Q,)."""
 
     def explain(self, queries: NDArray[np.float32]) -> Neighbours:
-        """Name the training clips that (Q, D) embeddings were nearest to."""
+        """Score (Q, D) embeddings and name the training clips they were nearest to, in one pass."""
 
     def state(self) -> State:
         """Everything a fitted scorer needs to score again, its options apart."""

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from cache.errors import AsdError
 
 Floats = NDArray[np.float64]
+
+ENOUGH = 20  # normal clips from which one in ten is more than a guess: two of them lie above
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Threshold:
     Attributes
     ----------
     value
-        Infinite where there were too few training scores to learn from.
+        Infinite where there was nothing to learn from: no training scores, or scores that do not
+        vary, as two clips give or silent ones. Then nothing is called anomalous.
     method
         One of `METHODS`.
     percentile
@@ -59,7 +61,7 @@ def fit_threshold(
     Returns
     -------
     Threshold
-        Of infinite value where n is 0.
+        Of infinite value where n is 0 or all scores are the same.
 
     Raises
     ------
@@ -70,10 +72,19 @@ def fit_threshold(
         raise AsdError(f"--percentile {percentile} must lie between 0 and 100")
     if method not in METHODS:
         raise AsdError(f"unknown threshold {method!r}; known are {', '.join(METHODS)}")
-    if not train_scores.size:
+    if not vary(train_scores):
         return Threshold(math.inf, method, percentile)
     value, parameters = METHODS[method](train_scores, percentile / 100)
     return Threshold(value, method, percentile, parameters)
+
+
+def vary(train_scores: Floats) -> bool:
+    """Whether there are scores that differ by more than rounding, so that they tell a spread."""
+    if not train_scores.size:
+        return False
+    low, high = float(train_scores.min()), float(train_scores.max())
+    # Relative for distances; z-scores, which lie about 0, are of the order of 1.
+    return high - low > max(1e-9 * max(abs(low), abs(high)), 1e-12)
 
 
 def gamma_percentile(train_scores: Floats, share: float) -> tuple[float, dict[str, float]]:
@@ -82,13 +93,12 @@ def gamma_percentile(train_scores: Floats, share: float) -> tuple[float, dict[st
     DCASE 2023 Task 2 (Dohi et al. 2023), eq. (1); the task's baseline takes the 90th percentile.
     Scores from 0, which distances are, are fitted by maximum likelihood from 0. Others, logarithms
     and z-scores, have no natural zero: their location is found too, by the moments (mean, variance,
-    skewness; a skewness below 0.05 counts as 0.05, which is all but normal). Scores that do not
-    vary give their own value.
+    skewness; a skewness below 0.05 counts as 0.05, which is all but normal). The scores must
+    `vary`.
     """
-    low, high = float(train_scores.min()), float(train_scores.max())
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        return high, {}
-    if low >= 0:
+    from scipy import stats  # noqa: PLC0415 -- heavy, and a bank that is read needs none of it
+
+    if train_scores.min() >= 0:
         # Maximum likelihood takes logarithms: a duplicate's 0 becomes a very small distance.
         floored = np.maximum(train_scores, 1e-6 * float(train_scores.mean()))
         shape, location, scale = stats.gamma.fit(floored, floc=0)

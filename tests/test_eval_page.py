@@ -430,7 +430,7 @@ def test_verdicts() -> None:
         "Scores are no better than chance."
     )
     undecided = [ClipView("a", 1.0, None), ClipView("b", 2.0, None)]
-    assert headline(undecided) == "2 clips scored, none decided"
+    assert headline(undecided) == "2 clips scored, not judged"
     listen_to_them = "Nothing says which clips are truly abnormal: listen."
     assert detail(undecided, None, ()) == listen_to_them
     rare = [ClipView("a", 1.0, 1, p_value=p) for p in (0.01, 0.05, 0.06)]

@@ -197,7 +197,7 @@ def windows(files: int, each: int) -> EmbeddingTable:
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 10, (files, 4))
     keys = tuple(
-        ClipKey(window_id(f"{file}.wav", (i, i + 1)) if each > 1 else f"{file}.wav", "0" * 64)
+        ClipKey(window_id(f"{file}.wav", (i, i + 1)) if each > 1 else f"{file}.wav", f"{file:064x}")
         for file in range(files)
         for i in range(each)
     )

@@ -174,7 +174,8 @@ def test_an_unknown_file_is_told(
     torch.save(state, tmp_path / "mine.pt")
     save_file(state, tmp_path / "mine.safetensors")
     for name, told in (("mine.pt", True), ("mine.safetensors", True), ("published.pt", False)):
-        assert needed(Source(weights=tmp_path / name), "efficientat", (tiny,)) == tmp_path / name
+        found = needed(Source(weights=tmp_path / name), "efficientat", (tiny,))
+        assert (found.path, found.sha256) == (tmp_path / name, file_sha256(tmp_path / name))
         said = capsys.readouterr().err
         assert ("is no published checkpoint known here" in said) is told, name
 
@@ -266,7 +267,7 @@ def test_bad_servers_end_with_a_message(
 
 
 def test_an_unknown_name(error_of: ErrorOf) -> None:
-    assert "no checkpoint is called 'BEATS'; known are BEATs_iter3_plus" in error_of(
+    assert "no checkpoint is called 'BEATS'; known are BEATs_iter3.pt" in error_of(
         main, "fetch", "BEATS"
     )
     said = error_of(main, "fetch", "--offline", checkpoints.AST_MODEL)

@@ -115,6 +115,10 @@ class TestEveryScorer:
             parts = [scorer.score(points[i : i + size]) for i in range(0, 200, size)]
             np.testing.assert_array_equal(np.concatenate(parts), together)
 
+    def test_an_explanation_comes_with_the_score(self, name: str) -> None:
+        scorer = fitted(name, section())
+        np.testing.assert_array_equal(scorer.explain(queries()).score, scorer.score(queries()))
+
     def test_no_score_moves_with_the_condition_labels(self, name: str) -> None:
         table = section()
         keys = tuple(replace(key, condition="anomaly") for key in table.keys)

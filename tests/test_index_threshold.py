@@ -9,7 +9,7 @@ from scipy import stats
 from cache.errors import AsdError
 from cache.options import make
 from index.scorer import find
-from index.threshold import fit_threshold, p_values
+from index.threshold import METHODS, fit_threshold, p_values
 from tests.conftest import make_table
 
 
@@ -27,11 +27,14 @@ def test_scores_with_negative_values_get_a_location() -> None:
     assert moved.value == pytest.approx(fit_threshold(scores).value - 10, abs=0.4)
 
 
+@pytest.mark.parametrize("method", sorted(METHODS))
 @pytest.mark.parametrize("value", [0.0, 2.0, -1.0])
-def test_scores_that_do_not_vary(value: float) -> None:
-    threshold = fit_threshold(np.full(5, value))
-    assert threshold.value == value
-    assert threshold.decide(np.array([value, value + 0.1])).tolist() == [0, 1]
+def test_scores_that_do_not_vary_tell_no_threshold(value: float, method: str) -> None:
+    scores = np.full(50, value)
+    scores[3] *= 1 + 1e-12
+    threshold = fit_threshold(scores, method)
+    assert threshold.value == np.inf
+    assert threshold.decide(np.array([value, value + 0.1])).tolist() == [0, 0]
 
 
 def test_without_scores_nothing_is_called_anomalous() -> None:

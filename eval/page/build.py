@@ -57,7 +57,8 @@ def write_page(
         Recordings that are not played, each with the reason.
     """
     recordings = Recordings(audible.roots)
-    views = {s: clip_views(run, s, recordings) for s in run.sections}
+    judged = run.described.judged
+    views = {s: clip_views(run, s, recordings, judged=judged(s)) for s in run.sections}
     contents = Contents(run, result, views, Heard({}, {}, []))
     text = render(page_data(contents))
     if audible.roots:

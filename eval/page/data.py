@@ -82,7 +82,9 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
         "set": run.data_set(section),
         "threshold": implied_threshold(submission) if told is None else told,
         "headline": headline(views),
-        "detail": detail(views, result, run.rule.parts),
+        "detail": detail(
+            views, result, run.rule.parts, run.described.cautions.get(str(section), ())
+        ),
         "figures": result.figures if result else None,
         "intervals": {name: _span(interval) for name, interval in parts.items()},
         "clips": [_clip(view, contents.heard, section) for view in views],

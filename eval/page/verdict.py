@@ -16,7 +16,7 @@ def headline(clips: Sequence[ClipView]) -> str:
     """Say how many clips sound abnormal."""
     total = len(clips)
     if any(view.decision is None for view in clips):
-        return f"{_count(total)} scored, none decided"
+        return f"{_count(total)} scored, not judged"
     called = sum(view.decision == 1 for view in clips)
     if total == 1:
         return "The one test clip sounds abnormal" if called else "The one test clip sounds normal"
@@ -25,7 +25,12 @@ def headline(clips: Sequence[ClipView]) -> str:
     return f"{called} of {total} test clips sound abnormal"
 
 
-def detail(clips: Sequence[ClipView], result: SectionResult | None, parts: Sequence[str]) -> str:
+def detail(
+    clips: Sequence[ClipView],
+    result: SectionResult | None,
+    parts: Sequence[str],
+    cautions: Sequence[str] = (),
+) -> str:
     """Say how far that can be trusted.
 
     Parameters
@@ -36,9 +41,14 @@ def detail(clips: Sequence[ClipView], result: SectionResult | None, parts: Seque
         Its figures; ``None`` where the truth is unknown.
     parts
         Figures that enter the official score.
+    cautions
+        What must be known of the training clips, sentences without a full stop.
     """
-    if result is None:
-        return _without_truth(clips)
+    said = "".join(f" {text[0].upper()}{text[1:]}." for text in cautions)
+    return (_without_truth(clips) if result is None else _with_truth(clips, result, parts)) + said
+
+
+def _with_truth(clips: Sequence[ClipView], result: SectionResult, parts: Sequence[str]) -> str:
     anomalies = sum(view.condition == "anomaly" for view in clips)
     normals = len(clips) - anomalies
     misses = sum(view.error == "miss" for view in clips)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -73,11 +73,18 @@ class ClipView:
         return "miss" if self.condition == "anomaly" and self.decision == 0 else ""
 
 
-def clip_views(run: Run, section: Section, recordings: Recordings) -> list[ClipView]:
-    """Collect what is known of a section's clips, the most anomalous first."""
+def clip_views(
+    run: Run, section: Section, recordings: Recordings, *, judged: bool = True
+) -> list[ClipView]:
+    """Collect what is known of a section's clips, the most anomalous first.
+
+    Where nothing was `judged`, the decisions of 0 that a submission must hold are not shown.
+    """
     reasons = _reasons(run.directory, section)
     views = [_view(row, reasons.get(str(row["name"]), {}), section, recordings)
              for row in _rows(run, section)]  # fmt: skip
+    if not judged:
+        views = [replace(view, decision=None) for view in views]
     return sorted(views, key=lambda view: (-view.score, view.name))
 
 

@@ -85,6 +85,16 @@ def read_clips(directory: Path, section: Section) -> Clips | None:
     return Clips(labels if known else None, hashes)
 
 
+def labels_of(table: EmbeddingTable) -> dict[str, Truth] | None:
+    """Read what a table's own columns tell of its test clips; ``None`` if not of all of them."""
+    if any(key.condition is None for key in table.keys):
+        return None
+    return {
+        name: Truth(key.condition == "anomaly", key.domain, synthetic=key.synthetic)
+        for name, key in zip(result_names(table.clip_ids), table.keys, strict=True)
+    }
+
+
 def _row(name: str, key: ClipKey) -> list[str]:
     file_id, told = split_id(key.clip_id)[0], (key.condition or "", key.domain or "")
     return [name, file_id, *told, str(int(key.synthetic)), key.content_sha256]

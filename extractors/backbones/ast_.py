@@ -156,6 +156,11 @@ def load(source: Source, device: torch.device) -> Ast:
         config = compat.transformers().ASTConfig()
         return Ast(_random(config, source.seed), Spectrogram(1024, _MEAN, _STD), device, RANDOM)
     folder = locate("ast", source, f"{AST_MODEL}@{AST_REVISION}")
+    with folder.steady():
+        return _of_folder(folder, source, device)
+
+
+def _of_folder(folder: Folder, source: Source, device: torch.device) -> Ast:
     frontend = _frontend(folder)
     if source.seed is not None:
         return Ast(_random(load_config(folder), source.seed), frontend, device, RANDOM)

@@ -19,7 +19,6 @@ from cache.errors import AsdError
 from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.checkpoints import EFFICIENTAT
 from extractors.device import portions
-from extractors.digest import file_sha256
 from extractors.frontend import PreEmphasisedLogMel
 from extractors.loading import RANDOM, load_state, load_strictly, random_parameters
 from extractors.nets.mobilenet import LAYERS, MobileNet
@@ -109,8 +108,8 @@ def load(source: Source, device: torch.device) -> EfficientAt:
             lambda: MobileNet(_width(source.variant or "mn10")), source.seed
         )
         return EfficientAt(network, device, RANDOM)
-    weights = needed(source, "efficientat", EFFICIENTAT)
-    state = load_state(weights)
+    file = needed(source, "efficientat", EFFICIENTAT)
+    weights, state = file.path, load_state(file)
     shape = tuple(state[_LAST].shape) if _LAST in state else ()
     if len(shape) != 4 or shape[0] != 6 * shape[1] or not 16 <= shape[1] <= 640:
         raise AsdError(
@@ -121,7 +120,7 @@ def load(source: Source, device: torch.device) -> EfficientAt:
         raise AsdError(f"{weights} is no {source.variant}; leave the variant out or bring its file")
     network = MobileNet(shape[1] / 160)
     load_strictly(network, state, weights, unused=("classifier.",))
-    return EfficientAt(network, device, file_sha256(weights))
+    return EfficientAt(network, device, file.sha256)
 
 
 def rebuild(kept: Kept, device: torch.device) -> EfficientAt:

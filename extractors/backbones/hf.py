@@ -141,6 +141,11 @@ def load(source: Source, device: torch.device) -> Hf:
     if not source.variant and source.weights is None:
         raise AsdError("hf needs a model: --backbone hf:OWNER/NAME[@REVISION] or hf:FOLDER")
     folder = locate("hf", source)
+    with folder.steady():
+        return _of_folder(folder, source, device)
+
+
+def _of_folder(folder: Folder, source: Source, device: torch.device) -> Hf:
     config, extractor = load_config(folder), load_extractor(folder)
     if source.seed is None:
         model: Any = load_model(folder, "AutoModel", Reading(parts(config), optional=_MASK))

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from cache.errors import AsdError
 from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.checkpoints import PANNS
-from extractors.digest import file_sha256
 from extractors.frontend import CentredLogMel, slaney_filters
 from extractors.loading import (
     RANDOM,
     Trusted,
+    WeightsFile,
     load_checkpoint,
     load_strictly,
     random_parameters,
@@ -175,8 +175,8 @@ def load(source: Source, device: torch.device) -> Panns:
         variant = asked or _VARIANTS[0]
         network = random_parameters(variant.network, source.seed)
         return Panns(variant, network, device, RANDOM)
-    weights = needed(source, "panns", PANNS)
-    state = _state(weights)
+    file = needed(source, "panns", PANNS)
+    weights, state = file.path, _state(file)
     variant = _variant_of(state, weights)
     if asked not in {None, variant}:
         raise AsdError(
@@ -188,7 +188,7 @@ def load(source: Source, device: torch.device) -> Panns:
         network = variant.network()
     network = network.to_empty(device="cpu")
     load_strictly(network, state, weights, unused=(_REAL, _IMAG, _MEL, _CLASSIFIER))
-    return Panns(variant, network, device, file_sha256(weights))
+    return Panns(variant, network, device, file.sha256)
 
 
 def rebuild(kept: Kept, device: torch.device) -> Panns:
@@ -207,12 +207,12 @@ def _named(name: str) -> _Variant:
     raise AsdError(f"panns has no variant {name!r}; it has {known}")
 
 
-def _state(path: Path) -> dict[str, Tensor]:
+def _state(file: WeightsFile) -> dict[str, Tensor]:
     """Parameters of a published file, which lie under ``model``."""
-    content = load_checkpoint(path, _TRUSTED)
+    content = load_checkpoint(file, _TRUSTED)
     if not isinstance(content, Mapping) or "model" not in content:
-        raise AsdError(f"{path} is no PANNs checkpoint: no 'model' in it; bring {PANNS[0]}")
-    return tensors(content["model"], path)
+        raise AsdError(f"{file} is no PANNs checkpoint: no 'model' in it; bring {PANNS[0]}")
+    return tensors(content["model"], file.path)
 
 
 def _variant_of(state: Mapping[str, Tensor], path: Path) -> _Variant:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cache.errors import AsdError
 from extractors.backbone import Source
-from extractors.checkpoints import Checkpoint, find, usual
-from extractors.digest import file_sha256
-from extractors.weights.store import expected_hash, fetch, is_intact, matching
+from extractors.checkpoints import Checkpoint, find, published, usual
+from extractors.loading import WeightsFile, read_weights
+from extractors.weights.store import expected_hash, fetch
 
 
-def needed(source: Source, backbone: str, known: Sequence[Checkpoint]) -> Path:
-    """Find the weights file that a backbone is to read.
+def needed(source: Source, backbone: str, known: Sequence[Checkpoint]) -> WeightsFile:
+    """Find the weights file that a backbone is to load, and read it, once.
 
     Parameters
     ----------
@@ -36,9 +37,7 @@ def needed(source: Source, backbone: str, known: Sequence[Checkpoint]) -> Path:
         return _intact(fetch(usual(backbone, source.variant, known), backbone), source)
     checkpoint = find(str(source.weights))
     if source.weights.exists() or checkpoint is None:
-        if source.weights.is_file():
-            _intact(source.weights, source)
-        return source.weights  # what is no file is refused, in its own words, where it is read
+        return _intact(source.weights, source)
     if checkpoint not in known:
         raise AsdError(
             f"{checkpoint.name} is a checkpoint of {checkpoint.backbone}, no {backbone}; known are "
@@ -47,25 +46,25 @@ def needed(source: Source, backbone: str, known: Sequence[Checkpoint]) -> Path:
     return _intact(fetch(checkpoint, backbone), source)
 
 
-def _intact(path: Path, source: Source) -> Path:
+def _intact(path: Path, source: Source) -> WeightsFile:
     """Hold a file against what is published under its name; tell where nothing is."""
-    checkpoint = find(path.name)
-    intact = None if checkpoint is None else is_intact(path, checkpoint)
-    if intact:
-        return path
-    sha256 = file_sha256(path)
-    if sha256 in source.accepted:
-        return path
-    if checkpoint is not None and intact is False:
+    file, checkpoint = read_weights(path), find(path.name)
+    if file.sha256 in source.accepted:
+        return file
+    expected = None if checkpoint is None else expected_hash(checkpoint)
+    if checkpoint is not None and expected is not None:
+        algorithm, _, digest = expected.partition(":")
+        if hashlib.new(algorithm, file.data, usedforsecurity=False).hexdigest() == digest.lower():
+            return file
         raise AsdError(
-            f"{path} has SHA-256 {sha256}, and the published {checkpoint.file} "
-            f"{expected_hash(checkpoint)}: it is damaged or another file; delete it and run "
+            f"{path} has SHA-256 {file.sha256}, and the published {checkpoint.file} {expected}: "
+            "it is damaged or another file; delete it and run "
             f"python -m extractors.weights fetch {checkpoint.file}, or, if you mean this very "
-            f"file, add --accept-weights {sha256}"
+            f"file, add --accept-weights {file.sha256}"
         )
-    if matching(path) is None:
+    if published(file.sha256) is None:
         sys.stderr.write(
-            f"note: {path} (SHA-256 {sha256}) is no published checkpoint known here; what it "
+            f"note: {path} (SHA-256 {file.sha256}) is no published checkpoint known here; what it "
             "holds is checked, where it comes from is not\n"
         )
-    return path
+    return file

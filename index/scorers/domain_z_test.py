@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cache.errors import AsdError
 from index.neighbours import NeighbourScorer
+from index.scorer import Neighbours
 
 
 @dataclass
@@ -41,12 +42,20 @@ class DomainZTest(NeighbourScorer):
         AsdError
             If there are fewer than two clips.
         """
+        self._check_several(queries)
+        return super().score(queries)
+
+    def explain(self, queries: NDArray[np.float32]) -> Neighbours:
+        """Score and explain two clips or more; see `Scorer.explain`."""
+        self._check_several(queries)
+        return super().explain(queries)
+
+    def _check_several(self, queries: NDArray[np.float32]) -> None:
         if len(queries) < 2:
             raise AsdError(
                 f"{len(queries)} clips to score, but this scorer is transductive: it uses the mean "
                 "and spread of the clips scored together; score a set, or choose another scorer"
             )
-        return super().score(queries)
 
 
 SCORER = DomainZTest

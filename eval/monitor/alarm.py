@@ -1,0 +1,191 @@
+"""From judged clips to alarms: few, and each for a stated reason."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cache.errors import AsdError
+from eval.monitor.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class AlarmRule:
+    """When an alarm is raised, and when it is over.
+
+    Attributes
+    ----------
+    votes, window
+        It is raised when at least `votes` of the last `window` judged clips are called abnormal; ``votes``
+        0 leaves that to the evidence alone.
+    limit
+        It is raised when the evidence reaches so much, in clips a false alarm; ``None`` takes no evidence.
+    clear
+        It is over after so many clips in a row that are called normal (hysteresis), from 1.
+    cool_down
+        Seconds after an alarm in which no other one is sent, from 0.
+    """
+
+    votes: int = 3
+    window: int = 5
+    limit: float | None = None
+    clear: int = 5
+    cool_down: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.votes <= self.window or self.window < 1:
+            raise AsdError(
+                f"{self.votes} of {self.window} clips: expected 0 <= votes <= window, window from 1"
+            )
+        if self.votes == 0 and self.limit is None:
+            raise AsdError("neither votes nor evidence would ever raise an alarm: give one of them")
+        if self.clear < 1 or not self.cool_down >= 0:
+            raise AsdError(
+                f"clear {self.clear}, cool-down {self.cool_down:g} s: expected from 1 clip and from 0 s"
+            )
+
+
+@dataclass(frozen=True)
+class Event:
+    """What changed with a clip.
+
+    Attributes
+    ----------
+    kind
+        ``raised``, ``repeated`` (still abnormal when a cool-down ended) or ``cleared``.
+    reason
+        In words.
+    time
+        Of the clip, s since 1970.
+    number
+        Of the alarm, from 1: with the kind it names the event once and for all.
+    """
+
+    kind: Literal["raised", "repeated", "cleared"]
+    reason: str
+    time: float
+    number: int
+
+
+class Alarm:
+    """An alarm's state over the clips of one machine; the same clips give the same events.
+
+    Parameters
+    ----------
+    rule
+        When it is raised.
+    evidence
+        Needed where the rule has a limit.
+    """
+
+    def __init__(self, rule: AlarmRule, evidence: Evidence | None = None) -> None:
+        if rule.limit is not None and evidence is None:
+            raise AsdError("an alarm by evidence needs the bank's normal scores")
+        self.rule, self._evidence = rule, evidence
+        self._votes: deque[bool] = deque(maxlen=rule.window)
+        self._calm = 0
+        self._sent: float | None = None
+        self._told = False
+        self.raised = False
+        self.number = 0
+
+    @property
+    def evidence(self) -> float | None:
+        """The evidence now; ``None`` where none is taken."""
+        return None if self._evidence is None else self._evidence.value
+
+    def add(self, time: float, score: float, abnormal: bool) -> Event | None:
+        """Take in the next judged clip.
+
+        Parameters
+        ----------
+        time
+            Of its recording, s since 1970.
+        score
+            Finite.
+        abnormal
+            What the bank's threshold says of it.
+
+        Returns
+        -------
+        Event or None
+            What is to be told, if anything.
+        """
+        self._votes.append(abnormal)
+        self._calm = 0 if abnormal else self._calm + 1
+        reason = self._reason(None if self._evidence is None else self._evidence.add(score))
+        if reason:
+            return self._alarm(reason, time)
+        if self.raised and self._calm >= self.rule.clear:
+            self.raised = False
+            self._votes.clear()
+            if self._told:
+                return Event(
+                    "cleared", f"{self._calm} clips in a row are normal", time, self.number
+                )
+        return None
+
+    def _alarm(self, reason: str, time: float) -> Event | None:
+        """Tell of an alarm, unless one was told a moment ago."""
+        if not self.raised:
+            self.raised, self._told = True, False
+            self.number += 1
+        if self._sent is not None and time - self._sent < self.rule.cool_down:
+            return None
+        kind: Literal["raised", "repeated"] = "repeated" if self._told else "raised"
+        self._sent, self._told = time, True
+        return Event(kind, reason, time, self.number)
+
+    def _reason(self, value: float | None) -> str:
+        """Say why there is an alarm now; empty where there is none. Evidence that sufficed is used up."""
+        rule, votes = self.rule, sum(self._votes)
+        reasons = []
+        if rule.votes and votes >= rule.votes:
+            reasons.append(f"{votes} of the last {len(self._votes)} clips are abnormal")
+        if (
+            self._evidence is not None
+            and rule.limit is not None
+            and value is not None
+            and value >= rule.limit
+        ):
+            reasons.append(
+                f"normal clips score as high together once in {rule.limit:,.0f} clips at most"
+            )
+            self._evidence.reset()
+        return "; ".join(reasons)
+
+    def state(self) -> dict[str, Any]:
+        """Give what `restore` takes, as JSON values."""
+        return {
+            "votes": list(self._votes),
+            "calm": self._calm,
+            "sent": self._sent,
+            "told": self._told,
+            "raised": self.raised,
+            "number": self.number,
+            "evidence": None if self._evidence is None else self._evidence.state(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state.
+
+        Raises
+        ------
+        AsdError
+            If it is not one, or of another bank's evidence.
+        """
+        try:
+            votes = [bool(vote) for vote in state["votes"]]
+            calm, number = int(state["calm"]), int(state["number"])
+            raised, told = bool(state["raised"]), bool(state["told"])
+            sent = None if state["sent"] is None else float(state["sent"])
+            capital = state["evidence"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise AsdError(f"not the state of an alarm ({error!r}): begin anew") from error
+        if self._evidence is not None and capital is not None:
+            self._evidence.restore(capital)
+        self._votes = deque(votes, maxlen=self.rule.window)
+        self._calm, self._sent, self._told = calm, sent, told
+        self.raised, self.number = raised, number

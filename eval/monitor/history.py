@@ -1,0 +1,246 @@
+"""Every judgement there was: appended, never changed, readable with pandas, whole after any kill."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cache.atomic import write_atomic
+from cache.errors import AsdError
+
+_STATE = b"asd_state"
+_NAME = re.compile(r"(\d{10})-(\d{10})\.parquet")
+_COMPACTED = 200  # segments after which all are written into one; a segment is a batch of clips
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One clip as it was judged.
+
+    Attributes
+    ----------
+    time
+        Of the recording, s since 1970 (UTC).
+    clip
+        Its name at the source.
+    content_sha256
+        Of its bytes: with `clip` it says which recordings were judged already.
+    machine_type, section
+        Whose normal clips it was held against.
+    score, threshold
+        Higher is more anomalous; ``None`` where there is none.
+    p_value
+        In (0, 1]; ``None`` where the bank cannot tell.
+    decision
+        1 abnormal, 0 normal, ``None`` where it could not be judged.
+    evidence
+        Of all clips up to this one, in clips a false alarm.
+    sentence
+        What is different, or why it could not be judged.
+    bank
+        Fingerprint of the bank.
+    event, alarm, reason
+        What the clip changed: ``raised``, ``repeated``, ``cleared`` or empty; the alarm's number, 0 for
+        none; and why.
+    """
+
+    time: float
+    clip: str
+    content_sha256: str
+    machine_type: str
+    section: int
+    score: float | None
+    threshold: float | None
+    p_value: float | None
+    decision: int | None
+    evidence: float | None = None
+    sentence: str = ""
+    bank: str = ""
+    event: str = ""
+    alarm: int = 0
+    reason: str = ""
+
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("time", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("clip", pa.string(), nullable=False),
+        pa.field("content_sha256", pa.string(), nullable=False),
+        pa.field("machine_type", pa.string(), nullable=False),
+        pa.field("section", pa.int32(), nullable=False),
+        *(pa.field(name, pa.float64()) for name in ("score", "threshold", "p_value")),
+        pa.field("decision", pa.int8()),
+        pa.field("evidence", pa.float64()),
+        *(pa.field(name, pa.string(), nullable=False) for name in ("sentence", "bank", "event")),
+        pa.field("alarm", pa.int32(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+    ]
+)
+
+
+class History:
+    """Judgements below one folder, in the order in which they were made.
+
+    A batch is one file, ``<first>-<last>.parquet`` by the numbers of its judgements, with the state that the
+    next batch goes on from (the alarms') in its metadata: both are there or neither, so that a killed
+    watcher neither loses nor doubles a clip. Many files are written into one from time to time; a file
+    whose numbers another one holds too is what a kill left, and is passed over.
+
+    Parameters
+    ----------
+    root
+        Its folder, on this machine.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def append(self, judgements: Sequence[Judgement], state: Mapping[str, Any]) -> None:
+        """Add a batch; hold `locked(root)` from reading the state on.
+
+        Parameters
+        ----------
+        judgements
+            At least one.
+        state
+            JSON values that `state` gives from now on.
+        """
+        segments = self._segments()
+        first = segments[-1][1] + 1 if segments else 0
+        columns = [
+            pa.array(_column(name, judgements), type=_SCHEMA.field(name).type)
+            for name in _SCHEMA.names
+        ]
+        table = pa.Table.from_arrays(columns, schema=_SCHEMA)
+        self._write(table, first, first + len(judgements) - 1, json.dumps(state).encode())
+        if len(segments) + 1 >= _COMPACTED:
+            self.compact()
+
+    def compact(self) -> None:
+        """Write all batches into one file, then remove theirs."""
+        segments = self._segments()
+        if len(segments) < 2:
+            return
+        tables = [_read(self.root / _name(*segment)) for segment in segments]
+        whole = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
+        state = (tables[-1].schema.metadata or {})[_STATE]
+        self._write(whole, segments[0][0], segments[-1][1], state)
+        for path in self.root.glob("*.parquet"):
+            if path.name != _name(segments[0][0], segments[-1][1]):
+                path.unlink(missing_ok=True)
+
+    def read(self, after: int = -1) -> pa.Table:
+        """Read judgements, oldest first, with a column ``number``.
+
+        Parameters
+        ----------
+        after
+            Only those of higher numbers.
+
+        Raises
+        ------
+        AsdError
+            If a file is damaged, or one is missing between others.
+        """
+        schema = pa.schema([pa.field("number", pa.int64(), nullable=False), *_SCHEMA])
+        found = [schema.empty_table()]
+        for first, last in self._segments():
+            if last > after:
+                table = _read(self.root / _name(first, last)).replace_schema_metadata(None)
+                numbered = table.add_column(
+                    0, schema.field(0), pa.array(range(first, last + 1), pa.int64())
+                )
+                found.append(numbered.slice(max(0, after + 1 - first)))
+        return pa.concat_tables(found)
+
+    def state(self) -> dict[str, Any]:
+        """Give the state of the last batch; empty where there is none.
+
+        Raises
+        ------
+        AsdError
+            If its file is damaged.
+        """
+        segments = self._segments()
+        if not segments:
+            return {}
+        schema = _opened(self.root / _name(*segments[-1])).schema_arrow
+        found: dict[str, Any] = json.loads((schema.metadata or {})[_STATE])
+        return found
+
+    def judged(self) -> set[tuple[str, str]]:
+        """Clips judged already: (name, SHA-256)."""
+        names: set[tuple[str, str]] = set()
+        for segment in self._segments():
+            table = _read(self.root / _name(*segment), ["clip", "content_sha256"])
+            names |= set(zip(*(column.to_pylist() for column in table.columns), strict=True))
+        return names
+
+    def _write(self, table: pa.Table, first: int, last: int, state: bytes) -> None:
+        buffer = io.BytesIO()
+        pq.write_table(
+            table.replace_schema_metadata({_STATE: state}),
+            buffer,
+            compression="zstd",
+            write_page_checksum=True,
+        )
+        write_atomic(self.root / _name(first, last), buffer.getvalue())
+
+    def _segments(self) -> list[tuple[int, int]]:
+        """First and last numbers of the files that count, ascending, without a gap."""
+        matches = [_NAME.fullmatch(path.name) for path in self.root.glob("*.parquet")]
+        spans = sorted(
+            ((int(m[1]), int(m[2])) for m in matches if m), key=lambda span: (span[0], -span[1])
+        )
+        kept: list[tuple[int, int]] = []
+        for span in spans:
+            if kept and span[1] <= kept[-1][1]:
+                continue  # within the one before it: left by a kill while files were written into one
+            expected = kept[-1][1] + 1 if kept else 0
+            if span[0] != expected:
+                raise AsdError(
+                    f"{self.root}: judgements {expected} to {span[0] - 1} are missing; put their files "
+                    "back, or begin a new history in another folder"
+                )
+            kept.append(span)
+        return kept
+
+
+def _name(first: int, last: int) -> str:
+    return f"{first:010d}-{last:010d}.parquet"
+
+
+def _column(name: str, judgements: Sequence[Judgement]) -> list[Any]:
+    values = [getattr(one, name) for one in judgements]
+    return [round(1e6 * value) for value in values] if name == "time" else values
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, ValueError) as error:
+        raise AsdError(
+            f"{path} is damaged ({error}); put a copy back, or begin a new history"
+        ) from error
+
+
+def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    try:
+        table = _opened(path).read(columns=columns)
+    except (OSError, ValueError) as error:
+        raise AsdError(
+            f"{path} is damaged ({error}); put a copy back, or begin a new history"
+        ) from error
+    if columns is None and table.schema.names != _SCHEMA.names:
+        raise AsdError(
+            f"{path} has columns {table.schema.names}, expected {_SCHEMA.names}: not a history"
+        )
+    return table
