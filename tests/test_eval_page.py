@@ -409,7 +409,7 @@ def test_sounds_keep_to_their_budget(tmp_path: Path) -> None:
     clips = [view(str(tmp_path / f"{n}.wav"), 3 - i, near=str(tmp_path / "n.wav"))
              for i, n in enumerate("abc")]  # fmt: skip
     size = make_sound(tmp_path / "a.wav").size
-    heard = listen({FAN: clips}, most=5, budget=int(3.5 * size))
+    heard = listen({FAN: clips}, {}, most=5, budget=int(3.5 * size))
     assert heard.clips[FAN] == {clips[0].name, clips[1].name}  # a, n, b; c does not fit
     assert len(heard.sounds) == 3
     assert sum(sound.size for sound in heard.sounds.values()) <= 3.5 * size
