@@ -75,7 +75,7 @@ def make_sound(path: Path, span: Span | None = None, sha256: str | None = None) 
     """
     if "MP3" not in soundfile.available_formats():
         raise AsdError("libsndfile 1.1 or newer is needed to write MP3: pip install soundfile")
-    native = _native_rate(path)
+    native = native_rate(path)
     rate = max((r for r in RATES if r <= native), default=RATES[0])
     recording = read_audio(path, rate, span)
     if sha256 not in (None, recording.content_sha256):
@@ -150,7 +150,8 @@ def mel_bank(size: int, rate: int) -> Floats:
     return np.asarray(bank / bank.sum(axis=1, keepdims=True))
 
 
-def _native_rate(path: Path) -> int:
+def native_rate(path: Path) -> int:
+    """Read the sampling rate of a recording, Hz; 8000 of one that cannot be opened."""
     try:
         with opened(path) as (file, _):
             return int(file.samplerate)
