@@ -86,7 +86,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, path in enumerate(sorted((root / "pump" / "test").iterdir())):
         path.rename(path.with_name(f"section_00_{i:04d}.wav"))
     cache = ["--cache-dir", str(folder / "artifacts")]
-    assert extract(["--data", str(root), *cache]) == 0
+    assert extract(["--backbone", "logmel", "--data", str(root), *cache]) == 0
     assert build(["--backbone", "logmel", "--scorer", "min-distance", *cache]) == 0
     score = ["--backbone", "logmel", "--scorer", "min-distance", *cache]
     out = ["--out", str(folder / "out"), "--audio", str(root)]
