@@ -109,9 +109,13 @@ def index_arguments(
             options.append(f"--{option}" if value else f"--no-{option}")
         else:
             options += [f"--{option}", str(value)]
+    rate = []
+    if scorer.false_alarms is not None:
+        rate = ["--false-alarms", scorer.false_alarms, "--clip-interval", str(scorer.clip_interval)]
     return [
         *("--recipe", *(recipe.fingerprint for recipe in recipes), "--scorer", scorer.name),
         *("--threshold", scorer.threshold, "--percentile", str(scorer.percentile)),
+        *("--group", scorer.group, *rate),
         *("--bank", str(bank), "--cache-dir", str(cache_dir), *options),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +13,13 @@ from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section
 from cache.windows import split_id
-from eval.described import Described, write_description
+from eval.described import Described, promise_of, write_description
 from eval.mapping import write_map
 from eval.proxy import all_synthetic
 from eval.results.clips import write_clips
 from eval.results.folder import Results
 from eval.scores import write_submission
-from eval.scoring import score_table, write_reasons, write_windows
+from eval.scoring import SectionScores, score_table, surplus, write_reasons, write_windows
 from extractors.clips import Clip
 from index.bank import Bank
 from index.fitted import FittedSection
@@ -101,6 +102,7 @@ def score(scoring: Scoring, told: Progress = lambda _done, _total: None) -> Scor
     sections = job.sections()
     thresholds: dict[str, float | None] = {}
     cautions: dict[str, list[str]] = {}
+    calibration: dict[str, dict[str, Any]] = {}
     proxies = []
     with scoring.results.run():
         for done, section in enumerate(sections):
@@ -111,6 +113,7 @@ def score(scoring: Scoring, told: Progress = lambda _done, _total: None) -> Scor
             limit = job.score(fitted, table)
             thresholds[str(section)] = limit if np.isfinite(limit) else None
             cautions[str(section)] = list(fitted.cautions().values())
+            calibration[str(section)] = {**fitted.facts(), "promise": fitted.promise()}
             if thresholds[str(section)] is None:
                 job.notes += [f"{section}: {text}" for text in cautions[str(section)]]
             job.note_outdated(fitted)
@@ -120,10 +123,13 @@ def score(scoring: Scoring, told: Progress = lambda _done, _total: None) -> Scor
             "embeddings": str(scoring.recipe),
             "bank": str(scoring.bank.root),
             "command": scoring.command,
+            "calibration": promise_of(calibration.values()),
         }
         title = f"{scoring.recipe.backbone}, {fitted.scorer_name}"
         transductive = fitted.scorer.transductive
-        described = Described(title, transductive, facts, thresholds, any(proxies), cautions)
+        described = Described(
+            title, transductive, facts, thresholds, any(proxies), cautions, calibration
+        )
         write_description(scoring.results, described)
         scoring.results.seal()
     return Scored(tuple(sections), tuple(job.notes))
@@ -246,7 +252,15 @@ class _Job:
         write_clips(results, table, {clip: known[clip] for clip in nearest & known.keys()})
         if scoring.layout is not None:
             write_map(results, self._train_table(table.section), table, scoring.layout)
+        if any(key.condition is None for key in table.keys):
+            self._note_surplus(fitted, scored)
         return float(scored.limit)
+
+    def _note_surplus(self, fitted: FittedSection, scored: SectionScores) -> None:
+        decisions = scored.submission.decisions
+        flagged = 0 if decisions is None else int(decisions.sum())
+        if more := surplus(flagged, len(scored.submission.files), fitted.promised):
+            self.notes.append(f"{fitted.section}: {more}")
 
     def _train_table(self, section: Section) -> EmbeddingTable | None:
         recipe = self.scoring.recipe

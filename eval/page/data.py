@@ -77,7 +77,8 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
     result = run.results.get(section)
     found = contents.result.uncertainty
     parts = found.parts.get(section, {}) if found else {}
-    told = run.described.thresholds.get(str(section))
+    described = run.described
+    told = described.thresholds.get(str(section))
     submission, truth = run.read(section)
     curves = roc_curves(submission.scores, truth, run.rule)
     return {
@@ -89,7 +90,11 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
         "threshold": implied_threshold(submission) if told is None else told,
         "headline": headline(views),
         "detail": detail(
-            views, result, run.rule.parts, run.described.cautions.get(str(section), ())
+            views,
+            result,
+            run.rule.parts,
+            described.cautions.get(str(section), ()),
+            described.calibration.get(str(section)) if described.judged(section) else None,
         ),
         "figures": result.figures if result else None,
         "intervals": {name: _span(interval) for name, interval in parts.items()},
