@@ -15,6 +15,7 @@ from pathlib import Path
 from cache.atomic import write_atomic
 from cache.errors import AsdError, listing
 from cache.locks import locked
+from cache.text_tables import read_bytes
 from eval.sums import SUMS, check_sum, read_sums, sums_bytes
 
 SYSTEM = "system.json"
@@ -86,13 +87,14 @@ class Results:
             If it is not what was written.
         """
         data = (self.root / name).read_bytes()
-        written = self._made.get(name)
-        check_sum(name, data, read_sums(self.root) if written is None else {name: written})
+        self._check(name, data)
         return data
 
     def read_path(self, path: Path) -> bytes:
-        """Read a file of the folder by its path; as `read`."""
-        return self.read(path.relative_to(self.root).as_posix())
+        """Read a table of the folder by its path; as `read`, and not without bounds."""
+        data = read_bytes(path)
+        self._check(path.relative_to(self.root).as_posix(), data)
+        return data
 
     def include(self, part: Results) -> None:
         """Count a finished run in a folder below this one among what this run made."""
@@ -130,6 +132,10 @@ class Results:
                 f"made ({SUMS}): name another folder with --out, or move these away"
             )
         write_atomic(self.root / SUMS, b"")
+
+    def _check(self, name: str, data: bytes) -> None:
+        written = self._made.get(name)
+        check_sum(name, data, read_sums(self.root) if written is None else {name: written})
 
     def _listed(self) -> Mapping[str, str]:
         try:
