@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cache.options import option
 from cache.table import DOMAINS
+from index.covariance import row_products
 from index.densities import Densities
 from index.domains import DomainScorer, TrainingSet
 from index.scorer import State
@@ -111,7 +112,7 @@ class VarMin(DomainScorer):
             squares = np.einsum("qd,qd->q", part, part)[:, None] + lengths
             for first in range(0, len(others), columns):
                 block = slice(first, first + columns)
-                squares[:, block] -= 2 * part @ others[block].astype(np.float64).T
+                squares[:, block] -= 2 * row_products(part, others[block].astype(np.float64))
             rows = slice(start, start + len(part))
             yield rows, self._space.distance(np.sqrt(np.maximum(squares, 0)))
 
