@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.errors import AsdError
+from cache.heard import WHOLE, read_channel, read_length
 from cache.places import place
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
 
 DEFAULT_CACHE_DIR = Path("artifacts")
+BOTH = "both"  # channels, near and far, a table each
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,10 @@ class Selection:
         Names; several are concatenated in this order.
     recipes
         Fingerprints or their beginnings; several are concatenated in this order.
-    layer, pooling, bands, channel, window, hop
+    layer, pooling, bands, channel, window, hop, length
         What a recipe must have; a pooling may be given without its parameter. The channel ``both``
-        concatenates ``near`` and ``far``; a window of 0 asks for recordings left whole.
+        concatenates ``near`` and ``far``; a window of 0 and a length of ``whole`` ask for recordings
+        left as they are.
     weights
         Beginnings of SHA-256s, one of which it must have; empty leaves it open.
     """
@@ -40,10 +43,17 @@ class Selection:
     channel: str | None = None
     window: float | None = None
     hop: float | None = None
+    length: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.channel not in (None, BOTH):
+            object.__setattr__(self, "channel", read_channel(str(self.channel)))
+        if self.length is not None:
+            object.__setattr__(self, "length", str(read_length(self.length) or WHOLE))
 
     def by_channel(self) -> list[Selection]:
         """Tell the channels of ``both`` apart: one selection a table."""
-        if self.channel != "both":
+        if self.channel != BOTH:
             return [self]
         return [replace(self, channel=channel) for channel in ("near", "far")]
 
@@ -55,6 +65,7 @@ class Selection:
             self.channel in (None, settings.get("channel", "average"))
             and self.window in (None, settings.get("window_s", 0))
             and self.hop in (None, settings.get("hop_s", 0))
+            and self.length in (None, settings.get("length", WHOLE))
             and self.layer in (None, recipe.layer)
             and self.pooling in (None, pooling, pooling.partition(":")[0])
             and self.bands in (None, recipe.bands)
@@ -81,7 +92,10 @@ def add_selection(parser: ArgumentParser) -> None:
     group.add_argument("--layer", type=int, metavar="N", help="layer of the backbone")
     group.add_argument("--pooling", metavar="NAME", help="pooling, e.g. mean or gwrp:0.7")
     group.add_argument("--bands", choices=("merge", "keep"), help="bands merged or kept apart")
-    group.add_argument("--channel", metavar="NAME", help="average, near, far, both or a number")
+    group.add_argument("--channel", metavar="NAME", help="as it was extracted; or both")
+    group.add_argument(
+        "--length", metavar="SECONDS[:POLICY]", help="brought to it; whole: left as they are"
+    )
     group.add_argument(
         "--window", type=float, metavar="SECONDS", help="cut into such; 0: left whole"
     )
@@ -109,6 +123,7 @@ def selection(args: Namespace) -> Selection:
         channel=args.channel,
         window=args.window,
         hop=args.hop,
+        length=args.length,
     )
 
 
@@ -159,7 +174,7 @@ def _one(candidates: list[Recipe], name: str, known: list[Recipe]) -> Recipe:
     if candidates:
         problem = (
             f"{name}: {len(candidates)} recipes fit; choose with --layer, --pooling, --bands, "
-            "--weights, --channel, --window or --recipe"
+            "--weights, --channel, --length, --window or --recipe"
         )
     else:
         problem = f"{name}: no table of that kind; the cache holds"

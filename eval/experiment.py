@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError, Main
+from cache.heard import WHOLE
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection, choose
 from cache.store import Store
@@ -164,7 +165,8 @@ def chosen_recipes(experiment: Experiment, store: Store) -> list[Recipe]:
         for layer, pooling in product(layers, poolings):
             plain = Selection(names, (), layer, pooling, choice.bands, weights)
             heard = replace(plain, channel=experiment.channel, window=experiment.window or 0,
-                            hop=experiment.hop or experiment.window or 0)  # fmt: skip
+                            hop=experiment.hop or experiment.window or 0,
+                            length=str(experiment.length or WHOLE))  # fmt: skip
             found += [choose(store, way) for way in heard.by_channel()]
     return found
 

@@ -99,7 +99,7 @@ class Autoencoder(_Table):
 class Experiment(_Table):
     """A whole chain: embeddings of backbones and a scorer, or the autoencoder.
 
-    Channel, window and hop say how recordings are heard, see `extractors.hearing`.
+    Channel, length, window and hop say how recordings are heard, see `extractors.hearing`.
     """
 
     title: str
@@ -110,6 +110,7 @@ class Experiment(_Table):
     channel: str = "average"
     window: float | None = None
     hop: float | None = None
+    length: str | float | None = None
     backbones: dict[str, BackboneChoice] = {}
     finetune: Finetune | None = None
     scorer: ScorerChoice | None = None
@@ -118,7 +119,12 @@ class Experiment(_Table):
     def hearing_arguments(self) -> list[str]:
         """Arguments of a command line that say how recordings are heard."""
         channel = self.channel if self.channel != "average" else None
-        options = {"channel": channel, "window": self.window, "hop": self.hop}
+        options = {
+            "channel": channel,
+            "length": self.length,
+            "window": self.window,
+            "hop": self.hop,
+        }
         known = {name: value for name, value in options.items() if value is not None}
         return [part for name, value in known.items() for part in (f"--{name}", str(value))]
 

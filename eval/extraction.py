@@ -18,7 +18,7 @@ from extractors.checkpoints import published
 from extractors.clips import Fault, list_clips
 from extractors.extract import Extraction
 from extractors.forward import Forward
-from extractors.hearing import hearing_of
+from extractors.hearing import Hearing, hearing_of
 from extractors.loading import RANDOM
 from extractors.output import DTYPES, Output
 from extractors.tuned import load_any
@@ -55,10 +55,10 @@ def extract_tests(
     listing = hearing_of(parents[0]).cut(list_clips(roots).only([], ["test"]))
     for note in listing.notes:
         sys.stderr.write(f"note: {note}\n")
-    models: dict[tuple[str, str | None, str], list[Recipe]] = {}
+    models: dict[tuple[str, str | None, Hearing], list[Recipe]] = {}
     for parent in parents:
-        channel = hearing_of(parent).channel
-        models.setdefault((_named(parent), parent.weights, channel), []).append(parent)
+        hearing = hearing_of(parent)
+        models.setdefault((_named(parent), parent.weights, hearing), []).append(parent)
     # A plain FILE is clear where only one backbone has weights.
     names = list(dict.fromkeys(p.backbone for p, *_ in models.values() if p.weights))
     forwards = []

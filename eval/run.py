@@ -183,7 +183,7 @@ def _run(args: Namespace, command: str) -> int:
     """Run an experiment, whose last stage is this command line again."""
     given = {"--submission": args.submission, "--bank": args.bank, "--backbone": args.backbone,
              "--recipe": args.recipe, "--channel": args.channel, "--window": args.window,
-             "--hop": args.hop}  # fmt: skip
+             "--hop": args.hop, "--length": args.length}  # fmt: skip
     clash = [name for name, value in given.items() if value]
     if clash:
         raise AsdError(f"{clash[0]} means nothing to an experiment, which says so itself: --set")

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
@@ -26,6 +26,7 @@ from extractors.tuning import Plan, remembered, usual
 
 _DECODERS = 2  # threads; a clip is decoded in milliseconds
 _SHARED = 2**30  # bytes of waveforms kept for the next backbone: 1600 clips of 10 s at 16 kHz
+_MOST_CANCELLED = 0.9  # share of the energy above which the machine itself goes
 _WORTH_MEASURING = 200  # clips to embed; fewer take less time than the measurement
 
 
@@ -41,6 +42,9 @@ class Report:
         Ids taken out of the tables because their clip is no longer in the data.
     faults
         Clips that could not be used, each with the reason.
+    energy
+        Machine type to the energy of the near channel before and after the far one was cancelled
+        (``--channel cancel``), summed over the clips extracted in this run.
     """
 
     new: int = 0
@@ -48,6 +52,23 @@ class Report:
     unchanged: int = 0
     removed: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    energy: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def heard(self, machine_type: str, energy: Sequence[float]) -> None:
+        """Add energy before and after cancelling, of a clip or of other clips of a machine."""
+        before, after = self.energy.get(machine_type, (0.0, 0.0))
+        self.energy[machine_type] = before + energy[0], after + energy[1]
+
+    def cancelled(self) -> list[str]:
+        """Say of each machine which share of its energy was cancelled, and where that is most."""
+        lines = []
+        for machine_type, (before, after) in sorted(self.energy.items()):
+            share = 1 - after / before if before else 0.0
+            told = f"{machine_type}: {100 * share:.1f} % of the near channel's energy cancelled"
+            if share > _MOST_CANCELLED:
+                told = f"warning: {told}; the far channel hears the machine too: try --channel near"
+            lines.append(told)
+        return lines
 
 
 @dataclass(frozen=True)
@@ -127,10 +148,10 @@ class Extraction:
         try:
             channel = forward.hearing.channel
             found = recordings.read(first.path, spec.sample_rate, first.span, channel)
-            sample: Samples = found.samples
+            sample: Samples = forward.hearing.fit(found.samples, spec.sample_rate)
         except AsdError:
             return plan  # it is named when its turn comes
-        if not spec.min_samples <= len(sample):
+        if not spec.min_samples <= sample.shape[-1]:
             return plan
         return remembered(self.store.root, forward, sample)
 
@@ -231,15 +252,20 @@ class _TableUpdate:
         ):
             if isinstance(item, Refused):
                 self._refuse(item.clip, item.reason)
-            elif len(item.recording.samples) < spec.min_samples:
-                seconds = len(item.recording.samples) / spec.sample_rate
+                continue
+            recording = item.recording
+            samples = self.job.forward.hearing.fit(recording.samples, spec.sample_rate)
+            if samples.shape[-1] < spec.min_samples:
+                seconds = samples.shape[-1] / spec.sample_rate
                 least = spec.min_samples / spec.sample_rate
                 self._refuse(
                     item.clip,
                     f"{seconds:.3f} s is too short; {spec.name} needs at least {least:.3f} s",
                 )
             else:
-                yield item
+                if recording.energy is not None:
+                    self.report.heard(item.clip.section.machine_type, recording.energy)
+                yield Decoded(item.clip, replace(recording, samples=samples))
 
     def _write(
         self, writers: Sequence[TableWriter], batch: Sequence[Decoded], vectors: Vectors

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cache.errors import AsdError
+from cache.heard import AVERAGE, CHANNELS, RESIDUAL, WHOLE, Length, read_channel, read_length
 from cache.recipe import Recipe, Setting
+from cache.select import BOTH
 from cache.windows import Span, window_id
-from extractors.audio import AVERAGE, CHANNELS, channel_number, seconds_of
+from extractors.audio import seconds_of
 from extractors.clips import Clip, Fault, Listing
 
-BOTH = "both"  # near and far, a table each
 _READERS = 4  # threads that read headers
 _LEAST = 1e-3  # s; ids tell times to the millisecond
 
@@ -25,18 +29,28 @@ class Hearing:
     Attributes
     ----------
     channel
-        ``average``, ``near``, ``far`` or a number, see `extractors.audio`.
+        ``average``, ``near``, ``far``, a number, ``cancel`` or ``residual:W``, see
+        `extractors.audio`.
     window, hop
         Files longer than a window are cut into windows of that many seconds, one every `hop`
         seconds, the last one at the end; ``None`` leaves them whole.
+    length
+        What clips are brought to before the model hears them; ``None`` leaves them as long as they
+        are.
     """
 
     channel: str = AVERAGE
     window: float | None = None
     hop: float | None = None
+    length: Length | None = None
 
     def __post_init__(self) -> None:
-        channel_number(self.channel)
+        object.__setattr__(self, "channel", read_channel(self.channel))
+        if self.length is not None and self.window is not None:
+            raise AsdError(
+                f"--length {self.length} and --window {self.window:g} both say how long a clip is: "
+                "give one of them"
+            )
         if self.window is None:
             if self.hop is not None:
                 raise AsdError("--hop says how far apart windows start: give --window too")
@@ -57,7 +71,19 @@ class Hearing:
             found["channel"] = self.channel
         if self.window is not None and self.hop is not None:
             found |= {"window_s": self.window, "hop_s": self.hop}
+        if self.length is not None:
+            found["length"] = str(self.length)
         return found
+
+    @property
+    def residual(self) -> float | None:
+        """Weight of the far channel's embedding, which is subtracted; ``None`` where it is not."""
+        name, _, weight = self.channel.partition(":")
+        return float(weight) if name == RESIDUAL else None
+
+    def fit(self, samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+        """Bring (..., T) samples at a rate in Hz to the length."""
+        return samples if self.length is None else self.length.fit(samples, rate)
 
     def cut(self, listing: Listing) -> Listing:
         """Put windows in the place of clips longer than one.
@@ -103,15 +129,20 @@ def hearing_of(recipe: Recipe) -> Hearing:
         str(settings.get("channel", AVERAGE)),
         None if window is None else float(window),
         None if hop is None else float(hop),
+        read_length(str(settings.get("length", WHOLE))),
     )
 
 
 def add_hearing(parser: ArgumentParser) -> None:
-    """Add ``--channel``, ``--window`` and ``--hop``."""
+    """Add ``--channel``, ``--length``, ``--window`` and ``--hop``."""
     add = parser.add_argument
     add("--channel", default=AVERAGE, metavar="NAME",
-        help="average of all channels; near, far (2026's first and second) or a number; both: a "
+        help="average of all channels; near, far (2026's first and second) or a number; cancel: "
+        "near less what far hears too; residual:W: near's embedding less W times far's; both: a "
         "table of near and one of far (default: %(default)s)")  # fmt: skip
+    add("--length", default=WHOLE, metavar="SECONDS[:POLICY]",
+        help="bring clips to it: longer ones are cut, shorter ones padded with silence (zero), "
+        "repeated (tile) or left (cut, the default) (default: %(default)s clips)")  # fmt: skip
     add("--window", type=float, metavar="SECONDS",
         help="cut longer recordings into windows, each a clip of its own")  # fmt: skip
     add("--hop", type=float, metavar="SECONDS", help="between windows' starts (default: --window)")
@@ -121,7 +152,8 @@ def hearings(args: Namespace) -> list[Hearing]:
     """Read what `add_hearing` parsed: one way to hear recordings, or two that differ in channel."""
     hop = args.window if args.hop is None else args.hop
     channels = CHANNELS if args.channel == BOTH else [args.channel]
-    return [Hearing(channel, args.window, hop) for channel in channels]
+    length = read_length(args.length)
+    return [Hearing(channel, args.window, hop, length) for channel in channels]
 
 
 def _seconds(clip: Clip) -> float | str:

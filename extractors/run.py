@@ -108,10 +108,11 @@ def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
     for clip in clips[:_COMPARED]:
         try:
             channel = forward.hearing.channel
-            samples = read_audio(clip.path, spec.sample_rate, clip.span, channel).samples
+            heard = read_audio(clip.path, spec.sample_rate, clip.span, channel).samples
+            samples = forward.hearing.fit(heard, spec.sample_rate)
         except AsdError:
             continue  # it is named when its turn comes
-        if len(samples) >= spec.min_samples:
+        if samples.shape[-1] >= spec.min_samples:
             cosines.append(least_cosine(forward, samples[None]))
     if cosines:
         kind = "note" if min(cosines) >= _FAITHFUL else "warning"
@@ -136,6 +137,8 @@ def _show(listing: Listing, outcome: Outcome) -> None:
     faults = list(dict.fromkeys(map(str, listing.faults)))
     faults += dict.fromkeys(str(fault) for report in reports for fault in report.faults)
     removed = sorted({clip_id for report in reports for clip_id in report.removed})
+    for line in dict.fromkeys(line for report in reports for line in report.cancelled()):
+        sys.stderr.write(f"{line}\n")
     tell_some("left out", faults)
     tell_some("no longer in the data, removed", removed)
     tell_some("not finished, run again", outcome.lost)

@@ -53,6 +53,11 @@ def _hearing(args: Namespace) -> Hearing:
     ways = hearings(args)
     if len(ways) > 1:
         raise AsdError(f"--channel {args.channel}: one model hears one channel; train one of each")
+    if ways[0].residual is not None:
+        raise AsdError(
+            f"--channel {args.channel} subtracts embeddings: train with --channel near, and extract "
+            "with these weights and that channel"
+        )
     return ways[0]
 
 
@@ -132,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rate = load_tunable(settings, args.seeds[0], device).spec.sample_rate
     clips = _training_clips(args)
     room = Room(round(args.memory * _GIB), args.cache_dir)
-    waveforms = read_waveforms(clips, rate, room, settings.hearing.channel)
+    waveforms = read_waveforms(clips, rate, room, settings.hearing)
     tell_some("left out", waveforms.faults)
     maker = Maker(settings, waveforms, device, args.overwrite)
     for seed in args.seeds:

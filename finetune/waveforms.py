@@ -17,9 +17,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cache.errors import AsdError
-from extractors.audio import AVERAGE, Recording
+from extractors.audio import Recording
 from extractors.batches import Decoder, Refused
 from extractors.clips import Clip, Fault
+from extractors.hearing import Hearing
 from extractors.ragged import Ragged, hold
 from extractors.recordings import Recordings
 from finetune.lengths import fitted
@@ -92,7 +93,7 @@ class Room:
 
 
 def read_waveforms(
-    clips: Sequence[Clip], sample_rate: int, room: Room, channel: str = AVERAGE
+    clips: Sequence[Clip], sample_rate: int, room: Room, hearing: Hearing | None = None
 ) -> Waveforms:
     """Decode clips.
 
@@ -104,8 +105,8 @@ def read_waveforms(
         Wanted, Hz.
     room
         Where they are held.
-    channel
-        Which is heard, see `extractors.audio`.
+    hearing
+        Which channel is heard and how long; all there is by default.
 
     Raises
     ------
@@ -116,11 +117,13 @@ def read_waveforms(
     hashes: list[str] = []
     faults: list[Fault] = []
 
+    how = hearing or Hearing()
+
     def decoded() -> Iterator[NDArray[np.float32]]:
-        for clip, recording in _decoded(clips, sample_rate, channel, faults):
+        for clip, recording in _decoded(clips, sample_rate, how.channel, faults):
             kept.append(clip)
             hashes.append(recording.content_sha256)
-            yield recording.samples
+            yield how.fit(recording.samples, sample_rate)
 
     held = hold(decoded(), (), room.budget, room.folder)
     if not kept:
