@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cache.recipe import Setting
+
+if TYPE_CHECKING:  # names and facts of backbones are had without it
+    import torch
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError, guarded, tell_some
+from cache.text import command_line
 from eval.baselines.jobs import Outcome, Settings, jobs_of
 from eval.baselines.options import PAPER, parser
 from eval.baselines.pool import run_jobs
@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts = {
         "epochs": str(args.epochs),
         "models": str(folder),
-        "command": shlex.join(["python", "-m", "eval.baselines.run", *arguments]),
+        "command": command_line("python -m eval.baselines.run", arguments),
     }
     summaries = _summaries(args, outcomes, facts)
     if args.mode == PAPER:
