@@ -38,8 +38,8 @@ demo: $(VENV)/.demo  ## synthesise machines, extract, index, score, report: the 
 		--cache-dir $(DEMO)/artifacts --ground-truth $(DEMO)/data/ground_truth --out $(DEMO)/results \
 		--audio $(DEMO)/data/dev_data $(DEMO)/data/eval_data
 
-test: $(VENV)/.test  ## run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.test  ## run the tests but the slow ones
+	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/.dev  ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -48,7 +48,8 @@ lint: $(VENV)/.dev  ## format, lint, types and import contracts
 	$(BIN)/lint-imports
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npx --yes @biomejs/biome@2.6.8 check --error-on-warnings
 
-check: lint test  ## everything that must pass before a commit
+check: lint  ## everything that must pass before a commit
+	$(BIN)/python -m pytest
 
 bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
 	$(BIN)/python benchmarks/frontend.py

@@ -23,6 +23,7 @@ from tests.conftest import make_recipe
 
 ErrorOf = Callable[..., str]
 RATE = 100
+LOGMEL = ("--backbone", "logmel")
 
 
 @pytest.mark.parametrize("seconds", [6, 10, 12, 18])
@@ -122,10 +123,10 @@ def test_tables_are_those_of_clips_made_by_hand_and_never_mixed(
     monkeypatch.chdir(tmp_path)
     root = write(tmp_path / "data")
     for policy in ("zero", "tile", "cut"):
-        assert extract(["--data", "data", "--length", f"1:{policy}"]) == 0
+        assert extract(["--data", "data", *LOGMEL, "--length", f"1:{policy}"]) == 0
         made = by_hand(root, tmp_path / policy, policy)
-        assert extract(["--data", str(made), "--cache-dir", f"{policy}-cache"]) == 0
-    assert extract(["--data", "data"]) == 0
+        assert extract(["--data", str(made), *LOGMEL, "--cache-dir", f"{policy}-cache"]) == 0
+    assert extract(["--data", "data", *LOGMEL]) == 0
     store, section = Store(tmp_path / "artifacts"), Section("fan", 0)
     assert len(store.recipes()) == 4
     for policy in ("zero", "tile", "cut"):
@@ -156,7 +157,7 @@ def test_a_clip_too_short_for_a_model_fits_when_it_is_padded(
     path = tmp_path / "data" / "fan" / "train" / "a.wav"
     path.parent.mkdir(parents=True)
     soundfile.write(path, np.full(160, 0.1), 16_000)
-    where = ["--data", str(tmp_path / "data"), "--cache-dir", str(tmp_path / "c")]
+    where = ["--data", str(tmp_path / "data"), *LOGMEL, "--cache-dir", str(tmp_path / "c")]
     assert extract(where) == 1
     assert "too short" in capsys.readouterr().err
     assert extract([*where, "--length", "1:tile"]) == 0

@@ -21,34 +21,11 @@ from extractors.canceller import cancelled
 from extractors.run import main as extract
 from finetune.run import main as finetune
 from index.run import main as build
+from tests.references import cancelled_by_formula
 
 ErrorOf = Callable[..., str]
 RATE = 16_000
 PUMP = Section("pump", 0)
-
-
-def by_the_formula(near: np.ndarray, far: np.ndarray) -> np.ndarray:
-    """The condition W1 step by step on matrices, the Fourier transforms written out."""
-    n, hop = 1024, 512
-    peak = max(np.abs(near).max(), np.abs(far).max())
-    scale = peak / 0.9 if peak > 1e-12 else 1.0
-    window = np.sin(np.pi * np.arange(n) / n) ** 2
-    fourier = np.exp(-2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n)
-
-    def spectra(x: np.ndarray) -> np.ndarray:
-        x = x.astype(float) / scale
-        x = np.concatenate([x[hop:0:-1], x, x[-2 : -hop - 2 : -1]])
-        frames = [x[i * hop : i * hop + n] * window for i in range(1 + (len(x) - n) // hop)]
-        return np.array(frames) @ fourier
-
-    c, f = spectra(near), spectra(far)
-    h = np.sum(c * f.conj(), axis=0) / (np.sum(np.abs(f) ** 2, axis=0) + 1e-12)
-    pieces = ((c - f * h) @ fourier.conj() / n).real * window
-    total, weight = np.zeros((2, len(near) + 2 * hop))
-    for i, piece in enumerate(pieces):
-        total[i * hop : i * hop + n] += piece
-        weight[i * hop : i * hop + n] += window**2
-    return (total / np.where(weight > 0, weight, 1))[hop : hop + len(near)] * scale
 
 
 def mixture(seconds: float = 1.3, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,7 +44,7 @@ def test_the_formula(samples: int) -> None:
     found = cancelled(near, far)
     assert (found.shape, found.dtype) == ((samples,), np.float32)
     size = np.abs(near).max()
-    np.testing.assert_allclose(found, by_the_formula(near, far), rtol=0, atol=1e-6 * size)
+    np.testing.assert_allclose(found, cancelled_by_formula(near, far), rtol=0, atol=1e-6 * size)
 
 
 def test_the_same_through_torchs_transforms() -> None:
@@ -128,7 +105,16 @@ def test_the_energy_removed_is_told_by_machine(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = write_stereo(write_stereo(tmp_path / "data", "pump", 0.0), "fan", 3.0)
-    command = ["--data", str(root), "--channel", "cancel", "--cache-dir", str(tmp_path / "a")]
+    command = [
+        "--data",
+        str(root),
+        "--channel",
+        "cancel",
+        "--backbone",
+        "logmel",
+        "--cache-dir",
+        str(tmp_path / "a"),
+    ]
     assert extract(command) == 0
     said = capsys.readouterr().err.splitlines()
     told = {}
@@ -137,7 +123,7 @@ def test_the_energy_removed_is_told_by_machine(
         for path in sorted((root / machine).rglob("*.wav")):
             near, far = soundfile.read(path, dtype="float32")[0].T
             before += np.square(near).sum()
-            after += np.square(by_the_formula(near, far)).sum()
+            after += np.square(cancelled_by_formula(near, far)).sum()
         (line,) = [line for line in said if f"{machine}: " in line]
         told[machine] = line
         assert f"{machine}: {100 * (1 - after / before):.1f} % of the near channel's energy" in line
@@ -151,7 +137,16 @@ def test_the_energy_removed_is_told_by_machine(
 def test_cancel_needs_two_channels(
     tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["--data", str(root), "--channel", "cancel", "--cache-dir", str(tmp_path / "a")]
+    command = [
+        "--data",
+        str(root),
+        "--channel",
+        "cancel",
+        "--backbone",
+        "logmel",
+        "--cache-dir",
+        str(tmp_path / "a"),
+    ]
     assert extract(command) == 1
     assert "no channel far: it has 1" in capsys.readouterr().err
 
@@ -171,7 +166,7 @@ def test_residual_embeddings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
     write_stereo(tmp_path / "data", "pump", 0.0)
     for channel in ("both", "residual:.5", "residual:1"):
-        assert extract(["--data", "data", "--channel", channel]) == 0
+        assert extract(["--data", "data", "--backbone", "logmel", "--channel", channel]) == 0
     store = Store(tmp_path / "artifacts")
 
     def table(channel: str) -> np.ndarray:
