@@ -29,6 +29,9 @@ from tests.conftest import make_table
 from tests.fleets import RECIPE, built, fleet, scored
 
 
+pytestmark = pytest.mark.slow
+
+
 @contextmanager
 def counted_listings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Every entry that listing a folder gives."""
