@@ -28,7 +28,6 @@ from index.bank import Bank
 from tests.conftest import make_table
 from tests.fleets import RECIPE, built, fleet, scored
 
-
 pytestmark = pytest.mark.slow
 
 

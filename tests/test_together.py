@@ -11,7 +11,6 @@ import pytest
 
 from tests.chain import environment
 
-
 pytestmark = pytest.mark.slow
 
 
