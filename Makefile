@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check bench chaos clean
+.PHONY: help demo test quick lint check bench chaos clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -38,8 +38,14 @@ demo: $(VENV)/.demo  ## synthesise machines, extract, index, score, report: the 
 		--cache-dir $(DEMO)/artifacts --ground-truth $(DEMO)/data/ground_truth --out $(DEMO)/results \
 		--audio $(DEMO)/data/dev_data $(DEMO)/data/eval_data
 
-test: $(VENV)/.test  ## run the tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+# Files whole to one of two processes, each of which computes with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+
+test: $(VENV)/.test  ## run the tests
+	$(PYTEST)
+
+quick: $(VENV)/.test  ## run the tests but those that take long: kills, clusters, fleets
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.dev  ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -48,8 +54,7 @@ lint: $(VENV)/.dev  ## format, lint, types and import contracts
 	$(BIN)/lint-imports
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npx --yes @biomejs/biome@2.6.8 check --error-on-warnings
 
-check: lint  ## everything that must pass before a commit
-	$(BIN)/python -m pytest
+check: lint test  ## everything that must pass before a commit
 
 bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
 	$(BIN)/python benchmarks/frontend.py
