@@ -13,6 +13,24 @@ from extractors.layouts.machine import MachineReader
 from extractors.layouts.manifest import SUFFIXES, read_manifest
 
 
+def check_root(root: Path) -> bool:
+    """Whether a root is a manifest; else it is a folder.
+
+    Raises
+    ------
+    AsdError
+        If it is neither.
+    """
+    if root.is_file() and root.suffix.lower() in SUFFIXES:
+        return True
+    if not root.is_dir():
+        raise AsdError(
+            f"{root} is not a folder; --data wants the folder that holds the machines, or a "
+            f"manifest ({', '.join(SUFFIXES)})"
+        )
+    return False
+
+
 def read_root(root: Path, supplements: Collection[str] = ()) -> Listing:
     """List a folder of machines, a machine's own folder, or a manifest.
 
@@ -29,13 +47,8 @@ def read_root(root: Path, supplements: Collection[str] = ()) -> Listing:
         If there is nothing to read, or more than one way to read it.
     """
     root = places.listed(root)
-    if root.is_file() and root.suffix.lower() in SUFFIXES:
+    if check_root(root):
         return read_manifest(root)
-    if not root.is_dir():
-        raise AsdError(
-            f"{root} is not a folder; --data wants the folder that holds the machines, or a "
-            f"manifest ({', '.join(SUFFIXES)})"
-        )
     found = joined([reader.read() for reader in _readers(root, supplements)])
     if not found.clips:
         reasons = "".join(f"\n  {fault}" for fault in found.faults[:5])

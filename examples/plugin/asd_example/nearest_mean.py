@@ -53,7 +53,15 @@ class NearestMean:
         source, target = self._distances(queries)
         clips = [np.full(len(queries), clip) for clip in self._clips]
         decided = np.where(target < source, *reversed(_DOMAINS))
-        return Neighbours(clips[0], source, clips[1], target, decided, np.full(len(queries), ""))
+        return Neighbours(
+            clips[0],
+            source,
+            clips[1],
+            target,
+            decided,
+            np.full(len(queries), ""),
+            self.score(queries),
+        )
 
     def state(self) -> State:
         """Everything that scoring needs."""
