@@ -122,4 +122,6 @@ def ring(excitation: Wave, frequency: float, decay: float, sample_rate: int = SA
 def smooth(wave: Wave, seconds: float) -> Wave:
     """Let every step of a (T,) wave rise or fall with this time constant."""
     pole = np.exp(-1 / (seconds * SAMPLE_RATE))
+    from scipy.signal import lfilter  # noqa: PLC0415
+
     return np.asarray(lfilter([1 - pole], [1.0, -pole], wave))
