@@ -35,7 +35,7 @@ VERBS: dict[str, dict[str, Verb]] = {
     "models": {
         "weights": Verb("extractors.weights.run:main", "checkpoints"),
         "train": Verb("finetune.run:main", "fine-tune a backbone"),
-        "list": Verb("index.list:main", "what may be chosen"),
+        "list": Verb("eval.list:main", "what may be chosen"),
     },
     "detect": {
         "extract": Verb("extractors.run:main", "clips to embeddings"),

@@ -27,7 +27,7 @@ except SystemExit:
 print("loaded", *(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)
 """
 COMMANDS = ("extractors.run", "index.run", "finetune.run", "finetune.synthesise", "cache.run",
-            "extractors.weights.run", "extractors.data.run", "index.list", "index.show",
+            "extractors.weights.run", "extractors.data.run", "eval.list", "index.show",
             "eval.demo", "cache.asd")  # fmt: skip
 
 

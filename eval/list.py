@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0; 1 where one cannot be loaded; 2 for a mistake in the call.
     """
-    parser = parser_of("index.list", _ABOUT)
+    parser = parser_of("eval.list", _ABOUT)
     console = console_of(parser.parse_args(argv))
     faults = []
     for kind, (names, find) in _kinds().items():
