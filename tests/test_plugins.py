@@ -89,7 +89,7 @@ def test_help_and_list_say_where_each_comes_from(installed: Path) -> None:
     assert "nearest-mean (of asd-example 0.1.0)" in said
     told = run(installed, "eval.list", "--json")
     rows = {(row["kind"], row["name"]): row for row in map(json.loads, told.stdout.splitlines())
-            if "kind" in row}  # fmt: skip
+            if "name" in row}  # fmt: skip
     assert rows["scorer", "nearest-mean"]["origin"] == "asd-example 0.1.0"
     assert rows["backbone", "octaves"]["loads"]
     assert rows["pooling", "median"]["loads"]
