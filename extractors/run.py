@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cache.console import Console, parser_of, read
 from cache.errors import guarded
-from extractors.layouts.roots import check_root
+from extractors.layouts.roots import check_roots
 from extractors.offline import apply_offline
 from extractors.request import ExtractRequest
 
@@ -65,8 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from extractors.doctor import diagnose  # noqa: PLC0415
 
         return diagnose(request.device, request.cache_dir, console)
-    for root in request.data:
-        check_root(root)
+    check_roots(request.data)
     from extractors.extract import extract  # noqa: PLC0415 -- torch comes with it
 
     with console.progress("clip") as told:

@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from cache import places
+from cache import objects, places
 from cache.errors import AsdError
 from extractors.layouts.clip import Listing, joined
-from extractors.layouts.folders import is_machine, is_split, split_folders, visible_folders
+from extractors.layouts.folders import (
+    is_audio,
+    is_machine,
+    is_split,
+    split_folders,
+    visible_folders,
+)
 from extractors.layouts.machine import MachineReader
 from extractors.layouts.manifest import SUFFIXES, read_manifest
 
@@ -19,22 +25,17 @@ from extractors.layouts.manifest import SUFFIXES, read_manifest
 _RATIO = re.compile("(-?[0-9]+_?dB)_.+", re.IGNORECASE)
 
 
-def check_root(root: Path) -> bool:
-    """Whether a root is a manifest; else it is a folder.
+def check_roots(roots: Sequence[Path]) -> None:
+    """Refuse a root that is not there before anything heavy is loaded; a store is asked later.
 
     Raises
     ------
     AsdError
-        If it is neither.
+        If one is neither a folder nor a manifest.
     """
-    if root.is_file() and root.suffix.lower() in SUFFIXES:
-        return True
-    if not root.is_dir():
-        raise AsdError(
-            f"{root} is not a folder; --data wants the folder that holds the machines, or a "
-            f"manifest ({', '.join(SUFFIXES)})"
-        )
-    return False
+    for root in roots:
+        if not places.is_remote(root):
+            _is_manifest(root)
 
 
 def read_root(root: Path, supplements: Collection[str] = ()) -> Listing:
@@ -53,7 +54,14 @@ def read_root(root: Path, supplements: Collection[str] = ()) -> Listing:
         If there is nothing to read, or more than one way to read it.
     """
     root = places.listed(root)
-    if check_root(root):
+    if not places.is_remote(root):
+        return _read(root, supplements)
+    with objects.reaching(root):
+        return _read(root, supplements)
+
+
+def _read(root: Path, supplements: Collection[str]) -> Listing:
+    if _is_manifest(root):
         return read_manifest(root)
     found = joined([reader.read() for reader in _readers(root, supplements)])
     if not found.clips:
@@ -99,7 +107,27 @@ def _readers(root: Path, supplements: Collection[str]) -> list[MachineReader]:
             f"{root} holds several data roots; give --data {shlex.join(map(str, deeper))}"
             f"{alone + repr(shared[0]) if shared else ''}"
         )
+    if is_split(root):
+        raise AsdError(f"{root} is a folder of a machine's clips; give --data {root.parent}")
+    loose = sum(is_audio(path) for path in root.iterdir())
+    if loose:
+        raise AsdError(
+            f"no machine in {root}: move the normal ones of its {loose} recordings to {root}/normal "
+            f"and those to judge to {root}/new"
+        )
     raise AsdError(
         f"no machine in {root}: expected {root}/<machine>/train and .../test; for one's own "
         "recordings, train/ or normal/ for the normal ones and test/ or new/ for those to judge"
     )
+
+
+def _is_manifest(root: Path) -> bool:
+    """Whether a root is a manifest; else it is a folder, or refused."""
+    if root.is_file() and root.suffix.lower() in SUFFIXES:
+        return True
+    if not root.is_dir():
+        raise AsdError(
+            f"{root} is not a folder; --data wants the folder that holds the machines, or a "
+            f"manifest ({', '.join(SUFFIXES)})"
+        )
+    return False
