@@ -63,6 +63,13 @@ class Selection(Checked):
             return [self]
         return [replace(self, channel=channel) for channel in ("near", "far")]
 
+    @property
+    def _pooling(self) -> str:
+        """The pooling as recipes write it: ``rdp+gem:3,16`` of ``rdp+gem:p=3:gamma=16``."""
+        name, *assignments = (self.pooling or "").split(":")
+        values = [assignment.partition("=")[2] or assignment for assignment in assignments]
+        return f"{name}:{','.join(values)}" if values else name
+
     def matches(self, recipe: Recipe) -> bool:
         """Whether a recipe is as said, backbone and fingerprint apart."""
         pooling = recipe.pooling or ""
@@ -73,7 +80,7 @@ class Selection(Checked):
             and self.hop in (None, settings.get("hop_s", 0))
             and self.length in (None, settings.get("length", WHOLE))
             and self.layer in (None, recipe.layer)
-            and self.pooling in (None, pooling, pooling.partition(":")[0])
+            and (self.pooling is None or self._pooling in (pooling, pooling.partition(":")[0]))
             and self.bands in (None, recipe.bands)
             and (not self.weights_hash or (recipe.weights or "").startswith(self.weights_hash))
         )

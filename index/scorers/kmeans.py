@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans as Clustering
 
 from cache.options import option
 from index.domains import Memory, TrainingSet, remember
@@ -40,6 +39,8 @@ class KMeans(NeighbourScorer):
         clips = training.vectors[source]
         if len(np.unique(clips, axis=0)) <= self.centres:
             return plain
+        from sklearn.cluster import KMeans as Clustering  # noqa: PLC0415 -- heavy, for fitting
+
         clustering = Clustering(self.centres, n_init=1, random_state=self.seed)
         centres = clustering.fit(clips.astype(np.float64)).cluster_centers_
         if self.metric != "euclidean":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from imblearn.over_sampling import SMOTE
 from numpy.typing import NDArray
 
 from cache.options import option
@@ -53,6 +52,8 @@ class KnnSmote(NeighbourScorer):
     def _oversampled(
         self, training: TrainingSet, source: NDArray[np.intp], target: NDArray[np.intp]
     ) -> Memory:
+        from imblearn.over_sampling import SMOTE  # noqa: PLC0415 -- heavy, for fitting only
+
         rows = np.concatenate([source, target])
         labels = np.repeat([0, 1], [len(source), len(target)])
         smote = SMOTE(
