@@ -5,27 +5,24 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from cache import places
 from cache.errors import AsdError
 from cache.windows import Span
 from extractors.soundfiles import (
     LONGEST,
+    blocks,
     check_length,
-    check_samples,
-    check_whole,
-    content_sha256,
     decoder,
     opened,
     read_whole,
+    sha256_of,
 )
 
 # HQ: -99 dB of leakage beside a task whose machines differ by less than torchaudio's -47 dB.
@@ -33,7 +30,6 @@ RESAMPLER = f"soxr-{soxr.__version__}-hq"
 AVERAGE = "average"
 # The recordings of 2026: the first channel near the machine, the second far from it.
 CHANNELS = {"near": 0, "far": 1}
-_HASHING = Lock()
 
 
 @dataclass(frozen=True)
@@ -64,35 +60,48 @@ class Decoding:
         Hz.
     content_sha256
         Hexadecimal SHA-256 of the file's bytes.
+    remark
+        What of its header was put right; empty where nothing was.
     """
 
     samples: NDArray[np.float32]
     sample_rate: int
     content_sha256: str
+    remark: str = ""
 
 
 def decode_file(path: Path, span: Span | None = None, longest: float = LONGEST) -> Decoding:
     """Read a file, or a span of it and nothing else, at its own rate; see `read_audio`.
 
-    A whole file may last `longest` seconds; of what is longer, nothing is read.
+    A whole file may last `longest` seconds; of what is longer, nothing is read. The hash is that of
+    the very bytes that were decoded.
     """
     if span is not None:
         return _decode_span(path, span)
     data = read_whole(path)
     with decoder(io.BytesIO(data)) as file:
-        expected, rate = file.frames, int(file.samplerate)
-        check_length(file, expected, longest)
-        samples = file.read(dtype="float32", always_2d=True)
-    check_whole(io.BytesIO(data), len(samples), expected)
-    check_samples(samples)
-    return Decoding(samples, rate, hashlib.sha256(data).hexdigest())
+        frames, rate = int(file.frames), int(file.samplerate)
+        check_length(file, frames, longest)
+        samples = _joined(blocks(file, 0, frames, max(1, frames)))
+        remark = file.measure.remark
+    return Decoding(samples, rate, hashlib.sha256(data).hexdigest(), remark)
+
+
+def _joined(parts: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
+    found = list(parts)
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> Recording:
     """Bring one channel of a decoded file, or their average, to a rate in Hz; see `read_audio`."""
     samples = _mono(decoding.samples, channel)
     if decoding.sample_rate != sample_rate:
-        samples = soxr.resample(samples, decoding.sample_rate, sample_rate, quality="HQ")
+        try:
+            samples = soxr.resample(samples, decoding.sample_rate, sample_rate, quality="HQ")
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise AsdError(
+                f"{decoding.sample_rate} Hz cannot be brought to {sample_rate} Hz: {error}"
+            ) from error
     if not samples.size:
         raise AsdError("too short: nothing is left after resampling")
     return Recording(np.ascontiguousarray(samples), decoding.content_sha256)
@@ -159,29 +168,15 @@ def seconds_of(path: Path) -> float:
 
 def _decode_span(path: Path, span: Span) -> Decoding:
     with opened(path) as (file, raw):
-        rate = int(file.samplerate)
-        start, stop = (round(second * rate) for second in span)
+        rate, there = int(file.samplerate), int(file.frames)
+        start, stop = (min(round(second * rate), there) for second in span)
         check_length(file, stop - start, math.inf)
-        file.seek(min(start, file.frames))
-        samples = file.read(stop - start, dtype="float32", always_2d=True)
-        check_whole(raw, len(samples), min(stop, file.frames) - min(start, file.frames))
-    check_samples(samples)
-    return Decoding(samples, rate, hash_once(path))
-
-
-def hash_once(path: Path) -> str:
-    """Hash a long file once for all its spans, while it stays as it is; see `content_sha256`."""
-    try:
-        state = places.version(path)
-    except OSError as error:
-        raise AsdError(f"cannot be read: {error.strerror}") from error
-    with _HASHING:  # two threads with spans of one file hash it once
-        return _hash(path, state)
-
-
-@lru_cache(maxsize=256)
-def _hash(path: Path, _state: str) -> str:
-    return content_sha256(path)
+        sha256 = sha256_of(raw, path)
+        samples = _joined(blocks(file, start, stop - start, max(1, stop - start)))
+        if sha256_of(raw, path) != sha256:
+            raise AsdError("changed while it was read: run the same command again")
+        remark = file.measure.remark
+    return Decoding(samples, rate, sha256, remark)
 
 
 def _mono(samples: NDArray[np.float32], channel: str) -> NDArray[np.float32]:

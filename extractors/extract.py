@@ -16,12 +16,11 @@ from cache.errors import AsdError
 from cache.store import Store
 from cache.table import ClipKey
 from cache.writer import TableWriter
-from extractors.audio import hash_once
 from extractors.batches import Decoded, Decoder, Refused, equal_lengths
 from extractors.clips import Clip, Fault
 from extractors.forward import Forward, Samples, Vectors
 from extractors.recordings import Recordings
-from extractors.soundfiles import LONGEST, content_sha256
+from extractors.soundfiles import LONGEST, content_sha256, hash_once
 from extractors.tuning import Plan, remembered, usual
 
 _DECODERS = 2  # threads; a clip is decoded in milliseconds
