@@ -15,7 +15,7 @@ import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,8 +35,9 @@ from extractors.engines.rounds import Round
 from extractors.engines.shares import Share
 from extractors.engines.tables import Table, manifest, tables_of
 from extractors.engines.worker import Orders, TableWorker
-from extractors.run import _parser as parser
-from extractors.wanted import extraction, load_forwards
+from extractors.extract import extraction
+from extractors.request import ExtractRequest
+from extractors.wanted import load_forwards
 
 CPU = torch.device("cpu")
 SECONDS, RATE = 10, 16_000
@@ -73,19 +74,19 @@ def write_clips(root: Path, count: int) -> Path:
     return root
 
 
-def call(data: Path, cache: Path, backbone: str, weights: str) -> Namespace:
-    """Arguments as the command line parses them."""
-    told = ["--data", str(data), "--cache-dir", str(cache), "--backbone", backbone]
-    if backbone != "logmel":
-        told += ["--weights", weights]
-    return parser().parse_args(told)
+def call(data: Path, cache: Path, backbone: str, weights: str) -> ExtractRequest:
+    """Make the request of an extraction on this machine's CPU."""
+    files = () if backbone == "logmel" else (weights,)
+    return ExtractRequest(
+        data=(data,), cache_dir=cache, backbone=(backbone,), weights=files, device="cpu"
+    )
 
 
 @contextmanager
-def cache_folder(args: Namespace) -> Iterator[Namespace]:
-    """Give the same arguments with an empty cache folder."""
+def cache_folder(args: ExtractRequest) -> Iterator[ExtractRequest]:
+    """Give the same request with an empty cache folder."""
     with TemporaryDirectory(dir=args.cache_dir.parent) as name:
-        yield Namespace(**{**vars(args), "cache_dir": Path(name)})
+        yield replace(args, cache_dir=Path(name))
 
 
 def steady(times: Sequence[float], at_once: int, clips: int) -> float:
@@ -93,7 +94,7 @@ def steady(times: Sequence[float], at_once: int, clips: int) -> float:
     return clips * (len(times) - at_once) / (times[-1] - times[at_once - 1])
 
 
-def local_rate(args: Namespace, tables: Sequence[Table]) -> float:
+def local_rate(args: ExtractRequest, tables: Sequence[Table]) -> float:
     """Clips a second of one process."""
     times = []
     with cache_folder(args) as own:
@@ -104,9 +105,8 @@ def local_rate(args: Namespace, tables: Sequence[Table]) -> float:
     return steady(times, 1, len(tables[0].clips))
 
 
-def ray_rate(args: Namespace, tables: Sequence[Table], actors: int) -> tuple[float, float]:
+def ray_rate(args: ExtractRequest, tables: Sequence[Table], actors: int) -> tuple[float, float]:
     """Seconds until all actors had answered less one table's time; clips a second from then on."""
-    args.device = "cpu"
     recipes = tuple(o.recipe for f in load_forwards(args, CPU) for o in f.outputs)
     begin = time.perf_counter()
     with cache_folder(args) as own, token_in(Store(own.cache_dir)) as token:
@@ -143,7 +143,7 @@ def starts(data: Path, folder: Path, rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def inputs(args: Namespace, table: Table) -> Inputs:
+def inputs(args: ExtractRequest, table: Table) -> Inputs:
     """Measure one clip's costs on one core, and its bytes."""
     torch.set_num_threads(1)
     (forward,) = load_forwards(args, CPU)

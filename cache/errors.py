@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from functools import wraps
 from typing import Protocol
 
+from cache.text import shown, shown_streams
+
 # What a file system's refusal asks for.
 REMEDIES = {
     errno.ENOSPC: "the disk is full: free space or write to another folder",
@@ -37,8 +39,12 @@ class Main(Protocol):
 class AsdError(Exception):
     """Something the user can put right.
 
-    Its text names the file or value seen, what was expected, and the remedy.
+    Its text names the file or value seen, what was expected, and the remedy; it is fit to be shown
+    anywhere, see `cache.text.shown`.
     """
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 def tell_some(kind: str, items: Sequence[object]) -> None:
@@ -52,7 +58,7 @@ def tell_some(kind: str, items: Sequence[object]) -> None:
         Any number.
     """
     for item in items[:_SHOWN]:
-        sys.stderr.write(f"{kind}: {item}\n")
+        sys.stderr.write(shown(f"{kind}: {item}\n"))
     if len(items) > _SHOWN:
         sys.stderr.write(f"{kind}: and {len(items) - _SHOWN} more\n")
 
@@ -78,7 +84,8 @@ def is_out_of_memory(error: Exception) -> bool:
 def guarded(main: Main) -> Main:
     """Turn what a user can put right into one line on stderr and exit code 2.
 
-    A full disk, a read-only one and a lack of memory are among it, wherever they are met.
+    A full disk, a read-only one and a lack of memory are among it, wherever they are met. What it
+    prints is fit to be shown, whoever wrote the names in it.
 
     Parameters
     ----------
@@ -93,6 +100,10 @@ def guarded(main: Main) -> Main:
 
     @wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        with shown_streams():
+            return attempt(argv)
+
+    def attempt(argv: Sequence[str] | None) -> int:
         try:
             return main(argv)
         except AsdError as error:

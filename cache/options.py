@@ -1,15 +1,17 @@
-"""Options: the dataclass fields that have a text and a range; made from values or from text."""
+"""Options: dataclass fields that say once what they may hold; made from values or from text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from cache.errors import AsdError
 
 T = TypeVar("T")
+REQUIRED: Any = MISSING  # an option without a default
 
 
 class Span(NamedTuple):
@@ -35,26 +37,76 @@ class Span(NamedTuple):
 
 
 Option = str | int | float | bool | Span
+Choices = Sequence[Any] | Callable[[], Sequence[Any]]
 
 
-def option(default: Any, text: str, *, least: float = -math.inf, most: float = math.inf) -> Any:
+@dataclass(frozen=True)
+class Meta:
+    """What an option says of itself, its name, kind and default apart.
+
+    Attributes
+    ----------
+    text
+        Of the help; ``{choices}`` stands for what may be chosen.
+    least, most
+        Range of a number, ends included, or of both ends of a span.
+    choices
+        What may be chosen, or a function that lists it: called for a help page or a wrong value
+        only.
+    named
+        Whether a value is ``NAME``, ``NAME:KEY=VALUE...`` or ``BACKBONE=NAME...``, of which the
+        choices are the names.
+    flag
+        How a command line calls it; the field's name by default. Without dashes: by its place.
+    metavar
+        What stands for the value in the help.
+    read
+        Makes the value of text, where the field's kind does not say how.
+    nargs
+        Of a field that holds several values: ``+``, or ``*`` where none is meant as none.
+    """
+
+    text: str
+    least: float = -math.inf
+    most: float = math.inf
+    choices: Choices | None = None
+    named: bool = False
+    flag: str = ""
+    metavar: str = ""
+    read: Callable[[str], Any] | None = None
+    nargs: str = "+"
+
+    def listed(self) -> list[Any]:
+        """List what may be chosen; a function is called."""
+        return list(self.choices() if callable(self.choices) else self.choices or ())
+
+
+def option(default: Any, text: str, **meta: Any) -> Any:
     """Declare a field that is an option.
 
     Parameters
     ----------
     default
-        The published default.
+        The published default; `REQUIRED` where there is none.
     text
-        What ``--help`` says.
-    least, most
-        Range of a number, or of both ends of a span.
+        What ``--help`` says; the default is added.
+    **meta
+        Of `Meta`.
     """
-    return field(default=default, metadata={"help": text, "least": least, "most": most})
+    metadata = {"option": Meta(text, **meta)}
+    if default is MISSING:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def option_group(owner: type, title: str = "") -> Any:
+    """Declare a field whose dataclass holds further options, shown under a title of their own."""
+    return field(default_factory=owner, metadata={"group": title})
 
 
 def option_fields(owner: type) -> list[Field[Any]]:
     """List the fields of a dataclass that are options."""
-    return [item for item in fields(owner) if "help" in item.metadata]
+    return [item for item in fields(owner) if "option" in item.metadata]
 
 
 def option_names(owner: type) -> list[str]:
@@ -67,7 +119,13 @@ def options_of(made: Any) -> dict[str, Any]:
     return {name: getattr(made, name) for name in option_names(type(made))}
 
 
-def make(owner: type[T], values: Mapping[str, Option], where: str = "--") -> T:
+def nearest(name: str, known: Sequence[object]) -> str:
+    """Say which of the known names is nearest, ``; did you mean 'x'?``, or nothing."""
+    near = get_close_matches(name, list(map(str, known)), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def make(owner: type[T], values: Mapping[str, Any], where: str = "--") -> T:
     """Build a dataclass from its options.
 
     Parameters
@@ -89,12 +147,13 @@ def make(owner: type[T], values: Mapping[str, Option], where: str = "--") -> T:
         if name not in known:
             raise AsdError(
                 f"{owner.__name__} has no option {name!r}; it has {', '.join(known) or 'none'}"
+                f"{nearest(name, known)}"
             )
     check_ranges(owner, values, where)
     return owner(**values)
 
 
-def check_ranges(owner: type, values: Mapping[str, Option], where: str = "") -> None:
+def check_ranges(owner: type, values: Mapping[str, Any], where: str = "") -> None:
     """Refuse options that are out of range; `where` as in `make`.
 
     Raises
@@ -102,16 +161,17 @@ def check_ranges(owner: type, values: Mapping[str, Option], where: str = "") -> 
     AsdError
         Naming the option, its value and its range.
     """
-    known = {item.name: item.metadata for item in option_fields(owner)}
+    known: dict[str, Meta] = {item.name: item.metadata["option"] for item in option_fields(owner)}
     for name, value in values.items():
-        least, most = known[name]["least"], known[name]["most"]
-        if isinstance(value, Span):
-            fits = least <= value.low <= value.high <= most
-        else:
-            fits = isinstance(value, str) or least <= value <= most
-        if not fits:
-            option_name = f"{where}{name.replace('_', '-')}"
-            raise AsdError(f"{option_name} {value} must lie in [{least}, {most}]")
+        meta = known[name]
+        for one in value if isinstance(value, tuple) and not isinstance(value, Span) else [value]:
+            if isinstance(one, Span):
+                fits = meta.least <= one.low <= one.high <= meta.most
+            else:
+                fits = not isinstance(one, int | float) or meta.least <= one <= meta.most
+            if not fits:
+                option_name = f"{where}{name.replace('_', '-')}"
+                raise AsdError(f"{option_name} {one} must lie in [{meta.least}, {meta.most}]")
 
 
 @dataclass(frozen=True)
@@ -120,6 +180,17 @@ class Checked:
 
     def __post_init__(self) -> None:
         check_ranges(type(self), options_of(self))
+
+
+def documented(owner: type[T]) -> type[T]:
+    """Write a dataclass's options into its docstring, as numpydoc's attributes."""
+    lines = []
+    for item in fields(owner):  # type: ignore[arg-type]
+        meta = item.metadata.get("option")
+        text = meta.text.replace("{choices}", "one of those there are") if meta else None
+        lines += [item.name, f"    {text or item.metadata.get('group') or 'See its class'}."]
+    owner.__doc__ = "\n".join([owner.__doc__ or "", "", "Attributes", "----------", *lines])
+    return owner
 
 
 def parse(text: str, find: Callable[[str], type[T]]) -> T:
@@ -140,12 +211,12 @@ def parse(text: str, find: Callable[[str], type[T]]) -> T:
     name, *assignments = text.strip().split(":")
     owner = find(name)
     hints = get_type_hints(owner)
-    values: dict[str, Option] = {}
+    values: dict[str, Any] = {}
     for assignment in assignments:
         key, _, value = assignment.partition("=")
         key = key.replace("-", "_")
         try:
-            values[key] = _parsed(hints.get(key, str), value)
+            values[key] = value_of(hints.get(key, str), value)
         except ValueError as error:
             raise AsdError(f"{text!r}: {key} is {value!r}; expected {error}") from error
     return make(owner, values, f"{text.strip()!r}: ")
@@ -164,7 +235,10 @@ def find_in(kinds: Mapping[str, type[T]], what: str) -> Callable[[str], type[T]]
 
     def find(name: str) -> type[T]:
         if name not in kinds:
-            raise AsdError(f"unknown {what} {name!r}; known are {', '.join(sorted(kinds))}")
+            known = sorted(kinds)
+            raise AsdError(
+                f"unknown {what} {name!r}; known are {', '.join(known)}{nearest(name, known)}"
+            )
         return kinds[name]
 
     return find
@@ -175,20 +249,21 @@ def text_of(name: str, made: Any) -> str:
     return ":".join([name, *(f"{key}={_text(value)}" for key, value in options_of(made).items())])
 
 
-def _text(value: Option) -> str:
+def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _parsed(kind: Any, value: str) -> Option:
+def value_of(kind: Any, text: str) -> Any:
+    """Read a value of a kind; a `ValueError` says what was expected."""
     if kind is bool:
-        if value not in ("true", "false"):
+        if text not in ("true", "false"):
             raise ValueError("true or false")
-        return value == "true"
+        return text == "true"
     if get_origin(kind) is Literal:
-        if value not in get_args(kind):
+        if text not in get_args(kind):
             raise ValueError(" or ".join(get_args(kind)))
-        return value
+        return text
     try:
-        return Span.parse(value) if kind is Span else kind(value)
+        return Span.parse(text) if kind is Span else kind(text)
     except ValueError:
         raise ValueError("a number, or LOW..HIGH" if kind is Span else "a number") from None

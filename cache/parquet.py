@@ -19,6 +19,7 @@ from cache.atomic import write_atomic
 from cache.errors import AsdError, is_out_of_memory
 from cache.recipe import Recipe, from_json
 from cache.table import ClipKey, EmbeddingTable, Section
+from cache.text import parse_json
 
 _RECIPE, _BLOCKS, _DIGEST = b"asd.recipe", b"asd.blocks", b"asd.sha256"
 _REMEDY = (
@@ -28,7 +29,7 @@ _REMEDY = (
 # What a flipped byte makes of pyarrow's reading and of ours; of a length, memory that is not there.
 _DAMAGED = (
     *(OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError),
-    *(MemoryError, pa.ArrowException, AsdError),
+    *(MemoryError, RecursionError, pa.ArrowException, AsdError),
 )
 _SMALLEST = 2**26  # bytes that reading any table may take
 _KEY_COLUMNS = ("clip_id", "content_sha256", "domain", "condition", "attributes")
@@ -93,7 +94,7 @@ def read_table(path: Path) -> tuple[EmbeddingTable, Recipe]:
     metadata = arrow.schema.metadata or {}
     try:
         recipe = from_json(metadata[_RECIPE].decode())
-        table = _from_arrow(arrow, json.loads(metadata[_BLOCKS]))
+        table = _from_arrow(arrow, parse_json(metadata[_BLOCKS]))
         stored = metadata[_DIGEST].decode()
     except _DAMAGED as error:
         raise _fault(path, error, "is not an embedding table") from error
@@ -233,7 +234,7 @@ def _from_arrow(arrow: pa.Table, blocks: Mapping[str, list[int]]) -> EmbeddingTa
 
 def _keys(arrow: pa.Table) -> tuple[ClipKey, ...]:
     rows = zip(*(arrow[name].to_pylist() for name in _KEY_COLUMNS), strict=True)
-    told = {text: json.loads(text) for text in arrow["attributes"].unique().to_pylist()}
+    told = {text: parse_json(text) for text in arrow["attributes"].unique().to_pylist()}
     return tuple(
         ClipKey(clip_id, sha256, domain, condition, told[attributes])
         for clip_id, sha256, domain, condition, attributes in rows

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from cache.errors import AsdError
+from cache.text import parse_json
 
 Setting = str | int | float | bool
 
@@ -99,8 +100,8 @@ def from_json(text: str) -> Recipe:
         If the text is not a recipe.
     """
     try:
-        return _from_dict(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return _from_dict(parse_json(text))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise AsdError(f"not a recipe: {text[:80]!r} ({error})") from error
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, _ArgumentGroup
+from argparse import ArgumentParser, Namespace, _ActionsContainer
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from cache.arguments import add_arguments, from_arguments
 from cache.errors import AsdError
+from cache.options import Checked, documented, option, option_fields
 from cache.places import place
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
@@ -14,32 +17,33 @@ from cache.store import Store
 DEFAULT_CACHE_DIR = Path("artifacts")
 
 
+@documented
 @dataclass(frozen=True)
-class Selection:
-    """What a user said of the tables wanted; ``None`` leaves a thing open.
+class Selection(Checked):
+    """What a user said of the tables wanted; what is left out is open.
 
-    Attributes
-    ----------
-    backbones
-        Names; several are concatenated in this order.
-    recipes
-        Fingerprints or their beginnings; several are concatenated in this order.
-    layer, pooling, bands, channel, window, hop
-        What a recipe must have; a pooling may be given without its parameter. The channel ``both``
-        concatenates ``near`` and ``far``; a window of 0 asks for recordings left whole.
-    weights
-        Beginnings of SHA-256s, one of which it must have; empty leaves it open.
+    A pooling may be given without its parameter. The channel ``both`` concatenates ``near`` and
+    ``far``. Of weights, one of those named must be the recipe's.
     """
 
-    backbones: tuple[str, ...] = ()
-    recipes: tuple[str, ...] = ()
-    layer: int | None = None
-    pooling: str | None = None
-    bands: str | None = None
-    weights: tuple[str, ...] = ()
-    channel: str | None = None
-    window: float | None = None
-    hop: float | None = None
+    backbones: tuple[str, ...] = option(
+        (), "several are concatenated", flag="--backbone", metavar="NAME"
+    )
+    recipes: tuple[str, ...] = option(
+        (), "as `cache.run ls` shows it", flag="--recipe", metavar="FINGERPRINT"
+    )
+    layer: int | None = option(None, "layer of the backbone", metavar="N")
+    pooling: str | None = option(None, "pooling, e.g. mean or gwrp:r=0.7", metavar="NAME")
+    bands: str | None = option(None, "bands merged or kept apart", choices=("merge", "keep"))
+    weights_hash: tuple[str, ...] = option(
+        (), "beginning of the SHA-256 of the backbone's weights", metavar="SHA256"
+    )
+    channel: str | None = option(None, "average, near, far, both or a number", metavar="NAME")
+    window: float | None = option(None, "cut into such; 0: left whole", metavar="SECONDS", least=0)
+    hop: float | None = option(None, "between windows' starts", metavar="SECONDS", least=0)
+    weights: tuple[str, ...] = option(
+        (), "the backbone's checkpoint: a file or a name", metavar="FILE"
+    )
 
     def by_channel(self) -> list[Selection]:
         """Tell the channels of ``both`` apart: one selection a table."""
@@ -58,58 +62,41 @@ class Selection:
             and self.layer in (None, recipe.layer)
             and self.pooling in (None, pooling, pooling.partition(":")[0])
             and self.bands in (None, recipe.bands)
-            and (not self.weights or (recipe.weights or "").startswith(self.weights))
+            and (not self.weights_hash or (recipe.weights or "").startswith(self.weights_hash))
         )
 
 
-def add_cache_dir(parser: ArgumentParser | _ArgumentGroup) -> None:
-    """Add ``--cache-dir``, the same in every command."""
-    parser.add_argument(
-        "--cache-dir",
-        type=place,
-        default=DEFAULT_CACHE_DIR,
-        metavar="DIR",
-        help="where tables and banks lie: a folder, or a URL such as s3://bucket/asd (default: "
-        "./%(default)s)",
-    )
+def cache_dir_option() -> Any:
+    """Declare ``--cache-dir``, the same in every request."""
+    text = "where tables and banks lie: a folder, or a URL such as s3://bucket/asd"
+    return option(DEFAULT_CACHE_DIR, text, read=place, metavar="DIR")
+
+
+@dataclass(frozen=True)
+class Cache(Checked):
+    """Where tables and banks lie."""
+
+    cache_dir: Path = cache_dir_option()
+
+
+def add_cache_dir(parser: _ActionsContainer) -> None:
+    """Add ``--cache-dir`` to a command whose options are no request."""
+    add_arguments(parser, Cache)
+    parser.set_defaults(cache_dir=DEFAULT_CACHE_DIR)
 
 
 def add_selection(parser: ArgumentParser) -> None:
-    """Add ``--cache-dir``, ``--backbone`` and what tells a backbone's recipes apart."""
+    """Add ``--cache-dir`` and a selection to a command whose options are no request."""
     add_cache_dir(parser)
     group = parser.add_argument_group("which tables (needed only where the cache holds several)")
-    group.add_argument("--layer", type=int, metavar="N", help="layer of the backbone")
-    group.add_argument("--pooling", metavar="NAME", help="pooling, e.g. mean or gwrp:0.7")
-    group.add_argument("--bands", choices=("merge", "keep"), help="bands merged or kept apart")
-    group.add_argument("--channel", metavar="NAME", help="average, near, far, both or a number")
-    group.add_argument(
-        "--window", type=float, metavar="SECONDS", help="cut into such; 0: left whole"
-    )
-    group.add_argument("--hop", type=float, metavar="SECONDS", help="between windows' starts")
-    group.add_argument(
-        "--weights", nargs="+", default=(), metavar="SHA256", help="beginning of the SHA-256"
-    )
-    group.add_argument(
-        "--recipe", nargs="+", default=(), metavar="FINGERPRINT", help="as `cache.run ls` shows it"
-    )
-    parser.add_argument(
-        "--backbone", nargs="+", default=(), metavar="NAME", help="several are concatenated"
-    )
+    add_arguments(group, Selection)
+    parser.set_defaults(**{item.name: item.default for item in option_fields(Selection)})
+    parser.set_defaults(backbone=(), recipe=())
 
 
 def selection(args: Namespace) -> Selection:
     """Read what `add_selection` parsed."""
-    return Selection(
-        backbones=tuple(args.backbone),
-        recipes=tuple(args.recipe),
-        layer=args.layer,
-        pooling=args.pooling,
-        bands=args.bands,
-        weights=tuple(args.weights),
-        channel=args.channel,
-        window=args.window,
-        hop=args.hop,
-    )
+    return from_arguments(Selection, args)
 
 
 def choose(store: Store, wanted: Selection) -> Recipe:
@@ -159,7 +146,7 @@ def _one(candidates: list[Recipe], name: str, known: list[Recipe]) -> Recipe:
     if candidates:
         problem = (
             f"{name}: {len(candidates)} recipes fit; choose with --layer, --pooling, --bands, "
-            "--weights, --channel, --window or --recipe"
+            "--weights-hash, --channel, --window or --recipe"
         )
     else:
         problem = f"{name}: no table of that kind; the cache holds"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -228,7 +228,7 @@ class Store:
         stored, fault
             The table, and what is wrong with it or ``None``.
         """
-        for stored in self.tables():
+        for stored in [*self.tables(), *_strays(self.root)]:
             try:
                 self._check(stored)
             except objects.Unreachable:
@@ -272,6 +272,10 @@ class Store:
             raise AsdError(
                 f"{stored.path} was made by recipe {recipe.fingerprint}; move it to that folder"
             )
+        if str(stored.path) != str(self.path(recipe, stored.section, stored.split)):
+            raise AsdError(
+                f"{stored.path} lies in no section's folder and is never read; delete it"
+            )
         self.read(recipe, stored.section, stored.split)
 
     def _locked(self, fingerprint: str) -> AbstractContextManager[None]:
@@ -279,11 +283,23 @@ class Store:
 
 
 def _stored(root: Path, fingerprint: str) -> Iterator[Stored]:
+    for path in _table_files(root, fingerprint):
+        with suppress(AsdError):  # what lies elsewhere is named by `Store.verify`
+            yield Stored(path, path.parts[-4], Section.at(path.parent), path.stem)
+
+
+def _strays(root: Path) -> list[Stored]:
+    """Tables in folders that are no section's, each under the name of none."""
+    known = {stored.path for stored in _stored(root, "*")}
+    strays = sorted(path for path in _table_files(root, "*") if path not in known)
+    nowhere = Section("no section", 0)
+    return [Stored(path, path.parts[-4], nowhere, path.stem) for path in strays]
+
+
+def _table_files(root: Path, fingerprint: str) -> Iterator[Path]:
     for path in places.matching(root, f"{fingerprint}/*/section_*/*.parquet"):
-        number = path.parent.name.removeprefix("section_")
-        if path.stem in SPLITS and number.isdigit() and not path.name.startswith("."):
-            section = Section(path.parts[-3], int(number))
-            yield Stored(path, path.parts[-4], section, path.stem)
+        if path.stem in SPLITS and not path.name.startswith("."):
+            yield path
 
 
 def _without(table: EmbeddingTable, clip_ids: Collection[str]) -> EmbeddingTable:

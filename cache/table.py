@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import AsdError
+from cache.text import control_character
 
 Split = Literal["train", "test"]
 Domain = Literal["source", "target"]
@@ -19,6 +22,7 @@ Condition = Literal["normal", "anomaly"]
 SPLITS: tuple[str, ...] = get_args(Split)
 DOMAINS: tuple[str, ...] = get_args(Domain)
 CONDITIONS: tuple[str, ...] = get_args(Condition)
+_LAST_SECTION = 2**31 - 1  # tables hold 32-bit numbers
 SYNTHETIC = "synthetic"  # the attribute of a clip that no microphone recorded as it is: its method
 
 
@@ -31,14 +35,37 @@ class Section:
 
     def __post_init__(self) -> None:
         name = self.machine_type
-        if not name or name.startswith(".") or {"/", "\\", "\0"} & set(name) or self.number < 0:
+        # A leading - would make an option of a name that stands on a command line.
+        if not name or name.startswith((".", "-")) or {"/", "\\"} & set(name):
             raise AsdError(
-                f"{name!r} section {self.number}: a machine type is a plain folder name and a "
-                "section a number from 0"
+                f"{name!r} section {self.number}: a machine type is a plain folder name that begins "
+                "with neither . nor -; rename it"
+            )
+        if found := control_character(name):
+            raise AsdError(
+                f"{name!r}: a machine type with the control character {found}; rename it"
+            )
+        if not 0 <= self.number <= _LAST_SECTION:
+            raise AsdError(
+                f"{name!r} section {self.number}: expected a number from 0 to {_LAST_SECTION}"
             )
 
     def __str__(self) -> str:
         return f"{self.machine_type}/section_{self.number:02d}"
+
+    @classmethod
+    def at(cls, folder: Path) -> Section:
+        """Read a section back from its folder, ``<machine_type>/section_<nn>``.
+
+        Raises
+        ------
+        AsdError
+            If it is no section's.
+        """
+        found = re.fullmatch("section_([0-9]{2}|[1-9][0-9]{2,9})", folder.name)
+        if found is None:
+            raise AsdError(f"{folder}: expected <machine_type>/section_<nn>; move it elsewhere")
+        return cls(folder.parent.name, int(found[1]))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from cache.atomic import write_atomic
 from cache.errors import AsdError
 from cache.table import Section
+from cache.text import parse_json, shown
 from eval.rows import raise_faults
 from eval.sums import sum_faults
 
@@ -27,7 +28,8 @@ class Described:
     transductive
         Whether scores use the test set's own statistics.
     facts
-        What the reader needs to know or to repeat it: recipe, scorer, command ...
+        What the reader needs to know or to repeat it: recipe, scorer, command ...; as of
+        `cache.text.shown`.
     thresholds
         Section, as text, to the score above which a clip is called anomalous; ``None`` where no
         clip is.
@@ -43,6 +45,11 @@ class Described:
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
     proxy: bool = False
     cautions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        # Commands and places of banks may be URLs with a password.
+        facts = {name: shown(fact) for name, fact in self.facts.items()}
+        object.__setattr__(self, "facts", facts)
 
     def judged(self, section: Section) -> bool:
         """Whether decisions mean anything: not where no threshold could be learnt."""
@@ -69,7 +76,7 @@ def read_description(directory: Path, name: str) -> Described:
         return Described(name)
     raise_faults(f"{path} is damaged", sum_faults([path]))
     try:
-        found = json.loads(path.read_bytes())
+        found = parse_json(path.read_bytes())
         return Described(
             str(found["title"]),
             bool(found["transductive"]),

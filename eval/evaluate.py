@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cache.errors import AsdError
+from cache.text import shown
 from eval.described import read_description
 from eval.intervals import Plan
 from eval.judge import Judging, Run
@@ -139,7 +140,7 @@ def write_tables(directory: Path, name: str, result: SystemResult, wishes: Wishe
     result = replace(
         result,
         title=described.title,
-        facts={**described.facts, **wishes.notes},
+        facts={**described.facts, **{name: shown(note) for name, note in wishes.notes.items()}},
         transductive=described.transductive,
         proxy=described.proxy or result.proxy,
     )

@@ -17,6 +17,7 @@ from cache.errors import AsdError, Main
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection, choose
 from cache.store import Store
+from cache.text import masked
 from eval.experiment_file import Autoencoder, Experiment, ScorerChoice
 from eval.experiment_finetune import train
 from extractors.checkpoints import find
@@ -89,7 +90,7 @@ def run_experiment(experiment: Experiment, text: str, setting: Setting, evaluate
                 "--machine", *_machines(setting.data)]  # fmt: skip
     if code > 1:
         return code
-    write_atomic(setting.out / "experiment.toml", text.encode())
+    write_atomic(setting.out / "experiment.toml", masked(text).encode())
     write_atomic(setting.out / "experiment.json", _record(experiment, recipes, setting))
     notes = [part for fact in _facts(experiment, setting) for part in ("--note", fact)]
     year = ["--year", str(experiment.year)] if experiment.year else []
@@ -105,7 +106,7 @@ def extraction_arguments(experiment: Experiment, setting: Setting) -> list[str]:
             "weights": [choice.weights] if choice.weights else [],
             "layers": choice.layers,
             "pooling": choice.pooling,
-            "bands": [choice.bands],
+            "bands": [choice.bands] if choice.bands else [],
         }
         for option, chosen in values.items():
             options[option] += [f"{name}={value}" for value in chosen]
@@ -264,7 +265,7 @@ def _record(experiment: Experiment, recipes: Sequence[Recipe], setting: Setting)
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _PACKAGES},
     }
-    return (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode()
+    return (masked(json.dumps(record, indent=2, ensure_ascii=False)) + "\n").encode()
 
 
 def _sha256(path: Path) -> str | None:

@@ -37,7 +37,7 @@ class BackboneChoice(_Table):
     weights: str = ""
     layers: list[int] = []
     pooling: list[str] = []
-    bands: Literal["merge", "keep"] = "merge"
+    bands: Literal["merge", "keep"] | None = None
 
 
 class ScorerChoice(_Table):

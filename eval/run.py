@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from argparse import (
     ArgumentParser,
@@ -22,6 +21,7 @@ from cache.recipe import Recipe
 from cache.select import add_selection, choose, selection
 from cache.store import Store
 from cache.table import Section
+from cache.text import command_line
 from eval.bank_scores import Tested, score_sections
 from eval.evaluate import Wishes, evaluate_run, read_systems
 from eval.experiment import Setting, run_experiment
@@ -258,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.ground_truth is not None and not args.ground_truth.is_dir():
         raise AsdError(f"--ground-truth {args.ground_truth} is not a folder")
     _check_installed(args)
-    command = shlex.join(["python", "-m", "eval.run", *arguments])
+    command = command_line("python -m eval.run", arguments)
     if args.experiment is not None:
         return _run(args, command)
     if args.set:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cache.recipe import Setting
+
+if TYPE_CHECKING:  # names and facts of backbones are had without it
+    import torch
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class BackboneSpec:
         Layers at which the model has an embedding of its own, for the pooling ``native``.
     pooling
         The pooling used unless another is asked for.
+    banding
+        ``merge`` or ``keep``: what is done with the bands unless the other is asked for.
     tuned
         Pooling to its parameters, where this backbone has its own.
     batch
@@ -58,6 +61,7 @@ class BackboneSpec:
     min_samples: int
     pooling: str
     max_samples: int
+    banding: str = "merge"
     native: tuple[int, ...] = ()
     tuned: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     batch: Mapping[str, int] = field(default_factory=dict)

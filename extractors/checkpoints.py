@@ -127,12 +127,16 @@ _BEATS_MIRRORS = (
 _ZENODO = 3987831
 
 
-def _beats(file: str, sha256: str, size: int | None) -> Checkpoint:
+# The file alone: that repository's code has another licence than the weights.
+_MERL = "https://github.com/merlresearch/noise-aware-audio-ssl/releases/download/v1.0.0"
+
+
+def _beats(file: str, sha256: str, size: int | None, urls: tuple[str, ...] = ()) -> Checkpoint:
     return Checkpoint(
         file=file,
         backbone="beats",
         source="github.com/microsoft/unilm, folder beats",
-        urls=tuple(mirror + file for mirror in _BEATS_MIRRORS),
+        urls=(*urls, *(mirror + file for mirror in _BEATS_MIRRORS)),
         licence="MIT",
         paper="Chen et al. 2023, arXiv 2212.09058",
         sha256=sha256,
@@ -174,13 +178,14 @@ def _efficientat(variant: str, score: int, sha256: str = "", size: int | None = 
 
 BEATS = (
     _beats(
-        "BEATs_iter3_plus_AS2M.pt",
-        "d43cbfad4d7b56381c061d7a24774f908d4d94c72961f6eb1d9090ff18cd8d34",
-        361_499_833,
-    ),
-    _beats(
         "BEATs_iter3.pt",
         "8d1b234032a9ccff353612dc6c20982346dc2968b205b79d97303eb5e77bfb34",
+        361_499_833,
+        (f"{_MERL}/BEATs_iter3.pt",),
+    ),
+    _beats(
+        "BEATs_iter3_plus_AS2M.pt",
+        "d43cbfad4d7b56381c061d7a24774f908d4d94c72961f6eb1d9090ff18cd8d34",
         361_499_833,
     ),
     _beats(

@@ -196,7 +196,7 @@ def backbone_finding(name: str, here: Iterable[Checkpoint], device: torch.device
 def _timed(name: str, source: Source, device: torch.device) -> str:
     backbone = registry.find(name).load(source, device)
     spec = backbone.spec
-    output = Output(spec, spec.layer, pooling.find(spec.pooling, spec.tuned), pooling.BANDS[0])
+    output = Output(spec, spec.layer, pooling.find(spec.pooling, spec.tuned), spec.banding)
     forward = Forward(backbone, [output], device)
     noise = np.random.default_rng(0).normal(0, 0.1, (1, _SECONDS * spec.sample_rate))
     samples = noise.astype(np.float32)

@@ -1,31 +1,159 @@
-"""Clips x backbones to tables: one decoding, one pass a model, resumable, nothing lost."""
+"""The extraction: clips x backbones to tables, one decoding, resumable, nothing lost."""
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence, Set
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
-from tqdm import tqdm
 
+from cache.console import Progress, Steps, unseen
 from cache.errors import AsdError
+from cache.recipe import Recipe, concatenation
 from cache.store import Store
 from cache.table import ClipKey
 from cache.writer import TableWriter
+from extractors.audio import read_audio
 from extractors.batches import Decoded, Decoder, Refused, equal_lengths
-from extractors.clips import Clip, Fault
-from extractors.forward import Forward, Samples, Vectors
+from extractors.clips import Clip, Fault, Listing, list_clips
+from extractors.device import find_device
+from extractors.forward import Forward, Samples, Vectors, least_cosine
+from extractors.hearing import hearings
+from extractors.offline import apply_offline
+from extractors.output import DTYPES
 from extractors.recordings import Recordings
+from extractors.request import RAY, ExtractRequest
 from extractors.soundfiles import LONGEST, content_sha256, hash_once
 from extractors.tuning import Plan, remembered, usual
+from extractors.wanted import load_forwards
 
 _DECODERS = 2  # threads; a clip is decoded in milliseconds
 _SHARED = 2**30  # bytes of waveforms kept for the next backbone: 1600 clips of 10 s at 16 kHz
 _WORTH_MEASURING = 200  # clips to embed; fewer take less time than the measurement
+_COMPARED = 4  # clips on which a smaller number format is held against float32
+_FAITHFUL = 0.999  # cosine below which it is warned of
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What an extraction did.
+
+    Attributes
+    ----------
+    listing
+        The clips asked for, what of the data could not be used, and how it was read.
+    recipes
+        Of the tables, backbone by backbone.
+    reports
+        One a backbone.
+    lost
+        Tables that no worker of a cluster finished, and why.
+    joined, joined_tables
+        Recipe of the backbones' tables joined into one, where that was asked for, and how many.
+    """
+
+    listing: Listing
+    recipes: tuple[tuple[Recipe, ...], ...]
+    reports: tuple[Report, ...]
+    lost: tuple[str, ...] = ()
+    joined: Recipe | None = None
+    joined_tables: int = 0
+
+    @property
+    def faults(self) -> list[str]:
+        """Everything left out, with the reason, once each."""
+        found = [*self.listing.faults, *(f for report in self.reports for f in report.faults)]
+        return list(dict.fromkeys(map(str, found)))
+
+    @property
+    def removed(self) -> list[str]:
+        """Ids of clips that are no longer in the data and were taken out of the tables."""
+        return sorted({clip_id for report in self.reports for clip_id in report.removed})
+
+
+def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
+    """Bring embedding tables up to date with data roots; only what is missing is made.
+
+    Parameters
+    ----------
+    request
+        Which data, which tables, where.
+    told
+        How many clips are done, each counted once a backbone.
+
+    Raises
+    ------
+    AsdError
+        If the data, an option or weights are not to be had, the store cannot be written, or at the
+        first unusable clip where strict.
+    """
+    apply_offline(request)
+    if not request.data:
+        raise AsdError("--data is needed: the data roots")
+    listing = _listing(request)
+    # Of a cluster's work this process only makes the recipes.
+    device = find_device("cpu" if request.engine == RAY else request.device)
+    forwards = load_forwards(request, device)
+    if request.dtype != DTYPES[0]:
+        for forward in forwards:
+            _tell_deviation(forward, listing.clips)
+    recipes = tuple(tuple(output.recipe for output in each.outputs) for each in forwards)
+    done = _run(request, forwards, listing, told)
+    extracted = replace(done, recipes=recipes)
+    if request.concat and extracted.lost:
+        _LOG.info("nothing is joined before every table is finished")
+    elif request.concat:
+        joined = concatenation([each[0] for each in recipes])
+        tables = Store(request.cache_dir).concatenate(joined)
+        return replace(extracted, joined=joined, joined_tables=tables)
+    return extracted
+
+
+def _listing(request: ExtractRequest) -> Listing:
+    listing = list_clips(request.data, request.supplemental)
+    found = {clip.attributes.get("supplemental") for clip in listing.clips}
+    if lacking := sorted(set(request.supplemental) - found):
+        raise AsdError(f"--supplemental {lacking[0]}: no such clips in any <machine>/supplemental/")
+    if request.strict and listing.faults:
+        raise AsdError(str(listing.faults[0]))
+    return hearings(request.heard)[0].cut(listing.only(request.machine, request.split))
+
+
+def _run(
+    request: ExtractRequest, forwards: Sequence[Forward], listing: Listing, told: Progress
+) -> Extracted:
+    if request.engine == RAY:
+        try:  # an optional extra, of hundreds of megabytes
+            from extractors.engines import ray_  # noqa: PLC0415
+        except ImportError as error:
+            raise AsdError(f"--engine ray: {error}; pip install 'machine-asd[ray]'") from error
+        outcome = ray_.extract(request, forwards, listing.clips, told)
+        return Extracted(listing, (), tuple(outcome.reports), tuple(map(str, outcome.lost)))
+    reports = extraction(request, forwards).run(listing.clips, told)
+    return Extracted(listing, (), tuple(reports))
+
+
+def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
+    """Say how far the vectors in a smaller number format are from those in float32."""
+    spec, cosines = forward.backbone.spec, []
+    for clip in clips[:_COMPARED]:
+        try:
+            channel = forward.hearing.channel
+            samples = read_audio(clip.path, spec.sample_rate, clip.span, channel).samples
+        except AsdError:
+            continue  # it is named when its turn comes
+        if len(samples) >= spec.min_samples:
+            cosines.append(least_cosine(forward, samples[None]))
+    if cosines:
+        level = logging.INFO if min(cosines) >= _FAITHFUL else logging.WARNING
+        text = "%s in %s: cosine to float32 at least %.6f on %d clips"
+        _LOG.log(level, text, spec.name, forward.outputs[0].dtype, min(cosines), len(cosines))
 
 
 @dataclass
@@ -73,7 +201,7 @@ class Extraction:
     strict: bool = False
     longest: float = LONGEST
 
-    def run(self, clips: Sequence[Clip]) -> list[Report]:
+    def run(self, clips: Sequence[Clip], told: Progress = unseen) -> list[Report]:
         """Bring the store's tables up to date with the clips.
 
         A table mirrors its section and split: clips it lacks or that changed are extracted, rows
@@ -84,6 +212,8 @@ class Extraction:
         ----------
         clips
             Each id once.
+        told
+            How many clips are done, each counted once a backbone.
 
         Returns
         -------
@@ -102,8 +232,7 @@ class Extraction:
             readers = stack.enter_context(ThreadPoolExecutor(_DECODERS, "decode"))
             plans = [self._plan(forward, ordered, recordings) for forward in self.forwards]
             pools = [stack.enter_context(plan.pool()) for plan in plans]
-            total = len(clips) * len(self.forwards)
-            progress = stack.enter_context(tqdm(total=total, unit="clip", disable=None))
+            progress = Steps(len(clips) * len(self.forwards), told)
             for _, group in groupby(ordered, lambda clip: (clip.section, clip.split)):
                 section = list(group)
                 jobs = zip(self.forwards, plans, pools, reports, strict=True)
@@ -141,6 +270,12 @@ class Extraction:
             for output in forward.outputs
         ]
         return [clip for clip in clips if not all(clip.clip_id in rows for rows in held)]
+
+
+def extraction(request: ExtractRequest, forwards: Sequence[Forward]) -> Extraction:
+    """Make the extraction that a request asks for, of backbones loaded for it."""
+    store = Store(request.cache_dir)
+    return Extraction(forwards, store, request.batch_size, request.strict, request.longest)
 
 
 @dataclass(frozen=True)
@@ -181,7 +316,7 @@ class _TableUpdate:
     replaced: set[str] = field(default_factory=set)
     refused: list[Refused] = field(default_factory=list)
 
-    def run(self, progress: tqdm) -> None:
+    def run(self, progress: Steps) -> None:
         self._remove_rows_of_gone_clips()
         wanted = self._outdated()
         progress.update(len(self.clips) - len(wanted))

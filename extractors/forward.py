@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +19,7 @@ from extractors.output import Output
 from extractors.precision import reduced
 
 Samples = NDArray[np.float32]
+_LOG = logging.getLogger(__name__)
 
 
 def window_starts(samples: int, window: int) -> list[int]:
@@ -122,9 +123,8 @@ class Forward:
         self.limit = size // 2
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        sys.stderr.write(
-            f"note: {self.device} has no memory for {size} clips at once; on with {self.limit}\n"
-        )
+        text = "%s has no memory for %d clips at once; on with %d"
+        _LOG.info(text, self.device, size, self.limit)
 
     def _pass(self, samples: Samples) -> Vectors:
         window = self.backbone.spec.max_samples

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from cache.errors import AsdError
+from cache.options import Checked, documented, option
 from cache.recipe import Recipe, Setting
 from cache.windows import Span, window_id
 from extractors.audio import AVERAGE, CHANNELS, channel_number, seconds_of
@@ -16,6 +16,26 @@ from extractors.clips import Clip, Fault, Listing
 BOTH = "both"  # near and far, a table each
 _READERS = 4  # threads that read headers
 _LEAST = 1e-3  # s; ids tell times to the millisecond
+
+
+@documented
+@dataclass(frozen=True)
+class Heard(Checked):
+    """Options of what is heard of a recording; `hearings` makes a `Hearing` a table of them."""
+
+    channel: str = option(
+        AVERAGE,
+        "average of all channels; near, far (2026's first and second) or a number; both: a table "
+        "of near and one of far",
+        metavar="NAME",
+    )
+    window: float | None = option(
+        None, "cut longer recordings into windows, each a clip of its own", metavar="SECONDS",
+        least=_LEAST,
+    )  # fmt: skip
+    hop: float | None = option(
+        None, "between windows' starts (default: --window)", metavar="SECONDS", least=_LEAST
+    )
 
 
 @dataclass(frozen=True)
@@ -106,22 +126,11 @@ def hearing_of(recipe: Recipe) -> Hearing:
     )
 
 
-def add_hearing(parser: ArgumentParser) -> None:
-    """Add ``--channel``, ``--window`` and ``--hop``."""
-    add = parser.add_argument
-    add("--channel", default=AVERAGE, metavar="NAME",
-        help="average of all channels; near, far (2026's first and second) or a number; both: a "
-        "table of near and one of far (default: %(default)s)")  # fmt: skip
-    add("--window", type=float, metavar="SECONDS",
-        help="cut longer recordings into windows, each a clip of its own")  # fmt: skip
-    add("--hop", type=float, metavar="SECONDS", help="between windows' starts (default: --window)")
-
-
-def hearings(args: Namespace) -> list[Hearing]:
-    """Read what `add_hearing` parsed: one way to hear recordings, or two that differ in channel."""
-    hop = args.window if args.hop is None else args.hop
-    channels = CHANNELS if args.channel == BOTH else [args.channel]
-    return [Hearing(channel, args.window, hop) for channel in channels]
+def hearings(heard: Heard) -> list[Hearing]:
+    """Give one way to hear recordings, or two that differ in channel."""
+    hop = heard.window if heard.hop is None else heard.hop
+    channels = CHANNELS if heard.channel == BOTH else [heard.channel]
+    return [Hearing(channel, heard.window, hop) for channel in channels]
 
 
 def _seconds(clip: Clip) -> float | str:

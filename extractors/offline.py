@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
+from typing import Any, Protocol
+
+from cache.options import option
 
 VARIABLE = "ASD_OFFLINE"
 # What Hugging Face's libraries read, once, when they are imported.
 _HUB_VARIABLE = "HF_HUB_OFFLINE"
 _NO = ("", "0", "false", "no", "off")
+
+
+class _Request(Protocol):
+    @property
+    def offline(self) -> bool: ...
+
+
+def offline_option() -> Any:
+    """Declare ``--offline``, the same in every request."""
+    return option(False, f"fetch nothing, say what to bring instead (also: {VARIABLE}=1)")
 
 
 def add_offline(parser: ArgumentParser) -> None:
@@ -20,7 +33,7 @@ def add_offline(parser: ArgumentParser) -> None:
     )
 
 
-def apply_offline(args: Namespace) -> None:
+def apply_offline(args: _Request) -> None:
     """Fetch nothing from here on, in this process and those it starts, where that is asked for.
 
     The environment is where Hugging Face's libraries look too, so that is where it stands; call it
@@ -29,7 +42,7 @@ def apply_offline(args: Namespace) -> None:
     Parameters
     ----------
     args
-        Of a parser that went through `add_offline`.
+        A request, or what a parser that went through `add_offline` parsed.
     """
     if args.offline or is_offline():
         os.environ[VARIABLE] = os.environ[_HUB_VARIABLE] = "1"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from cache.errors import AsdError
 from extractors.backbone import Features
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BANDS = ("merge", "keep")
 _TINY = 1e-12  # stands for the largest value where all are 0
@@ -70,6 +71,8 @@ def maximum(frames: Tensor) -> Tensor:
 
 def mean_std(frames: Tensor) -> Tensor:
     """Mean and population standard deviation over time: (B, time, C) to (B, 2 C)."""
+    import torch  # noqa: PLC0415
+
     return torch.cat([frames.mean(1), frames.std(1, correction=0)], dim=1)
 
 
@@ -88,6 +91,8 @@ def gwrp(frames: Tensor, r: float) -> Tensor:
     Tensor
         (B, C): ``sum_t r^t x_(t) / sum_t r^t`` with x_(t) descending over time.
     """
+    import torch  # noqa: PLC0415
+
     ranked = frames.sort(dim=1, descending=True).values
     steps = torch.arange(frames.shape[1], device=frames.device, dtype=frames.dtype)
     weights = torch.pow(r, steps)
@@ -110,6 +115,8 @@ def rdp_weights(frames: Tensor, gamma: float) -> Tensor:
         (B, time, 1), sum 1 over time: ``(1 + d_t / max d)^gamma`` normalised, d_t the Euclidean
         distance of frame t to the mean frame; equal weights where no frame deviates.
     """
+    import torch  # noqa: PLC0415
+
     deviation = torch.linalg.vector_norm(frames - frames.mean(1, keepdim=True), dim=2, keepdim=True)
     relative = deviation / deviation.amax(1, keepdim=True).clamp_min(_TINY)
     # Divided by the largest base first: 2^gamma alone would leave no digits for a large gamma.
@@ -137,6 +144,8 @@ def gem(frames: Tensor, p: float) -> Tensor:
     Tensor
         (B, C): ``(mean_t max(x_t, 0)^p)^(1/p)``.
     """
+    import torch  # noqa: PLC0415
+
     return _power_mean(frames, torch.full_like(frames[:, :, :1], 1 / frames.shape[1]), p)
 
 

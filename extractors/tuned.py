@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError
+from cache.text import parse_json
 from extractors import registry
 from extractors.backbone import Backbone, Features, Kept, Source, Tunable
 from extractors.digest import unchanged
@@ -136,7 +137,7 @@ def record_of(file: Path | WeightsFile) -> dict[str, Any]:
     """
     text = _metadata(file)
     try:
-        record: Any = json.loads(text or "")
+        record: Any = parse_json(text or "")
         number = record["format"]
         complete = {"backbone", "blueprint", "embedding", "training"} <= record.keys()
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -15,6 +15,7 @@ import torch
 
 from cache import places
 from cache.atomic import write_atomic
+from cache.text import parse_json
 from extractors.backbone import BackboneSpec
 from extractors.device import cores
 from extractors.forward import Forward, Samples
@@ -151,7 +152,7 @@ def _key(forward: Forward, samples: int) -> str:
 def _read(path: Path) -> dict[str, Plan]:
     """Plans on disk; none where the file is missing or not ours."""
     try:
-        stored = json.loads(places.read_bytes(path))
+        stored = parse_json(places.read_bytes(path))
         plans = {name: Plan(**values) for name, values in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

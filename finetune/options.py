@@ -7,10 +7,11 @@ from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormat
 from collections.abc import Callable
 from pathlib import Path
 
+from cache.arguments import add_arguments
 from cache.places import here, place
 from cache.select import add_cache_dir
 from extractors import registry
-from extractors.hearing import add_hearing
+from extractors.hearing import Heard
 from extractors.nets.statistics import KINDS
 from extractors.offline import add_offline
 from extractors.tuned import OWN
@@ -18,7 +19,7 @@ from finetune import augmentation, head, labels, sampling, scope
 from finetune.optimising import PRECISIONS, SCHEDULES
 
 _EXAMPLE = """example: python -m finetune.run --backbone beats --data dev_data eval_data \\
-    --weights BEATs_iter3_plus_AS2M.pt --train lora --head subcluster-adacos \\
+    --weights BEATs_iter3.pt --train lora --head subcluster-adacos \\
     --augment mixup --out tuned.safetensors"""
 
 
@@ -52,7 +53,7 @@ def parser() -> ArgumentParser:
     )
     _add_files(made.add_argument_group("what and where"))
     add_offline(made)
-    add_hearing(made)
+    add_arguments(made, Heard)
     _add_labels(made.add_argument_group("labels"))
     _add_model(made.add_argument_group("model"))
     _add_data(made.add_argument_group("clips"))

@@ -8,11 +8,12 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from cache.arguments import from_arguments
 from cache.errors import AsdError, guarded, tell_some
 from extractors import choices
 from extractors.clips import Clip, list_clips
 from extractors.device import find_device
-from extractors.hearing import Hearing, hearings
+from extractors.hearing import Heard, Hearing, hearings
 from extractors.offline import apply_offline
 from finetune.history import History
 from finetune.labelling import Labelling
@@ -50,9 +51,9 @@ def _settings(args: Namespace) -> Settings:
 
 
 def _hearing(args: Namespace) -> Hearing:
-    ways = hearings(args)
+    ways = hearings(from_arguments(Heard, args))
     if len(ways) > 1:
-        raise AsdError(f"--channel {args.channel}: one model hears one channel; train one of each")
+        raise AsdError("--channel both: one model hears one channel; train one of each")
     return ways[0]
 
 

@@ -41,8 +41,7 @@ class Bank:
     def sections(self) -> list[Section]:
         """Sections that have a record, ascending."""
         return sorted(
-            Section(path.parts[-3], int(path.parts[-2].removeprefix("section_")))
-            for path in places.matching(self.root, f"*/section_*/{RECORD}")
+            Section.at(path.parent) for path in places.matching(self.root, f"*/section_*/{RECORD}")
         )
 
     def holds(self, section: Section) -> bool:

@@ -33,8 +33,6 @@ class Densities:
     ----------
     smallest
         The smallest density above 0, which stands in for 0; 1 where there is none.
-    largest
-        The largest density.
     by_domain
         Domain to the densities of its clips, in the order of its rows.
     """
@@ -57,11 +55,10 @@ class Densities:
         if np.isinf(self.smallest):
             self.smallest = 1.0
         self._all = self._positive(plain)
-        self.largest = float(self._all.max())
         self.by_domain = {domain: self._all[rows] for domain, rows in training.rows.items()}
 
     def nearest_pairs(self) -> tuple[Floats, Floats]:
-        """Distance of each clip to its nearest other one, and the density there without itself.
+        """Distance of each clip to its nearest other one, and the density of that one.
 
         Returns
         -------
@@ -70,11 +67,24 @@ class Densities:
         """
         if not self._k:
             return np.empty(0), np.empty(0)
-        clips, nearest = np.arange(len(self._all)), self._rows[:, 0]
-        density = self._all[nearest].copy()
-        mutual, place = np.nonzero(self._rows[nearest, : self._k] == clips[:, None])
-        density[mutual] = self._without(nearest[mutual], place)
-        return self._positive(self._near[:, 0]), density
+        return self._positive(self._near[:, 0]), self._all[self._rows[:, 0]]
+
+    def without(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
+        """Leave clips out, one at a time: whose density that changes, and to what.
+
+        Parameters
+        ----------
+        rows
+            (n,) clips left out.
+
+        Returns
+        -------
+        place, clip, density
+            (P,) each: the place in `rows` of the clip left out, a clip that had it among its K
+            nearest others, and the density of that clip without it.
+        """
+        y, near, place = self._around(rows)
+        return place, y, self._without(y, near)
 
     def leave_one_out(
         self,
@@ -105,14 +115,19 @@ class Densities:
                 values[:, column] = self._with_whole_densities(memory, domain, rows, gains)
         # Leaving x out changes b_y only where x is among y's neighbours. With a further one to
         # take its place b_y grows, so that the smaller of the two values is the right one.
-        y, place = np.nonzero(np.isin(self._rows[:, : self._k], rows))
-        x = self._rows[y, place]
-        corrected = self._near[y, place] * gains(self._without(y, place))
+        y, near, place = self._around(rows)
+        corrected = self._near[y, near] * gains(self._without(y, near))
         targets = np.isin(y, self._training.rows.get("target", np.empty(0, np.intp)))
-        where = {row: position for position, row in enumerate(rows.tolist())}
-        positions = np.array([where[row] for row in x.tolist()], dtype=np.intp)
-        np.minimum.at(values, (positions, targets.astype(np.intp)), corrected)
+        np.minimum.at(values, (place, targets.astype(np.intp)), corrected)
         return values
+
+    def _around(
+        self, rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """Clips that have one of `rows` among their K nearest, at which place, and which one."""
+        y, near = np.nonzero(np.isin(self._rows[:, : self._k], rows))
+        order = np.argsort(rows)
+        return y, near, order[np.searchsorted(rows, self._rows[y, near], sorter=order)]
 
     def _with_whole_densities(
         self,

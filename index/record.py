@@ -10,6 +10,7 @@ from typing import Any
 
 from cache import places
 from cache.errors import AsdError
+from cache.text import parse_json
 
 RECORD = "record.json"
 FORMAT = 2  # 1 had no digest of the record itself
@@ -32,7 +33,7 @@ def read_record(path: Path) -> dict[str, Any]:
         If it is not one, is of another format, or does not match its digest.
     """
     try:
-        record: dict[str, Any] = json.loads(places.read_bytes(path))
+        record: dict[str, Any] = parse_json(places.read_bytes(path))
         known = record["format"] == FORMAT
         told = {name: value for name, value in record.items() if name != _DIGEST}
         intact = not known or record[_DIGEST] == digest(told)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from cache.errors import AsdError
@@ -9,7 +12,7 @@ from cache.objects import Unreachable
 from cache.options import options_of
 from cache.recipe import Recipe
 from cache.store import Store
-from cache.table import Section
+from cache.table import EmbeddingTable, Section
 from index.bank import Bank
 from index.fitted import FittedSection
 from index.scorer import Scorer
@@ -29,6 +32,8 @@ class Wanted:
         Of the threshold.
     with_synthetic
         Whether synthetic training clips take part.
+    clips
+        Ids of the clips that take part; ``None`` for all.
     """
 
     store: Store
@@ -38,6 +43,35 @@ class Wanted:
     method: str
     percentile: float
     with_synthetic: bool
+    clips: Collection[str] | None = None
+
+    def digest(self, section: Section) -> str | None:
+        """Tell the training clips that take part from others; ``None`` where there is no table."""
+        whole = self.store.digest(self.recipe, section, "train")
+        if whole is None or self.clips is None:
+            return whole
+        held = self.store.keys(self.recipe, section, "train")
+        taken = sorted(clip_id for clip_id in held if clip_id in self.clips)
+        if len(taken) == len(held):
+            return whole
+        return hashlib.sha256(json.dumps([whole, taken]).encode()).hexdigest()
+
+    def taken(self, table: EmbeddingTable) -> EmbeddingTable:
+        """Give the rows of a training table that take part.
+
+        Raises
+        ------
+        AsdError
+            If that is none.
+        """
+        if self.clips is None:
+            return table
+        rows = [row for row, clip_id in enumerate(table.clip_ids) if clip_id in self.clips]
+        if not rows:
+            raise AsdError(
+                f"{table.section}: none of its {len(table)} training clips is in the data"
+            )
+        return table if len(rows) == len(table) else table.select(rows)
 
 
 def fitted_before(bank: Bank, section: Section, wanted: Wanted) -> FittedSection | None:
@@ -67,7 +101,7 @@ def fitted_before(bank: Bank, section: Section, wanted: Wanted) -> FittedSection
 
 
 def _is_as_wanted(found: FittedSection, wanted: Wanted) -> bool:
-    digest = wanted.store.digest(wanted.recipe, found.section, "train")
+    digest = wanted.digest(found.section)
     made = (found.scorer_name, found.threshold.method, found.threshold.percentile)
     return (
         digest is not None

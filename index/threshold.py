@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from cache.errors import AsdError
 
@@ -97,6 +96,8 @@ def gamma_percentile(train_scores: Floats, share: float) -> tuple[float, dict[st
     skewness; a skewness below 0.05 counts as 0.05, which is all but normal). The scores must
     `vary`.
     """
+    from scipy import stats  # noqa: PLC0415 -- heavy, and a bank that is read needs none of it
+
     if train_scores.min() >= 0:
         # Maximum likelihood takes logarithms: a duplicate's 0 becomes a very small distance.
         floored = np.maximum(train_scores, 1e-6 * float(train_scores.mean()))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from cache.errors import AsdError
@@ -114,3 +116,33 @@ def test_who_reads_no_further_is_no_fault() -> None:
     assert running.stderr.read() == b""
     running.stderr.close()
     assert running.wait() == 1
+
+
+def test_one_bad_table_never_stops_the_repair_of_the_others(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = [stored.path for stored in store.tables()]
+    good = tables[0]
+    recipe = good.parents[2]
+    deep = pq.read_table(good).replace_schema_metadata(
+        {**pq.read_schema(good).metadata, b"asd.recipe": b'{"parents": ' + b"[" * 100_000}
+    )
+    bad = [
+        recipe / "fan" / "section_3000000000" / "train.parquet",
+        recipe / "--bank=x" / "section_00" / "train.parquet",
+        recipe / "fan" / "section_²" / "train.parquet",
+        recipe / "\x1b[31mfan" / "section_00" / "train.parquet",
+    ]
+    for path in bad:
+        path.parent.mkdir(parents=True)
+        shutil.copy(good, path)
+    bad.append(recipe / "fan" / "section_77" / "train.parquet")
+    bad[-1].parent.mkdir(parents=True)
+    pq.write_table(deep, bad[-1])
+    assert main(["verify", "--repair", "--cache-dir", str(store.root)]) == 1
+    said = capsys.readouterr().out
+    assert f"{len(tables) + 5} tables read in full, 5 faulty" in said
+    assert all(line.isprintable() for line in said.splitlines())
+    assert not any(path.exists() for path in bad)
+    assert [stored.path for stored in store.tables()] == tables
+    assert main(["verify", "--cache-dir", str(store.root)]) == 0

@@ -300,7 +300,6 @@ def test_mistakes_are_told(root: Path, tmp_path: Path, error_of: ErrorOf) -> Non
     assert "is not a folder" in said(*MSE, "--ground-truth", tmp_path / "no")
     assert "not to be had here" in said(*MSE, "--device", "cuda:7")
     assert "leave --form and --shrinkage out" in said("--mode", "paper", "--form", "frames")
-    assert "--published belongs to" in said(*MSE, "--published", tmp_path / "p.csv")
     assert "--data is missing" in error_of(main, "--mode", "mse")
     plain = ("--mode", "mahalanobis", "--epochs", 1, "--seeds", 0)
     assert "fan/section_00, source: the covariance of" in said(*plain)

@@ -225,7 +225,7 @@ def test_arguments_of_the_stages() -> None:
     assert extraction_arguments(Experiment(title="two", backbones=both), SETTING) == [
         *("--data", "dev", "--backbone", "beats", "hf:owner/name", "--weights", "beats=w.pt"),
         *("--layers", "beats=4", "beats=5", "--pooling", "beats=rdp+gem:3,16"),
-        *("--bands", "beats=keep", "hf=merge", "--cache-dir", "cache"),
+        *("--bands", "beats=keep", "--cache-dir", "cache"),
     ]
     scorer = ScorerChoice(name="ldn", options={"density_k": 2, "standardise": False})
     recipe = make_recipe()

@@ -62,6 +62,15 @@ def test_labelled_clips_are_evaluated(
     }
 
 
+def test_no_file_holds_the_secrets_of_a_url(cache: Path, tmp_path: Path) -> None:
+    link = "https://user:s3cr3t@example.org/list.csv?signature=s3cr3t"
+    assert run(cache, tmp_path / "results", "--note", f"data={link}") == 0
+    made = {path.name: path.read_bytes() for path in (tmp_path / "results").rglob("*.*")}
+    assert not [name for name, data in made.items() if b"s3cr3t" in data]
+    for name in ("system.json", "results.json", "results.md", "report.html"):
+        assert b"https://***@example.org/list.csv?***" in made[name], name
+
+
 def test_the_report_and_its_map_can_be_left_out(cache: Path, tmp_path: Path) -> None:
     assert run(cache, tmp_path / "out", "--no-report") == 0
     suffixes = sorted(path.suffix for path in (tmp_path / "out").iterdir())

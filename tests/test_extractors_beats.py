@@ -189,10 +189,7 @@ def test_without_weights_the_file_is_named(
 ) -> None:
     command = ["--data", root, "--backbone", "beats", "--cache-dir", tmp_path / "a"]
     said = error_of(main, *command)
-    assert (
-        "beats needs BEATs_iter3_plus_AS2M.pt (361 MB, MIT), and offline nothing is fetched: bring"
-        in said
-    )
+    assert "beats needs BEATs_iter3.pt (361 MB, MIT), and offline nothing is fetched: bring" in said
     command[3] = "beats:large"
     assert "beats has no variants ('large')" in error_of(main, *command)
 

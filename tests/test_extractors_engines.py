@@ -80,7 +80,7 @@ def test_answers_travel_whole() -> None:
     report = Report(1, 2, 3, ["fan/test/0.wav"], [Fault(Path("a.wav"), "an empty file")])
     section = tables.tables_of([_clip()])[0].section
     given = [
-        tables.Answer(section, "test", (report, Report()), ("note: a", "note: b")),
+        tables.Answer(section, "test", (report, Report()), ((20, "a"), (30, "b"))),
         tables.Answer(section, "train", error="the disk is full", failure="KeyError: 'x'"),
     ]
     assert tables.answers_from(tables.answer_rows(given)) == given

@@ -356,3 +356,41 @@ def test_any_manifest_is_read_or_refused_and_a_condition_is_the_one_written(
 def test_a_name_that_is_too_long_is_a_fault_of_its_row(tmp_path: Path) -> None:
     with pytest.raises(AsdError, match="row 1: .*cannot be a path: File name too long"):
         list_clips([written(tmp_path, f"path,split\n{'x' * 300}.wav,train\n")])
+
+
+def test_names_that_would_be_options_or_steer_a_terminal_are_faults(tmp_path: Path) -> None:
+    make(
+        tmp_path,
+        *("fan/train/good.wav", "fan/train/\x1b[31mred.wav", "fan/train/\u202egpj.wav"),
+        *("--bank=x/train/a.wav", "-6_dB/test/b.wav", "p\x9bump/train/c.wav"),
+    )
+    listing = list_clips([tmp_path])
+    assert [clip.clip_id for clip in listing.clips] == ["fan/train/good.wav"]
+    told = sorted(str(fault).removeprefix(f"{tmp_path}/") for fault in listing.faults)
+    assert [text.partition(":")[0] for text in told] == [
+        *("--bank=x", "-6_dB", "fan/train/\\u001b[31mred.wav", "fan/train/\\u202egpj.wav"),
+        "p\\u009bump",
+    ]
+    assert "begins with neither . nor -; rename it" in told[0]
+    assert "holds the control character U+202E; rename it" in told[3]
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "message"),
+    [
+        ("section", "3000000000", "row 1: .*expected a number from 0 to 2147483647"),
+        ("section", "9" * 5000, "row 1: .*expected a number from 0 to 2147483647"),
+        ("attributes", "[" * 100_000, "row 1: attributes are not JSON: .*nested too deep"),
+        ("machine_type", "--bank=x", "row 1: '--bank=x' .*begins with neither"),
+        ("machine_type", "a\x1bb", "row 1: .*control character"),
+        ("load", "\x1b[31m3", "row 1: load .*control character U.001B"),
+        ("attributes", '"{""a"": ""\\u001b""}"', "row 1: a .*control character U.001B"),
+    ],
+)
+def test_out_of_range_cells_are_faults_of_their_row(
+    tmp_path: Path, header: str, cells: str, message: str
+) -> None:
+    path = written(tmp_path, f"path,split,{header}\na/one.wav,train,{cells}\n")
+    with pytest.raises(AsdError, match=message) as caught:
+        list_clips([path])
+    assert all(line.isprintable() for line in str(caught.value).splitlines())

@@ -152,7 +152,7 @@ def test_a_smaller_number_format_says_how_near_it_is(
         (["--layers", "panns=4"], "panns=4 is meant for panns, this call has logmel, beats, eff"),
         (["--concat", "--pooling", "mean", "max"], "--concat joins several backbones, with one"),
         (["--bands", "beats=split"], "--bands split: expected merge or keep"),
-        (["--backbone", "logmel", "nothing"], "unknown backbone 'nothing'"),
+        (["--backbone", "logmel", "nothing"], "--backbone nothing: expected ast or beats or"),
     ],
 )
 def test_mistakes(command: list[str], error_of: ErrorOf, options: list[str], message: str) -> None:

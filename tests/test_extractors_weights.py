@@ -267,7 +267,7 @@ def test_bad_servers_end_with_a_message(
 
 
 def test_an_unknown_name(error_of: ErrorOf) -> None:
-    assert "no checkpoint is called 'BEATS'; known are BEATs_iter3_plus" in error_of(
+    assert "no checkpoint is called 'BEATS'; known are BEATs_iter3.pt" in error_of(
         main, "fetch", "BEATS"
     )
     said = error_of(main, "fetch", "--offline", checkpoints.AST_MODEL)

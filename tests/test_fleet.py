@@ -15,8 +15,8 @@ import pytest
 
 import eval.bank_scores
 import index.bank
+import index.build
 import index.record
-import index.run
 from cache.errors import listing
 from cache.recipe import Recipe
 from cache.store import Store
@@ -124,7 +124,7 @@ def test_a_build_holds_one_section_and_the_one_before(
 ) -> None:
     store = fleet(tmp_path, 6)
     assert alive_at_once(monkeypatch, Store, "read", lambda: built(store)) <= 2
-    assert alive_at_once(monkeypatch, index.run, "_fit", lambda: built(store, "--rebuild")) <= 2
+    assert alive_at_once(monkeypatch, index.build, "_fit", lambda: built(store, "--rebuild")) <= 2
 
 
 def test_scoring_holds_one_section_and_the_one_before(

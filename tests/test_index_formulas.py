@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -189,22 +190,46 @@ def test_ldn_and_its_leave_one_out_by_refitting(metric: str, k: int) -> None:
         assert score == pytest.approx(left_out, rel=1e-5)
 
 
+def alpha_of(train: np.ndarray, k: int, metric: str, scale: Callable[..., np.ndarray]) -> float:
+    inner, densities = without_self(train, metric), scale(density(train, k, metric))
+    u, v = scale(inner.min(axis=1)), densities[inner.argmin(axis=1)]
+    return float(np.cov(u, v)[0, 1] / np.var(v, ddof=1))
+
+
+@pytest.mark.parametrize("log", [True, False])
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("k", [1, 4])
-def test_varmin_and_its_alpha(metric: str, k: int) -> None:
-    table = section()
+@pytest.mark.parametrize("k", [1, 4, 99])
+def test_varmin_and_its_leave_one_out(metric: str, k: int, log: bool) -> None:
+    table, scale = section(), np.log if log else np.asarray
     train, points = space(table, metric)
-    d, b = [], []
-    for row in range(len(train)):
-        rest = np.delete(train, row, axis=0)
-        distances = cdist(train[[row]], rest, metric)[0]
-        d.append(np.log(distances.min()))
-        b.append(np.log(density(rest, k, metric)[distances.argmin()]))
-    alpha = np.cov(d, b)[0, 1] / np.var(b, ddof=1)
+    alpha = alpha_of(train, k, metric, scale)
     assert alpha > 0
-    logs = np.log(cdist(points, train, metric)) - alpha * np.log(density(train, k, metric))
-    scorer = fitted("varmin", table, metric=metric, density_k=k)
-    np.testing.assert_allclose(scorer.score(QUERIES), logs.min(axis=1), rtol=1e-4, atol=1e-5)
+    costs = scale(cdist(points, train, metric)) - alpha * scale(density(train, k, metric))
+    scorer = fitted("varmin", table, metric=metric, density_k=k, log=log)
+    np.testing.assert_allclose(scorer.score(QUERIES), costs.min(axis=1), rtol=1e-4, atol=1e-5)
+    for row, score in enumerate(scorer.train_scores()):
+        rest = np.delete(train, row, axis=0)
+        costs = scale(cdist(train[[row]], rest, metric)) - alpha * scale(density(rest, k, metric))
+        assert score == pytest.approx(costs.min(), rel=1e-4, abs=1e-5)
+
+
+def test_varmin_takes_a_negative_alpha_as_it_is() -> None:
+    # Clips whose nearest neighbour is near sit beside sparse ones: alpha = -4.8 with K = 2.
+    train = np.array([[0.0], [6], [8], [14], [21], [22]])
+    alpha, points = alpha_of(train, 2, "euclidean", np.asarray), QUERIES[:, :1]
+    assert alpha == pytest.approx(-4.8)
+    scorer = fitted("varmin", make_table(train), standardise=False, density_k=2, log=False)
+    expected = cdist(points, train) + 4.8 * density(train, 2, "euclidean")
+    np.testing.assert_allclose(scorer.score(points), expected.min(axis=1), rtol=1e-4)
+
+
+def test_varmin_without_anything_to_explain() -> None:
+    grid = np.arange(8.0)[:, None]  # every density is 1
+    scorer = fitted("varmin", make_table(grid), standardise=False, log=False)
+    np.testing.assert_allclose(scorer.score(np.float32([[-3], [3.25]])), [3, 0.25], rtol=1e-5)
+    alone = fitted("varmin", make_table([[1.0]]), standardise=False)
+    assert alone.train_scores().size == 0
+    assert np.isfinite(alone.score(np.float32([[1], [2]]))).all()
 
 
 def test_ldn_by_hand_with_duplicates() -> None:

@@ -13,13 +13,14 @@ import pytest
 
 import index.bank
 import index.record
-import index.run
 from cache.errors import AsdError
 from cache.parquet import read_digest
 from cache.recipe import concatenation
 from cache.table import EmbeddingTable, Section
 from index.bank import Bank
 from index.fitted import FittedSection
+from index.scorer import find
+from index.threshold import fit_threshold
 from tests.conftest import make_recipe
 from tests.fleets import RECIPE, built, fleet, rows_of, scored
 
@@ -180,10 +181,10 @@ while not ready.exists():
 
 
 def fitted(seed: int) -> FittedSection:
-    store_less = index.run.find("min-distance")()
+    store_less = find("min-distance")()
     table = rows_of(Section("fan", 0), seed)
     store_less.fit(table)
-    threshold = index.run.fit_threshold(store_less.train_scores())
+    threshold = fit_threshold(store_less.train_scores())
     clips = {"source": 8, "target": 4}
     return FittedSection(table.section, RECIPE, "min-distance", store_less, threshold, clips)
 

@@ -63,9 +63,6 @@ def parser() -> ArgumentParser:
     add("--epochs", type=_positive, default=100, metavar="N", help="(default: %(default)s)")
     add("--ground-truth", type=here, metavar="DIR",
         help="holds ground_truth_data ... (default: labels in the file names)")  # fmt: skip
-    add("--published", type=here, metavar="FILE",
-        help="of paper: published figures, mode,machine_type,figure,mean,deviation,source in %% "
-        "(default: those that come with the program)")  # fmt: skip
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: %(default)s)")
     add("--jobs", type=_positive, metavar="N",
         help="machines and seeds at once (default: one a core; 1 on a GPU)")  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError, guarded, tell_some
+from cache.text import command_line
 from eval.baselines.jobs import Outcome, Settings, jobs_of
 from eval.baselines.options import PAPER, parser
 from eval.baselines.pool import run_jobs
@@ -46,8 +46,6 @@ def _check(args: Namespace) -> None:
         raise AsdError(f"--seeds {' '.join(map(str, args.seeds))}: each run needs its own")
     if args.ground_truth is not None and not args.ground_truth.is_dir():
         raise AsdError(f"--ground-truth {args.ground_truth} is not a folder")
-    if args.published is not None and args.mode != PAPER:
-        raise AsdError("--published belongs to --mode paper")
     if not args.data and args.mode != PAPER:
         raise AsdError("--data is missing: give the folder that holds the machines")
 
@@ -106,7 +104,7 @@ def _losses(outcomes: Sequence[Outcome]) -> dict[str, str]:
 
 def _compare(args: Namespace, summaries: Mapping[Path, Summary | None]) -> None:
     """Print the paper's tables beside ours and write them."""
-    published, text = read_published(args.published), COMPARISON_HEADER
+    published, text = read_published(), COMPARISON_HEADER
     for mode, summary in zip(TABLES, summaries.values(), strict=True):
         if summary is None:
             raise AsdError("the truth of no test clip is known; is this the development data?")
@@ -146,7 +144,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     args = parser().parse_args(arguments)
     _check(args)
-    read_published(args.published)  # a fault in it shows before the training, not after
     listing, device = _listing(args), find_device(args.device)
     scorings = tuple(_scorings(args).values())
     folder = args.cache_dir / "baselines"
@@ -157,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     facts = {
         "epochs": str(args.epochs),
         "models": str(folder),
-        "command": shlex.join(["python", "-m", "eval.baselines.run", *arguments]),
+        "command": command_line("python -m eval.baselines.run", arguments),
     }
     summaries = _summaries(args, outcomes, facts)
     if args.mode == PAPER:

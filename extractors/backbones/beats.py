@@ -4,6 +4,13 @@ Weights: the published files ``{'cfg', 'model'}``, pre-trained or fine-tuned, MI
 one the encoder's tokens are taken, never the class probabilities. Input as in training: 16 kHz
 scaled to 16-bit integers, 128 Kaldi mel bands, patches of 16 frames x 16 bands. The network in
 PyTorch form is on no registry under the name ``beats-pytorch``; this is it.
+
+The usual weights are ``BEATs_iter3.pt``: the file of every published frozen system but GenRep
+(arXiv 2507.10264, 2509.10951, 2603.04605), and the best of its kind on the RMIS benchmark. With it
+those systems take the last layer, 12, and all but the oldest keep the eight frequency bands apart
+(8 x 768 values), so that is what is taken when nothing is said: on DCASE 2023 the same chain of
+mean pooling reaches 60.1 / 62.4 % with bands merged (ASDKit, kNN) and 64.8 / 67.6 % with bands kept
+(local density normalisation). Layer 4 is best for the fine-tuned file that GenRep uses.
 """
 
 from __future__ import annotations
@@ -35,6 +42,7 @@ SPEC = BackboneSpec(
     min_samples=WINDOW + 15 * HOP,  # one patch
     max_samples=30 * SAMPLE_RATE,  # 1496 tokens: attention grows with their square
     pooling="mean",
+    banding="keep",
     tuned={"gwrp": (0.4,), "gem": (10,), "rdp": (19,), "rdp+gem": (3, 16)},  # arXiv 2603.04605
     batch={"cpu": 1, "cuda": 64},
     settings=(("mels", MELS),),

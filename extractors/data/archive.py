@@ -11,6 +11,7 @@ from typing import Any
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError, tell_some
+from cache.text import parse_json
 from extractors.data.unpack import unpack
 from extractors.digest import file_sha256
 from extractors.download import Remote, alone, download, matches
@@ -65,7 +66,7 @@ class Archive:
         if not self.record.is_file():
             return {}
         try:
-            return dict(json.loads(self.record.read_text("utf-8")))
+            return dict(parse_json(self.record.read_text("utf-8")))
         except (OSError, ValueError) as error:
             raise AsdError(f"{self.record} is damaged ({error}); delete it") from error
 

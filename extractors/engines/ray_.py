@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from tqdm import tqdm
 
 from cache import places
 from cache.atomic import temporary_name, write_atomic
+from cache.console import Progress, Steps, unseen
 from cache.errors import AsdError
 from cache.store import Store
 from extractors.clips import Clip
@@ -23,12 +21,19 @@ from extractors.engines.tables import Answer, Lost, Outcome, Table, TableKey, ta
 from extractors.engines.worker import Orders, TableWorker
 from extractors.extract import Report
 from extractors.forward import Forward
+from extractors.request import ExtractRequest
 
 _FRUITLESS = 2  # passes in a row that finish no table; then what is left is given up
+_LOG = logging.getLogger(__name__)
 _DIED = "its worker died each time, Ray's logs tell more"
 
 
-def extract(args: Namespace, forwards: Sequence[Forward], clips: Sequence[Clip]) -> Outcome:
+def extract(
+    request: ExtractRequest,
+    forwards: Sequence[Forward],
+    clips: Sequence[Clip],
+    told: Progress = unseen,
+) -> Outcome:
     """Bring the store's tables up to date on a cluster, as `Extraction.run` does in one process.
 
     Each actor loads the backbones once and takes whole tables. A table whose worker dies is tried
@@ -36,12 +41,14 @@ def extract(args: Namespace, forwards: Sequence[Forward], clips: Sequence[Clip])
 
     Parameters
     ----------
-    args
-        What `extractors.run` parsed.
+    request
+        What is wanted.
     forwards
         The backbones as this process loaded them: they name the tables.
     clips
         Each id once.
+    told
+        How many clips are done, each counted once a backbone.
 
     Returns
     -------
@@ -54,11 +61,12 @@ def extract(args: Namespace, forwards: Sequence[Forward], clips: Sequence[Clip])
         If the cluster has no room or cannot be reached, a machine would make other tables or does
         not see the files, the store cannot be written, or at the first unusable clip where strict.
     """
-    args = Namespace(**{**vars(args), "cache_dir": args.cache_dir.absolute()})
-    store = Store(args.cache_dir)
+    request = replace(request, cache_dir=request.cache_dir.absolute())
+    store = Store(request.cache_dir)
     tables = tables_of(clips)
-    with connected(), token_in(store) as token, _progress(clips, forwards) as progress:
-        run = _Run(args, forwards, store, token, progress)
+    progress = Steps(len(clips) * len(forwards), told)
+    with connected(), token_in(store) as token:
+        run = _Run(request, forwards, store, token, progress)
         run.finish(tables)
     return run.outcome(tables)
 
@@ -67,17 +75,17 @@ def extract(args: Namespace, forwards: Sequence[Forward], clips: Sequence[Clip])
 class _Run:
     """The passes of one extraction and what they brought."""
 
-    args: Namespace
+    request: ExtractRequest
     forwards: Sequence[Forward]
     store: Store
     token: Path
-    progress: tqdm
+    progress: Steps
     answers: dict[TableKey, Answer] = field(default_factory=dict)
     reason: str = ""
     asked: int | None = None
 
     def __post_init__(self) -> None:
-        self.asked = self.args.actors
+        self.asked = self.request.actors
 
     def finish(self, tables: Sequence[Table]) -> None:
         """Pass after pass over what is left, as long as that brings anything."""
@@ -108,10 +116,10 @@ class _Run:
         gpus = self._gpus()
         # Of the actors asked for, a later pass takes what a cluster that lost machines still holds.
         asked, self.asked = self.asked, None
-        most = min(len(tables), self.args.actors or len(tables))
+        most = min(len(tables), self.request.actors or len(tables))
         share = settled_share(most, asked, gpus)
         orders = Orders(
-            Namespace(**{**vars(self.args), "device": "cuda" if gpus else "cpu"}),
+            replace(self.request, device="cuda" if gpus else "cpu"),
             Path.cwd(),
             tuple(output.recipe for each in self.forwards for output in each.outputs),
             self.token,
@@ -125,14 +133,15 @@ class _Run:
             key = answer.section, answer.split
             self.answers[key] = answer
             self.progress.update(sizes[key])
-            _tell(answer.notes)
+            for level, text in answer.notes:
+                _LOG.log(level, "%s", text)
         self.reason = round_.reason
 
     def _gpus(self) -> int:
-        if self.args.device == "cpu":
+        if self.request.device == "cpu":
             return 0
         found = any(node.gpus >= 1 for node in room().nodes)
-        if self.args.device == "cuda" and not found:
+        if self.request.device == "cuda" and not found:
             raise AsdError("--device cuda: no machine of the cluster has a GPU; use auto or cpu")
         return int(found)
 
@@ -152,15 +161,6 @@ def _add(whole: Report, part: Report) -> None:
     whole.unchanged += part.unchanged
     whole.removed += part.removed
     whole.faults += part.faults
-
-
-def _tell(notes: Iterable[str]) -> None:
-    for note in notes:
-        tqdm.write(note, sys.stderr)
-
-
-def _progress(clips: Sequence[Clip], forwards: Sequence[Forward]) -> tqdm:
-    return tqdm(total=len(clips) * len(forwards), unit="clip", disable=None)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ class Answer:
     reports
         One a backbone.
     notes
-        Lines that the worker wrote to its standard error.
+        What the libraries logged on the worker: level and text.
     error
         What the user can put right and ends the run; empty where nothing did.
     failure
@@ -75,7 +75,7 @@ class Answer:
     section: Section
     split: str
     reports: tuple[Report, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[tuple[int, str], ...] = ()
     error: str = ""
     failure: str = ""
 
@@ -161,7 +161,7 @@ def answers_from(rows: pa.Table) -> list[Answer]:
     for row in rows.to_pylist():
         told = json.loads(row["answer"])
         told["reports"] = tuple(_report(report) for report in told["reports"])
-        told["notes"] = tuple(told["notes"])
+        told["notes"] = tuple((int(level), str(text)) for level, text in told["notes"])
         found.append(Answer(*_key(row), **told))
     return found
 

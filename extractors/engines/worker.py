@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import traceback
-from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import redirect_stderr, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import pyarrow as pa
 import torch
 
 from cache import places
+from cache.console import hearing
 from cache.errors import AsdError
 from cache.recipe import Recipe
 from extractors.device import find_device, take_cores
 from extractors.engines.tables import Answer, Table, answer_rows, tables_from
-from extractors.extract import Extraction, Report
+from extractors.extract import Extraction, Report, extraction
 from extractors.offline import apply_offline
-from extractors.wanted import extraction, load_forwards
+from extractors.request import ExtractRequest
+from extractors.wanted import load_forwards
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Orders:
 
     Attributes
     ----------
-    args
-        The command line, its device being the worker's.
+    request
+        What the calling process was asked for, its device being the worker's.
     folder
         Where the command was called: relative names of weights mean what they mean there.
     recipes
@@ -43,7 +44,7 @@ class Orders:
         Threads to use.
     """
 
-    args: Namespace
+    request: ExtractRequest
     folder: Path
     recipes: tuple[Recipe, ...]
     token: Path
@@ -91,9 +92,9 @@ class TableWorker:
     def _answer(self, table: Table) -> Answer:
         if self._refusal:
             return Answer(*table.key, error=self._refusal)
-        notes = StringIO()
+        heard = _Notes()
         try:
-            with redirect_stderr(notes):
+            with hearing(heard):
                 reports = self.extract(table)
         except AsdError as error:
             return Answer(*table.key, error=str(error))
@@ -102,12 +103,23 @@ class TableWorker:
             return Answer(
                 *table.key, failure=f"{type(error).__name__} on {platform.node()}: {error}"
             )
-        return Answer(*table.key, tuple(reports), tuple(notes.getvalue().splitlines()))
+        return Answer(*table.key, tuple(reports), tuple(heard.notes))
+
+
+class _Notes(logging.Handler):
+    """Collects what the libraries say on a worker: level and text."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.notes: list[tuple[int, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.notes.append((record.levelno, record.getMessage()))
 
 
 def _ready(orders: Orders) -> Extraction:
     """Load the backbones, and see that this machine makes the same of a clip in the same place."""
-    apply_offline(orders.args)
+    apply_offline(orders.request)
     with suppress(OSError):
         os.chdir(orders.folder)
     take_cores(orders.cpus)
@@ -117,7 +129,7 @@ def _ready(orders: Orders) -> Extraction:
             f"{orders.token.parent} is not the folder that the run writes to: every machine needs "
             "the same --cache-dir, on a file system that all share"
         )
-    forwards = load_forwards(orders.args, find_device(orders.args.device))
+    forwards = load_forwards(orders.request, find_device(orders.request.device))
     recipes = [output.recipe for forward in forwards for output in forward.outputs]
     for own, asked in zip(recipes, orders.recipes, strict=True):
         if own.fingerprint != asked.fingerprint:
@@ -125,7 +137,7 @@ def _ready(orders: Orders) -> Extraction:
                 f"its tables would be others than asked for: {_difference(own, asked)}; install "
                 "the same versions on every machine"
             )
-    return extraction(orders.args, forwards)
+    return extraction(orders.request, forwards)
 
 
 def _difference(own: Recipe, asked: Recipe) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cache.errors import AsdError
 from cache.table import SPLITS, SYNTHETIC, Section
+from cache.text import shown
 from cache.windows import Span
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
@@ -52,7 +53,8 @@ class Fault:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        path = str(self.path).replace("\n", "\\u000a")  # as `shown` writes other control characters
+        return shown(f"{path}: {self.reason}")
 
 
 @dataclass(frozen=True)

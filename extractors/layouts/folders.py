@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from cache import places
 from cache.errors import AsdError
+from cache.text import control_character
 from extractors.layouts.clip import AUDIO_SUFFIXES, Fault
 
 # Folder to split and domain: the task's own (source_test and target_test in 2021), then those of
@@ -110,11 +111,13 @@ def check_file(path: Path) -> None:
 
 
 def check_path_text(text: str) -> None:
-    """Refuse a path that is not UTF-8 or holds a line break, which no table can hold."""
+    """Refuse a path that no table can hold or that steers a terminal that shows it."""
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise AsdError("its path is not UTF-8; rename it")
     if {"\r", "\n"} & set(text):
         raise AsdError("its path holds a line break; rename it")
+    if found := control_character(text):
+        raise AsdError(f"its path holds the control character {found}; rename it")
 
 
 def below(path: Path, folder: Path) -> PurePosixPath:

@@ -62,6 +62,10 @@ class MachineReader:
 
     def read(self) -> Listing:
         """List the clips, the files left out, and how the folder was read."""
+        try:
+            Section(self.name, 0)
+        except AsdError as error:
+            return Listing((), (Fault(self.path, str(error)),))
         self._attributes = AttributeFiles(self.path)
         self._faults += self._attributes.faults
         own: list[tuple[SplitFolder, list[Path]]] = []

@@ -16,6 +16,7 @@ from cache import places
 from cache.errors import AsdError
 from cache.places import place
 from cache.table import CONDITIONS, DOMAINS, Section
+from cache.text import control_character, parse_json
 from extractors.layouts.clip import Clip, Listing
 from extractors.layouts.folders import check_file, check_path_text
 
@@ -127,17 +128,22 @@ class _Row:
         text = self.row.get("section") or "0"
         if not (text.isascii() and text.isdigit()):
             raise AsdError(f"section {text!r} is not a whole number from 0")
-        return int(text)
+        # Python reads no more than 4,300 digits; no section has as many as 11.
+        return int(text.lstrip("0")[:11] or "0")
 
     def _attributes(self) -> dict[str, str]:
         found = {name: text for name, text in self.row.items() if name not in _KNOWN and text}
         try:
-            told = json.loads(self.row.get("attributes") or "{}")
+            told = parse_json(self.row.get("attributes") or "{}")
         except ValueError as error:
             raise AsdError(f"attributes are not JSON: {error}") from error
         if not isinstance(told, dict):
             raise AsdError('attributes are not a JSON object, e.g. {"speed": "3"}')
-        return {**{str(name): str(value) for name, value in told.items()}, **found}
+        every = {**{str(name): str(value) for name, value in told.items()}, **found}
+        for name, text in every.items():
+            if control := control_character(name + text):
+                raise AsdError(f"{name} {text!r} holds the control character {control}")
+        return every
 
 
 def _rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:

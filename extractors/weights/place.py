@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from cache.errors import AsdError
+from cache.select import Selection
 from extractors.checkpoints import Checkpoint, find
+from extractors.digest import file_sha256
 
 VARIABLE = "ASD_HOME"
 
@@ -25,6 +30,36 @@ def home() -> Path:
 def path_of(checkpoint: Checkpoint) -> Path:
     """Where a checkpoint lies once it is fetched."""
     return home() / "weights" / checkpoint.file
+
+
+def with_hashes(wanted: Selection) -> Selection:
+    """Name weights by their hashes, as recipes do, where a user named files.
+
+    A name that is no file may be a checkpoint's, whose published hash is meant, or the beginning of
+    a hash, as earlier versions took it.
+
+    Raises
+    ------
+    AsdError
+        If it is none of these.
+    """
+    return replace(
+        wanted, weights=(), weights_hash=(*wanted.weights_hash, *map(_hash_of, wanted.weights))
+    )
+
+
+def _hash_of(text: str) -> str:
+    path, checkpoint = located(text), find(text)
+    if path.is_file():
+        return file_sha256(path)
+    if checkpoint is not None and checkpoint.sha256:
+        return checkpoint.sha256
+    if re.fullmatch("[0-9a-f]{4,64}|random", text):
+        return text
+    raise AsdError(
+        f"--weights {text}: no such file and no known checkpoint; give the file, a name of "
+        "`python -m extractors.weights list`, or --weights-hash"
+    )
 
 
 def located(text: str) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError
+from cache.text import parse_json
 from extractors.checkpoints import Checkpoint, published
 from extractors.digest import file_sha256
 from extractors.download import Remote, download, matches
@@ -84,7 +85,7 @@ def _recorded(path: Path) -> str | None:
     if not record.is_file():
         return None
     try:
-        return f"sha256:{json.loads(record.read_text('utf-8'))['sha256']}"
+        return f"sha256:{parse_json(record.read_text('utf-8'))['sha256']}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AsdError(f"{record} is damaged ({error!r}); delete it") from error
 

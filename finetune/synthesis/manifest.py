@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cache.errors import AsdError
 from cache.table import Section
+from cache.text import parse_json
 from extractors.clips import Clip
 from extractors.layouts.folders import PSEUDO
 from extractors.writing import write_table
@@ -77,6 +78,6 @@ def _row(one: Planned, record: Record) -> dict[str, object]:
 
 def _clip(root: Path, row: Mapping[str, str]) -> Clip:
     section = Section(row["machine_type"], int(row["section"]))
-    attributes = dict(json.loads(row["attributes"]))
+    attributes = dict(parse_json(row["attributes"]))
     path = root / row["path"]
     return Clip(row["path"], path, section, "train", row["domain"], row["condition"], attributes)

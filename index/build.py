@@ -1,0 +1,252 @@
+"""Bank building: embedding tables to one fitted scorer a section."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cache.console import Progress, Steps, unseen
+from cache.errors import AsdError
+from cache.options import (
+    Checked,
+    Option,
+    documented,
+    make,
+    option,
+    option_group,
+    options_of,
+)
+from cache.places import place
+from cache.recipe import Recipe
+from cache.select import Selection, cache_dir_option, choose
+from cache.store import Store
+from cache.table import EmbeddingTable, Section
+from cache.windows import split_id
+from extractors.weights.place import with_hashes
+from index.bank import Bank, bank_root
+from index.fitted import FittedSection
+from index.groups import without_copies
+from index.held_out import held_out_scores
+from index.options import parse_member
+from index.resume import Wanted, fitted_before
+from index.scorer import DEFAULT, Scorer, names
+from index.threshold import METHODS, fit_threshold
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest(Checked):
+    """Embedding tables, the scorer to fit to them, and where the bank goes.
+
+    Beside its options: `scorer_options`, further options of the scorer by name; `sections`, to fit
+    no others; `clips`, ids of training clips, to fit to no others.
+    """
+
+    scorer: str = option(
+        DEFAULT, "{choices}", choices=names, named=True, metavar="NAME[:KEY=VALUE...]"
+    )
+    threshold: str = option(
+        "gamma", "how it is learnt from left-out training clips", choices=tuple(METHODS)
+    )
+    percentile: float = option(
+        90.0, "normal clips meant to lie below the threshold, %", metavar="P"
+    )
+    bank: Path | None = option(
+        None, "where to put it (default: in the cache folder)", read=place, metavar="DIR"
+    )
+    synthetic: bool = option(
+        False, "let synthetic training clips into the bank (default: recordings alone)"
+    )
+    rebuild: bool = option(
+        False, "fit every section anew (default: not those that are there, of the same clips)"
+    )
+    cache_dir: Path = cache_dir_option()
+    tables: Selection = option_group(
+        Selection, "which tables (needed only where the cache holds several)"
+    )
+    scorer_options: Mapping[str, Option] = field(default_factory=dict)
+    sections: Collection[Section] | None = None
+    clips: Collection[str] | None = None
+
+    def unfitted(self) -> Scorer:
+        """Make the scorer, not fitted.
+
+        Raises
+        ------
+        AsdError
+            If there is none of that name, or it has no such options.
+        """
+        written = parse_member(self.scorer)
+        values: dict[str, Any] = {**options_of(written), **self.scorer_options}
+        return make(type(written), values)
+
+    @property
+    def scorer_name(self) -> str:
+        """The scorer's name without its options."""
+        return self.scorer.strip().partition(":")[0]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A bank that is up to date.
+
+    Attributes
+    ----------
+    root
+        Its folder.
+    recipe
+        Of the embeddings that it scores.
+    sections
+        Its sections of this call.
+    kept
+        How many of them were there already, fitted to the same clips.
+    notes
+        What a user may not expect, a group a reason.
+    """
+
+    root: Path
+    recipe: Recipe
+    sections: tuple[Section, ...]
+    kept: int
+    notes: tuple[tuple[str, ...], ...]
+
+
+def build(request: BuildRequest, told: Progress = unseen) -> Built:
+    """Fit one scorer a section to the training clips; what is there already is not fitted again.
+
+    Parameters
+    ----------
+    request
+        Which tables, which scorer, where.
+    told
+        How many sections are done.
+
+    Raises
+    ------
+    AsdError
+        If the tables are not there or leave open which are meant, a section has no training clip
+        to fit to, or the scorer refuses its options.
+    """
+    store = Store(request.cache_dir)
+    recipe = choose(store, with_hashes(request.tables))
+    scorer = request.unfitted()
+    root = request.bank or bank_root(
+        request.cache_dir, recipe, request.scorer_name, scorer, with_synthetic=request.synthetic
+    )
+    wanted = Wanted(
+        store, recipe, request.scorer_name, scorer, request.threshold, request.percentile,
+        request.synthetic, request.clips,
+    )  # fmt: skip
+    bank, report = Bank(root), _Report(request.synthetic)
+    sections = _trained_sections(store, recipe, request.sections, report)
+    steps = Steps(len(sections), told)
+    for section in sections:
+        before = None if request.rebuild else fitted_before(bank, section, wanted)
+        fitted = before or _fit(section, wanted, request)
+        if before is None:
+            bank.write(fitted)
+        report.add(fitted, before is not None)
+        steps.update(1)
+    return Built(root, recipe, tuple(sections), report.kept, report.notes())
+
+
+def _fit(section: Section, wanted: Wanted, request: BuildRequest) -> FittedSection:
+    """Fit a section to its training clips, which are let go again."""
+    # Asked before the rows are read: should they change in between, the section is fitted again.
+    digest = wanted.digest(section)
+    whole = wanted.taken(wanted.store.read(wanted.recipe, section, "train"))
+    taken = whole if request.synthetic else _recordings(whole)
+    table = without_copies(taken)
+    fitted = request.unfitted()
+    fitted.fit(table)
+    clips = Counter(key.domain or "unknown" for key in table.keys)
+    made = sum(key.synthetic for key in table.keys)
+    held_out = held_out_scores(request.unfitted, table)
+    scores = held_out if held_out.size else fitted.train_scores()
+    threshold = fit_threshold(scores, request.threshold, request.percentile)
+    return FittedSection(
+        *(section, wanted.recipe, wanted.scorer_name, fitted, threshold, clips, made, held_out),
+        left_out=len(whole) - len(taken),
+        copies=len(taken) - len(table),
+        training=digest or "",
+        recordings=len({split_id(clip_id)[0] for clip_id in table.clip_ids}),
+    )
+
+
+def _recordings(table: EmbeddingTable) -> EmbeddingTable:
+    """Return the table without its synthetic clips."""
+    rows = [row for row, key in enumerate(table.keys) if not key.synthetic]
+    if not rows:
+        raise AsdError(
+            f"{table.section} has only synthetic training clips; --synthetic fits to them"
+        )
+    return table if len(rows) == len(table) else table.select(rows)
+
+
+def _trained_sections(
+    store: Store, recipe: Recipe, only: Collection[Section] | None, report: _Report
+) -> list[Section]:
+    tables = [stored for stored in store.tables(recipe) if only is None or stored.section in only]
+    trained = [stored.section for stored in tables if stored.split == "train"]
+    if not trained:
+        raise AsdError(
+            f"no training clips of {recipe} in {store.root}; put the normal recordings into "
+            "<machine>/train and run the extraction again"
+        )
+    for section in sorted({stored.section for stored in tables} - set(trained)):
+        text = f"{section} has test clips but no training clips: not in the bank"
+        report.unusual["untrained"].append(text)
+    return trained
+
+
+@dataclass
+class _Report:
+    """What is said of all sections at the end: no more lines for a fleet than for a few."""
+
+    synthetic_asked: bool
+    kept: int = 0
+    joined: int = 0
+    left_out: int = 0
+    unusual: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, fitted: FittedSection, kept: bool) -> None:
+        """Take a section in."""
+        self.kept += kept
+        self.joined += fitted.synthetic
+        self.left_out += fitted.left_out
+        clips, section = fitted.clips, fitted.section
+        count = sum(clips.values())
+        if not clips.get("target"):
+            source = clips.get("source")
+            known = "source domain alone" if source else "normal clips, all of one domain"
+            self.unusual["target"].append(
+                f"{section} has no target clips ({count} in all): scores are distances to the "
+                f"{known}"
+            )
+        if fitted.recordings == 1 < count:
+            self.unusual["windows"].append(
+                f"{section} has the windows of one recording only: they resemble each other, and "
+                "the threshold learnt from them is low; record more than one"
+            )
+        for kind, text in fitted.cautions().items():
+            self.unusual[kind].append(f"{section}: {text}")
+
+    def notes(self) -> tuple[tuple[str, ...], ...]:
+        """Group what is to be said by its reason."""
+        synthetic = []
+        if self.left_out:
+            synthetic.append(
+                f"{self.left_out} synthetic training clips left out of the bank; --synthetic takes "
+                "them in"
+            )
+        if self.joined:
+            synthetic.append(
+                f"{self.joined} synthetic training clips are in the bank; a recording that is left "
+                "out to learn the threshold still meets those made of it, so it comes out low"
+            )
+        if self.synthetic_asked and not self.joined:
+            synthetic.append("--synthetic changes nothing: no training clip is synthetic")
+        return tuple(tuple(texts) for texts in [*self.unusual.values(), synthetic] if texts)
