@@ -120,9 +120,10 @@ class _Entry:
         return read if self.several else read[0]
 
     def _of_toml(self, value: Any, key: str) -> Any:
-        is_text = isinstance(value, str) and self.kind not in (int, float, bool)
-        if is_text:
-            return self.checked(self.meta.read(value) if self.meta.read else value, key)
+        if isinstance(value, str) and self.meta.read:
+            return self.checked(self.meta.read(value), key)
+        if isinstance(value, str) and self.kind not in (int, float, bool):
+            return self.checked(value, key)
         if self.kind is float and type(value) is int:
             value = float(value)
         if type(value) is not self.kind:
@@ -143,14 +144,17 @@ def add_arguments(parser: _ActionsContainer, owner: type) -> None:
     owner
         A dataclass of options.
     """
+    _add_all(parser, parser, owner)
+
+
+def _add_all(root: _ActionsContainer, place: _ActionsContainer, owner: type) -> None:
     hints = get_type_hints(owner)
     for item in fields(owner):
         if "group" in item.metadata:
             title = item.metadata["group"]
-            inner = parser.add_argument_group(title) if title else parser
-            add_arguments(inner, hints[item.name])
+            _add_all(root, root.add_argument_group(title) if title else place, hints[item.name])
         elif "option" in item.metadata:
-            _add(parser, _entry(item, hints[item.name]))
+            _add(place, _entry(item, hints[item.name]))
 
 
 def _add(parser: _ActionsContainer, entry: _Entry) -> None:
@@ -158,7 +162,7 @@ def _add(parser: _ActionsContainer, entry: _Entry) -> None:
     settings: dict[str, Any] = {"default": SUPPRESS, "help": entry.meta.text.replace("%", "%%")}
     if not by_place:
         settings["dest"] = entry.key
-    if entry.kind is bool:
+    if entry.kind is bool and not entry.meta.read:
         settings["action"] = BooleanOptionalAction if entry.item.default else "store_true"
         if not entry.item.default:
             hidden: dict[str, Any] = {

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 from cache.recipe import Setting
 
 if TYPE_CHECKING:  # names and facts of backbones are had without it
     import torch
     from torch import Tensor, nn
+
+Kind = Literal["mean", "statistics", "attentive"]  # how frames become an embedding that is trained
+OWN = "own"  # the backbone's own embedding is the one that is trained
+EMBEDDINGS = (*get_args(Kind), OWN)
 
 
 @dataclass(frozen=True)

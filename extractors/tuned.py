@@ -22,7 +22,7 @@ from cache.atomic import write_atomic
 from cache.errors import AsdError
 from cache.text import parse_json
 from extractors import registry
-from extractors.backbone import Backbone, Features, Kept, Source, Tunable
+from extractors.backbone import OWN, Backbone, Features, Kept, Kind, Source, Tunable
 from extractors.digest import unchanged
 from extractors.loading import (
     WeightsFile,
@@ -31,9 +31,8 @@ from extractors.loading import (
     read_weights,
     tensors_sha256,
 )
-from extractors.nets.statistics import Kind, StatisticsPooling
+from extractors.nets.statistics import StatisticsPooling
 
-OWN = "own"  # the backbone's own embedding is the one that was trained
 _KEY = "finetune"  # of the metadata
 _FORMAT = 2
 _UNSEALED = 1  # an earlier format, without a digest: read, and not checked

@@ -11,11 +11,9 @@ from torch import Generator, Tensor
 
 from cache import options
 from cache.options import option
-from cache.plugins import Plugins
 from finetune.draws import chosen
 from finetune.mixture import Mixture
-
-_PLUGINS = Plugins("finetune.augment", "augmentation")
+from finetune.request import AUGMENTATIONS
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ class Augmentations:
 
 def names() -> list[str]:
     """Names to choose from; none of them is imported."""
-    return _PLUGINS.names()
+    return AUGMENTATIONS.names()
 
 
 def parse(texts: Sequence[str]) -> Augmentations:
@@ -152,5 +150,5 @@ def parse(texts: Sequence[str]) -> Augmentations:
 
 
 def _find(name: str) -> type[Augmentation | SpectrogramAugmentation]:
-    found = _PLUGINS.find(name).AUGMENTATION
+    found = AUGMENTATIONS.find(name).AUGMENTATION
     return cast(type[Augmentation | SpectrogramAugmentation], found)

@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from cache import options
 from cache.errors import AsdError
-from cache.plugins import Plugins
 from finetune.mixture import Mixture
-
-_PLUGINS = Plugins("finetune.heads", "head")
+from finetune.request import HEADS
 
 
 class Head(nn.Module, ABC):
@@ -84,7 +82,7 @@ class HeadOptions(options.Checked, ABC):
 
 def names() -> list[str]:
     """Names to choose from; none of them is imported."""
-    return _PLUGINS.names()
+    return HEADS.names()
 
 
 def parse(text: str) -> HeadOptions:
@@ -125,4 +123,4 @@ def cosines(embeddings: Tensor, centres: Tensor) -> Tensor:
 
 
 def _find(name: str) -> type[HeadOptions]:
-    return cast(type[HeadOptions], _PLUGINS.find(name).HEAD)
+    return cast(type[HeadOptions], HEADS.find(name).HEAD)

@@ -6,51 +6,59 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import AsdError
-from extractors.backbone import Tunable
+from cache.options import Checked, documented, option
 from extractors.clips import Clip
-from extractors.forward import Forward
 from extractors.output import Output
 from extractors.pooling import find
 from finetune import labels
 from finetune.labels import Labels
-from finetune.waveforms import Waveforms
+
+if TYPE_CHECKING:  # of torch, which the options below do not need
+    from extractors.backbone import Tunable
+    from finetune.waveforms import Waveforms
 
 PSEUDO_ANOMALY = "pseudo-anomaly"
+_PSEUDO_CLASSES = {"one": False, "machine": True}
 
 
+def _by_machine(text: str) -> bool:
+    if text not in _PSEUDO_CLASSES:
+        raise AsdError(f"--pseudo-classes {text}: expected {' or '.join(_PSEUDO_CLASSES)}")
+    return _PSEUDO_CLASSES[text]
+
+
+@documented
 @dataclass(frozen=True)
-class Labelling:
-    """A rule for classes.
+class Labelling(Checked):
+    """A rule for classes; `seed` is of clusters."""
 
-    Attributes
-    ----------
-    kind
-        Of `finetune.labels.KINDS`.
-    attributes
-        Those looked at; all where empty.
-    pseudo
-        Clusters of every section without attributes; below 2, such a section is one class.
-    groups
-        A CSV file, or a number of clusters.
-    least
-        Clips that a combination needs to be a class of its own.
-    by_machine
-        Whether pseudo-anomalies are a class a machine type, or one class all together.
-    seed
-        Of clusters.
-    """
-
-    kind: str = labels.KINDS[0]
-    attributes: tuple[str, ...] = ()
-    pseudo: int = 0
-    groups: str = ""
-    least: int = 2
-    by_machine: bool = False
+    kind: str = option(
+        labels.KINDS[0], "machine type x section x attributes, machine type, or groups of machine "
+        "types", choices=labels.KINDS, flag="--labels",
+    )  # fmt: skip
+    attributes: tuple[str, ...] = option((), "only these (default: all)", metavar="NAME")
+    pseudo: int = option(
+        0, "clusters of frozen embeddings, for sections without attributes (default: none)",
+        least=0, flag="--pseudo-labels", metavar="N",
+    )  # fmt: skip
+    groups: str = option(
+        "", "CSV machine_type,group; or a number of clusters of frozen embeddings",
+        metavar="FILE|N",
+    )  # fmt: skip
+    least: int = option(
+        2, "combinations of fewer clips become one class of their section", least=1,
+        flag="--min-clips", metavar="N",
+    )  # fmt: skip
+    by_machine: bool = option(
+        False, "of pseudo-anomalies: one class for all of them, or one a machine type (default: "
+        "one)", read=_by_machine, flag="--pseudo-classes", metavar="{one,machine}",
+    )  # fmt: skip
     seed: int = 0
 
     def apply(self, waveforms: Waveforms, backbone: Tunable) -> tuple[Labels, list[str]]:
@@ -134,6 +142,8 @@ class Labelling:
 
 def _frozen(waveforms: Waveforms, rows: Sequence[int], backbone: Tunable) -> NDArray[np.float32]:
     """Embed clips by the backbone as it was loaded, the mean over its frames."""
+    from extractors.forward import Forward  # noqa: PLC0415 -- torch comes with it
+
     spec = backbone.spec
     output = Output(spec, spec.layer, find("mean", {}), "merge")
     forward = Forward(backbone, [output], backbone.trainable.device)

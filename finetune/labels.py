@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import AgglomerativeClustering, KMeans
 
 from cache.errors import AsdError
 from cache.table import SYNTHETIC
@@ -177,6 +176,8 @@ def cluster_machines(
     scaled = (embeddings - embeddings.mean(0)) / np.maximum(embeddings.std(0), 1e-12)
     of = np.array([clip.section.machine_type for clip in clips])
     means = np.stack([scaled[of == machine].mean(0) for machine in machines])
+    from sklearn.cluster import AgglomerativeClustering  # noqa: PLC0415 -- heavy, seldom used
+
     found = AgglomerativeClustering(count).fit_predict(means)
     return {machine: f"group_{number}" for machine, number in zip(machines, found, strict=True)}
 
@@ -204,6 +205,8 @@ def pseudo_labels(
     list of str
         ``<section>/cluster=<n>`` of each clip.
     """
+    from sklearn.cluster import KMeans  # noqa: PLC0415 -- heavy, seldom used
+
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     texts = [""] * len(clips)
     order = sorted(range(len(clips)), key=lambda i: clips[i].section)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from cache.errors import AsdError
-from extractors.backbone import Features, Inputs, Tunable
-from extractors.tuned import OWN, Embedding, embed
+from extractors.backbone import OWN, Features, Inputs, Tunable
+from extractors.tuned import Embedding, embed
 from finetune.head import Head, HeadOptions
 from finetune.mixture import Mixture
 

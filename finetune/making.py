@@ -6,73 +6,31 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from cache.console import Progress, unseen
 from cache.errors import AsdError
 from extractors import tuned
 from extractors.audio import RESAMPLER
-from extractors.backbone import Source, Tunable
-from extractors.hearing import Hearing
+from extractors.backbone import Tunable
 from extractors.tuned import Embedding, Tuned
 from finetune import augmentation, head, sampling, scope
 from finetune.batches import Batches
 from finetune.evidence import hold_out
-from finetune.labelling import Labelling
 from finetune.labels import Labels
 from finetune.learner import build, measured
-from finetune.optimising import Optimising, Portions, Rates
+from finetune.optimising import Optimising
+from finetune.request import Settings
 from finetune.state import Row
-from finetune.training import Course, Training
+from finetune.training import Training
 from finetune.waveforms import Waveforms
 
 _PACKAGES = ("machine-asd", "torch", "torchaudio", "accelerate", "peft", "transformers")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a model is trained, everything but its data and its seed.
-
-    Attributes
-    ----------
-    backbone, source
-        Where it begins.
-    labelling
-        What it learns to tell apart.
-    rates, portions, course
-        How it is trained.
-    layer, embedding, size
-        Where the embedding stands, ``None`` for the highest layer; its kind and its values.
-    head, scope, sampling, augment
-        As on the command line.
-    crop
-        Longest part of a clip that is shown, s.
-    held
-        Share of each class held out.
-    hearing
-        How recordings are heard.
-    """
-
-    backbone: str
-    source: Source
-    labelling: Labelling
-    rates: Rates
-    portions: Portions
-    course: Course
-    layer: int | None = None
-    embedding: str = "attentive"
-    size: int = 256
-    head: str = "subcluster-adacos"
-    scope: str = "full"
-    sampling: str = "balanced"
-    augment: tuple[str, ...] = ("mixup",)
-    crop: float = 10.0
-    held: float = 0.0
-    hearing: Hearing = field(default_factory=Hearing)
 
 
 @dataclass(frozen=True)
@@ -114,12 +72,15 @@ class Maker:
         Where.
     overwrite
         Whether a file of another training may be replaced.
+    progress
+        How many steps are done.
     """
 
     settings: Settings
     waveforms: Waveforms
     device: torch.device
     overwrite: bool = False
+    progress: Progress = unseen
 
     def make(self, path: Path, seed: int, told: Callable[[list[Row]], object]) -> Made:
         """Train, or go on with what a killed run left, and write the file.
@@ -188,7 +149,7 @@ class Maker:
         optimising = Optimising(learner, opened, batches, settings.rates, settings.portions)
         state = path.with_suffix(".training")
         course = replace(settings.course, held=held)
-        training = Training(optimising, course, state, _digest(record), told)
+        training = Training(optimising, course, state, _digest(record), told, self.progress)
         return training, record, embedding
 
     def _record(

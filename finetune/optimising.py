@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,67 +18,10 @@ from extractors.device import is_out_of_memory
 from extractors.precision import exact
 from finetune.batches import Batches, seed_of
 from finetune.learner import Learner
+from finetune.request import PRECISIONS, Portions, Rates
 from finetune.scope import Opened
 
-SCHEDULES = ("cosine", "constant")
-PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 _NAMED = 16  # clips of a batch that a message names
-
-
-@dataclass(frozen=True)
-class Rates:
-    """How fast what learns.
-
-    Attributes
-    ----------
-    network, head
-        Learning rates of the topmost block and its adapters, and of pooling and head.
-    decay
-        Factor from each block to the one below it.
-    weight_decay
-        Of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101).
-    warmup
-        Steps of linear rise.
-    schedule
-        After that: ``cosine`` down to 0 at the end, or ``constant``.
-    clip
-        Largest norm of the gradients.
-    """
-
-    network: float = 1e-4
-    head: float = 1e-3
-    decay: float = 1.0
-    weight_decay: float = 0.01
-    warmup: int = 100
-    schedule: str = SCHEDULES[0]
-    clip: float = 1.0
-
-    def factor(self, step: int, steps: int) -> float:
-        """Return the factor of the learning rates at a step, from 0, of `steps`."""
-        rise = min(1.0, (step + 1) / (self.warmup + 1))
-        if self.schedule == "constant":
-            return rise
-        done = min(1.0, max(0, step - self.warmup) / max(1, steps - self.warmup))
-        return rise * 0.5 * (1 + math.cos(math.pi * done))
-
-
-@dataclass(frozen=True)
-class Portions:
-    """What goes through the network at once.
-
-    Attributes
-    ----------
-    batch
-        Clips a forward pass and device.
-    accumulate
-        Passes a step.
-    precision
-        Of the arithmetic, a key of `PRECISIONS`.
-    """
-
-    batch: int = 8
-    accumulate: int = 1
-    precision: str = "float32"
 
 
 @dataclass

@@ -5,15 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from cache import options
 from cache.errors import AsdError
 from cache.options import option
 from extractors import compat
 from extractors.backbone import Trainable
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _ADAPTER = "default"
 
@@ -99,6 +100,8 @@ class Lora(Scope):
 
     def open(self, trainable: Trainable, layer: int) -> Opened:
         """See `Scope.open`."""
+        from torch import nn  # noqa: PLC0415 -- names of scopes are had without it
+
         trainable.apart()
         network = trainable.network
         wanted = tuple(self.targets.split(",")) if self.targets else trainable.lora
@@ -149,6 +152,8 @@ def parse(text: str) -> Scope:
 
 def _opened(trainable: Trainable, layer: int, first: int, only: str = "") -> Opened:
     """Train the blocks from `first` to `layer`; of their parameters those named `only`."""
+    import torch  # noqa: PLC0415
+
     found: list[list[nn.Parameter]] = [[] for _ in range(layer + 1)]
     for name, parameter in trainable.network.named_parameters():
         block = _block_of(name, trainable.blocks[: layer + 1])

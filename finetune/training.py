@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,36 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import nll_loss
-from tqdm import tqdm
 
+from cache.console import Progress, Steps, unseen
 from finetune.evidence import neighbour_statistics
 from finetune.labels import ANOMALY
 from finetune.optimising import Optimising
+from finetune.request import Course
 from finetune.state import Row, State, resumed
 
 _BETWEEN_SAVES = 300.0  # seconds of an epoch under way that a killed run may lose
-
-
-@dataclass(frozen=True)
-class Course:
-    """How long a training goes on.
-
-    Attributes
-    ----------
-    epochs
-        At most.
-    patience
-        Epochs without a smaller held-out loss after which it stops; ``None`` never.
-    watch
-        Epochs from one look at the training clips' neighbours to the next; 0 for none.
-    held
-        Rows of the clips held out.
-    """
-
-    epochs: int
-    patience: int | None = None
-    watch: int = 5
-    held: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 @dataclass
@@ -60,6 +39,8 @@ class Training:
         Where its state is kept, and what it is.
     told
         Of every row of the history as it is made.
+    progress
+        How many steps are done.
     """
 
     optimising: Optimising
@@ -67,6 +48,7 @@ class Training:
     path: Path
     fingerprint: str
     told: Callable[[list[Row]], object]
+    progress: Progress = unseen
 
     def run(self) -> list[Row]:
         """Train to the end, going on where a killed run stood.
@@ -92,10 +74,10 @@ class Training:
             self._tell(state)  # the kill may have come between saving and telling
         done = state.epoch * self._steps + state.step
         total = self.course.epochs * self._steps
-        with tqdm(total=total, initial=done, unit="step", desc="train", disable=None) as progress:
-            while state.epoch < self.course.epochs and not self._is_enough(state):
-                learner.train()
-                self._epoch(state, progress)
+        steps = Steps(total, self.progress, done)
+        while state.epoch < self.course.epochs and not self._is_enough(state):
+            learner.train()
+            self._epoch(state, steps)
         if state.best:
             self._load(state.best)
         learner.eval()
@@ -116,7 +98,7 @@ class Training:
         """Steps an epoch."""
         return -(-len(self.optimising.batches.epoch(0)) // self.optimising.clips_a_step)
 
-    def _epoch(self, state: State, progress: tqdm) -> None:
+    def _epoch(self, state: State, steps: Steps) -> None:
         rates, size = self.optimising.rates, self.optimising.clips_a_step
         order = self.optimising.batches.epoch(state.epoch)
         saved, factor = time.monotonic(), 0.0
@@ -127,8 +109,7 @@ class Training:
             loss = self.optimising.step(rows, (state.epoch, state.step), factor)
             state.losses.append(loss)
             state.step += 1
-            progress.update()
-            progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            steps.update(1)
             if time.monotonic() - saved > _BETWEEN_SAVES and state.step < self._steps:
                 self._save(state)
                 saved = time.monotonic()

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
+from cache.console import Progress, Steps, unseen
 from cache.errors import AsdError
-from extractors.audio import AVERAGE, Recording
+from extractors.audio import AVERAGE
 from extractors.batches import Decoder, Refused
 from extractors.clips import Clip, Fault
 from extractors.ragged import Ragged, hold
@@ -92,7 +92,11 @@ class Room:
 
 
 def read_waveforms(
-    clips: Sequence[Clip], sample_rate: int, room: Room, channel: str = AVERAGE
+    clips: Sequence[Clip],
+    sample_rate: int,
+    room: Room,
+    channel: str = AVERAGE,
+    told: Progress = unseen,
 ) -> Waveforms:
     """Decode clips.
 
@@ -106,6 +110,8 @@ def read_waveforms(
         Where they are held.
     channel
         Which is heard, see `extractors.audio`.
+    told
+        How many clips are decoded.
 
     Raises
     ------
@@ -117,28 +123,20 @@ def read_waveforms(
     faults: list[Fault] = []
 
     def decoded() -> Iterator[NDArray[np.float32]]:
-        for clip, recording in _decoded(clips, sample_rate, channel, faults):
-            kept.append(clip)
-            hashes.append(recording.content_sha256)
-            yield recording.samples
+        steps = Steps(len(clips), told)
+        with ThreadPoolExecutor(_DECODERS, "decode") as pool:
+            decoder = Decoder(Recordings(0), pool, _AHEAD)
+            for item in decoder.decoded(clips, sample_rate, channel):
+                steps.update(1)
+                if isinstance(item, Refused):
+                    faults.append(Fault(item.clip.path, item.reason))
+                else:
+                    kept.append(item.clip)
+                    hashes.append(item.recording.content_sha256)
+                    yield item.recording.samples
 
     held = hold(decoded(), (), room.budget, room.folder)
     if not kept:
         reasons = "".join(f"\n  {fault}" for fault in faults[:5])
         raise AsdError(f"no training clip that can be used{reasons}")
     return Waveforms(held, tuple(kept), tuple(hashes), tuple(faults), sample_rate)
-
-
-def _decoded(
-    clips: Sequence[Clip], sample_rate: int, channel: str, faults: list[Fault]
-) -> Iterator[tuple[Clip, Recording]]:
-    with ThreadPoolExecutor(_DECODERS, "decode") as pool:
-        decoder = Decoder(Recordings(0), pool, _AHEAD)
-        progress = tqdm(total=len(clips), unit="clip", desc="decode", disable=None)
-        with progress:
-            for item in decoder.decoded(clips, sample_rate, channel):
-                progress.update()
-                if isinstance(item, Refused):
-                    faults.append(Fault(item.clip.path, item.reason))
-                else:
-                    yield item.clip, item.recording

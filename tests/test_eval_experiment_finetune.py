@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from cache.arguments import keys
 from cache.store import Store
 from eval.experiment_file import Finetune, parse
 from eval.experiment_finetune import train
 from eval.run import main
 from extractors.tuned import record_of
-from finetune.options import parser
+from finetune.request import TrainRequest
 from tests.conftest import write_clip
 
 TEXT = """title = "fine-tuned"
@@ -63,8 +64,7 @@ def test_seeds_are_trained_scored_and_averaged(
 
 
 def test_every_key_is_an_option_of_fine_tuning() -> None:
-    known = {action.dest for action in parser()._actions}
-    assert set(Finetune.model_fields) <= known
+    assert set(Finetune.model_fields) <= set(keys(TrainRequest))
 
 
 def test_no_name_of_a_backbone_leads_out_of_the_folder(

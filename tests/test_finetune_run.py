@@ -111,7 +111,7 @@ def test_clips_of_several_lengths_rates_and_channels(root: Path, tmp_path: Path)
         (["--head", "arcfaces"], "arcface"),
         (["--head", "arcface:margin=9"], "margin"),
         (["--augment", "mixup:q=1"], "Mixup has no option 'q'; it has p, alpha, labels"),
-        (["--sampling", "half"], "known are balanced, plain, target"),
+        (["--sampling", "half"], "--sampling half: expected balanced or plain or target"),
         (["--train", "last:blocks=0"], "blocks"),
         (["--layer", 9], "logmel has no layer 9; it has 1, 2, 3, 4"),
         (["--embedding", "own"], "logmel has no embedding of its own at layer 4, only: none"),

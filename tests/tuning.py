@@ -10,9 +10,8 @@ import torch
 from extractors.backbone import Source
 from extractors.clips import list_clips
 from finetune.labelling import Labelling
-from finetune.making import Maker, Settings, load_tunable
-from finetune.optimising import Portions, Rates
-from finetune.training import Course
+from finetune.making import Maker, load_tunable
+from finetune.request import Course, Portions, Rates, Settings
 from finetune.waveforms import Room, Waveforms, read_waveforms
 from tests.small_models import SMALL
 

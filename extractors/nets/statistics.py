@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from cache.errors import AsdError
+from extractors.backbone import Kind
 from extractors.pooling import mean, mean_std
 
-Kind = Literal["mean", "statistics", "attentive"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _ATTENTION = 128  # units of the attention's hidden layer

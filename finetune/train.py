@@ -1,0 +1,102 @@
+"""Fine-tuning: training clips to a weights file a seed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cache.console import Progress, unseen
+from cache.errors import AsdError
+from extractors import choices
+from extractors.clips import Clip, list_clips
+from extractors.device import find_device
+from extractors.hearing import hearings
+from extractors.offline import apply_offline
+from finetune.history import History
+from finetune.making import Made, Maker, load_tunable
+from finetune.request import Settings, TrainRequest
+from finetune.state import Row
+from finetune.synthesis.manifest import list_pseudo_anomalies
+from finetune.waveforms import Room, read_waveforms
+
+_GIB = 2**30
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a fine-tuning made.
+
+    Attributes
+    ----------
+    made
+        A file a seed.
+    clips
+        How many were learnt from.
+    faults
+        Clips left out, each with the reason.
+    notes
+        How the data was read.
+    """
+
+    made: tuple[Made, ...]
+    clips: int
+    faults: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def train(request: TrainRequest, told: Progress = unseen) -> Trained:
+    """Fine-tune a backbone, once a seed; what is there already is not trained again.
+
+    Parameters
+    ----------
+    request
+        Which data, which model, how, where.
+    told
+        How many clips are decoded, and then how many steps of each seed are done.
+
+    Raises
+    ------
+    AsdError
+        If the data or weights are not to be had, a file holds another training, or training fails.
+    """
+    apply_offline(request)
+    settings, device = _settings(request), find_device(request.device)
+    rate = load_tunable(settings, request.seeds[0], device).spec.sample_rate
+    listing = settings.hearing.cut(list_clips(request.data).only(request.machine, ["train"]))
+    clips = [*listing.clips, *_pseudo_anomalies(request, listing.clips)]
+    room = Room(round(request.memory * _GIB), request.cache_dir)
+    waveforms = read_waveforms(clips, rate, room, settings.hearing.channel, told)
+    maker = Maker(settings, waveforms, device, request.overwrite, told)
+    made = []
+    for seed in request.seeds:
+        path = request.path(seed)
+        made.append(maker.make(path, seed, _history(path, request.tensorboard)))
+    faults = dict.fromkeys(map(str, [*listing.faults, *waveforms.faults]))
+    return Trained(tuple(made), len(waveforms.clips), tuple(faults), tuple(listing.notes))
+
+
+def _settings(request: TrainRequest) -> Settings:
+    name, _ = choices.split_name(request.settings.backbone)
+    given = [request.weights] if request.weights else []
+    source = choices.source(given, request.settings.backbone, [name], request.accept_weights)
+    (hearing,) = hearings(request.heard)
+    return replace(request.settings, backbone=name, source=source, hearing=hearing)
+
+
+def _pseudo_anomalies(request: TrainRequest, clips: Sequence[Clip]) -> list[Clip]:
+    """List the pseudo-anomalies of the machine types that are learnt."""
+    machines = {clip.section.machine_type for clip in clips}
+    found = [clip for root in request.pseudo_anomalies for clip in list_pseudo_anomalies(root)]
+    kept = [clip for clip in found if clip.section.machine_type in machines]
+    if len(kept) < len(found):
+        _LOG.info("%d pseudo-anomalies of other machines", len(found) - len(kept))
+    if found and not kept:
+        raise AsdError(f"no pseudo-anomalies of {', '.join(sorted(machines))}")
+    return kept
+
+
+def _history(path: Path, tensorboard: Path | None) -> Callable[[list[Row]], object]:
+    return History(path.with_suffix(".csv"), tensorboard and tensorboard / path.stem).write
