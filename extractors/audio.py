@@ -14,7 +14,9 @@ import soxr
 from numpy.typing import NDArray
 
 from cache.errors import AsdError
+from cache.facts import Facts
 from cache.windows import Span
+from extractors.ear import Ear, decoder_of
 from extractors.soundfiles import (
     LONGEST,
     blocks,
@@ -42,10 +44,13 @@ class Recording:
         (T,) float32, nominally in [-1, 1], finite, T >= 1.
     content_sha256
         Hexadecimal SHA-256 of the file's bytes.
+    facts
+        What the recording turned out to be.
     """
 
     samples: NDArray[np.float32]
     content_sha256: str
+    facts: Facts | None = None
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,15 @@ class Decoding:
         Hexadecimal SHA-256 of the file's bytes.
     remark
         What of its header was put right; empty where nothing was.
+    decoder
+        See `extractors.ear.decoder_of`.
     """
 
     samples: NDArray[np.float32]
     sample_rate: int
     content_sha256: str
     remark: str = ""
+    decoder: str = ""
 
 
 def decode_file(path: Path, span: Span | None = None, longest: float = LONGEST) -> Decoding:
@@ -83,8 +91,8 @@ def decode_file(path: Path, span: Span | None = None, longest: float = LONGEST) 
         frames, rate = int(file.frames), int(file.samplerate)
         check_length(file, frames, longest)
         samples = _joined(blocks(file, 0, frames, max(1, frames)))
-        remark = file.measure.remark
-    return Decoding(samples, rate, hashlib.sha256(data).hexdigest(), remark)
+        told = file.measure.remark, decoder_of(str(file.subtype))
+    return Decoding(samples, rate, hashlib.sha256(data).hexdigest(), *told)
 
 
 def _joined(parts: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -94,7 +102,9 @@ def _joined(parts: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> Recording:
     """Bring one channel of a decoded file, or their average, to a rate in Hz; see `read_audio`."""
-    samples = _mono(decoding.samples, channel)
+    samples, ear = mono(decoding.samples, channel), Ear(decoding.sample_rate)
+    ear.hear(decoding.samples, samples)
+    ear.check_mix()
     if decoding.sample_rate != sample_rate:
         try:
             samples = soxr.resample(samples, decoding.sample_rate, sample_rate, quality="HQ")
@@ -104,7 +114,8 @@ def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> R
             ) from error
     if not samples.size:
         raise AsdError("too short: nothing is left after resampling")
-    return Recording(np.ascontiguousarray(samples), decoding.content_sha256)
+    facts = ear.facts(decoding.remark, decoding.decoder)
+    return Recording(np.ascontiguousarray(samples), decoding.content_sha256, facts)
 
 
 def read_audio(
@@ -132,7 +143,7 @@ def read_audio(
     ------
     AsdError
         If the file cannot be read, is empty, longer than an hour, cut short, not audio, holds NaN
-        or infinity, or has no such channel.
+        or infinity, has no such channel, or its channels cancel each other in the average.
     """
     return resampled(decode_file(path, span), sample_rate, channel)
 
@@ -175,11 +186,12 @@ def _decode_span(path: Path, span: Span) -> Decoding:
         samples = _joined(blocks(file, start, stop - start, max(1, stop - start)))
         if sha256_of(raw, path) != sha256:
             raise AsdError("changed while it was read: run the same command again")
-        remark = file.measure.remark
-    return Decoding(samples, rate, sha256, remark)
+        told = file.measure.remark, decoder_of(str(file.subtype))
+    return Decoding(samples, rate, sha256, *told)
 
 
-def _mono(samples: NDArray[np.float32], channel: str) -> NDArray[np.float32]:
+def mono(samples: NDArray[np.float32], channel: str = AVERAGE) -> NDArray[np.float32]:
+    """Take a channel of (T, C) samples, or their average; see `read_audio`."""
     number, there = channel_number(channel), samples.shape[1]
     if number is None:
         return samples.mean(axis=1, dtype=np.float32) if there > 1 else samples[:, 0]

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache.facts import Facts
+from extractors.audio import mono
+from extractors.ear import Ear, decoder_of
 from extractors.soundfiles import blocks, check_length, opened, sha256_of
 
 _BLOCK = 2**18  # frames decoded at once
@@ -25,12 +28,15 @@ class Probe:
         Length.
     content_sha256
         Hexadecimal SHA-256 of the file's bytes.
+    facts
+        What it turned out to be.
     """
 
     sample_rate: int
     channels: int
     seconds: float
     content_sha256: str
+    facts: Facts
 
 
 def probe(path: Path) -> Probe:
@@ -45,6 +51,9 @@ def probe(path: Path) -> Probe:
         rate, channels, frames = int(file.samplerate), int(file.channels), int(file.frames)
         check_length(file, min(frames, _BLOCK), math.inf)
         sha256 = sha256_of(raw, path)
-        for _ in blocks(file, 0, frames, _BLOCK):
-            pass
-    return Probe(rate, channels, frames / rate, sha256)
+        ear = Ear(rate)
+        for block in blocks(file, 0, frames, _BLOCK):
+            ear.hear(block, mono(block))
+        facts = ear.facts(file.measure.remark, decoder_of(str(file.subtype)))
+        ear.check_mix()
+    return Probe(rate, channels, frames / rate, sha256, facts)

@@ -161,6 +161,7 @@ def _add(whole: Report, part: Report) -> None:
     whole.unchanged += part.unchanged
     whole.removed += part.removed
     whole.faults += part.faults
+    whole.remarks += part.remarks
 
 
 @contextmanager
