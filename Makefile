@@ -46,6 +46,7 @@ lint: $(VENV)/.dev  ## format, lint, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npx --yes @biomejs/biome@2.6.8 check --error-on-warnings
 
 check: lint test  ## everything that must pass before a commit
 

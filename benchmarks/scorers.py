@@ -23,7 +23,7 @@ from eval.sections import SectionResult, evaluate_section, official_score
 from eval.truth import find_truth
 from extractors.run import main as extract
 from index.options import parse_member
-from index.scorer import names
+from index.scorer import Scorer, names
 
 POOLINGS = ("mean", "max", "mean+std", "gwrp:0.97", "gwrp:0.7")
 LAYERS = (4, 8, 12, 16)
@@ -50,9 +50,10 @@ def read_tables(store: Store, recipe: Recipe) -> Tables:
     }
 
 
-def evaluate(text: str, train: EmbeddingTable, test: EmbeddingTable, truth: Path) -> SectionResult:
+def evaluate(
+    scorer: Scorer, train: EmbeddingTable, test: EmbeddingTable, truth: Path
+) -> SectionResult:
     """Fit, score and evaluate one section."""
-    scorer = parse_member(text)
     scorer.fit(train)
     scores = scorer.score(test.embeddings)
     files = tuple(Path(clip_id).name for clip_id in test.clip_ids)
@@ -109,7 +110,7 @@ def main() -> None:
         rows = []
         for text in (*names(), *VARIANTS):
             truth = args.data / "ground_truth"
-            found = {s: evaluate(text, *pair, truth) for s, pair in tables.items()}
+            found = {s: evaluate(parse_member(text), *pair, truth) for s, pair in tables.items()}
             rows.append((official_score(found) or 0.0, row(text, found)))
         print("\n".join(line for _, line in sorted(rows, reverse=True)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import re
@@ -19,6 +20,7 @@ from cache import objects, places
 from cache.errors import REMEDIES, AsdError
 
 _STALE_SECONDS = 86_400.0  # a temporary file of another computer is taken for dead after a day
+_NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EROFS}
 _OURS = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<process>\d+)\.[0-9a-f]{8}\.tmp")
 _SCRATCH = re.compile(r"asd-(?P<host>[0-9a-f]{8})-(?P<process>\d+)-\w+")
 
@@ -125,9 +127,13 @@ def leftovers(root: Path) -> list[Path]:
         Any folder; one that does not exist has none. In object storage, where a write needs no
         temporary file, only what lies in the folder itself is looked at.
     """
-    if places.is_remote(root):
-        return sorted(path for path in places.matching(root, ".*.tmp") if _is_orphan(path))
-    return sorted(path for path in root.rglob(".*.tmp") if _is_orphan(path) or _is_stale(path))
+    found = places.matching(root, ".*.tmp") if places.is_remote(root) else root.rglob(".*.tmp")
+    return sorted(path for path in found if is_left(path))
+
+
+def is_left(path: Path) -> bool:
+    """Whether a temporary file's writer is gone; of another computer's file its age tells."""
+    return _is_orphan(path) or (not places.is_remote(path) and _is_stale(path))
 
 
 @contextmanager
@@ -195,8 +201,18 @@ def _is_alive(process: int) -> bool:
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    """Wait until a file or folder is on the disk, where its file system can tell."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        if path.is_dir():
+            return  # may be written to, not listed
+        raise
     try:
         os.fsync(handle)
+    except OSError as error:
+        # Some network file systems and FUSE have no fsync, more of them none of a folder.
+        if error.errno not in _NO_SYNC:
+            raise
     finally:
         os.close(handle)

@@ -139,6 +139,10 @@ class Ranges(io.RawIOBase):
             raise FileNotFoundError(str(path))
         self._path, self._size, self._at = path, int(told["size"]), 0
 
+    def size(self) -> int:
+        """Bytes of the object."""
+        return self._size
+
     def readable(self) -> bool:  # noqa: D102 - of io.RawIOBase
         return True
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache import objects, places
+from cache import bounds, objects, places
 from cache.atomic import write_atomic
 from cache.errors import AsdError, is_out_of_memory
 from cache.facts import Facts
@@ -27,9 +28,10 @@ _REMEDY = (
     "move it aside with `python -m cache.run verify --repair` and run the extraction again: only "
     "its clips are made anew"
 )
-# What a flipped byte makes of pyarrow's reading and of ours; of a length, memory that is not there.
+# What a flipped byte makes of pyarrow's reading and of ours; of a length, memory that is not there,
+# of brackets, JSON without end.
 _DAMAGED = (
-    *(OSError, KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError),
+    *(OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError),
     *(MemoryError, RecursionError, pa.ArrowException, AsdError),
 )
 _SMALLEST = 2**26  # bytes that reading any table may take
@@ -59,19 +61,26 @@ def write_table(path: Path, table: EmbeddingTable, recipe: Recipe, over: str | N
         _DIGEST: _digest(table, recipe).encode(),
     }
     arrow = _to_arrow(table).replace_schema_metadata(metadata)
+    data = _written(arrow, "zstd")
+    if bounds.allowed(len(data)) < 2 * arrow.nbytes:
+        data = _written(arrow, "none")  # so much of the same that readers would refuse it
+    write_atomic(path, data, over)
+
+
+def _written(arrow: pa.Table, compression: str) -> bytes:
     file = pa.BufferOutputStream()
     pq.write_table(
         arrow,
         file,
-        compression="zstd",
-        compression_level=1,
+        compression=compression,
+        compression_level=1 if compression == "zstd" else None,
         # Dictionary pages make the vectors half as large again; byte planes compress.
         use_dictionary=list(_TEXT_COLUMNS),
         column_encoding={"embedding.list.element": "BYTE_STREAM_SPLIT"},
         # Without checksums a flipped byte is read back as another number.
         write_page_checksum=True,
     )
-    write_atomic(path, file.getvalue().to_pybytes(), over)
+    return bytes(file.getvalue().to_pybytes())
 
 
 def read_table(path: Path) -> tuple[EmbeddingTable, Recipe]:
@@ -146,15 +155,10 @@ def read_keys(path: Path) -> tuple[ClipKey, ...]:
 
 def _read(path: Path, columns: list[str] | None) -> pa.Table:
     try:
-        with (
-            _opened(path, whole=columns is None) as source,
-            pq.ParquetFile(source, page_checksum_verification=True) as file,
-        ):
-            return file.read(columns=columns)
+        with _opened(path, whole=columns is None) as source:
+            return bounds.read_parquet(source, source.size(), columns)
     except objects.Unreachable:
         raise
-    except FileNotFoundError as error:
-        raise AsdError(f"{path} does not exist; run the extraction first") from error
     except _DAMAGED as error:
         raise _fault(path, error, "is damaged") from error
 
@@ -163,7 +167,15 @@ def _fault(path: Path, error: Exception, text: str) -> Exception:
     """Choose what to raise: a whole table that memory does not hold is not called damaged."""
     if is_out_of_memory(error) and _is_scarce(path):
         return MemoryError(f"reading {path}: {error}")
-    reason = str(error) if isinstance(error, OSError | pa.ArrowException) else repr(error)
+    if isinstance(error, FileNotFoundError):
+        return AsdError(f"{path} does not exist; run the extraction first")
+    if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR):
+        return objects.Unreachable(
+            f"{path} cannot be read: {error.strerror}; that says nothing of what it holds: see to "
+            "the permissions and the disk, and run the same command again"
+        )
+    is_plain = isinstance(error, OSError | pa.ArrowException | AsdError)
+    reason = str(error) if is_plain else repr(error)
     return AsdError(f"{path} {text} ({reason}); {_REMEDY}")
 
 
@@ -190,15 +202,21 @@ def _footer(path: Path) -> Iterator[pq.FileMetaData]:
 
 
 @contextmanager
-def _opened(path: Path, *, whole: bool) -> Iterator[Path | BinaryIO | pa.BufferReader]:
-    """Open what pyarrow reads a file of this machine or an object from; of that, ranges or all."""
+def _opened(path: Path, *, whole: bool) -> Iterator[Any]:
+    """Open what pyarrow reads a file of this machine or an object from; of that, ranges or all.
+
+    Yields
+    ------
+    A file object that tells its bytes by ``size()``.
+    """
     if not places.is_remote(path):
-        yield path
+        with pa.OSFile(str(path)) as file:
+            yield file
     elif whole:
         yield pa.BufferReader(objects.fetch(path))
     else:
         with objects.Ranges(path) as ranges:
-            yield cast("BinaryIO", ranges)
+            yield ranges
 
 
 def _to_arrow(table: EmbeddingTable) -> pa.Table:

@@ -111,9 +111,11 @@ def matching(root: Path, pattern: str) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Delete a file; none there is no failure."""
+    """Delete a file, or a folder with all below; none there is no failure."""
     if is_remote(path):
         objects.remove(path)
+    elif path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
 

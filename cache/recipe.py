@@ -61,6 +61,12 @@ class Recipe:
         """First 16 hexadecimal digits of the SHA-256 of `canonical`."""
         return hashlib.sha256(self.canonical.encode()).hexdigest()[:16]
 
+    @property
+    def named(self) -> str:
+        """The backbone as on the command line: ``NAME``, or ``NAME:VARIANT``."""
+        variant = dict(self.settings).get("variant")
+        return f"{self.backbone}:{variant}" if variant else self.backbone
+
     def __str__(self) -> str:
         if self.parents:
             return " + ".join(str(parent) for parent in self.parents)
@@ -68,7 +74,7 @@ class Recipe:
         heard = "".join(f" {name}={settings[name]}" for name in HEARING if name in settings)
         weights = f" weights={self.weights[:12]}" if self.weights else ""
         return (
-            f"{self.backbone} layer={self.layer} pooling={self.pooling} bands={self.bands}"
+            f"{self.named} layer={self.layer} pooling={self.pooling} bands={self.bands}"
             f"{weights}{heard}"
         )
 

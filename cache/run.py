@@ -11,7 +11,7 @@ from cache.atomic import leftovers
 from cache.errors import AsdError, guarded
 from cache.recipe import Recipe
 from cache.select import add_cache_dir, add_selection, choose, selection
-from cache.store import DAMAGED, Store
+from cache.store import DAMAGED, Store, Stored
 
 
 def _parser() -> ArgumentParser:
@@ -59,13 +59,21 @@ def _verify(args: Namespace) -> int:
     faulty = [(stored, fault) for stored, fault in checked if fault is not None]
     for stored, fault in faulty:
         print(f"fault: {fault}")
-        target = store.set_aside(stored) if args.repair else None
-        if target is not None:
-            print(f"moved {stored.path} to {target}")
+        if args.repair:
+            _set_aside(store, stored)
     print(f"{len(checked)} tables read in full, {len(faulty)} faulty, in {args.cache_dir}")
     if args.repair and faulty:
         print("run the same extraction again: it makes what was moved")
     return 1 if faulty else 0
+
+
+def _set_aside(store: Store, stored: Stored) -> None:
+    try:
+        target = store.set_aside(stored)
+    except AsdError as error:
+        print(f"not moved: {error}")
+    else:
+        print(f"moved {stored.path} to {target}" if target else f"{stored.path} is whole by now")
 
 
 def _concat(args: Namespace) -> int:
@@ -80,16 +88,23 @@ def _gc(args: Namespace) -> int:
     store = Store(args.cache_dir)
     unwanted = [_recipe(store, fingerprint) for fingerprint in args.recipe]
     files = leftovers(args.cache_dir)
-    folders = [store.root / recipe.fingerprint for recipe in unwanted]
-    for path in [*files, *folders]:
-        print(f"{'would remove' if args.dry_run else 'removing'} {path}")
-    if not args.dry_run:
-        for file in files:
+    say, refused = "would remove" if args.dry_run else "removing", []
+    for file in files:
+        print(f"{say} {file}")
+        if not args.dry_run:
             places.remove(file)
-        for folder in folders:
-            places.remove_tree(folder)
+    for recipe in unwanted:
+        print(f"{say} {store.root / recipe.fingerprint}")
+        try:
+            if not args.dry_run:
+                store.remove(recipe)
+        except AsdError as error:
+            refused.append(str(error))
     done = "to remove" if args.dry_run else "removed"
-    print(f"{len(files)} leftover files and {len(folders)} recipes {done} in {store.root}")
+    gone = len(unwanted) - len(refused)
+    print(f"{len(files)} leftover files and {gone} recipes {done} in {store.root}")
+    if refused:
+        raise AsdError("\nerror: ".join(refused))
     return 0
 
 

@@ -131,13 +131,18 @@ def choose(store: Store, wanted: Selection) -> Recipe:
     elif wanted.backbones:
         ways = wanted.by_channel()
         picked = [
-            _one([r for r in known if r.backbone == b and way.matches(r)], b, known)
+            _one(_of_backbone([r for r in known if way.matches(r)], b), b, known)
             for b in wanted.backbones
             for way in ways
         ]
     else:
         picked = [_one(known, "a table", known)]
     return concatenation(picked)
+
+
+def _of_backbone(known: list[Recipe], name: str) -> list[Recipe]:
+    """Recipes of the very variant named, of all variants of a backbone where none is so named."""
+    return [r for r in known if r.named == name] or [r for r in known if r.backbone == name]
 
 
 def _one(candidates: list[Recipe], name: str, known: list[Recipe]) -> Recipe:

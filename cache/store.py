@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from cache import objects, places
-from cache.atomic import move
+from cache.atomic import is_left, move, temporary_name, write_atomic
 from cache.errors import AsdError
 from cache.locks import locked
 from cache.parquet import read_digest, read_keys, read_recipe, read_table, write_table
@@ -20,6 +21,7 @@ from cache.recipe import Recipe
 from cache.table import SPLITS, ClipKey, EmbeddingTable, Section, append_rows, join_columns
 
 DAMAGED = "damaged"  # below the cache folder: tables that were moved aside
+_TRIES = 5  # to look at a table that is being replaced all the time
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._signs: list[Path] = []  # of `writing`
 
     def path(self, recipe: Recipe, section: Section, split: str) -> Path:
         """Where a table lies, whether it exists or not."""
@@ -100,6 +103,54 @@ class Store:
 
         self._change(recipe, section, split, kept)
 
+    @contextmanager
+    def writing(self, recipes: Iterable[Recipe]) -> Iterator[None]:
+        """Say for a while that tables of these recipes are made: nobody may `remove` them.
+
+        An empty file a recipe says so, by its name that of this process; one that a killed process
+        left counts for nothing. Where the folder cannot be written to, nothing is said, nor in
+        object storage, where nobody is kept out of anything.
+        """
+        signs: list[Path] = []
+        try:
+            with suppress(AsdError):
+                for recipe in [] if places.is_remote(self.root) else recipes:
+                    sign = temporary_name(self.root / _sign(recipe.fingerprint))
+                    with self._locked(recipe.fingerprint):
+                        write_atomic(sign, b"")
+                    signs.append(sign)
+            self._signs += signs
+            yield
+        finally:
+            self._signs = [sign for sign in self._signs if sign not in signs]
+            for sign in signs:
+                places.remove(sign)
+
+    def remove(self, recipe: Recipe) -> None:
+        """Remove all tables of a recipe; in object storage no run may be at work on them meanwhile.
+
+        Raises
+        ------
+        AsdError
+            If a run is at work on them, or the file system refuses.
+        """
+        folder = self.root / recipe.fingerprint
+        with self._locked(recipe.fingerprint):
+            signs = places.matching(self.root, f".{_sign(recipe.fingerprint)}.*.tmp")
+            for sign in signs:
+                if not is_left(sign):
+                    raise AsdError(
+                        f"a run is at work on {folder}: nothing of it was removed; let it end, or "
+                        f"end it. Should none be, delete {sign}"
+                    )
+            if places.is_remote(folder):
+                places.remove_tree(folder)
+                return
+            # In one step, so that no writer meets half of it; what a kill leaves goes with `gc`.
+            left = temporary_name(folder)
+            move(folder, left)
+            places.remove_tree(left)
+
     def _change(
         self,
         recipe: Recipe,
@@ -109,6 +160,9 @@ class Store:
     ) -> Path:
         """Read, change and write a table as one step: behind a lock, or again where overtaken."""
         path = self.path(recipe, section, split)
+        for sign in self._signs:
+            with suppress(OSError):
+                os.utime(sign)  # other computers tell by its age whether the run is still there
         with self._locked(recipe.fingerprint):
             while True:
                 version = places.version(path)
@@ -136,11 +190,7 @@ class Store:
             parts = [self.read(parent, section, split) for parent in recipe.parents]
             return join_columns(_named_apart(parts, recipe))
         table, stored = read_table(path)
-        if stored != recipe or (table.section, table.split) != (section, split):
-            raise AsdError(
-                f"{path} holds {stored} of {table.section} {table.split}, its place says {recipe} "
-                f"of {section} {split}; move it back or delete it"
-            )
+        _expect(path, table, stored, (recipe, section, split))
         return table
 
     def _is_outdated(self, recipe: Recipe, section: Section, split: str) -> bool:
@@ -217,11 +267,20 @@ class Store:
 
     def recipes(self) -> list[Recipe]:
         """Recipes of the tables on disk, by their text."""
-        first = {stored.fingerprint: stored.path for stored in reversed(self.tables())}
-        return sorted((read_recipe(path)[0] for path in first.values()), key=str)
+        found: dict[str, Recipe] = {}
+        for stored in self.tables():
+            if stored.fingerprint in found:
+                continue
+            try:
+                found[stored.fingerprint] = read_recipe(stored.path)[0]
+            except AsdError:
+                if places.exists(stored.path):
+                    raise
+                # Another run has removed it since it was listed.
+        return sorted(found.values(), key=str)
 
     def verify(self) -> Iterator[tuple[Stored, AsdError | None]]:
-        """Read every table in full.
+        """Read every table in full; one that another run removes meanwhile is passed over.
 
         Yields
         ------
@@ -230,13 +289,10 @@ class Store:
         """
         for stored in [*self.tables(), *_strays(self.root)]:
             try:
-                self._check(stored)
-            except objects.Unreachable:
-                raise  # says nothing of the table
-            except AsdError as fault:
-                yield stored, fault
-            else:
-                yield stored, None
+                fault = self._fault(stored)
+            except FileNotFoundError:
+                continue
+            yield stored, fault
 
     def set_aside(self, stored: Stored) -> Path | None:
         """Move a faulty table to the same place below ``damaged/``, where nothing is read from.
@@ -244,30 +300,58 @@ class Store:
         Returns
         -------
         Path or None
-            Where it is now; ``None`` where another run has made it anew meanwhile.
+            Where it is now; ``None`` where another run has made it anew or removed it meanwhile.
 
         Raises
         ------
         AsdError
-            If the file system refuses.
+            If the file system refuses to give or to move it.
         """
         with self._locked(stored.fingerprint):
             try:
+                fault = self._fault(stored)
+            except FileNotFoundError:
+                return None
+            if fault is None:
+                return None
+            if isinstance(fault, objects.Unreachable):
+                raise fault
+            place = self.root / DAMAGED / stored.path.relative_to(self.root)
+            number = sum(1 for _ in places.matching(place.parent, f"{place.stem}*{place.suffix}"))
+            target = place.with_stem(f"{place.stem}-{number}") if number else place
+            move(stored.path, target)
+            return target
+
+    def _fault(self, stored: Stored) -> AsdError | None:
+        """Say what is wrong with a table, as it is now and not half a moment before.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is gone.
+        objects.Unreachable
+            If a store does not answer.
+        """
+        for _ in range(_TRIES):
+            fault, version = None, places.version(stored.path)
+            if not version:
+                raise FileNotFoundError(stored.path)
+            try:
                 self._check(stored)
-            except objects.Unreachable:
+            except AsdError as error:
+                if isinstance(error, objects.Unreachable) and places.is_remote(stored.path):
+                    raise  # neither this table nor any other
+                fault = error
+            except MemoryError:
                 raise
-            except AsdError:
-                place = self.root / DAMAGED / stored.path.relative_to(self.root)
-                number = sum(
-                    1 for _ in places.matching(place.parent, f"{place.stem}*{place.suffix}")
-                )
-                target = place.with_stem(f"{place.stem}-{number}") if number else place
-                move(stored.path, target)
-                return target
-        return None
+            except Exception as error:  # noqa: BLE001 - whatever its bytes cause, others are read too
+                fault = AsdError(f"{stored.path} is damaged ({error!r})")
+            if fault is None or places.version(stored.path) == version:
+                break
+        return fault
 
     def _check(self, stored: Stored) -> None:
-        recipe, _ = read_recipe(stored.path)
+        table, recipe = read_table(stored.path)
         if recipe.fingerprint != stored.fingerprint:
             raise AsdError(
                 f"{stored.path} was made by recipe {recipe.fingerprint}; move it to that folder"
@@ -276,10 +360,25 @@ class Store:
             raise AsdError(
                 f"{stored.path} lies in no section's folder and is never read; delete it"
             )
-        self.read(recipe, stored.section, stored.split)
+        _expect(stored.path, table, recipe, (recipe, stored.section, stored.split))
 
     def _locked(self, fingerprint: str) -> AbstractContextManager[None]:
         return locked(self.root / fingerprint)
+
+
+def _sign(fingerprint: str) -> str:
+    return f"writing-{fingerprint}"
+
+
+def _expect(
+    path: Path, table: EmbeddingTable, stored: Recipe, place: tuple[Recipe, Section, str]
+) -> None:
+    recipe, section, split = place
+    if stored != recipe or (table.section, table.split) != (section, split):
+        raise AsdError(
+            f"{path} holds {stored} of {table.section} {table.split}, its place says {recipe} "
+            f"of {section} {split}; move it back or delete it"
+        )
 
 
 def _stored(root: Path, fingerprint: str) -> Iterator[Stored]:
@@ -298,7 +397,8 @@ def _strays(root: Path) -> list[Stored]:
 
 def _table_files(root: Path, fingerprint: str) -> Iterator[Path]:
     for path in places.matching(root, f"{fingerprint}/*/section_*/*.parquet"):
-        if path.stem in SPLITS and not path.name.startswith("."):
+        hidden = path.name.startswith(".") or path.parts[-4].startswith(".")  # half removed
+        if path.stem in SPLITS and not hidden:
             yield path
 
 

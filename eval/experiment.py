@@ -153,7 +153,7 @@ def chosen_recipes(experiment: Experiment, store: Store) -> list[Recipe]:
     AsdError
         If one is not there, or the experiment leaves open which is meant.
     """
-    known = {recipe.backbone for recipe in store.recipes()}
+    known = {name for recipe in store.recipes() for name in (recipe.backbone, recipe.named)}
     found = []
     for name, choice in experiment.backbones.items():
         # A variant is told by its weights where the recipe names the backbone alone.

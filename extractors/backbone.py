@@ -54,6 +54,9 @@ class BackboneSpec:
         SHA-256 of its weights, ``random`` for random ones, ``None`` for a backbone without any.
     settings
         Whatever else moves its numbers.
+    parts
+        Names of the equal parts of an embedding of `dim` values that are blocks of their own, in
+        order; empty where it is one.
     """
 
     name: str
@@ -72,6 +75,7 @@ class BackboneSpec:
     cpu_threads: int | None = None
     weights: str | None = None
     settings: tuple[tuple[str, Setting], ...] = ()
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -241,6 +241,8 @@ class Extraction:
         recordings = Recordings(_SHARED if len(self.forwards) > 1 else 0, self.longest)
         reports = [Report() for _ in self.forwards]
         with ExitStack() as stack:
+            recipes = [output.recipe for each in self.forwards for output in each.outputs]
+            stack.enter_context(self.store.writing(recipes))
             readers = stack.enter_context(ThreadPoolExecutor(_DECODERS, "decode"))
             plans = [self._plan(forward, ordered, recordings) for forward in self.forwards]
             pools = [stack.enter_context(plan.pool()) for plan in plans]

@@ -60,9 +60,13 @@ class Output:
         )
 
     def blocks(self, width: int, bands: int) -> dict[str, tuple[int, int]]:
-        """Name the columns: one block, or one a band where the bands are kept apart."""
+        """Name the columns: one block, or one a part or band where these are kept apart."""
         channel = self.hearing.channel
         name = self.spec.name if channel == AVERAGE else f"{self.spec.name}.{channel}"
+        if self.spec.parts and width == self.spec.dim:
+            each = width // len(self.spec.parts)
+            parts = enumerate(self.spec.parts)
+            return {f"{name}.{part}": (i * each, (i + 1) * each) for i, part in parts}
         if self.bands == "merge" or bands == 1 or self.pooling.reduce is None:
             return {name: (0, width)}
         each = width // bands

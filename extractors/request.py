@@ -48,7 +48,7 @@ class ExtractRequest(Checked):
         "manifests (.csv, .parquet)", read=place, metavar="ROOT",
     )  # fmt: skip
     backbone: tuple[str, ...] = option(
-        ("logmel",), "{choices}", choices=registry.names, named=True, metavar="NAME[:VARIANT]"
+        ("logspec",), "{choices}", choices=registry.names, named=True, metavar="NAME[:VARIANT]"
     )
     weights: tuple[str, ...] = option(
         (), "the backbone's checkpoint: a file or a name of extractors.weights list (default: its "

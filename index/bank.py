@@ -20,6 +20,11 @@ from index.fitted import FittedSection, data_files, restored, told_of
 from index.record import RECORD, REMEDY, read_record, record_bytes, unnamed
 from index.scorer import Scorer
 
+# What a record and files cause that were not written by a bank.
+_DAMAGED = (
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError),
+    BadZipFile,
+)
 _TRIES = 5  # to read a section that is being written anew all the time
 
 
@@ -138,7 +143,7 @@ class Bank:
                 for name, entry in record["files"].items()
             )
             return restored(record, files, section, recipe)
-        except (KeyError, TypeError, ValueError, BadZipFile) as error:
+        except _DAMAGED as error:
             raise AsdError(f"{path} is damaged ({error!r}); {REMEDY}") from error
 
     def _record_path(self, section: Section) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,27 @@ from index.scorer import Neighbours, State
 Floats = NDArray[np.float64]
 
 
+class Part(NamedTuple):
+    """One scorer of several.
+
+    Attributes
+    ----------
+    name
+        What explanations call it.
+    text
+        ``name[:option=value...]``.
+    blocks
+        Of the table, that it sees.
+    share
+        Of the whole, before all shares are divided by their sum.
+    """
+
+    name: str
+    text: str
+    blocks: list[str]
+    share: float = 1.0
+
+
 @dataclass
 class CompositeScorer(ABC):
     """Several scorers, each on its own columns.
@@ -26,8 +48,8 @@ class CompositeScorer(ABC):
     """
 
     @abstractmethod
-    def parts(self, table: EmbeddingTable) -> list[tuple[str, str, list[str]]]:
-        """Name, scorer text and blocks of each part for a table of these blocks."""
+    def parts(self, table: EmbeddingTable) -> list[Part]:
+        """List the parts for a table of these blocks."""
 
     @abstractmethod
     def merge(self, scores: Floats) -> Floats:
@@ -49,13 +71,14 @@ class CompositeScorer(ABC):
     def fit(self, reference: EmbeddingTable) -> None:
         """Fit every part; see `Scorer.fit`."""
         planned = self.parts(reference)
-        self._names = [name for name, _, _ in planned]
-        self._texts = [text for _, text, _ in planned]
-        self._columns = [_column_numbers(reference, blocks) for _, _, blocks in planned]
+        self._names = [part.name for part in planned]
+        self._texts = [part.text for part in planned]
+        self._shares = np.array([part.share for part in planned])
+        self._columns = [_column_numbers(reference, part.blocks) for part in planned]
         self._width = reference.width
         self._scorers = [parse_member(text) for text in self._texts]
-        for scorer, (_, _, blocks) in zip(self._scorers, planned, strict=True):
-            scorer.fit(reference.columns(blocks))
+        for scorer, part in zip(self._scorers, planned, strict=True):
+            scorer.fit(reference.columns(part.blocks))
         train = np.array([scorer.train_scores() for scorer in self._scorers])  # (parts, n)
         empty = not train.size
         self._mean = np.zeros(len(train)) if empty else train.mean(axis=1)
@@ -99,6 +122,7 @@ class CompositeScorer(ABC):
         state: State = {
             "names": np.array(self._names),
             "texts": np.array(self._texts),
+            "shares": self._shares,
             "width": np.array(self._width),
             "mean": self._mean,
             "deviation": self._deviation,
@@ -115,6 +139,8 @@ class CompositeScorer(ABC):
         self._names, self._texts = arrays["names"].tolist(), arrays["texts"].tolist()
         self._mean, self._deviation = arrays["mean"], arrays["deviation"]
         self._train_scores = np.asarray(state["train_scores"])
+        # Banks of before shares were had parts of equal ones.
+        self._shares = np.asarray(state.get("shares", np.ones(len(self._names))))
         self._width = int(np.asarray(state["width"]))
         self._scorers = [parse_member(text) for text in self._texts]
         self._columns = []

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.bounds import read_npz
 from cache.options import Option, make, options_of
 from cache.recipe import Recipe
 from cache.table import Section
@@ -169,8 +170,7 @@ def restored(
             recall = record["recall"][name]
             state[name.removesuffix(".faiss")] = NearestNeighbours.from_bytes(data, recall)
         else:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                state |= dict(arrays)
+            state |= read_npz(data)
     options: dict[str, Option] = record["options"]
     scorer = make(find(record["scorer"]), options)
     held_out = state.pop(_HELD_OUT, np.empty(0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import faiss
 import numpy as np
@@ -160,6 +160,9 @@ class NearestNeighbours:
         AsdError
             If it is not an index of `to_bytes`.
         """
+        # No part of a file is longer than the file, whatever it claims.
+        faiss.set_deserialization_vector_byte_limit(len(data))
+        faiss.set_deserialization_loop_limit(len(data))
         try:
             index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
         except RuntimeError as error:
@@ -167,6 +170,11 @@ class NearestNeighbours:
         known = isinstance(index, faiss.IndexFlat | faiss.IndexIVFFlat)
         if not known or index.metric_type != faiss.METRIC_L2:
             raise AsdError(f"a {type(index).__name__} where a flat Euclidean index is expected")
+        lists: Any = getattr(index, "invlists", None)
+        if lists is not None and lists.compute_ntotal() != index.ntotal:
+            raise AsdError(
+                f"a FAISS index of {lists.compute_ntotal()} vectors that claims {index.ntotal}"
+            )
         made = cls.__new__(cls)
         made._index = index  # noqa: SLF001 (an alternative constructor)
         made.recall = recall

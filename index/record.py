@@ -37,7 +37,7 @@ def read_record(path: Path) -> dict[str, Any]:
         known = record["format"] == FORMAT
         told = {name: value for name, value in record.items() if name != _DIGEST}
         intact = not known or record[_DIGEST] == digest(told)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AsdError(f"{path} is not a bank record ({error!r}); {REMEDY}") from error
     if not known:
         raise AsdError(f"{path} has format {record['format']!r}, known is {FORMAT}; {REMEDY}")

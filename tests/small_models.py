@@ -72,5 +72,6 @@ SMALL: Mapping[str, Callable[[Path], Source]] = {
     "efficientat": lambda folder: Source(weights=write_mobilenet(folder / "mn01.pt")),
     "hf": lambda folder: Source(variant=str(write_wave(folder / "m", "Hubert", **NARROW))),
     "logmel": lambda _: Source(),
+    "logspec": lambda _: Source(),
     "panns": lambda _: Source("Cnn6", seed=0),
 }

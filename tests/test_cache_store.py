@@ -12,13 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from cache import places
 from cache.atomic import atomic_path, leftovers, write_atomic
 from cache.errors import AsdError
 from cache.parquet import read_table
 from cache.recipe import Recipe, concatenation, from_json
+from cache.run import main
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
 from tests.conftest import make_recipe, make_table
@@ -162,6 +165,55 @@ def test_damage_anywhere_in_a_file_is_found(tmp_path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
     (_, fault), *_ = store.verify()
     assert "run the extraction again" in str(fault)
+
+
+def test_verify_passes_over_what_another_run_removes_or_replaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, recipe = Store(tmp_path), make_recipe()
+    table = random_table()
+    gone = store.write(table, recipe)
+    store.write(replace(table, split="test"), recipe)
+    listed = store.tables()
+    monkeypatch.setattr(Store, "tables", lambda *_: listed)
+    whole = gone.read_bytes()
+    gone.unlink()
+    assert [(stored.split, fault) for stored, fault in store.verify()] == [("test", None)]
+    assert store.recipes() == [recipe]
+    gone.write_bytes(whole[:-50])  # as it is read, another run writes it anew
+    versions = iter([1, 2, 3])
+    state = places.version
+
+    def version(path: Path) -> str:
+        if path == gone and next(versions) == 2:
+            gone.write_bytes(whole)
+        return state(path)
+
+    monkeypatch.setattr(places, "version", version)
+    assert [fault for _, fault in store.verify()] == [None, None]
+
+
+def test_what_the_system_does_not_give_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    one = store.write(random_table(), make_recipe())
+    other = store.write(replace(random_table(), split="test"), make_recipe())
+    other.write_bytes(b"PAR1")
+    opened = pa.OSFile
+
+    def denied(path: str) -> object:
+        if path == str(one):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path)
+
+    monkeypatch.setattr(pa, "OSFile", denied)
+    assert main(["verify", "--repair", "--cache-dir", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert f"not moved: {one} cannot be read: Permission denied" in said
+    assert f"moved {other} to" in said
+    assert one.exists()
+    assert not other.exists()
 
 
 def test_concatenation_is_joined_on_the_fly_and_the_same_when_written(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from index.run import main as build
 def cache(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("real")
     roots = [str(real_data / name) for name in ("dev_data", "eval_data")]
-    assert extract(["--data", *roots, "--backbone", "logmel", "--cache-dir", str(folder)]) == 0
+    assert extract(["--backbone", "logmel", "--data", *roots, "--cache-dir", str(folder)]) == 0
     return folder
 
 
@@ -39,5 +39,5 @@ def test_run_again_extracts_nothing(
     real_data: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     roots = [str(real_data / name) for name in ("dev_data", "eval_data")]
-    assert extract(["--data", *roots, "--cache-dir", str(cache)]) == 0
+    assert extract(["--backbone", "logmel", "--data", *roots, "--cache-dir", str(cache)]) == 0
     assert "636 clips: 0 new, 0 changed, 636 unchanged, 0 left out" in capsys.readouterr().out

@@ -59,7 +59,7 @@ def test_one_command_does_what_three_do(tmp_path: Path, root: Path) -> None:
     assert run(tmp_path, write_experiment(tmp_path), "one") == 0
     cache = ["--cache-dir", str(tmp_path / "other")]
     chain = ["--backbone", "logmel", "--scorer", "min-distance", *cache]
-    assert extract(["--data", str(root), *cache]) == 0
+    assert extract(["--backbone", "logmel", "--data", str(root), *cache]) == 0
     assert build(chain) == 0
     assert main([*chain, "--out", str(tmp_path / "three")]) == 0
     names = ("anomaly_score", "decision_result")
@@ -94,7 +94,7 @@ def test_the_same_file_gives_the_same_numbers_whatever_else_the_cache_holds(tmp_
     assert run(tmp_path, path, "a") == 0
     other = write_root(tmp_path / "other", "pump")
     where = ["--data", str(other), "--cache-dir", str(tmp_path / "artifacts")]
-    assert extract([*where, "--pooling", "max", "mean"]) == 0
+    assert extract([*where, "--backbone", "logmel", "--pooling", "max", "mean"]) == 0
     assert run(tmp_path, path, "b") == 0
     for name in ("anomaly_score_fan_section_00_test.csv", "results.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -145,7 +145,8 @@ def test_shipped_experiments_hold_what_they_must(name: str) -> None:
     experiment = parse(text, name)
     assert experiment.title
     assert experiment.measured
-    assert name == "logmel" or experiment.published is not None
+    own = {"default", "default-efficientat", "logmel"}
+    assert name in own or experiment.published is not None
     if experiment.scorer is not None:
         known = option_names(find(experiment.scorer.name))
         assert set(experiment.scorer.options) <= set(known)
@@ -304,7 +305,7 @@ def test_listing_experiments_loads_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("name", ["logmel"])
+@pytest.mark.parametrize("name", ["default"])
 def test_a_shipped_experiment_on_real_recordings(
     real_data: Path, tmp_path: Path, name: str
 ) -> None:
@@ -313,6 +314,6 @@ def test_a_shipped_experiment_on_real_recordings(
     where = ["--cache-dir", str(tmp_path / "artifacts"), "--out", str(tmp_path / "out")]
     assert main([name, "--data", *roots, *truth, *where]) == 0
     record = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert record["official_score"] > 0.8  # see benchmarks/scorers.md
+    assert record["official_score"] > 0.88  # see benchmarks/scorers.md
     assert len(read_submission(tmp_path / "out", Section("UavCw", 0)).files) == 198
     assert (tmp_path / "out" / "report.html").stat().st_size < 10_000_000

@@ -85,7 +85,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for i, path in enumerate(sorted((root / "pump" / "test").iterdir())):
         path.rename(path.with_name(f"section_00_{i:04d}.wav"))
     cache = ["--cache-dir", str(folder / "artifacts")]
-    assert extract(["--data", str(root), *cache]) == 0
+    assert extract(["--backbone", "logmel", "--data", str(root), *cache]) == 0
     assert build(["--backbone", "logmel", "--scorer", "min-distance", *cache]) == 0
     score = ["--backbone", "logmel", "--scorer", "min-distance", *cache]
     out = ["--out", str(folder / "out"), "--audio", str(root)]
@@ -95,8 +95,10 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_of_our_own_chain(chain: Path, opened: Opened) -> None:
     page = opened.open(chain / "out" / "report.html")
-    assert page.title() == "logmel, min-distance \N{EN DASH} report"
-    assert page.locator("#top h1").inner_text() == "logmel, min-distance"
+    assert page.title() == "fan, pump \N{EN DASH} report"
+    assert page.locator("#top h1").inner_text() == "fan, pump"
+    assert "logmel, min-distance" in page.locator("#made").inner_text()
+    assert "section_00" not in page.locator("#verdict").inner_text()
     record = json.loads((chain / "out" / "results.json").read_text())
     assert page.locator("#official").inner_text() == f"{100 * record['official_score']:.2f}"
     cards = page.locator(".verdict").all_inner_texts()
@@ -135,6 +137,7 @@ def test_a_clip_beside_its_neighbours_is_seen_and_heard(chain: Path, opened: Ope
     caption = page.locator("#viewer .caption").first.inner_text()
     assert "score " in caption
     assert "domain decided" in caption
+    assert page.locator("#difference .caption b").inner_text()
     lengths = page.eval_on_selector_all("audio", "all => all.map(a => a.duration)")
     assert len(lengths) == 3
     assert all(0.15 < length < 0.6 for length in lengths)  # clips of 0.2 and 0.3 s; MP3 pads
@@ -148,7 +151,7 @@ def test_a_clip_beside_its_neighbours_is_seen_and_heard(chain: Path, opened: Ope
 
 def test_keys_walk_through_the_list(chain: Path, opened: Opened) -> None:
     page = opened.open(chain / "out" / "report.html")
-    selected = ".list tr[aria-selected=true]"
+    selected = ".list tr[aria-current=true]"
     rows = page.locator(".list tbody tr").all_inner_texts()
     names = [row.split("\n")[0].split("\t")[0].removeprefix("♪ ") for row in rows]
     seen = [page.locator("#clip").inner_text()]
@@ -181,7 +184,9 @@ def test_the_list_sorts_and_filters(chain: Path, opened: Opened) -> None:
     assert page.locator("#count").inner_text() == "1 of 8 clips"
     assert "target_test_anomaly" in page.locator("#clip").inner_text()
     page.locator("#search").fill("no such clip")
-    assert page.locator(".list tbody tr").count() == 0
+    assert page.locator(".list tbody tr").all_inner_texts() == [
+        "No clip is like that: change the search or the choice beside it."
+    ]
 
 
 def test_the_official_table_sorts(tmp_path: Path, opened: Opened) -> None:
@@ -204,6 +209,144 @@ def test_a_map_point_leads_to_its_clip(chain: Path, opened: Opened) -> None:
     assert options == ["domain", "condition", "train or test", "attribute: speed"]
     page.locator("#map select").nth(1).select_option(".speed")
     assert "unknown" not in page.locator("#map .legend").inner_text()
+
+
+def drag(page: Any, selector: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """From one place of an element to another, both as shares of its width and height."""
+    page.locator(selector).first.evaluate("e => e.scrollIntoView({block: 'center'})")
+    page.wait_for_timeout(600)  # scrolling is smooth
+    box = page.locator(selector).first.bounding_box()
+    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    page.mouse.move(*points[1], steps=3)
+    page.mouse.up()
+
+
+def test_a_selection_is_looped_alone_and_louder(chain: Path, opened: Opened) -> None:
+    page = opened.open(chain / "out" / "report.html")
+    assert page.locator(".region-tools button", has_text="loop").is_disabled()
+    drag(page, "#viewer .picture", (0.25, 0.2), (0.75, 0.6))
+    told = page.locator(".region-tools [role=status]").inner_text()
+    seconds = float(page.locator("#viewer .picture").first.get_attribute("aria-valuemax"))
+    start, end = (float(word) for word in told.split(" s,")[0].split(" to "))
+    assert start == pytest.approx(seconds / 4, abs=0.02)
+    assert end == pytest.approx(3 * seconds / 4, abs=0.02)
+    # 65 steps of equal width in mel to 8 kHz; the picture's lower end is half a step up.
+    mel = 2595 * np.log10(1 + 8000 / 700)
+    low, high = (700 * (10 ** ((64 * y + 0.5) / 65 * mel / 2595) - 1) for y in (0.4, 0.8))
+    assert f"{low / 1000:.1f} kHz to {high / 1000:.1f} kHz" in told
+    assert page.locator(".region:visible").count() == 3  # in all three panels
+    for name in ("loop", "only these frequencies"):
+        page.locator("button", has_text=name).click()
+        assert page.locator("button", has_text=name).get_attribute("aria-pressed") == "true"
+    page.locator("input[type=range]").fill("12")
+    assert "+12 dB" in page.locator(".region-tools").inner_text()
+    page.keyboard.press("Escape")
+    page.locator(".play").first.click()
+    lately = "document.querySelectorAll('audio')[0]"
+    until(page, f"{lately}.played.length > 0")
+    page.wait_for_timeout(600)  # three times the selection
+    assert not page.evaluate(f"{lately}.paused")
+    assert start - 0.15 <= page.evaluate(f"{lately}.currentTime") <= end + 0.15
+    page.locator("button", has_text="clear").click()
+    assert page.locator(".region:visible").count() == 0
+
+
+def test_filtered_sound_is_not_silent(chain: Path, opened: Opened) -> None:
+    """The filters stand between element and loudspeaker: a recorder there hears something."""
+    page = opened.open(chain / "out" / "report.html")
+    heard = page.evaluate(
+        """async () => {
+          const tap = AudioNode.prototype.connect;
+          let analyser = null;
+          AudioNode.prototype.connect = function (to, ...rest) {
+            if (to instanceof AudioDestinationNode && !(this instanceof AnalyserNode)) {
+              analyser = new AnalyserNode(this.context);
+              tap.call(this, analyser);
+            }
+            return tap.call(this, to, ...rest);
+          };
+          const gain = document.querySelector("input[type=range]");
+          gain.value = 6;
+          gain.dispatchEvent(new Event("input"));
+          document.querySelector(".play").click();
+          const samples = new Float32Array(2048);
+          let most = 0;
+          for (let i = 0; i < 40; i++) {
+            await new Promise((done) => setTimeout(done, 10));
+            if (analyser) analyser.getFloatTimeDomainData(samples);
+            most = Math.max(most, ...samples.map(Math.abs));
+          }
+          return most;
+        }"""
+    )
+    assert heard > 0.01
+
+
+def test_a_link_leads_to_a_clip(chain: Path, opened: Opened) -> None:
+    page = opened.open(chain / "out" / "report.html")
+    assert "#" not in page.url
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    name, link = page.locator("#clip").inner_text(), page.url
+    assert "#clip=" in link
+    page.goto("about:blank")
+    page.goto(link)
+    assert page.locator("#clip").inner_text() == name
+
+
+def test_marks_and_lists_are_exported(chain: Path, opened: Opened) -> None:
+    page = opened.open(chain / "out" / "report.html")
+    page.locator("#marks").click()
+    assert "nothing is marked" in page.locator(".triage").inner_text()
+    page.locator("button.judge", has_text="normal after all").click()
+    page.keyboard.press("j")
+    page.locator("button.judge", has_text="truly abnormal").click()
+    page.reload()  # marks are kept
+    with page.expect_download() as begun:
+        page.locator("#marks").click()
+    marks = pd.read_csv(begun.value.path())
+    assert list(marks["mark"]) == ["normal", "abnormal"]
+    assert all((chain / "data" / clip).exists() for clip in marks["clip"])
+    page.locator("#kind").select_option("marked")
+    assert page.locator("#count").inner_text() == "2 of 8 clips"
+    with page.expect_download() as begun:
+        page.locator("#csv").click()
+    table = pd.read_csv(begun.value.path())
+    assert list(table["mark"]) == ["normal", "abnormal"]
+    assert table["score"].notna().all()
+
+
+def test_a_keyboard_reaches_everything(chain: Path, opened: Opened) -> None:
+    page = opened.open(chain / "out" / "report.html")
+    picture = page.locator("#viewer .picture").first
+    picture.focus()
+    page.keyboard.press("ArrowRight")
+    assert float(picture.get_attribute("aria-valuenow")) > 0.1
+    page.locator(".list tbody button.link").nth(2).focus()
+    page.keyboard.press("Enter")
+    rows = page.locator(".list tbody button.link").all_inner_texts()
+    assert page.locator("#clip").inner_text() == rows[2].removeprefix("♪ ")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1366, 390])
+def test_accessible_by_axe(chain: Path, opened: Opened, scheme: str, width: int) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    opened.page.emulate_media(color_scheme=scheme)
+    opened.page.set_viewport_size({"width": width, "height": 844})
+    page = opened.open(chain / "out" / "report.html")
+    found = axe.Axe().run(page).response["violations"]
+    serious = [
+        (one["id"], node["target"], node["failureSummary"])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+    assert serious == []
+    # Nothing sticks out: a phone scrolls one way.
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_light_and_dark(chain: Path, opened: Opened) -> None:
@@ -256,6 +399,7 @@ def test_one_clip_without_truth(tmp_path: Path, opened: Opened) -> None:
     assert page.locator(".head").all_inner_texts() == ["The one test clip sounds abnormal"]
     assert page.locator("nav a").all_inner_texts() == ["Verdict", "Listen", "How this was made"]
     assert page.locator("#clip").inner_text() == "a.wav"
+    assert page.locator("#viewer .title button, #search, .list:visible").count() == 0
 
 
 def test_hostile_attributes_stay_text(tmp_path: Path, opened: Opened) -> None:
@@ -290,9 +434,9 @@ def test_hostile_names_stay_text(tmp_path: Path, opened: Opened) -> None:
     frame.to_parquet(tmp_path / "sub" / f"neighbours_{machine}_section_00_test.parquet")
     assert main(["--submission", str(tmp_path / "sub"), "--out", str(tmp_path / "out")]) == 0
     page = opened.open(tmp_path / "out" / "report.html")
-    assert page.locator("#top h1").inner_text() == HOSTILE
+    assert page.locator("#top h1").inner_text() == machine
     assert page.locator("#clip").inner_text() == name
-    assert page.locator(".verdict .machine").inner_text() == f"{machine}/section_00"
+    assert page.locator(".verdict .machine").inner_text() == machine
     assert HOSTILE in page.locator("#made").inner_text()
     assert HOSTILE in page.locator("#viewer").inner_text()
     page.locator("#scores circle").first.hover()

@@ -46,7 +46,7 @@ def root(tmp_path: Path) -> Path:
 def proxy(root: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A proxy root, and a cache of its tables and bank."""
     folder, cache = made(root, tmp_path / "proxy", "proxy", "bearing", "clipping"), tmp_path / "c"
-    assert extract(["--data", str(folder), "--cache-dir", str(cache)]) == 0
+    assert extract(["--backbone", "logmel", "--data", str(folder), "--cache-dir", str(cache)]) == 0
     assert build([*CHAIN, "--cache-dir", str(cache)]) == 0
     return folder, cache
 
@@ -103,7 +103,7 @@ def test_a_submission_on_a_proxy_is_known_by_its_names(
 
 def test_recordings_are_not_marked(root: Path, tmp_path: Path) -> None:
     cache, out = tmp_path / "c", tmp_path / "out"
-    assert extract(["--data", str(root), "--cache-dir", str(cache)]) == 0
+    assert extract(["--backbone", "logmel", "--data", str(root), "--cache-dir", str(cache)]) == 0
     assert build([*CHAIN, "--cache-dir", str(cache)]) == 0
     assert run(cache, out) == 0
     assert json.loads((out / "results.json").read_text())["proxy"] is None
@@ -155,7 +155,10 @@ def test_synthetic_clips_join_the_target_bank_only_when_asked(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], error_of: ErrorOf
 ) -> None:
     more, cache = made(root, tmp_path / "more", "normals", "speed", "mixup"), tmp_path / "c"
-    assert extract(["--data", str(root), str(more), "--cache-dir", str(cache)]) == 0
+    assert (
+        extract(["--backbone", "logmel", "--data", str(root), str(more), "--cache-dir", str(cache)])
+        == 0
+    )
     plain, fan = bank_of(cache), Section("fan", 0)
     assert "note: 6 synthetic training clips left out of the bank" in capsys.readouterr().err
     joined = bank_of(cache, "--synthetic")
@@ -182,7 +185,10 @@ def test_a_bank_without_synthetic_clips_is_the_bank_of_the_recordings(
     banks = {}
     for name, roots in {"plain": [root], "both": [root, more]}.items():
         cache = tmp_path / name
-        assert extract(["--data", *map(str, roots), "--cache-dir", str(cache)]) == 0
+        assert (
+            extract(["--backbone", "logmel", "--data", *map(str, roots), "--cache-dir", str(cache)])
+            == 0
+        )
         banks[name] = bank_of(cache)
     recipe: Recipe = banks["plain"].recipe()
     one, two = (bank.read(Section("fan", 0), recipe) for bank in banks.values())
@@ -194,7 +200,7 @@ def test_only_synthetic_training_clips_are_no_bank(
     root: Path, tmp_path: Path, error_of: ErrorOf, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more, cache = made(root, tmp_path / "more", "normals", "noise"), tmp_path / "c"
-    assert extract(["--data", str(more), "--cache-dir", str(cache)]) == 0
+    assert extract(["--backbone", "logmel", "--data", str(more), "--cache-dir", str(cache)]) == 0
     capsys.readouterr()
     said = error_of(build, *CHAIN, "--cache-dir", cache)
     assert "has only synthetic training clips" in said
@@ -204,6 +210,9 @@ def test_only_synthetic_training_clips_are_no_bank(
 def test_asking_for_synthetic_clips_where_there_are_none_is_told(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert extract(["--data", str(root), "--cache-dir", str(tmp_path / "c")]) == 0
+    assert (
+        extract(["--backbone", "logmel", "--data", str(root), "--cache-dir", str(tmp_path / "c")])
+        == 0
+    )
     assert build([*CHAIN, "--cache-dir", str(tmp_path / "c"), "--synthetic"]) == 0
     assert "--synthetic changes nothing" in capsys.readouterr().err

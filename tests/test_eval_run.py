@@ -31,7 +31,7 @@ CHAIN = ["--backbone", "logmel", "--scorer", "min-distance"]
 def cache(root: Path, tmp_path: Path) -> Path:
     """Extracted and indexed development data of one machine."""
     folder = tmp_path / "artifacts"
-    assert extract(["--data", str(root), "--cache-dir", str(folder)]) == 0
+    assert extract(["--backbone", "logmel", "--data", str(root), "--cache-dir", str(folder)]) == 0
     assert build([*CHAIN, "--cache-dir", str(folder)]) == 0
     return folder
 
@@ -112,7 +112,7 @@ def test_anonymous_clips_with_ground_truth_give_the_labelled_clips_results(
 ) -> None:
     run(cache, tmp_path / "labelled")
     anonymise(root, tmp_path / "truth")
-    extract(["--data", str(root), "--cache-dir", str(cache)])
+    extract(["--backbone", "logmel", "--data", str(root), "--cache-dir", str(cache)])
     capsys.readouterr()
     assert run(cache, tmp_path / "blind") == 0
     assert "1 sections scored without ground truth" in capsys.readouterr().out
@@ -156,7 +156,7 @@ def test_sections_on_one_side_only_are_noted(
     cache: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_clip(root / "saw" / "test" / "section_00_0000.wav", 0)
-    extract(["--data", str(root), "--cache-dir", str(cache)])
+    extract(["--backbone", "logmel", "--data", str(root), "--cache-dir", str(cache)])
     assert run(cache, tmp_path / "out") == 0
     assert "saw/section_00 has test clips but is not in" in capsys.readouterr().err
 
@@ -196,7 +196,19 @@ def test_a_bank_of_several_backbones_scores_new_clips(
     where = ["--cache-dir", str(tmp_path / "a")]
     weights = ["--weights", f"beats={beats}", f"efficientat={mobilenet}"]
     chain = ["--backbone", "logmel", "beats", "efficientat"]
-    extract(["--data", str(root), *chain, *weights, "--bands", "beats=keep", *where])
+    extract(
+        [
+            "--backbone",
+            "logmel",
+            "--data",
+            str(root),
+            *chain,
+            *weights,
+            "--bands",
+            "beats=keep",
+            *where,
+        ]
+    )
     assert build([*chain, "--scorer", "min-distance", *where]) == 0
     scored = [*chain, "--scorer", "min-distance", *where, "--out", str(tmp_path / "one")]
     assert main(scored) == 0
@@ -239,7 +251,7 @@ def test_no_test_clips(tmp_path: Path, error_of: ErrorOf) -> None:
     root = write_root(tmp_path / "data")
     shutil.rmtree(root / "fan" / "test")
     where = ["--cache-dir", str(tmp_path / "a")]
-    extract(["--data", str(root), *where])
+    extract(["--backbone", "logmel", "--data", str(root), *where])
     build(["--backbone", "logmel", *where])
     assert "no test clips of logmel" in error_of(main, "--backbone", "logmel", *where)
 

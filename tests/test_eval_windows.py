@@ -111,7 +111,7 @@ def test_options_that_make_no_sense(
 
 
 def test_files_are_scored_by_their_worst_window(long: Path) -> None:
-    assert extract(["--data", "data", "--window", "1", "--hop", "1"]) == 0
+    assert extract(["--backbone", "logmel", "--data", "data", "--window", "1", "--hop", "1"]) == 0
     (recipe,) = Store(long / "artifacts").recipes()
     assert hearing_of(recipe) == Hearing("average", 1.0, 1.0)
     table = Store(long / "artifacts").read(recipe, PRESS, "test")
@@ -142,7 +142,7 @@ def test_files_are_scored_by_their_worst_window(long: Path) -> None:
 
 @pytest.mark.usefixtures("long")
 def test_a_bank_of_windows_cuts_new_recordings_itself() -> None:
-    assert extract(["--data", "data", "--window", "1", "--hop", "0.5"]) == 0
+    assert extract(["--backbone", "logmel", "--data", "data", "--window", "1", "--hop", "0.5"]) == 0
     assert build(["--backbone", "logmel", "--window", "1", "--bank", "bank"]) == 0
     assert evaluate(["--backbone", "logmel", "--out", "a", "--no-report"]) == 2  # another bank
     assert evaluate(["--bank", "bank", "--out", "a", "--no-report"]) == 0
@@ -166,12 +166,12 @@ def test_each_file_is_hashed_once_and_a_bad_window_is_named(
         return soundfiles.content_sha256(path)
 
     monkeypatch.setattr("extractors.audio.content_sha256", counting)
-    assert extract(["--data", "data", "--window", "1"]) == 1
+    assert extract(["--backbone", "logmel", "--data", "data", "--window", "1"]) == 1
     said = capsys.readouterr()
     assert "good.wav: 2 to 3 s: 1 of 16000 samples are NaN" in said.err
     assert "windows of 8 recordings among them" in said.out
     assert sorted(hashed) == sorted(set(hashed))
-    assert extract(["--data", "data", "--window", "1"]) == 1
+    assert extract(["--backbone", "logmel", "--data", "data", "--window", "1"]) == 1
     assert "0 new, 0 changed, 36 unchanged" in capsys.readouterr().out
 
 
@@ -234,7 +234,7 @@ def test_one_recording_in_windows_is_told(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     noise(tmp_path / "press/train/a.wav", 5.0, 1)
-    assert extract(["--data", "press", "--window", "1"]) == 0
+    assert extract(["--backbone", "logmel", "--data", "press", "--window", "1"]) == 0
     assert build(["--backbone", "logmel"]) == 0
     assert "the windows of one recording only" in capsys.readouterr().err
 
@@ -251,8 +251,8 @@ def stereo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_near_and_far_become_features_of_their_own(stereo: Path) -> None:
-    assert extract(["--data", "data", "--channel", "both"]) == 0
-    assert extract(["--data", "data"]) == 0
+    assert extract(["--backbone", "logmel", "--data", "data", "--channel", "both"]) == 0
+    assert extract(["--backbone", "logmel", "--data", "data"]) == 0
     store = Store(stereo / "artifacts")
     by_channel = {hearing_of(recipe).channel: recipe for recipe in store.recipes()}
     assert by_channel.keys() == {"near", "far", "average"}
@@ -269,7 +269,7 @@ def test_near_and_far_become_features_of_their_own(stereo: Path) -> None:
 
 
 def test_the_channel_must_be_said_where_several_are_cached(stereo: Path, error_of: ErrorOf) -> None:
-    assert extract(["--data", "data", "--channel", "both"]) == 0
+    assert extract(["--backbone", "logmel", "--data", "data", "--channel", "both"]) == 0
     assert "2 recipes fit; choose with" in error_of(build, "--backbone", "logmel")
     assert build(["--backbone", "logmel", "--channel", "far"]) == 0
     assert stereo.is_dir()

@@ -329,6 +329,78 @@ def test_fusion_by_backbone_fits_each_its_own_columns() -> None:
     np.testing.assert_allclose(scorer.score(QUERIES), np.mean(z, axis=0), rtol=1e-9)
 
 
+def spectra_and_network() -> EmbeddingTable:
+    blocks = {"logspec.linear": (0, 3), "logspec.erb": (3, 6), "net/band0": (6, 9),
+              "net/band1": (9, 12)}  # fmt: skip
+    return replace(section(), blocks=blocks)
+
+
+def shared_mean(table: EmbeddingTable, parts: list[tuple[str, slice, float]]) -> np.ndarray:
+    """Mean by shares of members' z-scores, each fitted to some columns."""
+    total = np.zeros(len(QUERIES))
+    for text, columns, share in parts:
+        member = parse_member(text)
+        keys = table.keys
+        values = np.ascontiguousarray(table.embeddings[:, columns])
+        member.fit(
+            EmbeddingTable(table.section, "train", keys, values, {"x": (0, values.shape[1])})
+        )
+        train = member.train_scores()
+        total += share * (member.score(QUERIES[:, columns]) - train.mean()) / train.std()
+    return total / sum(share for *_, share in parts)
+
+
+LINEAR, ERB, NET = slice(0, 3), slice(3, 6), slice(6, 12)
+THREE = ("min-distance", "mahalanobis", "ldn")
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_the_usual_members_are_what_suits_each_backbone(merged: bool) -> None:
+    table = spectra_and_network()
+    expected = shared_mean(
+        table,
+        [("pooled", LINEAR, 1.0), ("pooled", ERB, 1.0), *((text, NET, 1 / 3) for text in THREE)],
+    )
+    scorer = fitted("fusion", table, by="all" if merged else "backbone")
+    np.testing.assert_allclose(scorer.score(QUERIES), expected, rtol=1e-9)
+    restored = make(find("fusion"), {})
+    restored.restore(scorer.state())
+    np.testing.assert_array_equal(restored.score(QUERIES), scorer.score(QUERIES))
+    network = fitted("fusion", table.columns(["net/band0", "net/band1"]))
+    alone = shared_mean(table, [(text, NET, 1.0) for text in THREE])
+    np.testing.assert_allclose(network.score(QUERIES[:, NET]), alone, rtol=1e-9)
+
+
+def test_members_have_backbones_options_and_shares_of_their_own() -> None:
+    table = spectra_and_network()
+    over = "pooled@logspec:folds=3:share=2, ldn@net:share=0.5:density_k=4,min-distance"
+    pairs = [("pooled:folds=3", LINEAR, 1), ("pooled:folds=3", ERB, 1), ("ldn:density_k=4", NET, 0.5),
+             *(("min-distance", columns, 1 / 3) for columns in (LINEAR, ERB, NET))]  # fmt: skip
+    scorer = fitted("fusion", table, over=over, by="backbone")
+    np.testing.assert_allclose(scorer.score(QUERIES), shared_mean(table, pairs), rtol=1e-9)
+    at_once = [("pooled:folds=3", slice(0, 6), 2), ("ldn:density_k=4", NET, 0.5)]
+    scorer = fitted("fusion", table, over=over.removesuffix(",min-distance"))
+    np.testing.assert_allclose(scorer.score(QUERIES), shared_mean(table, at_once), rtol=1e-5)
+    assert set(scorer.explain(QUERIES).part) == {"pooled:folds=3 logspec", "ldn:density_k=4 net"}
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        (
+            "ldn@beats",
+            "a member for 'beats', and the backbones are logspec.linear, logspec.erb, net",
+        ),
+        ("ldn:share=0", "share=0; expected share=<number above 0>"),
+        ("ldn:share=much", "expected share=<number above 0>"),
+        ("ldn:colour=1:share=2", "no option 'colour'"),
+    ],
+)
+def test_members_of_a_fusion_that_are_refused(over: str, message: str) -> None:
+    with pytest.raises(AsdError, match=message):
+        fitted("fusion", spectra_and_network(), over=over)
+
+
 def test_a_transductive_member_makes_its_composite_transductive() -> None:
     assert make(find("fusion"), {"over": "min-distance,genrep"}).transductive
     assert make(find("beam"), {"inside": "domain-z-test"}).transductive

@@ -33,7 +33,7 @@ from extractors.weights.run import main as weights
 data, folder = sys.argv[1:3]
 cache = ["--cache-dir", folder + "/cache"]
 codes = [
-    extract(["--data", data, "--backbone", "logmel", *cache]),
+    extract(["--backbone", "logmel", "--data", data, "--backbone", "logmel", *cache]),
     build(["--backbone", "logmel", *cache]),
     evaluate(["--backbone", "logmel", *cache, "--audio", data, "--out", folder + "/out"]),
     tune(["--data", data, "--backbone", "logmel:cnn", "--epochs", "1", "--size", "4",

@@ -88,7 +88,7 @@ def rows(count: int, seed: int = 0, width: int = 8) -> np.ndarray:
 
 def chain(data: str, cache: str, out: Path) -> None:
     """Extract, build and score, all named as a user names them."""
-    assert extract(["--data", data, "--cache-dir", cache]) == 0
+    assert extract(["--backbone", "logmel", "--data", data, "--cache-dir", cache]) == 0
     assert build(["--cache-dir", cache]) == 0
     assert evaluate(["--cache-dir", cache, "--out", str(out), "--audio", data]) == 0
 
@@ -112,7 +112,9 @@ def test_the_whole_chain_in_a_bucket_gives_what_folders_give(
     )
 
     bucket.server.reset()
-    assert extract(["--data", url, "--cache-dir", f"{bucket.url}/cache"]) == 0
+    assert (
+        extract(["--backbone", "logmel", "--data", url, "--cache-dir", f"{bucket.url}/cache"]) == 0
+    )
     assert "0 new, 0 changed, 12 unchanged" in capsys.readouterr().out
     assert not bucket.server.requests["PUT"]
 
@@ -134,7 +136,19 @@ def test_listing_a_data_root_asks_nothing_a_file(bucket: Bucket, tmp_path: Path)
 
     bucket.server.reset()
     assert (
-        extract(["--data", url, "--cache-dir", str(tmp_path / "cache"), "--batch-size", "8"]) == 0
+        extract(
+            [
+                "--backbone",
+                "logmel",
+                "--data",
+                url,
+                "--cache-dir",
+                str(tmp_path / "cache"),
+                "--batch-size",
+                "8",
+            ]
+        )
+        == 0
     )
     assert bucket.server.requests["HEAD"] <= 6
     assert bucket.server.requests["GET"] <= len(listing.clips) + 1
@@ -327,7 +341,12 @@ def test_a_manifest_names_recordings_in_a_bucket(
     listing = list_clips([table])
     assert len(listing.clips) == 20
     assert bucket.server.requests.total() <= 6
-    assert extract(["--data", str(table), "--cache-dir", str(tmp_path / "cache")]) == 0
+    assert (
+        extract(
+            ["--backbone", "logmel", "--data", str(table), "--cache-dir", str(tmp_path / "cache")]
+        )
+        == 0
+    )
     objects.put(place(f"{url}/short.csv"), f"path,split\n{url}/none.wav,train\n".encode())
     with pytest.raises(AsdError, match=r"no file s3://.*none\.wav"):
         list_clips([place(f"{url}/short.csv")])
@@ -341,7 +360,10 @@ def test_windows_of_a_recording_are_those_of_the_file(bucket: Bucket, tmp_path: 
     for name, data in (("here", str(tmp_path / "data")), ("there", url)):
         windows = ["--window", "0.5", "--hop", "0.25"]
         folder = tmp_path / name
-        assert extract(["--data", data, "--cache-dir", str(folder), *windows]) == 0
+        assert (
+            extract(["--backbone", "logmel", "--data", data, "--cache-dir", str(folder), *windows])
+            == 0
+        )
         made.append(read_table(next(folder.rglob("*.parquet")))[0])
     assert made[0].clip_ids == made[1].clip_ids
     np.testing.assert_array_equal(made[0].embeddings, made[1].embeddings)
@@ -354,7 +376,9 @@ def test_a_clip_that_is_no_sound_is_named_and_the_rest_used(
     broken = root / "fan/train/section_00_source_train_normal_0000_speed_0.wav"
     broken.write_bytes(b"nothing")
     url = bucket.upload(root, "data")
-    assert extract(["--data", url, "--cache-dir", f"{bucket.url}/cache"]) == 1
+    assert (
+        extract(["--backbone", "logmel", "--data", url, "--cache-dir", f"{bucket.url}/cache"]) == 1
+    )
     told = capsys.readouterr()
     assert f"left out: {url}/fan/train/{broken.name}: not audio" in told.err
     assert "12 clips: 11 new" in told.out
@@ -368,14 +392,38 @@ def test_what_cannot_be_reached_is_named_with_its_remedy(
     data = ["--data", str(root)]
     assert extract([*data, "--cache-dir", "s3://no-such-bucket/cache"]) == 2
     assert "no such bucket; make it first" in capsys.readouterr().err
-    assert extract(["--data", f"{bucket.url}/nothing", "--cache-dir", str(tmp_path / "c")]) == 2
+    assert (
+        extract(
+            [
+                "--backbone",
+                "logmel",
+                "--data",
+                f"{bucket.url}/nothing",
+                "--cache-dir",
+                str(tmp_path / "c"),
+            ]
+        )
+        == 2
+    )
     assert "is not a folder; --data wants" in capsys.readouterr().err
     assert extract([*data, "--cache-dir", "nowhere://x/y"]) == 2
     assert "nothing here speaks nowhere://" in capsys.readouterr().err
     assert evaluate(["--out", f"{bucket.url}/results"]) == 2
     assert "expected a path of this machine, not a URL" in capsys.readouterr().err
     bucket.server.faults = {kind: ["refuse"] * 1000 for kind in ("LIST", "HEAD", "GET", "PUT")}
-    assert extract(["--data", f"{bucket.url}/data", "--cache-dir", str(tmp_path / "c")]) == 2
+    assert (
+        extract(
+            [
+                "--backbone",
+                "logmel",
+                "--data",
+                f"{bucket.url}/data",
+                "--cache-dir",
+                str(tmp_path / "c"),
+            ]
+        )
+        == 2
+    )
     assert "does not answer as it should" in capsys.readouterr().err
     assert "does not answer" in next(folder_findings("cache", place(bucket.url))).seen
     bucket.server.faults = {}
@@ -407,7 +455,21 @@ def test_a_long_recording_is_not_fetched_a_window(bucket: Bucket, tmp_path: Path
     soundfile.write(path, rows(48_000, width=1)[:, 0] * 0.1, 16_000)
     url = bucket.upload(tmp_path / "data", "data")
     bucket.server.reset()
-    assert extract(["--data", url, "--cache-dir", str(tmp_path / "c"), "--window", "0.3"]) == 0
+    assert (
+        extract(
+            [
+                "--backbone",
+                "logmel",
+                "--data",
+                url,
+                "--cache-dir",
+                str(tmp_path / "c"),
+                "--window",
+                "0.3",
+            ]
+        )
+        == 0
+    )
     assert bucket.server.requests["GET"] <= 3  # to list, to read, to hash
 
 

@@ -18,7 +18,7 @@ from eval.page.views import clip_views
 from eval.tables import SystemResult
 
 _LARGEST = 9_800_000  # bytes of a page: 10 MB less what playable clips add to the list
-_SCRIPTS = ("dom.js", "charts.js", "figures.js", "listen.js", "app.js")
+_SCRIPTS = ("dom.js", "charts.js", "figures.js", "spectrogram.js", "listen.js", "app.js")
 
 
 @dataclass(frozen=True)

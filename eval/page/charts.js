@@ -14,7 +14,14 @@ function ticks(low, high, count) {
 }
 
 function frame(width, height, name, title) {
-  return svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, class: name, role: "img", "aria-label": title });
+  return svg("svg", {
+    viewBox: `0 0 ${width} ${height}`,
+    width,
+    height,
+    class: name,
+    role: "img",
+    "aria-label": title,
+  });
 }
 
 const line = (x1, y1, x2, y2, attributes) => svg("line", { x1, y1, x2, y2, class: "axis", ...attributes });
@@ -30,14 +37,18 @@ function jitter(name) {
 
 const median = (values) => {
   const sorted = [...values].sort((a, b) => a - b);
-  return sorted.length % 2 ? sorted[(sorted.length - 1) / 2]
+  return sorted.length % 2
+    ? sorted[(sorted.length - 1) / 2]
     : (sorted[sorted.length / 2 - 1] + sorted[sorted.length / 2]) / 2;
 };
 
 function legend(entries) {
-  return el("div", { class: "legend" }, entries.map(([text, tone]) =>
-    el("span", null, el("i", { style: `background:var(--${tone})` }), text)));
+  return el(
+    "div",
+    { class: "legend" },
+    entries.map(([text, tone]) => el("span", null, el("i", { style: `background:var(--${tone})` }), text)),
+  );
 }
 
-const tone = (clip) => (clip.condition === "anomaly" ? "anomaly" : clip.condition === "normal" ? "normal"
-  : clip.called ? "anomaly" : "soft");
+const tone = (clip) =>
+  clip.condition === "anomaly" ? "anomaly" : clip.condition === "normal" ? "normal" : clip.called ? "anomaly" : "soft";

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from cache.table import Section
 from eval.curves import implied_threshold, roc_curves
 from eval.described import Described
+from eval.difference import Difference
 from eval.intervals import Interval
 from eval.judge import Run
 from eval.mapping import map_path, read_columns
@@ -49,8 +51,11 @@ def page_data(contents: Contents) -> dict[str, Any]:
     summary = result.summary
     mean = summary.harmonic if result.rule.harmonic else summary.arithmetic
     found = result.uncertainty
+    sections = sorted(contents.views)
+    key = json.dumps([result.title, *map(str, sections), len(contents.heard.sounds)])
     return {
         "title": result.title,
+        "key": hashlib.sha256(key.encode()).hexdigest()[:12],
         "transductive": result.transductive,
         "part": result.part,
         "proxy": PROXY if result.proxy else "",
@@ -64,7 +69,7 @@ def page_data(contents: Contents) -> dict[str, Any]:
         "means": {name: mean[name] for name in result.columns},
         "facts": list(result.facts.items()),
         "faults": list(contents.heard.faults),
-        "sections": [_section(contents, section) for section in sorted(contents.views)],
+        "sections": [_section(contents, section) for section in sections],
         "sounds": {key: asdict(sound) for key, sound in contents.heard.sounds.items()},
     }
 
@@ -78,6 +83,7 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
     submission = run.submissions[section]
     return {
         "id": str(section),
+        "label": _label(section, contents.views),
         "machine": section.machine_type,
         "number": section.number,
         "set": run.data_set(section),
@@ -99,6 +105,7 @@ def _clip(view: ClipView, heard: Heard, section: Section) -> dict[str, Any]:
     playable = known and view.name in heard.clips.get(section, frozenset())
     return {
         "name": view.name,
+        "id": view.recording.clip_id if view.recording else None,
         "score": view.score,
         "called": view.decision,
         "domain": view.domain,
@@ -110,6 +117,7 @@ def _clip(view: ClipView, heard: Heard, section: Section) -> dict[str, Any]:
         "part": view.part,
         "span": view.recording.span if view.recording else None,
         "sound": view.recording.clip_id if playable and view.recording else None,
+        "difference": _told(heard.differences.get((section, view.name)) if playable else None),
         "near": [
             {
                 "domain": near.domain,
@@ -121,6 +129,21 @@ def _clip(view: ClipView, heard: Heard, section: Section) -> dict[str, Any]:
             }
             for near in view.neighbours
         ],
+    }
+
+
+def _label(section: Section, others: Iterable[Section]) -> str:
+    """Name a section as people do: by its machine, with a number only where the machine has several."""
+    several = sum(other.machine_type == section.machine_type for other in others) > 1
+    return f"{section.machine_type} {section.number:02d}" if several else section.machine_type
+
+
+def _told(difference: Difference | None) -> dict[str, Any] | None:
+    if difference is None:
+        return None
+    return {
+        key: round(value, 3) if isinstance(value, float) else value
+        for key, value in asdict(difference).items()
     }
 
 

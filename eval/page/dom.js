@@ -36,23 +36,40 @@ function showTip(event, text) {
   tip.style.left = `${Math.min(event.clientX + 14, innerWidth - box.width - 8)}px`;
   tip.style.top = `${Math.min(event.clientY + 14, innerHeight - box.height - 8)}px`;
 }
-const hideTip = () => { tip.hidden = true; };
+const hideTip = () => {
+  tip.hidden = true;
+};
 const tipped = (text) => ({ onmousemove: (event) => showTip(event, text), onmouseleave: hideTip });
 
 // A table whose header cells sort it. Columns: {title, text, value(row), cell(row)}.
 function sortable(columns, rows, options) {
   const body = el("tbody");
-  const heads = columns.map((column) => el("th", { class: column.text ? "text" : null, scope: "col" },
-    el("button", { type: "button", onclick: () => sort(column) }, column.title)));
+  const heads = columns.map((column) =>
+    el(
+      "th",
+      { class: column.text ? "text" : null, scope: "col" },
+      el("button", { type: "button", onclick: () => sort(column) }, column.title),
+    ),
+  );
   const state = { column: options.sort, down: options.down, rows };
   function draw() {
     const sign = state.down ? -1 : 1;
     const key = state.column.value;
     const sorted = [...state.rows].sort((a, b) => sign * order(key(a), key(b)));
-    heads.forEach((head, i) => head.setAttribute("aria-sort",
-      columns[i] === state.column ? (state.down ? "descending" : "ascending") : "none"));
-    body.replaceChildren(...sorted.map((row) => options.row(row,
-      columns.map((column) => el("td", { class: column.text ? "text" : null }, column.cell(row))))));
+    for (const [i, head] of heads.entries())
+      head.setAttribute("aria-sort", columns[i] === state.column ? (state.down ? "descending" : "ascending") : "none");
+    body.replaceChildren(
+      ...sorted.map((row) =>
+        options.row(
+          row,
+          columns.map((column) => el("td", { class: column.text ? "text" : null }, column.cell(row))),
+        ),
+      ),
+    );
+    if (!sorted.length && options.none)
+      body.replaceChildren(
+        el("tr", { class: "nothing" }, el("td", { class: "text", colspan: columns.length }, options.none)),
+      );
     if (options.after) options.after(sorted);
   }
   function sort(column) {
@@ -61,7 +78,14 @@ function sortable(columns, rows, options) {
     draw();
   }
   const table = el("table", null, el("thead", null, el("tr", null, heads)), body, options.foot || null);
-  return { table, body, show: (some) => { state.rows = some; draw(); } };
+  return {
+    table,
+    body,
+    show: (some) => {
+      state.rows = some;
+      draw();
+    },
+  };
 }
 
 // Missing values last, whichever way.

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from tqdm import tqdm
 
 from cache.errors import AsdError
 from cache.table import Section
-from eval.page.sound import Sound, make_sound
+from eval.difference import Difference, describe
+from eval.page.sound import Sound, make_sound, native_rate
 from eval.page.views import ClipView
+from extractors.audio import read_audio
 from extractors.clips import Clip
 
 _WORKERS = 2  # encoding leaves the interpreter; more would only heat a shared machine
@@ -33,11 +35,14 @@ class Heard:
         Section to the names of its test clips that can be heard with all their neighbours.
     faults
         Recordings that could not be read, each with the reason.
+    differences
+        Section and name of a clip that can be heard to what it has that its nearest normal one has not.
     """
 
     sounds: Mapping[str, Sound]
     clips: Mapping[Section, frozenset[str]]
     faults: Sequence[str]
+    differences: Mapping[tuple[Section, str], Difference] = field(default_factory=dict)
 
 
 def listen(views: Views, most: int, budget: int) -> Heard:
@@ -60,6 +65,7 @@ def listen(views: Views, most: int, budget: int) -> Heard:
     made: dict[str, Sound | str] = {}
     kept: dict[str, Sound] = {}
     heard: dict[Section, set[str]] = {section: set() for section in views}
+    told: dict[tuple[Section, str], Difference] = {}
     order = list(worth_hearing(views, most))
     with ThreadPoolExecutor(_WORKERS) as pool, _progress(order) as bar:
         for start in range(0, len(order), _BATCH):
@@ -67,15 +73,21 @@ def listen(views: Views, most: int, budget: int) -> Heard:
             new = {c.clip_id: c for _, view in batch for c in recordings_of(view)}
             new = {key: clip for key, clip in new.items() if key not in made}
             made |= zip(new, pool.map(_sound, new.values()), strict=True)
+            differences = pool.map(_difference, [view for _, view in batch])
+            told |= {
+                (section, view.name): one
+                for (section, view), one in zip(batch, differences, strict=True)
+                if one is not None
+            }
             for section, view in batch:
                 fitting = _new_sounds(view, made, kept)
                 budget -= sum(sound.size for sound in fitting.values())
                 if budget < 0:
-                    return _heard(kept, heard, made)
+                    return _heard(kept, heard, made, told)
                 kept |= fitting
                 heard[section].add(view.name)
                 bar.update()
-    return _heard(kept, heard, made)
+    return _heard(kept, heard, made, told)
 
 
 def worth_hearing(views: Views, most: int) -> Iterator[tuple[Section, ClipView]]:
@@ -108,6 +120,24 @@ def _sound(clip: Clip) -> Sound | str:
         return f"{clip.path}: {error}"
 
 
+def _difference(view: ClipView) -> Difference | None:
+    """Describe a clip against the neighbour that decided; ``None`` where one is not to be read."""
+    near = [one for one in view.neighbours if one.recording is not None]
+    near.sort(key=lambda one: one.domain != view.decided)
+    if view.recording is None or not near or near[0].recording is None:
+        return None
+    clip, normal = view.recording, near[0].recording
+    try:
+        rate = min(native_rate(clip.path), native_rate(normal.path))
+        return describe(
+            read_audio(clip.path, rate, clip.span).samples,
+            read_audio(normal.path, rate, normal.span).samples,
+            rate,
+        )
+    except AsdError:  # it is named where its sound is made
+        return None
+
+
 def _progress(order: Sequence[object]) -> tqdm[object]:
     return tqdm(total=len(order), unit="clip", desc="sounds", disable=None, leave=False)
 
@@ -121,8 +151,11 @@ def _new_sounds(
 
 
 def _heard(
-    kept: Mapping[str, Sound], heard: Mapping[Section, set[str]], made: Mapping[str, Sound | str]
+    kept: Mapping[str, Sound],
+    heard: Mapping[Section, set[str]],
+    made: Mapping[str, Sound | str],
+    told: Mapping[tuple[Section, str], Difference],
 ) -> Heard:
     clips = {section: frozenset(names) for section, names in heard.items()}
     faults = [found for found in made.values() if isinstance(found, str)]
-    return Heard(kept, clips, faults)
+    return Heard(kept, clips, faults, told)

@@ -74,7 +74,7 @@ def make_sound(path: Path, span: Span | None = None) -> Sound:
     """
     if "MP3" not in soundfile.available_formats():
         raise AsdError("libsndfile 1.1 or newer is needed to write MP3: pip install soundfile")
-    native = _native_rate(path)
+    native = native_rate(path)
     rate = max((r for r in RATES if r <= native), default=RATES[0])
     samples = read_audio(path, rate, span).samples
     kept = samples[: int(LONGEST * rate)]
@@ -146,7 +146,8 @@ def mel_bank(size: int, rate: int) -> Floats:
     return np.asarray(bank / bank.sum(axis=1, keepdims=True))
 
 
-def _native_rate(path: Path) -> int:
+def native_rate(path: Path) -> int:
+    """Read the sampling rate of a recording, Hz; 8000 of one that cannot be opened."""
     try:
         with opened(path) as (file, _):
             return int(file.samplerate)

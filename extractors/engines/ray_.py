@@ -64,8 +64,9 @@ def extract(
     request = replace(request, cache_dir=request.cache_dir.absolute())
     store = Store(request.cache_dir)
     tables = tables_of(clips)
+    recipes = [output.recipe for each in forwards for output in each.outputs]
     progress = Steps(len(clips) * len(forwards), told)
-    with connected(), token_in(store) as token:
+    with connected(), store.writing(recipes), token_in(store) as token:
         run = _Run(request, forwards, store, token, progress)
         run.finish(tables)
     return run.outcome(tables)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cache.options import option
 from cache.table import EmbeddingTable
-from index.composite import CompositeScorer
+from index.composite import CompositeScorer, Part
 
 
 @dataclass
@@ -26,9 +26,9 @@ class Beam(CompositeScorer):
         """Name the scorer inside."""
         return [self.inside]
 
-    def parts(self, table: EmbeddingTable) -> list[tuple[str, str, list[str]]]:
+    def parts(self, table: EmbeddingTable) -> list[Part]:
         """One part a block."""
-        return [(name, self.inside, [name]) for name in table.blocks]
+        return [Part(name, self.inside, [name]) for name in table.blocks]
 
     def merge(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean over the blocks."""

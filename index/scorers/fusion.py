@@ -3,65 +3,137 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.errors import AsdError
 from cache.options import option
 from cache.table import EmbeddingTable
-from index.composite import CompositeScorer
+from index.composite import CompositeScorer, Part
 from index.space import backbones
+
+USUAL = "usual"
+SPECTRA = "logspec"  # the backbone whose blocks have a usual member of their own
+_OF_SPECTRA, _OF_EMBEDDINGS = "pooled", "min-distance,mahalanobis,ldn"
 
 
 @dataclass
 class Fusion(CompositeScorer):
     """Mean or minimum of the members' z-scores, ``z = (s - mean) / std`` of training scores.
 
-    The means and deviations are of each member's own leave-one-out training scores, so no test clip
+    The means and deviations are of each member's own left-out training scores, so no test clip
     and no label is needed. A member whose training scores do not vary is only centred.
 
-    The default scorer, for two reasons: published, z-normalised fusion of such members beat every
-    single back-end on frozen BEATs over the seven machines of the 2023 development set, where none
-    of them won everywhere (arXiv 2606.19269, which takes the minimum); measured, the mean of these
-    three is first or second in most tables of ``benchmarks/scorers.md``, the default table and the
-    best concatenations among them, where the minimum falls behind it.
+    The usual members, by what ``benchmarks/scorers.md`` measured: ``pooled`` on each log spectrum
+    of the backbone ``logspec``, which beats everything else there; on embeddings of other backbones
+    ``min-distance``, ``mahalanobis`` and ``ldn``, whose mean is first or second in most tables (and
+    whose minimum, arXiv 2606.19269, beat every single back-end on frozen BEATs over the seven
+    machines of the 2023 development set). Where a table has both, the spectra have two shares of
+    three.
+
+    A member ``NAME@BACKBONE`` sees the columns of one backbone only, and ``share=S`` among its
+    options weighs it: ``pooled@logspec:share=2,ldn@efficientat:density_k=4`` is two parts of the
+    spectra's score to one of the network's. A member fitted to several backbones one by one divides
+    its share among them.
     """
 
     over: str = option(
-        "min-distance,mahalanobis,ldn", "member scorers, name[:option=value...], comma between"
+        USUAL,
+        "member scorers, NAME[@BACKBONE][:option=value...][:share=S], comma between; usual: what "
+        "suits each backbone",
     )
     by: Literal["all", "backbone"] = option(
-        "all", "each member sees all columns, or is fitted to each backbone's columns"
+        "all", "each member sees all its columns at once, or is fitted backbone by backbone"
     )
-    merging: Literal["mean", "min"] = option("mean", "of the members' z-scores")
+    merging: Literal["mean", "min"] = option(
+        "mean", "of the members' z-scores; the minimum knows no shares"
+    )
 
     def members(self) -> list[str]:
-        """List the texts of the member scorers."""
-        return [text.strip() for text in self.over.split(",")]
+        """List the texts of the member scorers, without backbone and share."""
+        texts = f"{_OF_SPECTRA},{_OF_EMBEDDINGS}" if self.over == USUAL else self.over
+        return [_Member.read(text).text for text in texts.split(",")]
 
-    def parts(self, table: EmbeddingTable) -> list[tuple[str, str, list[str]]]:
+    def parts(self, table: EmbeddingTable) -> list[Part]:
         """One part a member, or one a member and backbone."""
-        if self.by == "all":
-            return [(text, text, list(table.blocks)) for text in self.members()]
-        owned = {
-            owner: [name for name in table.blocks if name.partition("/")[0] == owner]
-            for owner in backbones(table)
-        }
-        pairs = product(self.members(), owned.items())
-        return [(f"{text} {owner}", text, blocks) for text, (owner, blocks) in pairs]
+        owners = list(backbones(table))
+        if self.over != USUAL:
+            members = [_Member.read(text) for text in self.over.split(",")]
+            return [part for one in members for part in one.parts(table, owners, self.by)]
+        spectra = [owner for owner in owners if _is_of(owner, SPECTRA)]
+        others = [owner for owner in owners if owner not in spectra]
+        of_spectra = _Member(_OF_SPECTRA, share=2.0).parts(table, spectra, "backbone")
+        texts = _OF_EMBEDDINGS.split(",")
+        share = (1.0 if self.by == "all" else len(others)) / len(texts)
+        of_others = [
+            part
+            for text in texts
+            for part in _Member(text, share=share).parts(table, others, self.by)
+        ]
+        return [*of_spectra, *of_others]
 
     def merge(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Minimum or mean of the z-scores."""
+        """Minimum, or mean by shares, of the z-scores."""
         z = self.standardised(scores)
-        return np.asarray(z.min(axis=0) if self.merging == "min" else z.mean(axis=0))
+        if self.merging == "min":
+            return np.asarray(z.min(axis=0))
+        shares = self._shares / self._shares.sum()
+        return np.asarray((shares[:, None] * z).sum(axis=0))
 
     def deciding(self, standardised: NDArray[np.float64]) -> NDArray[np.intp]:
         """Name the member that gave the minimum, or the highest one of a mean."""
         return np.asarray(
             (standardised if self.merging == "mean" else -standardised).argmax(axis=0)
         )
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A member as written: its scorer's text, the backbone it is for, if any, and its share."""
+
+    text: str
+    backbone: str = ""
+    share: float = 1.0
+
+    @classmethod
+    def read(cls, text: str) -> _Member:
+        """Read ``NAME[@BACKBONE][:option=value...][:share=S]``."""
+        head, *options = text.strip().split(":")
+        name, _, backbone = head.partition("@")
+        given = [item for item in options if item.startswith("share=")]
+        own = ":".join([name, *(item for item in options if item not in given)])
+        try:
+            share = float(given[-1].removeprefix("share=")) if given else 1.0
+        except ValueError:
+            share = 0.0
+        if not 0 < share < np.inf:
+            raise AsdError(f"{text.strip()!r}: {given[-1]}; expected share=<number above 0>")
+        return cls(own, backbone, share)
+
+    def parts(
+        self, table: EmbeddingTable, owners: list[str], by: Literal["all", "backbone"]
+    ) -> list[Part]:
+        """Fit it to the backbones it is for, at once or one by one."""
+        meant = [owner for owner in owners if not self.backbone or _is_of(owner, self.backbone)]
+        if not meant and self.backbone:
+            raise AsdError(
+                f"a member for {self.backbone!r}, and the backbones are {', '.join(owners)}"
+            )
+        blocks = [(name.partition("/")[0], name) for name in table.blocks]
+        if by == "all" and meant:
+            label = f"{self.text} {self.backbone}".strip()
+            every = [name for owner, name in blocks if owner in meant]
+            return [Part(label, self.text, every, self.share)]
+        owned = {one: [name for owner, name in blocks if owner == one] for one in meant}
+        share = self.share / max(1, len(meant))
+        return [Part(f"{self.text} {one}", self.text, names, share) for one, names in owned.items()]
+
+
+def _is_of(owner: str, backbone: str) -> bool:
+    """Whether columns called `owner` are of a backbone, or of a channel or part of it."""
+    return owner == backbone or owner.startswith(f"{backbone}.")
 
 
 SCORER = Fusion

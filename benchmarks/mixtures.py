@@ -1,0 +1,227 @@
+"""Official scores of front ends without weights in other noises and with other faults, as Markdown.
+
+usage: python benchmarks/mixtures.py DATA
+
+DATA holds dev_data, eval_data and ground_truth. The recordings as they are; with noise or another
+machine's sound added to training and test clips alike; and their normal test clips against faults
+of finetune.synthesise made from them, below and above 2 kHz.
+"""
+
+from __future__ import annotations
+
+import zlib
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scorers import evaluate
+
+from cache.options import parse
+from cache.table import ClipKey, EmbeddingTable, Section
+from eval.scores import Submission
+from eval.scoring import labels_of
+from eval.sections import official_score
+from eval.truth import find_truth
+from extractors import pooling, registry
+from extractors.audio import read_audio
+from extractors.backbone import Backbone, Source
+from extractors.clips import Clip, list_clips
+from extractors.waves import Wave
+from finetune.synthesis.levels import added, levelled, rms
+from finetune.synthesis.method import Material, find
+from index.scorers.fusion import Fusion
+
+RATE = 16_000
+EMBEDDINGS = "min-distance@{0},mahalanobis@{0},ldn@{0}"
+SYSTEMS = {
+    "log-mel, fusion": EMBEDDINGS.format("logmel"),
+    "64 linear bands, pooled": "pooled@logspec.linear",
+    "64 ERB bands, pooled": "pooled@logspec.erb",
+    "64 linear bands, fusion": EMBEDDINGS.format("logspec.linear"),
+    "64 ERB bands, fusion": EMBEDDINGS.format("logspec.erb"),
+    "both, pooled (the default)": "pooled@logspec.linear,pooled@logspec.erb",
+    "linear pooled, ERB fusion": "pooled@logspec.linear:share=3,"
+    + EMBEDDINGS.format("logspec.erb"),
+    "both, pooled; log-mel, fusion": "pooled@logspec.linear:share=3,"
+    "pooled@logspec.erb:share=3," + EMBEDDINGS.format("logmel"),
+}
+
+Blocks = dict[str, tuple[int, int]]
+Change = Callable[[Generator, Wave, list[Wave]], Wave]
+
+
+def as_is(_rng: Generator, wave: Wave, _others: list[Wave]) -> Wave:
+    """Leave a clip alone."""
+    return wave
+
+
+def noise(snr: float, slope: float) -> Change:
+    """Add noise of a slope, dB an octave, at an SNR against the recording, dB."""
+    return method(f"noise:snr={snr}:slope={slope}")
+
+
+def other_machine(snr: float) -> Change:
+    """Add a training clip of the other machine."""
+
+    def change(rng: Generator, wave: Wave, others: list[Wave]) -> Wave:
+        other = others[rng.integers(len(others))]
+        return levelled(added(wave, np.resize(other, len(wave)), -snr), rms(wave))[0]
+
+    return change
+
+
+def method(text: str) -> Change:
+    """Apply a method of finetune.synthesise, at the clip's own level."""
+    made = parse(text, find)
+
+    def change(rng: Generator, wave: Wave, _others: list[Wave]) -> Wave:
+        return levelled(made.apply(rng, Material((wave,), RATE)).wave, rms(wave))[0]
+
+    return change
+
+
+BACKGROUNDS = {
+    "as they are": as_is,
+    "white noise, 0 dB": noise(0, 0),
+    "pink noise, 6 dB": noise(6, -3),
+    "pink noise, 0 dB": noise(0, -3),
+    "brown noise, 0 dB": noise(0, -6),
+    "blue noise, 6 dB": noise(6, 3),
+    "the other machine, 0 dB": other_machine(0),
+}
+FAULTS = {
+    "bearing below 2 kHz": method("bearing:resonance=0.06..0.2:level=-20..-10"),
+    "bearing above 2 kHz": method("bearing:resonance=0.3..0.9:level=-20..-10"),
+    "harmonics": method("harmonics:level=-24..-12"),
+    "modulation": method("modulation:depth=0.5..0.9"),
+    "rubbing": method("rubbing:level=-24..-12"),
+}
+
+
+def embedded(models: list[Backbone], waves: list[Wave]) -> NDArray[np.float32]:
+    """(N, D) embeddings by all models, side by side."""
+    rows = []
+    for wave in waves:
+        samples = torch.from_numpy(wave.astype(np.float32))[None]
+        parts = [
+            pooling.find(model.spec.pooling, model.spec.tuned)(
+                model.features(samples, [0])[0], "merge"
+            )
+            for model in models
+        ]
+        rows.append(torch.cat(parts, dim=1)[0].numpy())
+    return np.array(rows)
+
+
+class Machine:
+    """A section's clips and, of its test clips, their truth."""
+
+    def __init__(self, section: Section, clips: list[Clip], truth: Path) -> None:
+        self.section, self.truth = section, truth
+        own = [clip for clip in clips if clip.section == section]
+        self.clips = {s: [c for c in own if c.split == s] for s in ("train", "test")}
+        self.waves = {
+            split: [read_audio(c.path, RATE).samples.astype(np.float64) for c in clips]
+            for split, clips in self.clips.items()
+        }
+        names = tuple(Path(clip.clip_id).name for clip in self.clips["test"])
+        empty = Submission(section, names, np.zeros(len(names)), np.zeros(len(names), dtype=int))
+        known = labels_of(
+            self.table("test", np.zeros((len(names), 1), dtype=np.float32), {"x": (0, 1)})
+        )
+        found = find_truth(empty, truth, known)
+        if found is None or found.target is None:
+            raise SystemExit(f"no truth for {section} in {truth}")
+        self.normal = ~np.asarray(found.anomaly)
+        self.domains = ["target" if target else "source" for target in found.target]
+
+    def table(self, split: str, values: NDArray[np.float32], blocks: Blocks) -> EmbeddingTable:
+        """Table of embeddings of a split's clips."""
+        keys = tuple(
+            ClipKey(clip.clip_id, "", clip.domain, clip.condition) for clip in self.clips[split]
+        )
+        return EmbeddingTable(self.section, split, keys, values, blocks)
+
+    def faulty(
+        self, normals: NDArray[np.float32], faults: NDArray[np.float32], blocks: Blocks
+    ) -> EmbeddingTable:
+        """Table of the normal test clips and, of each, one with a fault."""
+        domains = [d for d, normal in zip(self.domains, self.normal, strict=True) if normal]
+        keys = tuple(
+            ClipKey(f"{kind}_{i:04d}.wav", "", domain, kind)
+            for kind in ("normal", "anomaly")
+            for i, domain in enumerate(domains)
+        )
+        return EmbeddingTable(self.section, "test", keys, np.concatenate([normals, faults]), blocks)
+
+
+def changed(change: Change, name: str, waves: list[Wave], others: list[Wave]) -> list[Wave]:
+    """Change every wave, the same for the same name."""
+    seed = zlib.crc32(name.encode())
+    return [change(np.random.default_rng([seed, i]), w, others) for i, w in enumerate(waves)]
+
+
+def main() -> None:
+    """Print a table of official scores: a line a condition, a column a system."""
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    data = parser.parse_args().data
+    clips = list_clips([data / "dev_data", data / "eval_data"]).clips
+    machines = [
+        Machine(section, list(clips), data / "ground_truth")
+        for section in sorted({clip.section for clip in clips})
+    ]
+    models = [
+        registry.find(name).load(Source(), torch.device("cpu")) for name in ("logspec", "logmel")
+    ]
+    blocks = {"logspec.linear": (0, 64), "logspec.erb": (64, 128), "logmel": (128, 256)}
+    plain = {
+        (m.section, split): embedded(models, waves)
+        for m in machines
+        for split, waves in m.waves.items()
+    }
+    heads = [f"{name}: {', '.join(m.section.machine_type for m in machines)}" for name in SYSTEMS]
+    print(f"| condition | {' | '.join(heads)} |")
+    print("| --- " + "| ---: " * len(SYSTEMS) + "|")
+
+    def line(
+        condition: str, tables: list[tuple[EmbeddingTable, EmbeddingTable]], truth: Path
+    ) -> None:
+        cells = []
+        for over in SYSTEMS.values():
+            results = {
+                test.section: evaluate(Fusion(over), train, test, truth) for train, test in tables
+            }
+            each = [100 * (official_score({s: r}) or 0) for s, r in results.items()]
+            cells.append(f"{' / '.join(f'{v:.1f}' for v in each)}: {np.mean(each):.1f}")
+        print(f"| {condition} | {' | '.join(cells)} |", flush=True)
+
+    for name, change in BACKGROUNDS.items():
+        tables = []
+        for m, other in zip(machines, reversed(machines), strict=True):
+            made = {
+                split: embedded(
+                    models, changed(change, f"{name} {split}", waves, other.waves["train"])
+                )
+                for split, waves in m.waves.items()
+            }
+            tables.append(
+                (m.table("train", made["train"], blocks), m.table("test", made["test"], blocks))
+            )
+        line(name, tables, data / "ground_truth")
+    for name, change in FAULTS.items():
+        tables = []
+        for m in machines:
+            healthy = [w for w, normal in zip(m.waves["test"], m.normal, strict=True) if normal]
+            faults = embedded(models, changed(change, name, healthy, []))
+            test = m.faulty(plain[m.section, "test"][m.normal], faults, blocks)
+            tables.append((m.table("train", plain[m.section, "train"], blocks), test))
+        line(f"fault: {name}", tables, data / "none")
+
+
+if __name__ == "__main__":
+    main()
