@@ -57,19 +57,25 @@ class Usual:
         The commonest, Hz.
     bandwidth
         The median, Hz.
+    clips, lacking
+        How many recordings are known, and how many of them are silent or constant.
     """
 
     sample_rate: int
     bandwidth: float
+    clips: int = 1
+    lacking: int = 0
 
 
 def usual(facts: Iterable[Facts | None]) -> Usual | None:
     """Find what recordings have in common; ``None`` where nothing is known of any."""
-    known = [each for each in facts if each is not None and not each.lack]
+    known = [each for each in facts if each is not None]
     if not known:
         return None
-    rate = Counter(each.sample_rate for each in known).most_common(1)[0][0]
-    return Usual(rate, float(median(each.bandwidth for each in known)))
+    sound = [each for each in known if not each.lack]
+    rate = Counter(each.sample_rate for each in sound or known).most_common(1)[0][0]
+    bandwidth = float(median(each.bandwidth for each in sound or known))
+    return Usual(rate, bandwidth, len(known), len(known) - len(sound))
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ def remarks_of(where: str, facts: Mapping[str, Facts | None]) -> list[Remark]:
             found[_LACKS[each.lack]].append(clip_id)
         if each is not None and each.remark:
             found[f"read to the end though {each.remark}"].append(clip_id)
-    return [Remark(text, where, len(ids), ids[0]) for text, ids in found.items()]
+    return [Remark(text, where, len(ids), min(ids)) for text, ids in found.items()]
 
 
 def differences(
@@ -129,7 +135,7 @@ def differences(
     sample_rate
         What the model hears, Hz: nothing above half of it counts. ``None`` for any.
     """
-    if trained is None:
+    if trained is None or trained.lacking == trained.clips:
         return []
     most = sample_rate / 2 if sample_rate else float("inf")
     expected, found = min(trained.bandwidth, most), defaultdict[str, list[str]](list)
@@ -152,7 +158,7 @@ def differences(
                 "Hz: see that the recorder is the same"
             )
             found[told].append(clip_id)
-    return [Remark(text, where, len(ids), ids[0]) for text, ids in found.items()]
+    return [Remark(text, where, len(ids), min(ids)) for text, ids in found.items()]
 
 
 def told(remarks: Sequence[Remark]) -> list[str]:

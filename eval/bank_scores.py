@@ -11,6 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from cache.errors import AsdError, listing, tell_some
+from cache.facts import Remark, differences, remarks_of
+from cache.facts import told as said_of
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
@@ -112,6 +114,7 @@ def score_sections(
     """
     thresholds, proxies, written, outdated = {}, [], [], []
     cautions: dict[str, list[str]] = {}
+    remarks: list[Remark] = []
     for section in tqdm(sections, unit="section", disable=None):
         fitted = tested.bank.read(section, tested.recipe)
         table = tested.store.read(tested.recipe, section, "test")
@@ -125,7 +128,11 @@ def score_sections(
         told(scored.submission, labels_of(table))
         if tested.is_outdated(fitted):
             outdated.append(f"{section} has other training clips now than its bank was built from")
-        cautions[str(section)] = list(fitted.cautions().values())
+        facts_of = {key.clip_id: key.facts for key in table.keys}
+        where, rate = f"{section} test", tested.recipe.heard_rate
+        found = [*remarks_of(where, facts_of), *differences(where, facts_of, fitted.usual, rate)]
+        remarks += found
+        cautions[str(section)] = [*fitted.cautions().values(), *said_of(found)]
         thresholds[str(section)] = float(scored.limit) if np.isfinite(scored.limit) else None
     facts = {
         "recipe": tested.recipe.fingerprint,
@@ -138,6 +145,7 @@ def score_sections(
     described = Described(title, transductive, facts, thresholds, any(proxies), cautions)
     write_sums([*written, write_description(out, described)])
     tell_some("note", outdated)
+    tell_some("note", said_of(remarks))
     tell_some(
         "note",
         [

@@ -453,7 +453,7 @@ class _Remarks:
 
     def of(self, update: _TableUpdate) -> list[Remark]:
         section, split = update.clips[0].section, update.clips[0].split
-        recipe, rate = update.recipe, update.recipe.sample_rate
+        recipe, rate = update.recipe, update.recipe.heard_rate
         heard, key = update.facts, (update.recipe.fingerprint, section)
         found = remarks_of(f"{section} {split}", heard)
         if split == "test" and section in self.trained:

@@ -13,10 +13,12 @@ import soxr
 from cache.errors import AsdError
 from cache.facts import Facts, Remark, differences, told, usual
 from cache.parquet import read_keys, read_table, write_table
+from eval.run import main as score
 from extractors import ear, extract
 from extractors.audio import read_audio
 from extractors.data.run import main as data
 from extractors.run import main
+from index.run import main as build
 from tests.conftest import make_recipe, make_table
 
 RATE = 16_000
@@ -189,3 +191,32 @@ def test_another_decoder_makes_lossy_clips_anew_and_no_others(
     assert "1 changed, 5 unchanged" in capsys.readouterr().out
     assert main(command) == 0
     assert "0 changed, 6 unchanged" in capsys.readouterr().out
+
+
+def test_a_bank_knows_its_recorder_and_says_where_clips_have_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = machine(tmp_path / "data", 24)
+    cache = ["--cache-dir", str(tmp_path / "cache"), "--backbone", "logmel"]
+    assert main(["--data", str(root), *cache]) == 0
+    bank = ["--bank", str(tmp_path / "bank")]
+    assert build([*cache, *bank]) == 0
+    for i in range(3):
+        write(tmp_path / "other" / "pump" / "new" / f"x{i}.wav", noise(70 + i, 8000), 8000)
+    write(tmp_path / "other" / "pump" / "new" / "dead.wav", np.zeros(8000))
+    capsys.readouterr()
+    out = ["--out", str(tmp_path / "results"), "--no-report"]
+    assert score([*bank, "--data", str(tmp_path / "other"), *out]) == 0
+    said = capsys.readouterr().err
+    assert "3 clips are narrower than the training clips: 8000 Hz" in said
+    assert "1 clip is silent" in said
+
+
+def test_a_bank_of_silence_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(6):
+        write(tmp_path / "data" / "pump" / "normal" / f"n{i}.wav", np.zeros(8000 + i))
+    cache = ["--cache-dir", str(tmp_path / "cache"), "--backbone", "logmel"]
+    assert main(["--data", str(tmp_path / "data"), *cache]) == 0
+    assert "6 clips are silent" in capsys.readouterr().err
+    assert build(cache) == 0
+    assert "6 of 6 training clips are silent or constant" in capsys.readouterr().err
