@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -16,11 +17,11 @@ from cache.facts import told as said_of
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
-from eval.described import Described, write_description
+from eval.described import Described, promise_of, write_description
 from eval.mapping import write_map
 from eval.proxy import all_synthetic
 from eval.scores import Submission, write_submission
-from eval.scoring import labels_of, score_table, write_neighbours, write_windows
+from eval.scoring import labels_of, score_table, surplus, write_neighbours, write_windows
 from eval.sums import write_sums
 from eval.truth import Truth
 from index.bank import Bank
@@ -115,6 +116,8 @@ def score_sections(
     thresholds, proxies, written, outdated = {}, [], [], []
     cautions: dict[str, list[str]] = {}
     remarks: list[Remark] = []
+    calibration: dict[str, dict[str, Any]] = {}
+    surpluses: list[str] = []
     for section in tqdm(sections, unit="section", disable=None):
         fitted = tested.bank.read(section, tested.recipe)
         table = tested.store.read(tested.recipe, section, "test")
@@ -133,19 +136,29 @@ def score_sections(
         found = [*remarks_of(where, facts_of), *differences(where, facts_of, fitted.usual, rate)]
         remarks += found
         cautions[str(section)] = [*fitted.cautions().values(), *said_of(found)]
+        if labels_of(table) is None:
+            decisions = scored.submission.decisions
+            flagged = 0 if decisions is None else int(decisions.sum())
+            more = surplus(flagged, len(scored.submission.files), fitted.promised)
+            surpluses += [f"{section}: {more}"] if more else []
+        calibration[str(section)] = {**fitted.facts(), "promise": fitted.promise()}
         thresholds[str(section)] = float(scored.limit) if np.isfinite(scored.limit) else None
     facts = {
         "recipe": tested.recipe.fingerprint,
         "embeddings": str(tested.recipe),
         "bank": str(tested.bank.root),
         "command": command,
+        "calibration": promise_of(calibration.values()),
     }
     title = f"{tested.recipe.backbone}, {fitted.scorer_name}"
     transductive = fitted.scorer.transductive
-    described = Described(title, transductive, facts, thresholds, any(proxies), cautions)
+    described = Described(
+        title, transductive, facts, thresholds, any(proxies), cautions, calibration
+    )
     write_sums([*written, write_description(out, described)])
     tell_some("note", outdated)
     tell_some("note", said_of(remarks))
+    tell_some("note", surpluses)
     tell_some(
         "note",
         [

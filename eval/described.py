@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cache.atomic import write_atomic
 from cache.errors import AsdError
@@ -13,6 +14,7 @@ from cache.table import Section
 from cache.text import parse_json, shown
 from eval.rows import raise_faults
 from eval.sums import sum_faults
+from index.fitted import frequency
 
 _FILE = "system.json"
 
@@ -37,6 +39,8 @@ class Described:
         Whether test clips are synthetic.
     cautions
         Section, as text, to what a reader of its decisions must know, sentences.
+    calibration
+        Section, as text, to how its threshold was learnt; see `index.fitted.FittedSection.facts`.
     """
 
     title: str
@@ -45,6 +49,7 @@ class Described:
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
     proxy: bool = False
     cautions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    calibration: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # Commands and places of banks may be URLs with a password.
@@ -54,6 +59,18 @@ class Described:
     def judged(self, section: Section) -> bool:
         """Whether decisions mean anything: not where no threshold could be learnt."""
         return self.thresholds.get(str(section), 0.0) is not None
+
+
+def promise_of(calibrations: Collection[Mapping[str, Any]]) -> str:
+    """Say in one sentence how often a normal clip is flagged, of all sections together."""
+    shares = sorted({frequency(told["promised"]) for told in calibrations})
+    groups = sorted(told["groups"] for told in calibrations)
+    count = str(groups[0]) if groups[0] == groups[-1] else f"{groups[0]} to {groups[-1]}"
+    names = sorted({told["grouping"] or "unknown" for told in calibrations})
+    return (
+        f"about {', '.join(shares)} normal clips is flagged if new recordings vary as the groups of "
+        f"training clips did: {count} groups a section (--group {', '.join(names)})"
+    )
 
 
 def write_description(directory: Path, described: Described) -> Path:
@@ -90,6 +107,7 @@ def read_description(directory: Path, name: str) -> Described:
                 str(key): [str(text) for text in texts]
                 for key, texts in found.get("cautions", {}).items()
             },
+            {str(key): dict(told) for key, told in found.get("calibration", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AsdError(f"{path} is damaged ({error!r}); score again, or delete it") from error

@@ -128,9 +128,13 @@ def index_arguments(scorer: ScorerChoice, recipes: Sequence[Recipe], setting: Se
             options.append(f"--{option}" if value else f"--no-{option}")
         else:
             options += [f"--{option}", str(value)]
+    rate = []
+    if scorer.false_alarms is not None:
+        rate = ["--false-alarms", scorer.false_alarms, "--clip-interval", str(scorer.clip_interval)]
     return [
         *("--recipe", *(recipe.fingerprint for recipe in recipes), "--scorer", scorer.name),
         *("--threshold", scorer.threshold, "--percentile", str(scorer.percentile)),
+        *("--group", scorer.group, *rate),
         *("--bank", str(setting.out / "bank"), "--cache-dir", str(setting.cache_dir), *options),
     ]
 

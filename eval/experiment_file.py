@@ -46,6 +46,9 @@ class ScorerChoice(_Table):
     name: str = DEFAULT
     threshold: str = "gamma"
     percentile: float = 90.0
+    group: str = "auto"
+    false_alarms: str | None = None
+    clip_interval: float = 60.0
     options: dict[str, Option] = {}
 
 

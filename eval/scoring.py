@@ -23,6 +23,8 @@ from index.threshold import largest_limit, largest_p_values, p_values
 
 Floats = NDArray[np.float64]
 
+_CHANCE = 1e-3  # that chance alone flags so many is not worth a word
+
 
 @dataclass(frozen=True, eq=False)
 class Scored:
@@ -111,7 +113,7 @@ def write_neighbours(
     """
     rows, ids = scored.deciding, table.clip_ids
     names, reasons = result_names(ids), {n: v[rows] for n, v in vars(scored.reasons).items()}
-    p = largest_p_values(fitted.train_scores(), reasons["score"], scored.windows)
+    p = largest_p_values(fitted.train_scores(), reasons["score"], scored.windows, fitted.groups())
     clips = {"clip_id": [ids[i] for i in rows], "name": [names[i] for i in rows]}
     frame = pd.DataFrame({**clips, "score": reasons["score"], "p_value": p} | reasons)
     buffer = io.BytesIO()
@@ -144,7 +146,7 @@ def write_windows(
         path.unlink(missing_ok=True)
         return None
     names = result_names(table.clip_ids)
-    p = p_values(fitted.train_scores(), scored.scores).tolist()
+    p = p_values(fitted.train_scores(), scored.scores, fitted.groups()).tolist()
     rows = sorted(
         (name, *span, score, likely)
         for name, span, score, likely in zip(names, spans, scored.scores.tolist(), p, strict=True)
@@ -156,6 +158,31 @@ def write_windows(
     )
     write_atomic(path, text.getvalue().encode())
     return path
+
+
+def surplus(flagged: int, count: int, promised: float) -> str:
+    """Say that far more clips are flagged than normal ones would be; nothing where they are not.
+
+    Far more is three times the promised share, and more than chance gives once in a thousand times
+    (binomial).
+
+    Parameters
+    ----------
+    flagged, count
+        Clips called anomalous, of how many.
+    promised
+        Share of normal clips that are meant to be.
+    """
+    if flagged <= 3 * promised * count:
+        return ""
+    from scipy import stats  # noqa: PLC0415 -- heavy, and seldom needed
+
+    if stats.binom.sf(flagged - 1, count, promised) > _CHANCE:
+        return ""
+    return (
+        f"{flagged} of {count} clips are flagged where {promised * count:.0f} would be if all were "
+        "normal: the machine or the recording set-up is not as it was for the training clips"
+    )
 
 
 def reasons_path(directory: Path, section: Section) -> Path:
@@ -177,4 +204,4 @@ def _deciding(names: tuple[str, ...], scores: Floats) -> tuple[NDArray[np.intp],
 
 
 def _limit(fitted: FittedSection, windows: int) -> float:
-    return largest_limit(fitted.threshold, fitted.train_scores, windows)
+    return largest_limit(fitted.threshold, fitted.train_scores(), windows, fitted.groups())

@@ -28,13 +28,13 @@ from cache.table import EmbeddingTable, Section
 from cache.windows import split_id
 from extractors.weights.place import with_hashes
 from index.bank import Bank, bank_root
-from index.fitted import FittedSection
-from index.groups import without_copies
-from index.held_out import held_out_scores
+from index.calibration import calibrate
+from index.fitted import FittedSection, frequency
+from index.groups import GROUPINGS, check_grouping, group_clips, without_copies
 from index.options import parse_member
 from index.resume import Wanted, fitted_before
 from index.scorer import DEFAULT, Scorer, names
-from index.threshold import METHODS, fit_threshold
+from index.threshold import METHODS, fit_threshold, share_of
 
 
 @documented
@@ -54,6 +54,22 @@ class BuildRequest(Checked):
     )
     percentile: float = option(
         90.0, "normal clips meant to lie below the threshold, %", metavar="P"
+    )
+    false_alarms: str | None = option(
+        None,
+        "instead of --percentile, how often a normal clip may be flagged: 1/100 of the clips, or "
+        "1/day, 1/week, 1/month ... at a clip every --clip-interval; refused where the training "
+        "clips cannot show anything so rare",
+        metavar="RATE",
+    )
+    clip_interval: float = option(
+        60.0, "seconds from one clip to the next, for --false-alarms a day or month", least=0.001
+    )
+    group: str = option(
+        "auto",
+        f"which training clips were recorded together, and are left out together when the threshold "
+        f"is learnt: {', '.join(GROUPINGS)}; auto goes by their sound",
+        metavar="GROUPING",
     )
     bank: Path | None = option(
         None, "where to put it (default: in the cache folder)", read=place, metavar="DIR"
@@ -83,6 +99,23 @@ class BuildRequest(Checked):
         written = parse_member(self.scorer)
         values: dict[str, Any] = {**options_of(written), **self.scorer_options}
         return make(type(written), values)
+
+    def asked_percentile(self) -> float:
+        """Percentile of the threshold.
+
+        Raises
+        ------
+        AsdError
+            If it is asked for in two ways, or no rate.
+        """
+        if self.false_alarms is None:
+            return self.percentile
+        if self.percentile != BuildRequest.percentile:
+            raise AsdError(
+                f"--percentile {self.percentile:g} and --false-alarms {self.false_alarms} say the "
+                "same thing: leave one out"
+            )
+        return 100 * (1 - share_of(self.false_alarms, self.clip_interval))
 
     @property
     def scorer_name(self) -> str:
@@ -131,6 +164,7 @@ def build(request: BuildRequest, told: Progress = unseen) -> Built:
         If the tables are not there or leave open which are meant, a section has no training clip
         to fit to, or the scorer refuses its options.
     """
+    check_grouping(request.group)
     store = Store(request.cache_dir)
     recipe = choose(store, with_hashes(request.tables))
     scorer = request.unfitted()
@@ -138,8 +172,8 @@ def build(request: BuildRequest, told: Progress = unseen) -> Built:
         request.cache_dir, recipe, request.scorer_name, scorer, with_synthetic=request.synthetic
     )
     wanted = Wanted(
-        store, recipe, request.scorer_name, scorer, request.threshold, request.percentile,
-        request.synthetic, request.clips,
+        store, recipe, request.scorer_name, scorer, request.threshold, request.asked_percentile(),
+        request.synthetic, request.group, request.clips,
     )  # fmt: skip
     bank, report = Bank(root), _Report(request.synthetic)
     sections = _trained_sections(store, recipe, request.sections, report)
@@ -147,6 +181,8 @@ def build(request: BuildRequest, told: Progress = unseen) -> Built:
     for section in sections:
         before = None if request.rebuild else fitted_before(bank, section, wanted)
         fitted = before or _fit(section, wanted, request)
+        if request.false_alarms is not None:
+            _check_supported(fitted, request.false_alarms)
         if before is None:
             bank.write(fitted)
         report.add(fitted, before is not None)
@@ -165,17 +201,33 @@ def _fit(section: Section, wanted: Wanted, request: BuildRequest) -> FittedSecti
     fitted.fit(table)
     clips = Counter(key.domain or "unknown" for key in table.keys)
     made = sum(key.synthetic for key in table.keys)
-    held_out = held_out_scores(request.unfitted, table)
-    scores = held_out if held_out.size else fitted.train_scores()
-    threshold = fit_threshold(scores, request.threshold, request.percentile)
+    groups = group_clips(table, wanted.grouping)
+    known = calibrate(request.unfitted, table, groups, wanted.grouping)
+    scores, of = (
+        (known.scores, known.groups) if known.scores.size else (fitted.train_scores(), None)
+    )
+    threshold = fit_threshold(scores, wanted.method, wanted.percentile, of)
     return FittedSection(
-        *(section, wanted.recipe, wanted.scorer_name, fitted, threshold, clips, made, held_out),
+        *(section, wanted.recipe, wanted.scorer_name, fitted, threshold, clips, made),
         left_out=len(whole) - len(taken),
         copies=len(taken) - len(table),
         training=digest or "",
+        calibration=known,
         recordings=len({split_id(clip_id)[0] for clip_id in table.clip_ids}),
         usual=usual(key.facts for key in taken.keys),
     )
+
+
+def _check_supported(fitted: FittedSection, asked: str) -> None:
+    """Refuse a rate that a section's training clips cannot show."""
+    rarest = 1 / (fitted.calibration.count + 1)
+    if fitted.promised < rarest * (1 - 1e-9):
+        raise AsdError(
+            f"--false-alarms {asked} is {frequency(fitted.promised)} clips, but the "
+            f"{fitted.calibration.count} groups of training clips of {fitted.section} (--group "
+            f"{fitted.calibration.grouping}) show nothing rarer than {frequency(rarest)}: record "
+            "more, allow more alarms, or take --percentile, which extrapolates and says so"
+        )
 
 
 def _recordings(table: EmbeddingTable) -> EmbeddingTable:

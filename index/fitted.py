@@ -17,12 +17,13 @@ from cache.facts import Usual
 from cache.options import Option, make, options_of
 from cache.recipe import Recipe
 from cache.table import Section
+from index.calibration import Calibration
 from index.knn import NearestNeighbours
 from index.record import FORMAT
 from index.scorer import Scorer, State, find
 from index.threshold import ENOUGH, Threshold, vary
 
-_HELD_OUT = "held_out"  # beside the scorer's own arrays
+_HELD_OUT, _GROUPS = "held_out", "held_out_groups"  # beside the scorer's own arrays
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class FittedSection:
         How many training clips were left out because another holds the same sound.
     usual
         What the training recordings have in common; ``None`` where it is not known.
-    held_out
-        Of windows, see `index.held_out`; empty where clips were left out one by one.
+    calibration
+        How its threshold was learnt.
     """
 
     section: Section
@@ -66,16 +67,37 @@ class FittedSection:
     threshold: Threshold
     clips: Mapping[str, int]
     synthetic: int = 0
-    held_out: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     left_out: int = 0
     recordings: int = 0
     training: str = ""
     copies: int = 0
     usual: Usual | None = None
+    calibration: Calibration = field(default_factory=Calibration)
 
     def train_scores(self) -> NDArray[np.float64]:
-        """Give the (n,) scores of unseen normal clips: of held-out files, or of clips left out."""
-        return self.held_out if self.held_out.size else self.scorer.train_scores()
+        """Give the (n,) scores of unseen normal clips: of held-out groups, or of clips left out."""
+        held_out = self.calibration.scores
+        return held_out if held_out.size else self.scorer.train_scores()
+
+    def groups(self) -> NDArray[np.intp] | None:
+        """Give the (n,) group that each of `train_scores` was left out with; `None` for none."""
+        return self.calibration.groups if self.calibration.scores.size else None
+
+    @property
+    def promised(self) -> float:
+        """Share of normal clips that are meant to be flagged."""
+        return 1 - self.threshold.percentile / 100
+
+    def promise(self) -> str:
+        """Say how often a normal clip is flagged, and on what condition."""
+        known = self.calibration
+        if not known.grouping:
+            return (
+                "built before clips recorded together were left out together: more normal clips "
+                "may be flagged than promised; build the bank again"
+            )
+        vary = f"if new recordings vary as the {known.count} groups did that were left out in turn"
+        return f"about {frequency(self.promised)} normal clips is flagged {vary} ({known.told})"
 
     def cautions(self) -> dict[str, str]:
         """Say what a reader of decisions must know of the training clips: kind to a sentence."""
@@ -92,24 +114,47 @@ class FittedSection:
                 f"{self.usual.lacking} of {self.usual.clips} training clips are silent or constant: "
                 "record them anew, or take them out and build the bank again"
             )
+        rarest = 1 / (self.calibration.count + 1)
         if np.isinf(self.threshold.value):
             reason = (
                 f"{count} different training {'clip' if count == 1 else 'clips'}"
                 if count < 3
                 else f"scores of the {count} training clips that do not vary"
                 if not vary(self.train_scores())
-                else f"only {count} training clips"
+                else f"{self.calibration.count or count} groups, which show nothing rarer than "
+                f"{frequency(rarest)}"
             )
             words["threshold"] = (
                 f"not judged: no threshold can be learnt from {reason}; every decision will be 0. "
                 f"Record more normal clips, {ENOUGH} or more"
             )
-        elif count < ENOUGH:
+        elif count < ENOUGH or self.calibration.count == 1:
+            known = "all of one group" if count >= ENOUGH else f"of {ENOUGH} that it takes"
             words["threshold"] = (
-                f"the threshold is a guess: {count} different training clips, of {ENOUGH} that it "
-                "takes"
+                f"the threshold is a guess: {count} different training clips, {known}"
+            )
+        elif self.promised < rarest and self.calibration.grouping:
+            words["threshold"] = (
+                f"the threshold is extrapolated: {self.calibration.count} groups of training clips "
+                f"show nothing rarer than {frequency(rarest)}, {frequency(self.promised)} is asked"
             )
         return words
+
+    def facts(self) -> dict[str, Any]:
+        """Give what a record and a results folder hold of the calibration."""
+        known = self.calibration
+        return {
+            "grouping": known.grouping,
+            "assumed": known.told,
+            "groups": known.count,
+            "least_p": 1 / (known.count + 1),
+            "promised": self.promised,
+        }
+
+
+def frequency(share: float) -> str:
+    """Write a share of clips as ``1 in N``, or in per cent above a half."""
+    return f"1 in {1 / share:.0f}" if share <= 0.5 else f"{100 * share:.0f} % of"
 
 
 def told_of(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
@@ -140,6 +185,7 @@ def told_of(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> di
         "training": fitted.training,
         "copies": fitted.copies,
         "usual": None if fitted.usual is None else asdict(fitted.usual),
+        "calibration": fitted.facts(),
         "threshold": threshold,
         "files": files,
         "recall": {
@@ -154,7 +200,8 @@ def told_of(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> di
 def data_files(fitted: FittedSection) -> Iterator[tuple[str, bytes]]:
     """Name and content of a section's files: a FAISS file an index, a NumPy file for all arrays."""
     arrays = {}
-    for name, value in {**fitted.scorer.state(), _HELD_OUT: fitted.held_out}.items():
+    known = {_HELD_OUT: fitted.calibration.scores, _GROUPS: fitted.calibration.groups}
+    for name, value in {**fitted.scorer.state(), **known}.items():
         if isinstance(value, NearestNeighbours):
             yield f"{name}.faiss", value.to_bytes()
         else:
@@ -183,17 +230,23 @@ def restored(
             state |= read_npz(data)
     options: dict[str, Option] = record["options"]
     scorer = make(find(record["scorer"]), options)
-    held_out = state.pop(_HELD_OUT, np.empty(0))
+    held_out = np.asarray(state.pop(_HELD_OUT, np.empty(0)))
+    groups = np.asarray(state.pop(_GROUPS, np.arange(len(held_out))))  # banks of before: no groups
+    told: Mapping[str, Any] = record.get("calibration", {})
+    calibration = Calibration(
+        told.get("grouping", ""), told.get("assumed", ""), int(told.get("groups", 0)),
+        held_out, groups,
+    )  # fmt: skip
     scorer.restore(state)
     limits = dict(record["threshold"])
     limits["value"] = np.inf if limits["value"] is None else limits["value"]
     counts = record["clips"], int(record.get("synthetic", 0))
     return FittedSection(
         *(section, recipe, record["scorer"], scorer, Threshold(**limits), *counts),
-        held_out=np.asarray(held_out),
         left_out=int(record.get("left_out", 0)),
         recordings=int(record.get("recordings", 0)),
         training=str(record.get("training", "")),  # banks of before did not say
         copies=int(record.get("copies", 0)),
         usual=Usual(**record["usual"]) if record.get("usual") else None,
+        calibration=calibration,
     )

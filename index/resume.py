@@ -32,6 +32,8 @@ class Wanted:
         Of the threshold.
     with_synthetic
         Whether synthetic training clips take part.
+    grouping
+        Which training clips are left out together, see `index.groups.group_clips`.
     clips
         Ids of the clips that take part; ``None`` for all.
     """
@@ -43,6 +45,7 @@ class Wanted:
     method: str
     percentile: float
     with_synthetic: bool
+    grouping: str
     clips: Collection[str] | None = None
 
     def digest(self, section: Section) -> str | None:
@@ -102,11 +105,12 @@ def fitted_before(bank: Bank, section: Section, wanted: Wanted) -> FittedSection
 
 def _is_as_wanted(found: FittedSection, wanted: Wanted) -> bool:
     digest = wanted.digest(found.section)
-    made = (found.scorer_name, found.threshold.method, found.threshold.percentile)
+    limits = found.threshold
+    made = (found.scorer_name, limits.method, limits.percentile, found.calibration.grouping)
     return (
         digest is not None
         and found.training == digest
-        and made == (wanted.scorer_name, wanted.method, wanted.percentile)
+        and made == (wanted.scorer_name, wanted.method, wanted.percentile, wanted.grouping)
         and options_of(found.scorer) == options_of(wanted.scorer)
         and not (found.left_out if wanted.with_synthetic else found.synthetic)
     )

@@ -575,9 +575,17 @@ def test_verdicts() -> None:
     assert headline(undecided) == "2 clips scored, not judged"
     listen_to_them = "Nothing says which clips are truly abnormal: listen."
     assert detail(undecided, None, ()) == listen_to_them
-    rare = [ClipView("a", 1.0, 1, p_value=p) for p in (0.01, 0.05, 0.06)]
-    said = detail(rare, None, ())
-    assert said == f"2 clips score higher than 95 % of normal training clips. {listen_to_them}"
+    promise = {"promised": 0.1, "promise": "about 1 in 10 is flagged"}
+    some = [ClipView(str(i), 1.0, int(i < 3), p_value=0.01) for i in range(20)]
+    said = detail(some, None, (), calibration=promise)
+    assert said == f"{listen_to_them} About 1 in 10 is flagged."
+    every = [ClipView(str(i), 1.0, 1, p_value=0.06) for i in range(20)]
+    assert headline(every) == "All 20 test clips sound abnormal"
+    assert detail(every, None, (), ["a guess"], promise) == (
+        "20 of 20 clips are flagged where 2 would be if all were normal: the machine or the "
+        "recording set-up is not as it was for the training clips. "
+        f"{listen_to_them} About 1 in 10 is flagged. A guess."
+    )
 
 
 def test_a_damaged_description_says_so(tmp_path: Path) -> None:

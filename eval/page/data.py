@@ -79,7 +79,8 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
     result = run.results.get(section)
     found = contents.result.uncertainty
     parts = found.parts.get(section, {}) if found else {}
-    told = contents.described.thresholds.get(str(section))
+    described = contents.described
+    told = described.thresholds.get(str(section))
     submission = run.submissions[section]
     return {
         "id": str(section),
@@ -90,7 +91,11 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
         "threshold": implied_threshold(submission) if told is None else told,
         "headline": headline(views),
         "detail": detail(
-            views, result, run.rule.parts, contents.described.cautions.get(str(section), ())
+            views,
+            result,
+            run.rule.parts,
+            described.cautions.get(str(section), ()),
+            described.calibration.get(str(section)) if described.judged(section) else None,
         ),
         "figures": result.figures if result else None,
         "intervals": {name: _span(interval) for name, interval in parts.items()},

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from eval.page.views import ClipView
+from eval.scoring import surplus
 from eval.sections import SectionResult
 
 # How well scores part anomalies from normal clips, by the lowest AUC of the official score.
 _GRADES = ((0.9, "well"), (0.75, "fairly well"), (0.6, "poorly"))
-_RARE = 0.05  # share of normal clips that score as high as a clip worth a word
 
 
 def headline(clips: Sequence[ClipView]) -> str:
@@ -30,6 +31,7 @@ def detail(
     result: SectionResult | None,
     parts: Sequence[str],
     cautions: Sequence[str] = (),
+    calibration: Mapping[str, Any] | None = None,
 ) -> str:
     """Say how far that can be trusted.
 
@@ -43,9 +45,18 @@ def detail(
         Figures that enter the official score.
     cautions
         What must be known of the training clips, sentences without a full stop.
+    calibration
+        How often a normal clip is flagged, see `eval.described.Described`; ``None`` where nothing
+        was judged or nobody says.
     """
-    said = "".join(f" {text[0].upper()}{text[1:]}." for text in cautions)
-    return (_without_truth(clips) if result is None else _with_truth(clips, result, parts)) + said
+    known = calibration or {}
+    first = (
+        _without_truth(clips, known.get("promised"))
+        if result is None
+        else _with_truth(clips, result, parts)
+    )
+    sentences = [known["promise"], *cautions] if "promise" in known else cautions
+    return first + "".join(f" {text[0].upper()}{text[1:]}." for text in sentences)
 
 
 def _with_truth(clips: Sequence[ClipView], result: SectionResult, parts: Sequence[str]) -> str:
@@ -72,13 +83,11 @@ def _grade(result: SectionResult, parts: Sequence[str]) -> str:
     return f"Scores separate {grade}." if grade[0] != "n" else f"Scores are {grade}."
 
 
-def _without_truth(clips: Sequence[ClipView]) -> str:
+def _without_truth(clips: Sequence[ClipView], promised: float | None) -> str:
+    flagged = sum(view.decision == 1 for view in clips)
+    more = "" if promised is None else surplus(flagged, len(clips), promised)
     listen = "Nothing says which clips are truly abnormal: listen."
-    rare = sum(view.p_value is not None and view.p_value <= _RARE for view in clips)
-    if not rare:  # none, or too few training clips to tell
-        return listen
-    verb = "scores" if rare == 1 else "score"
-    return f"{_count(rare)} {verb} higher than 95 % of normal training clips. {listen}"
+    return f"{more[0].upper()}{more[1:]}. {listen}" if more else listen
 
 
 def _count(number: int, one: str = "clip", many: str = "clips") -> str:
