@@ -13,6 +13,7 @@ from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 from cache import objects
 from cache.errors import AsdError
@@ -20,6 +21,9 @@ from cache.errors import AsdError
 if TYPE_CHECKING:
     from upath import UPath
 
+OFFLINE = "ASD_OFFLINE"  # the environment variable that forbids asking any address
+_NO = ("", "0", "false", "no", "off")
+_HERE = ("file", "local", "memory")  # protocols that ask nobody
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}  # protocol to extra of ours
 
 
@@ -50,6 +54,43 @@ def here(text: str) -> Path:
     if "://" in text:
         raise AsdError(f"{text}: expected a path of this machine, not a URL")
     return Path(text)
+
+
+def is_offline() -> bool:
+    """Tell whether asking any address is forbidden, by ``--offline`` or by the environment."""
+    return os.environ.get(OFFLINE, "").lower() not in _NO
+
+
+def check_reachable(path: Path) -> None:
+    """Refuse a place that would have to be asked over a network where that is forbidden.
+
+    Raises
+    ------
+    AsdError
+        If it is one.
+    """
+    if is_remote(path):
+        _check_protocol(str(path))
+
+
+def check_same_store(text: str, path: Path) -> None:
+    """Refuse a URL that reaches another store than the one that a file lies in.
+
+    Whoever wrote a table does not thereby choose which servers are asked.
+
+    Raises
+    ------
+    AsdError
+        If it does, or brings a user or a password of its own.
+    """
+    wanted, own = urlsplit(text), urlsplit(str(path))
+    store = own.netloc.rpartition("@")[2]
+    if not is_remote(path) or (wanted.scheme, wanted.netloc) != (own.scheme, store):
+        where = f"{own.scheme}://{store}" if is_remote(path) else "this machine"
+        raise AsdError(
+            f"{text!r} is not on {where} as {path.name} is; put the table beside its recordings, "
+            "with their paths relative to it, and name it there"
+        )
 
 
 def is_remote(path: Path) -> bool:
@@ -177,14 +218,23 @@ def _remote(text: str, *, use_listings_cache: bool) -> Path:
     from upath import UPath  # noqa: PLC0415 - fsspec takes a moment, and most paths are local
 
     protocol = text.partition("://")[0]
+    _check_protocol(text)
     try:
         path = UPath(text, use_listings_cache=use_listings_cache)
         _ = path.fs
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, TypeError) as error:
         extra = _EXTRAS.get(protocol)
         remedy = f"pip install 'machine-asd[{extra}]'" if extra else "fsspec lists what there is"
         raise AsdError(f"{text}: nothing here speaks {protocol}:// ({error}); {remedy}") from error
     return cast("Path", path)
+
+
+def _check_protocol(text: str) -> None:
+    if is_offline() and text.partition("://")[0] not in _HERE:
+        raise AsdError(
+            f"{text}: offline no address is asked; copy what is there to this machine and name its "
+            f"folder, or leave out --offline and unset {OFFLINE}"
+        )
 
 
 def _below(root: Path) -> Iterator[Path]:

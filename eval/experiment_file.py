@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -11,10 +11,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cache import text_tables
 from cache.errors import AsdError
 from cache.options import Option, make
 from eval.rules import RULES
 from index.scorer import DEFAULT, find, names
+
+_MOST_BYTES = 2**20
 
 
 class _Table(BaseModel):
@@ -139,11 +142,11 @@ def read_text(name: str) -> str:
     Raises
     ------
     AsdError
-        If there is none.
+        If there is none, or it cannot be read.
     """
     path = Path(name)
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        return text_tables.read_text(path, _MOST_BYTES)
     if name in shipped():
         return (files("eval") / "experiments" / f"{name}.toml").read_text(encoding="utf-8")
     raise AsdError(f"no experiment {name!r}: give a TOML file, or one of {', '.join(shipped())}")
@@ -168,8 +171,8 @@ def parse(text: str, where: str, overrides: Sequence[str] = ()) -> Experiment:
         With every unknown key, each with the nearest known one, and every value of another kind.
     """
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table = _toml(text)
+    except ValueError as error:
         raise AsdError(f"{where} is not TOML: {error}") from error
     for override in overrides:
         _override(table, override)
@@ -192,9 +195,33 @@ def _override(table: dict[str, Any], text: str) -> None:
         if not isinstance(table, dict):
             raise AsdError(f"--set {text}: {parent} is a value, not a table")
     try:
-        table[last] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        table[last] = _toml(f"value = {value}")["value"]
+    except ValueError:
         table[last] = value
+
+
+def _toml(text: str) -> dict[str, Any]:
+    """Read TOML of any depth; a ``ValueError`` says what is wrong with it."""
+    try:
+        table = tomllib.loads(text)
+    except RecursionError as error:
+        raise ValueError("tables or lists that are nested too deep") from error
+    beyond = [place for place, value in _integers(table) if not -(2**63) <= value < 2**63]
+    if beyond:
+        raise ValueError(f"{beyond[0]} is beyond the 64 bits of an integer")
+    return table
+
+
+def _integers(value: object, place: str = "") -> Iterator[tuple[str, int]]:
+    """Every integer of a table and where it stands."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _integers(inner, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _integers(inner, place)
+    elif isinstance(value, int):
+        yield place, value
 
 
 def _fault(entry: Mapping[str, Any]) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from cache.errors import AsdError
+from cache.text_tables import SEPARATORS, read_text, split_lines
+from extractors.clips import AUDIO_SUFFIXES
 
 T = TypeVar("T")
 
 _SHOWN = 5  # clips named of a long list
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?\s*")
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,13 @@ class Rows(Generic[T]):
 
 
 def read_rows(path: Path, parse: Callable[[str], T]) -> Rows[T]:
-    """Read rows ``file,value``; blank lines, CRLF and a byte order mark are fine.
+    """Read rows ``file,value``, as `cache.text_tables` reads tables of text.
 
     Parameters
     ----------
     path
-        A CSV file without a header.
+        A file without a header; commas, semicolons or tabs separate. Behind the latter two a
+        number may have a decimal comma. Empty lines mean nothing.
     parse
         Value's text to value; a ``ValueError`` says what is wrong with it.
 
@@ -50,20 +53,37 @@ def read_rows(path: Path, parse: Callable[[str], T]) -> Rows[T]:
     Rows
         Values by file in the order of lines; one fault a bad line, none raised.
     """
-    rows = Rows[T]()
     try:
-        lines = csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline=""))
-        for line in lines:
-            fault = _add_row(rows, line, lines.line_num, parse)
-            if fault:
-                rows.faults.append(f"{path.name}, line {lines.line_num}: {fault}")
-    except OSError as error:
-        return Rows(faults=[f"{path.name}: {error.strerror or error}"])
-    except (UnicodeDecodeError, csv.Error) as error:
-        rows.faults.append(f"{path.name}: not a CSV file in UTF-8: {error}")
+        text = read_text(path)
+    except AsdError as error:
+        fault = str(error).replace(str(path), path.name, 1)
+        if isinstance(error.__cause__, ValueError):
+            fault = f"{path.name}: not a CSV file in UTF-8: {error.__cause__}"
+        return Rows(faults=[fault])
+    # The form of the challenge has commas; another separator must fit better.
+    rows = min((_rows(path.name, text, mark, parse) for mark in SEPARATORS), key=_misfit)
     if not rows.names and not rows.faults:
         rows.faults.append(f"{path.name}: no rows")
     return rows
+
+
+def _rows(name: str, text: str, separator: str, parse: Callable[[str], T]) -> Rows[T]:
+    rows = Rows[T]()
+    try:
+        for number, line in split_lines(text, separator):
+            if separator != "," and len(line) == 2 and _DECIMAL_COMMA.fullmatch(line[1]):
+                line[1] = line[1].replace(",", ".")
+            fault = _add_row(rows, line, number, parse)
+            if fault:
+                rows.faults.append(f"{name}, line {number}: {fault}")
+    except ValueError as error:
+        rows.faults.append(f"{name}: not a CSV file: {error}")
+    return rows
+
+
+def _misfit(rows: Rows[T]) -> tuple[int, bool]:
+    """Compare ways to split a file: by bad lines, then by whether the names are of recordings."""
+    return len(rows.faults), not all(name.lower().endswith(AUDIO_SUFFIXES) for name in rows.names)
 
 
 def join_rows(parts: Sequence[Rows[T]]) -> Rows[T]:

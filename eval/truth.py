@@ -13,6 +13,7 @@ import numpy as np
 
 from cache.errors import AsdError
 from cache.table import DOMAINS, Section
+from cache.text import composed
 from eval.names import TRUTH, existing_files, files_of, section_files
 from eval.proxy import all_synthetic, is_named_synthetic
 from eval.rows import Rows, flag, join_rows, name_differences, raise_faults, read_rows, some
@@ -52,8 +53,11 @@ class Truth:
 
 
 def clip_name(name: str) -> str:
-    """Give the base name of a clip: without folders, with ``.wav`` where it has no audio suffix."""
-    base = basename(name.strip().replace("\\", "/").rstrip("/"))
+    """Give the base name of a clip: without folders, with ``.wav`` where it has no audio suffix.
+
+    Names that look the same are the same, see `cache.text.composed`.
+    """
+    base = composed(basename(name.strip().replace("\\", "/").rstrip("/")))
     return base if base.lower().endswith(AUDIO_SUFFIXES) else f"{base}.wav"
 
 

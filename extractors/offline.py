@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser
-from typing import Any, Protocol
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 from cache.options import option
+from cache.places import OFFLINE, check_reachable, is_offline
 
-VARIABLE = "ASD_OFFLINE"
+__all__ = ["VARIABLE", "add_offline", "apply_offline", "is_offline", "offline_option"]
+
+VARIABLE = OFFLINE
 # What Hugging Face's libraries read, once, when they are imported.
 _HUB_VARIABLE = "HF_HUB_OFFLINE"
-_NO = ("", "0", "false", "no", "off")
 
 
 class _Request(Protocol):
@@ -21,7 +26,7 @@ class _Request(Protocol):
 
 def offline_option() -> Any:
     """Declare ``--offline``, the same in every request."""
-    return option(False, f"fetch nothing, say what to bring instead (also: {VARIABLE}=1)")
+    return option(False, f"ask no address, say what to bring instead (also: {VARIABLE}=1)")
 
 
 def add_offline(parser: ArgumentParser) -> None:
@@ -29,12 +34,12 @@ def add_offline(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--offline",
         action="store_true",
-        help=f"fetch nothing, say what to bring instead (also: {VARIABLE}=1)",
+        help=f"ask no address, say what to bring instead (also: {VARIABLE}=1)",
     )
 
 
 def apply_offline(args: _Request) -> None:
-    """Fetch nothing from here on, in this process and those it starts, where that is asked for.
+    """Ask no address from here on, in this process and those it starts, where that is asked for.
 
     The environment is where Hugging Face's libraries look too, so that is where it stands; call it
     before any of them is imported.
@@ -43,11 +48,25 @@ def apply_offline(args: _Request) -> None:
     ----------
     args
         A request, or what a parser that went through `add_offline` parsed.
+
+    Raises
+    ------
+    AsdError
+        If it names a place in a store that would have to be asked.
     """
     if args.offline or is_offline():
         os.environ[VARIABLE] = os.environ[_HUB_VARIABLE] = "1"
+        for place in _places(args):
+            check_reachable(place)
 
 
-def is_offline() -> bool:
-    """Tell whether fetching is forbidden, by ``--offline`` or by the environment."""
-    return os.environ.get(VARIABLE, "").lower() not in _NO
+def _places(value: object) -> Iterator[Path]:
+    """Every place of a store in a request, and in what stands in it."""
+    if is_dataclass(value) or isinstance(value, Namespace):
+        for inner in vars(value).values():
+            yield from _places(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _places(inner)
+    elif hasattr(value, "protocol"):
+        yield cast("Path", value)

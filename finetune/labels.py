@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from csv import DictReader, Error
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from cache.errors import AsdError
 from cache.table import SYNTHETIC
+from cache.text_tables import read_table
 from extractors.clips import Clip
 
 KINDS = ("attributes", "machine", "groups")
@@ -116,12 +116,14 @@ def read_groups(path: Path) -> dict[str, str]:
     AsdError
         If it is no such file, or names a machine type twice.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [(row["machine_type"].strip(), row["group"].strip()) for row in DictReader(file)]
-    except (OSError, KeyError, AttributeError, UnicodeDecodeError, Error) as error:
+    table = read_table(path)
+    lacking = [name for name in _GROUP_COLUMNS if name not in table.columns]
+    if lacking or table.faults:
+        number, fault = next(iter(table.faults.items()), (0, ""))
+        what = f"no column {lacking[0]}" if lacking else f"row {number}: {fault}"
         wanted = ",".join(_GROUP_COLUMNS)
-        raise AsdError(f"--groups {path}: not a CSV file with {wanted} ({error!r})") from error
+        raise AsdError(f"--groups {path}: not a CSV file with {wanted}: {what}")
+    rows = [(row["machine_type"], row["group"]) for row in table.rows.values()]
     twice = [name for name, count in Counter(name for name, _ in rows).items() if count > 1]
     if twice:
         raise AsdError(f"--groups {path}: {twice[0]!r} stands in it more than once")

@@ -11,6 +11,7 @@ from typing import Any
 
 from cache.errors import AsdError, guarded, tell_some
 from cache.options import parse
+from cache.text_tables import read_text
 from extractors.clips import Clip, list_clips
 from finetune.synthesis.folder import Written, claim, recipe, write_clips
 from finetune.synthesis.method import Method, find, names
@@ -95,10 +96,7 @@ def _check_meant(args: Namespace) -> None:
 def _with_text_options(method: Method, args: Namespace) -> Method:
     changes: dict[str, Any] = {} if args.model is None else {"model": args.model}
     if args.phrases is not None:
-        try:
-            changes["phrases"] = parse_phrases(args.phrases.read_text("utf-8-sig"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise AsdError(f"--phrases {args.phrases} cannot be read: {error}") from error
+        changes["phrases"] = parse_phrases(read_text(args.phrases))
         if not changes["phrases"]:
             raise AsdError(f"--phrases {args.phrases} holds no phrase; write one a line")
     if isinstance(method, TextToAudio):

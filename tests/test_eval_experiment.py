@@ -194,12 +194,27 @@ def test_the_published_numbers() -> None:
         ('title = "x"\n[autoencoder]\n[scorer]', "[scorer] means nothing to the autoencoder"),
         ('title = "x"\nyear = 2019\n[autoencoder]', "year 2019; known are 2020"),
         ("title", "is not TOML"),
+        ("title = 'x'\nyear = 9223372036854775808", "not TOML: year is beyond the 64 bits"),
+        (GOOD + "layers = [1, -9223372036854775809]", "backbones.logmel.layers is beyond the 64"),
+        ("year = " + "9" * 5000, "is not TOML"),
+        ("year = 0x" + "f" * 5000, "not TOML: year is beyond the 64 bits"),
+        ("x = " + "[" * 5000, "nested too deep"),
     ],
 )
 def test_what_is_not_an_experiment(text: str, message: str) -> None:
     with pytest.raises(AsdError) as caught:
         parse(text, "x.toml")
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_an_experiment_as_windows_saves_it(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_bytes(GOOD.replace("\n", "\r\n").encode(encoding))
+    assert parse(read_text(str(path)), "x.toml") == parse(GOOD, "x.toml")
+    path.write_bytes("title = 'ä'".encode("cp1252"))
+    with pytest.raises(AsdError, match="x.toml: line 1 is not UTF-8 .byte 0xe4.; save the file as"):
+        read_text(str(path))
 
 
 def test_every_fault_is_named_at_once() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import struct
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +132,43 @@ def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
         "3 clips not in the decision file: 'e.wav', 'f.wav', 'g.wav'",
         "2 clips not in the score file: 'x/y.wav', 'z.wav'",
     ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("separator", "first", "scores"),
+    [
+        (",", "", ("0.5", "1", "-2e-3")),  # as the challenge writes them
+        (";", "", ("0,5", "1", "-2e-3")),
+        (";", "sep=;", ("0,5", "1,0", "-0,002")),
+        ("\t", "", ("0,5", "1", "-0.002")),
+    ],
+)
+def test_scores_as_spreadsheets_write_them(
+    tmp_path: Path, encoding: str, separator: str, first: str, scores: tuple[str, ...]
+) -> None:
+    for name, column in ((SCORES, scores), (DECISIONS, ("1", "0", "1"))):
+        text = io.StringIO(newline="")
+        rows = zip(("a;b.wav", "c.wav", "d,e.wav"), column, strict=True)
+        csv.writer(text, delimiter=separator).writerows([[first], *rows, []])
+        (tmp_path / name).write_bytes(text.getvalue().encode(encoding))
+    found = read_submission(tmp_path, Section("fan", 0))
+    assert found.files == ("a;b.wav", "c.wav", "d,e.wav")
+    assert found.scores.tolist() == [0.5, 1.0, -0.002]
+    assert found.decisions is not None
+    assert found.decisions.tolist() == [1, 0, 1]
+
+
+def test_names_that_look_the_same_meet_in_the_truth(tmp_path: Path) -> None:
+    composed, decomposed = (unicodedata.normalize(f, "prüf.wav") for f in ("NFC", "NFD"))
+    truth = read_ground_truth(write_truth(tmp_path, data=f"{composed},1\n"), Section("fan", 0))
+    submission = Submission(Section("fan", 0), (decomposed,), np.array([1.0]), np.array([1]))
+    assert align(submission, truth).anomaly.tolist() == [True]
+
+
+def test_a_decimal_comma_between_commas_is_a_fault_of_its_line(tmp_path: Path) -> None:
+    found = faults_of(write_pair(tmp_path, "a.wav,0,5\nb.wav,1\n", "a.wav,1\nb.wav,1\n"))
+    assert found == [f"{SCORES}, line 1: 3 columns, expected 2"]
 
 
 def test_different_clips_name_the_first_few(tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def test_what_does_not_fit_is_named_and_the_rest_is_read(root: Path) -> None:
     (root / "fan" / "train" / ".DS_Store").write_text("", encoding="utf-8")
     listing = list_clips([root])
     assert len(listing.clips) == 12
-    assert [fault.path.name for fault in listing.faults] == [odd.name, "notes.txt"]
+    assert [fault.path.name for fault in listing.faults] == [odd.name]
+    assert listing.notes[0].endswith("train: not read: 1 files that are no recordings (.txt 1)")
 
 
 def test_a_name_with_a_space_and_upper_case_suffix(tmp_path: Path) -> None:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
+import tracemalloc
+import unicodedata
+from argparse import Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cache.errors import AsdError
+from cache.places import place
 from cache.table import Section
 from extractors.clips import Clip, Listing, list_clips
+from extractors.offline import apply_offline
 
 
 def make(root: Path, *files: str) -> Path:
@@ -394,3 +402,125 @@ def test_out_of_range_cells_are_faults_of_their_row(
     with pytest.raises(AsdError, match=message) as caught:
         list_clips([path])
     assert all(line.isprintable() for line in str(caught.value).splitlines())
+
+
+def test_attribute_files_are_text_tables_whose_bad_rows_are_named(tmp_path: Path) -> None:
+    names = [f"section_00_source_train_normal_000{i}_v_9.wav" for i in range(4)]
+    folder = make(tmp_path, *(f"fan/train/{name}" for name in names)) / "fan"
+    rows = [f"fan/train/{names[0]};speed;1,5", f"fan/train/{names[1]};speed;1;5", "",
+            f"fan/train/{names[2]};speed;\x1b[31m"]  # fmt: skip
+    text = "sep=;\r\n" + "\r\n".join(["file_name;d1p;d1v", *rows])
+    (folder / "attributes_00.csv").write_bytes(text.encode("utf-16"))
+    listing = list_clips([tmp_path])
+    assert [dict(clip.attributes) for clip in listing.clips] == [
+        {"speed": "1,5"}, {"v": "9"}, {"v": "9"}, {"v": "9"},
+    ]  # fmt: skip
+    assert [fault.reason.partition(";")[0] for fault in listing.faults] == [
+        "row 2: 4 cells, the header has 3", "row 4: control character U+001B",
+    ]  # fmt: skip
+
+
+def test_names_that_look_the_same_are_found(tmp_path: Path) -> None:
+    composed, decomposed = (
+        unicodedata.normalize(form, "Prüfling ä.wav") for form in ("NFC", "NFD")
+    )
+    folder = make(tmp_path, f"pump/train/{decomposed}", f"{composed[:8]}/{decomposed}") / "pump"
+    (folder / "attributes_00.csv").write_text(
+        f"file_name,d1p,d1v\npump/train/{composed},speed,3\n", encoding="utf-8"
+    )
+    (clip,) = list_clips([tmp_path]).clips
+    assert dict(clip.attributes) == {"speed": "3"}
+    table = tmp_path / "list.csv"
+    rows = [f"pump/train/{composed},train", f"{decomposed[:9]}/{composed},test"]
+    table.write_text("path,split\n" + "\n".join(rows), encoding="utf-8")
+    assert [clip.path.name for clip in list_clips([table]).clips] == [decomposed] * 2
+    make(tmp_path, f"pump/train/{composed}")
+    assert list_clips([table]).clips[1].path.name == composed  # the very name wins
+    table.write_text(f"path,split\n{composed[:8]}/gone ä.wav,train\n", encoding="utf-8")
+    with pytest.raises(AsdError, match="row 1: no file"):
+        list_clips([table])
+
+
+def test_files_that_are_no_recordings_are_counted_and_unread_recordings_are_faults(
+    tmp_path: Path,
+) -> None:
+    make(tmp_path, "pump/normal/a.wav", "pump/normal/a.json", "pump/normal/b.wav",
+         "pump/normal/b.json", "pump/normal/README", "pump/new/c.m4a", "pump/new/d.wav")  # fmt: skip
+    listing = list_clips([tmp_path])
+    assert len(listing.clips) == 3
+    assert [fault.path.name for fault in listing.faults] == ["c.m4a"]
+    assert "not an audio file; expected .wav" in listing.faults[0].reason
+    told = "not read: 3 files that are no recordings (.json 2, README 1)"
+    assert sum(note.endswith(told) for note in listing.notes) == 1
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(AsdError) as caught:
+        list_clips([path])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("http://127.0.0.1:9/a.wav", "s3://bucket/a.wav", "file:///etc/hosts.wav"),
+        *("simplecache::http://127.0.0.1:9/a.wav", "memory://a.wav", "http:\\\\127.0.0.1:9\\a.wav"),
+        *("//server/share/a.wav", "ftp://u:s3cr3t@h/a.wav"),
+    ],
+)
+def test_rows_reach_only_the_store_of_their_table(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ASD_OFFLINE")
+    said = refusal(written(tmp_path, f"path,split\n{name},train\n"))
+    assert "row 1: " in said
+    assert "is not on this machine as list.csv is; put the table beside" in said
+    assert "s3cr3t" not in said
+
+
+def test_a_table_in_a_store_names_recordings_of_that_store(tmp_path: Path) -> None:
+    place("memory://tables/a/one.wav").write_bytes(b"")
+    table = place("memory://tables/list.csv")
+    table.write_text("path,split\na/one.wav,train\n")
+    (clip,) = list_clips([table]).clips
+    assert clip.clip_id == "a/one.wav"
+    table.write_text(f"path,split\nmemory://other/x.wav,train\nfile://{tmp_path}/x.wav,train\n")
+    assert refusal(table).count("is not on memory://tables as list.csv is") == 2
+
+
+def test_offline_no_store_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AsdError, match="s3://b/x: offline no address is asked"):
+        place("s3://b/x")
+    monkeypatch.setenv("ASD_OFFLINE", "")
+    args = Namespace(offline=True, data=[tmp_path, place("http://u:s3cr3t@127.0.0.1:9/x.csv")])
+    with pytest.raises(AsdError, match=r"http://\*\*\*@127.0.0.1:9/x.csv: offline no address"):
+        apply_offline(args)
+    apply_offline(Namespace(offline=True, data=[tmp_path, place("memory://x")], out=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"path": ["a/one.wav"], "split": [b"train"]}, "row 1: b'train' is no text"),
+        ({"path": ["x" * 2**20], "split": ["train"], "rows": 2**16}, "bytes in 65,536 rows"),
+        ({"path": ["x"], "split": ["train"], "rows": 2_100_000}, "in 2,100,000 rows, of which"),
+        ({f"c{i}": ["x"] for i in range(1100)}, "1,100 columns"),
+        ({"path": ["a"], "Path": ["b"], "split": ["test"]}, "two columns are called 'path'"),
+    ],
+)
+def test_parquet_manifests_are_held_against_bounds(
+    tmp_path: Path, columns: dict[str, object], message: str
+) -> None:
+    rows = columns.pop("rows", 1)
+    indices = pa.array(np.zeros(rows, np.int32))  # type: ignore[call-overload]
+    bomb = pa.table({
+        name: pa.DictionaryArray.from_arrays(indices, pa.array(cell)) for name, cell in columns.items()
+    })  # fmt: skip
+    pq.write_table(bomb, tmp_path / "x.parquet", store_schema=False)
+    assert (tmp_path / "x.parquet").stat().st_size < 4_000_000
+    tracemalloc.start()
+    before = pa.total_allocated_bytes()
+    assert message in refusal(tmp_path / "x.parquet")
+    assert tracemalloc.get_traced_memory()[1] < 2**27
+    assert pa.total_allocated_bytes() - before < 2**27
+    tracemalloc.stop()

@@ -17,6 +17,7 @@ from cache.table import Section
 from eval.truth import read_ground_truth
 from extractors import synthetic
 from extractors.clips import list_clips
+from extractors.data.run import main as check
 from extractors.machines import BEARING_ORDER, BLADES, NOISES, Fan, Fault, Operation, Valve
 from extractors.synthetic import main, make_clip
 from extractors.waves import SAMPLE_RATE, coloured_noise, impulses, ring
@@ -55,6 +56,10 @@ def test_the_layout_is_read_without_fault(data: Path) -> None:
         ("valve", "train", "normal"): 12,
         ("valve", "test", None): 40,
     }
+
+
+def test_the_check_of_data_finds_nothing(data: Path) -> None:
+    assert check(["check", str(data / "dev_data"), str(data / "eval_data")]) == 0
 
 
 def test_attribute_files_agree_with_the_names(data: Path) -> None:

@@ -66,6 +66,7 @@ def server() -> Iterator[ObjectStore]:
 def bucket(
     server: ObjectStore, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Bucket]:
+    monkeypatch.delenv("ASD_OFFLINE", raising=False)  # offline no store is asked
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
@@ -326,17 +327,17 @@ def test_a_bank_has_no_leftovers_of_the_one_before(bucket: Bucket) -> None:
     assert held.read(SECTION, recipe).scorer.score(rows(1)).shape == (1,)
 
 
-@pytest.mark.parametrize("where", ["bucket", "folder"])
-def test_a_manifest_names_recordings_in_a_bucket(
-    bucket: Bucket, tmp_path: Path, where: str
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_manifest_names_recordings_of_its_bucket(
+    bucket: Bucket, tmp_path: Path, whole: bool
 ) -> None:
     for number in range(20):
         write_clip(tmp_path / "clips" / f"{number}.wav", number)
     url = bucket.upload(tmp_path / "clips", "clips")
-    names = [f"{url}/{n}.wav" if where == "folder" else f"{n}.wav" for n in range(20)]
+    names = [f"{url}/{n}.wav" if whole else f"{n}.wav" for n in range(20)]
     text = "path,split\n" + "".join(f"{name},train\n" for name in names)
-    table = tmp_path / "press.csv" if where == "folder" else place(f"{url}/press.csv")
-    table.write_text(text) if where == "folder" else objects.put(table, text.encode())
+    table = place(f"{url}/press.csv")
+    objects.put(table, text.encode())
     bucket.server.reset()
     listing = list_clips([table])
     assert len(listing.clips) == 20
@@ -350,6 +351,15 @@ def test_a_manifest_names_recordings_in_a_bucket(
     objects.put(place(f"{url}/short.csv"), f"path,split\n{url}/none.wav,train\n".encode())
     with pytest.raises(AsdError, match=r"no file s3://.*none\.wav"):
         list_clips([place(f"{url}/short.csv")])
+    (tmp_path / "press.csv").write_text(text)
+    objects.put(place(f"{url}/other.csv"), b"path,split\ns3://other/x.wav,train\n")
+    bucket.server.reset()
+    if whole:
+        with pytest.raises(AsdError, match="is not on this machine as press.csv is"):
+            list_clips([tmp_path / "press.csv"])
+        assert bucket.server.requests.total() == 0
+    with pytest.raises(AsdError, match=r"'s3://other/x.wav' is not on s3://b"):
+        list_clips([place(f"{url}/other.csv")])
 
 
 def test_windows_of_a_recording_are_those_of_the_file(bucket: Bucket, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from cache.table import Section
+from cache.text import composed
 from cache.windows import split_id
 from extractors.clips import SUPPLEMENTS, Clip, list_clips
 
@@ -25,7 +26,7 @@ class Recordings:
         self._by_id = {clip.clip_id: clip for clip in clips}
         # Another system's files name test clips without their folder.
         self._by_name = {
-            (clip.section, PurePosixPath(clip.clip_id).stem): clip
+            (clip.section, composed(PurePosixPath(clip.clip_id).stem)): clip
             for clip in clips
             if clip.split == "test"
         }
@@ -38,6 +39,6 @@ class Recordings:
 
     def by_name(self, section: Section, name: str) -> Clip | None:
         """Find a test clip by its base name, with or without suffix."""
-        stem = PurePosixPath(name).name
+        stem = composed(PurePosixPath(name).name)
         known = self._by_name.get((section, stem))
         return known or self._by_name.get((section, PurePosixPath(stem).stem))

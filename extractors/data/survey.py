@@ -18,6 +18,7 @@ from extractors.data.probe import Probe, probe
 from extractors.layouts.names import parse_stem
 
 _READERS = 4  # threads; decoding and hashing release the interpreter
+_TRAINING_CLIPS, _TEST_CLIPS = 1000, 200  # of a section, in every year
 
 GroupKey = tuple[
     str, int, str, str | None, str | None
@@ -91,13 +92,13 @@ def survey(listing: Listing, year: int | None = None) -> Survey:
     """
     clips, probes, faults = _read(listing)
     groups = _groups(clips, probes)
-    known = _known(clips, probes, year)
+    known, alike = _known(clips, probes, year)
     absent, missing = _missing(clips, known)
     findings = [f"left out: {fault}" for fault in (*listing.faults, *faults)]
     findings += [*_duplicates(clips, probes), *_mixed(groups), *missing]
     lacking, put_right = _sounds(clips, probes)
     findings += lacking
-    notes = [*listing.notes, *_rare(clips), *put_right]
+    notes = [*listing.notes, *alike, *_rare(clips), *put_right]
     (notes if year is None else findings).extend(absent)
     return Survey(groups, _attributes(clips), known, findings, notes)
 
@@ -204,17 +205,35 @@ def _mixed(groups: Sequence[Group]) -> Iterator[str]:
                 yield f"{machine}: mixed recordings: {listed}"
 
 
-def _known(clips: Sequence[Clip], probes: Sequence[Probe], year: int | None) -> list[KnownSet]:
+def _known(
+    clips: Sequence[Clip], probes: Sequence[Probe], year: int | None
+) -> tuple[list[KnownSet], list[str]]:
+    """Find published sets that the clips are of, and say which they only resemble."""
     named = [
         (clip, found.channels)
         for clip, found in zip(clips, probes, strict=True)
         if parse_stem(clip.path.stem) is not None
     ]
     if not named:
-        return []
-    sections = {(clip.section.machine_type, clip.section.number) for clip, _ in named}
+        return [], []
     usual = Counter(channels for _, channels in named).most_common(1)[0][0]
-    return find_known(sections, usual, year)
+    counts = Counter((clip.section, clip.split) for clip, _ in named)
+    sections = {section for section, _ in counts}
+    whole = {s for s in sections if year or _is_whole(counts[s, "train"], counts[s, "test"])}
+    known = find_known({(s.machine_type, s.number) for s in whole}, usual, year)
+    like = find_known({(s.machine_type, s.number) for s in sections}, usual, year)
+    if known or not like:
+        return known, []
+    note = (
+        f"sections are called as in {'; '.join(map(str, like))}, with other counts of clips: not "
+        f"held against it (--year {like[0].year} does)"
+    )
+    return [], [note]
+
+
+def _is_whole(train: int, test: int) -> bool:
+    """Whether a section has nearly as many clips as the task's have, see `KNOWN`."""
+    return train >= 0.9 * _TRAINING_CLIPS if train else test >= 0.9 * _TEST_CLIPS
 
 
 def _missing(clips: Sequence[Clip], known: Sequence[KnownSet]) -> tuple[list[str], list[str]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from cache.errors import AsdError
+from cache.text import composed, control_character
+from cache.text_tables import read_table
 from extractors.layouts.clip import Fault
 
 CONCEALED = "noAttribute"  # what the task writes where it conceals them, from 2024 on
@@ -80,7 +82,7 @@ class AttributeFiles:
     Attributes
     ----------
     faults
-        Files that are no attribute files, each with the reason.
+        Files that are no attribute files, and rows that do not fit, each with the reason.
     """
 
     def __init__(self, machine: Path) -> None:
@@ -88,11 +90,21 @@ class AttributeFiles:
         self._rows: dict[str, dict[str, str]] = {}
         for path in sorted(machine.glob("attributes_*.csv")):
             try:
-                with path.open(newline="", encoding="utf-8-sig") as file:
-                    self._rows |= dict(_row(row) for row in csv.DictReader(file))
-            except (OSError, KeyError, ValueError, AttributeError, csv.Error) as error:
-                reason = f"not an attribute file (file_name,d1p,d1v,...): {error!r}"
-                self.faults.append(Fault(path, reason))
+                table = read_table(path, short=True)  # some end at a clip's last attribute
+                pairs = _pairs(table.columns)
+            except AsdError as error:
+                self.faults.append(Fault(path, f"not an attribute file: {error}"))
+                continue
+            self.faults += [Fault(path, f"row {n}: {why}") for n, why in table.faults.items()]
+            for number, row in table.rows.items():
+                if found := control_character("".join(row.values())):
+                    self.faults.append(Fault(path, f"row {number}: control character {found}"))
+                    continue
+                self._rows[_key(row["file_name"])] = {
+                    row[name]: row[value]
+                    for name, value in pairs
+                    if row[name] not in ("", CONCEALED)
+                }
 
     def __bool__(self) -> bool:
         return bool(self._rows)
@@ -103,11 +115,26 @@ class AttributeFiles:
         A file may name clips with more folders than these, or with none.
         """
         folder, name = below_machine.parent.name, below_machine.name
-        keys = (f"{folder}/{name}", name)
+        keys = (composed(f"{folder}/{name}"), composed(name))
         return next((self._rows[key] for key in keys if key in self._rows), None)
 
 
-def _row(row: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    names = [key for key in row if key and re.fullmatch(r"d[0-9]+p", key)]
-    found = {row[n]: row[f"{n[:-1]}v"] or "" for n in names if row[n] not in (None, "", CONCEALED)}
-    return "/".join(PurePosixPath(row["file_name"].replace("\\", "/")).parts[-2:]), found
+def _pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Columns of names and of values.
+
+    Raises
+    ------
+    AsdError
+        If they are not those of an attribute file.
+    """
+    names = [name for name in columns if re.fullmatch(r"d[0-9]+p", name)]
+    pairs = [(name, f"{name[:-1]}v") for name in names]
+    lacking = [name for name in ("file_name", *(v for _, v in pairs)) if name not in columns]
+    if lacking:
+        raise AsdError(f"no column {lacking[0]}; expected file_name,d1p,d1v,d2p,d2v,...")
+    return pairs
+
+
+def _key(file_name: str) -> str:
+    """Folder and name of a clip, however the file writes its path."""
+    return composed("/".join(PurePosixPath(file_name.replace("\\", "/")).parts[-2:]))

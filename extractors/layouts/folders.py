@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +25,13 @@ _SPLITS: Mapping[str, tuple[str, str | None]] = {
 }
 SUPPLEMENTAL = "supplemental"  # 2025: clean machine sounds, or noise alone
 PSEUDO = "pseudo_anomalies"  # made by a program; never clips to learn from or to judge
+# Sound in files that are not read: a recording is missed where one lies.
+_OTHER_AUDIO = (
+    *(".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".dsf", ".m4a"),
+    *(".mka", ".mp2", ".mp4", ".mpc", ".oga", ".opus", ".pcm", ".ra", ".raw", ".rf64", ".snd"),
+    *(".tta", ".w64", ".wave", ".weba", ".webm", ".wma", ".wv"),
+)
+_SHOWN = 5  # suffixes named of a long list
 _JUNK = ("thumbs.db", "desktop.ini", "__macosx")  # what systems leave in folders
 
 
@@ -82,17 +90,35 @@ def is_audio(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES and not _hidden(path)
 
 
-def audio_files(folder: Path) -> tuple[list[Path], list[Fault]]:
-    """Audio files at any depth, by path, and the other files with the reason they are none."""
-    files, faults = [], []
+def audio_files(folder: Path) -> tuple[list[Path], list[Fault], list[Path]]:
+    """Find recordings at any depth.
+
+    Returns
+    -------
+    list of Path, list of Fault, list of Path
+        Audio files by path; recordings that cannot be read, each with the reason; files that are
+        no recordings by their names.
+    """
+    files, faults, others = [], [], []
     for path in sorted(_walk(folder, {places.real(folder)})):
+        if not is_audio(path) and path.suffix.lower() not in _OTHER_AUDIO:
+            others.append(path)
+            continue
         try:
             check_file(path)
         except AsdError as error:
             faults.append(Fault(path, str(error)))
         else:
             files.append(path)
-    return files, faults
+    return files, faults, others
+
+
+def not_recordings(paths: Sequence[Path]) -> str:
+    """Count files that are no recordings, by suffix: ``12 files (.json 10, .txt 2)``."""
+    kinds = Counter(path.suffix.lower() or path.name for path in paths)
+    shown = [f"{kind} {count}" for kind, count in kinds.most_common(_SHOWN)]
+    rest = ["..."] if len(kinds) > _SHOWN else []
+    return f"{len(paths)} files that are no recordings ({', '.join([*shown, *rest])})"
 
 
 def check_file(path: Path) -> None:

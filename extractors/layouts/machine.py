@@ -16,6 +16,7 @@ from extractors.layouts.folders import (
     SplitFolder,
     audio_files,
     below,
+    not_recordings,
     other_audio,
     split_folders,
 )
@@ -70,8 +71,10 @@ class MachineReader:
         self._faults += self._attributes.faults
         own: list[tuple[SplitFolder, list[Path]]] = []
         for folder in split_folders(self.path):
-            paths, faults = audio_files(folder.path)
+            paths, faults, beside = audio_files(folder.path)
             self._faults += faults
+            if beside:
+                self._notes.append(f"{folder.path}: not read: {not_recordings(beside)}")
             if any(parse_stem(path.stem) for path in paths):
                 self._add(folder, paths, self._named)
             elif paths:
@@ -154,7 +157,7 @@ class MachineReader:
     def _read_supplements(self) -> None:
         folders = [f for f in self.path.iterdir() if f.name.lower() == SUPPLEMENTAL and f.is_dir()]
         for folder in folders:
-            paths, faults = audio_files(folder)
+            paths, faults, _ = audio_files(folder)
             self._faults += faults if self.supplements else []
             clips = [self._supplement(path) for path in paths]
             taken = [c for c in clips if c.attributes["supplemental"] in self.supplements]
