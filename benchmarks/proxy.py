@@ -25,8 +25,8 @@ from tqdm import tqdm
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
 from cache.table import SYNTHETIC, ClipKey, EmbeddingTable, Section
+from eval.results.clips import labels_of
 from eval.scores import Submission
-from eval.scoring import labels_of
 from eval.sections import evaluate_section, official_score
 from eval.truth import find_truth
 from extractors.run import main as extract

@@ -6,16 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from cache.table import Section
-from eval.judge import Run
+from eval.rules import Rule
 from eval.scores import Submission
-from eval.sections import area_masks
+from eval.sections import SectionTruth, area_masks
 
 Points = list[tuple[float, float]]
 
 
-def roc_curves(run: Run, section: Section) -> dict[str, Points]:
+def roc_curves(
+    scores: NDArray[np.float64], truth: SectionTruth | None, rule: Rule
+) -> dict[str, Points]:
     """Corners of a section's ROC curves.
+
+    Parameters
+    ----------
+    scores
+        (N,) of its clips.
+    truth
+        What they are; ``None`` where that is not known.
+    rule
+        The year's.
 
     Returns
     -------
@@ -23,10 +33,10 @@ def roc_curves(run: Run, section: Section) -> dict[str, Points]:
         ``auc``, ``auc_source`` and ``auc_target``, those that the clips allow, to points of
         (false positive rate, true positive rate) from (0, 0) to (1, 1), as the year's rule has it.
     """
-    if section not in run.truths:
+    if truth is None:
         return {}
-    scores, curves = run.submissions[section].scores, {}
-    for name, (low, high) in area_masks(run.truths[section], run.rule).items():
+    curves = {}
+    for name, (low, high) in area_masks(truth, rule).items():
         if low.any() and high.any() and not name.startswith("pauc"):
             curves[name] = _corners(scores[low], scores[high])
     return curves

@@ -8,15 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cache.atomic import write_atomic
 from cache.errors import AsdError
 from cache.table import Section
 from cache.text import parse_json, shown
-from eval.rows import raise_faults
-from eval.sums import sum_faults
+from eval.results.folder import SYSTEM, Results
 from index.fitted import frequency
-
-_FILE = "system.json"
 
 
 @dataclass(frozen=True)
@@ -73,11 +69,10 @@ def promise_of(calibrations: Collection[Mapping[str, Any]]) -> str:
     )
 
 
-def write_description(directory: Path, described: Described) -> Path:
+def write_description(results: Results, described: Described) -> Path:
     """Write the file, whole or not at all."""
     text = json.dumps(asdict(described), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomic(directory / _FILE, text.encode())
-    return directory / _FILE
+    return results.write(SYSTEM, text.encode())
 
 
 def read_description(directory: Path, name: str) -> Described:
@@ -88,12 +83,9 @@ def read_description(directory: Path, name: str) -> Described:
     AsdError
         If the file is damaged.
     """
-    path = directory / _FILE
-    if not path.exists():
-        return Described(name)
-    raise_faults(f"{path} is damaged", sum_faults([path]))
+    path = directory / SYSTEM
     try:
-        found = parse_json(path.read_bytes())
+        found = parse_json(Results(directory).read(SYSTEM))
         return Described(
             str(found["title"]),
             bool(found["transductive"]),
@@ -109,5 +101,7 @@ def read_description(directory: Path, name: str) -> Described:
             },
             {str(key): dict(told) for key, told in found.get("calibration", {}).items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise AsdError(f"{path} is damaged ({error!r}); score again, or delete it") from error
+    except FileNotFoundError:
+        return Described(name)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AsdError) as error:
+        raise AsdError(f"{path} is damaged ({error}); score again, or delete it") from error

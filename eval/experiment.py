@@ -1,25 +1,27 @@
-"""The chain of an experiment, stage by stage, each by its own command line."""
+"""The chain of an experiment, stage by stage."""
 
 from __future__ import annotations
 
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import chain, product
 from pathlib import Path
 
-from cache.atomic import write_atomic
-from cache.errors import AsdError, Main
+from cache.errors import AsdError
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection, choose
 from cache.store import Store
 from cache.text import masked
+from eval.evaluate import Evaluated, Evaluation, check, judge_all, score_all
 from eval.experiment_file import Autoencoder, Experiment, ScorerChoice
 from eval.experiment_finetune import train
+from eval.results.folder import Results
+from eval.score import Progress
 from extractors.checkpoints import find
 from extractors.digest import file_sha256
 from extractors.offline import is_offline
@@ -31,73 +33,50 @@ _PACKAGES = ("machine-asd", "torch", "torchaudio", "transformers", "numpy", "sci
 _TRAINED, _TUNED = "autoencoder", "finetuned"
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Where an experiment runs.
-
-    Attributes
-    ----------
-    data
-        Data roots.
-    ground_truth
-        Folder in the evaluator's form, if there is one.
-    cache_dir
-        Where embeddings lie; what is there already is not made again.
-    out
-        Where results go.
-    options
-        What the evaluation is told beside that, as on its command line.
-    command
-        How the experiment was called.
-    """
-
-    data: Sequence[Path]
-    ground_truth: Path | None
-    cache_dir: Path
-    out: Path
-    options: Sequence[str]
-    command: str
-
-
-def run_experiment(experiment: Experiment, text: str, setting: Setting, evaluate: Main) -> int:
+def run_experiment(
+    experiment: Experiment, text: str, wanted: Evaluation, told: Progress = lambda _done, _all: None
+) -> Evaluated:
     """Extract what is missing, index, score, evaluate and report.
 
     Parameters
     ----------
     experiment, text
         The experiment and the file it was read from.
-    setting
-        Where it runs.
-    evaluate
-        The evaluation's command line, which scores and reports.
+    wanted
+        The data roots, where results go and what is made of them.
+    told
+        How many sections are scored, of how many.
 
-    Returns
-    -------
-    int
-        0; 1 where clips were left out; 2 where a stage failed, which says why.
+    Raises
+    ------
+    AsdError
+        If a stage fails.
     """
-    if experiment.autoencoder is not None:
-        recipes: list[Recipe] = []
-        code = _train(experiment.autoencoder, setting)
-        told = ["--submission", str(setting.out / _TRAINED)]
-    elif experiment.finetune is not None:
-        code, recipes = _tune(experiment, setting, evaluate)
-        told = ["--submission", str(setting.out / _TUNED)]
-    else:
-        _check_weights(experiment)
-        code, recipes = _embed(experiment, setting)
-        told = ["--recipe", *(r.fingerprint for r in recipes), "--bank", str(setting.out / "bank"),
-                "--machine", *_machines(setting.data)]  # fmt: skip
-    if code > 1:
-        return code
-    write_atomic(setting.out / "experiment.toml", masked(text).encode())
-    write_atomic(setting.out / "experiment.json", _record(experiment, recipes, setting))
-    notes = [part for fact in _facts(experiment, setting) for part in ("--note", fact)]
-    year = ["--year", str(experiment.year)] if experiment.year else []
-    return max(code, evaluate([*told, *_common(setting), *year, *notes, *setting.options]))
+    check(wanted)
+    results = Results(wanted.out)
+    facts = (*wanted.notes, *_facts(experiment, wanted.command))
+    plain = replace(wanted, audio=wanted.data, data=(), year=wanted.year or experiment.year,
+                    notes=facts)  # fmt: skip
+    with results.run():
+        if experiment.autoencoder is not None:
+            recipes: list[Recipe] = []
+            code = _train(experiment.autoencoder, wanted)
+            folder = results.root / _TRAINED
+            _include(results, folder, experiment.autoencoder.seeds)
+            done = judge_all(replace(plain, submission=(folder,)), results)
+        elif experiment.finetune is not None:
+            code, recipes = _tune(experiment, plain, results, told)
+            done = judge_all(replace(plain, submission=(results.root / _TUNED,)), results)
+        else:
+            _check_weights(experiment)
+            code, recipes = _embed(experiment, plain, results.root / "bank")
+            done = score_all(_with_bank(plain, recipes, results.root / "bank"), results, told)
+        results.write("experiment.toml", masked(text).encode())
+        results.write("experiment.json", _record(experiment, recipes, wanted.command))
+    return replace(done, incomplete=bool(code))
 
 
-def extraction_arguments(experiment: Experiment, setting: Setting) -> list[str]:
+def extraction_arguments(experiment: Experiment, wanted: Evaluation) -> list[str]:
     """Arguments of ``python -m extractors.run``, one call for all, so that clips are read once."""
     options: dict[str, list[str]] = {"weights": [], "layers": [], "pooling": [], "bands": []}
     for text, choice in experiment.backbones.items():
@@ -112,14 +91,16 @@ def extraction_arguments(experiment: Experiment, setting: Setting) -> list[str]:
             options[option] += [f"{name}={value}" for value in chosen]
     given = [[f"--{option}", *chosen] for option, chosen in options.items() if chosen]
     return [
-        *("--data", *map(str, setting.data), "--backbone", *experiment.backbones),
+        *("--data", *map(str, wanted.audio), "--backbone", *experiment.backbones),
         *chain.from_iterable(given),
         *experiment.hearing_arguments(),
-        *("--cache-dir", str(setting.cache_dir)),
+        *("--cache-dir", str(wanted.cache_dir)),
     ]
 
 
-def index_arguments(scorer: ScorerChoice, recipes: Sequence[Recipe], setting: Setting) -> list[str]:
+def index_arguments(
+    scorer: ScorerChoice, recipes: Sequence[Recipe], cache_dir: Path, bank: Path
+) -> list[str]:
     """Arguments of ``python -m index.run``."""
     options = []
     for name, value in scorer.options.items():
@@ -135,17 +116,17 @@ def index_arguments(scorer: ScorerChoice, recipes: Sequence[Recipe], setting: Se
         *("--recipe", *(recipe.fingerprint for recipe in recipes), "--scorer", scorer.name),
         *("--threshold", scorer.threshold, "--percentile", str(scorer.percentile)),
         *("--group", scorer.group, *rate),
-        *("--bank", str(setting.out / "bank"), "--cache-dir", str(setting.cache_dir), *options),
+        *("--bank", str(bank), "--cache-dir", str(cache_dir), *options),
     ]
 
 
-def baseline_arguments(system: Autoencoder, setting: Setting) -> list[str]:
+def baseline_arguments(system: Autoencoder, wanted: Evaluation) -> list[str]:
     """Arguments of ``python -m eval.baselines.run``."""
-    truth = ["--ground-truth", str(setting.ground_truth)] if setting.ground_truth else []
+    truth = ["--ground-truth", str(wanted.ground_truth)] if wanted.ground_truth else []
     return [
-        *("--mode", system.mode, "--form", system.form, "--data", *map(str, setting.data)),
+        *("--mode", system.mode, "--form", system.form, "--data", *map(str, wanted.data)),
         *("--seeds", *map(str, system.seeds), "--epochs", str(system.epochs), *truth),
-        *("--out", str(setting.out / _TRAINED)),
+        *("--out", str(wanted.out / _TRAINED)),
     ]
 
 
@@ -174,47 +155,63 @@ def chosen_recipes(experiment: Experiment, store: Store) -> list[Recipe]:
     return found
 
 
-def _embed(experiment: Experiment, setting: Setting) -> tuple[int, list[Recipe]]:
+def _embed(experiment: Experiment, wanted: Evaluation, bank: Path) -> tuple[int, list[Recipe]]:
     """Extract every backbone and fit the scorer; the worst exit code and the recipes."""
     # Torch is loaded only where clips are to be extracted.
-    extract: Main = import_module("extractors.run").main
-    code = extract(extraction_arguments(experiment, setting))
-    if code > 1:
-        return code, []
-    recipes = chosen_recipes(experiment, Store(setting.cache_dir))
-    index: Main = import_module("index.run").main
+    code = _called("extractors.run", extraction_arguments(experiment, wanted))
+    recipes = chosen_recipes(experiment, Store(wanted.cache_dir))
     scorer = experiment.scorer or ScorerChoice()
-    return max(code, index(index_arguments(scorer, recipes, setting))), recipes
+    told = index_arguments(scorer, recipes, wanted.cache_dir, bank)
+    return max(code, _called("index.run", told)), recipes
 
 
-def _tune(experiment: Experiment, setting: Setting, evaluate: Main) -> tuple[int, list[Recipe]]:
+def _tune(
+    experiment: Experiment, wanted: Evaluation, results: Results, told: Progress
+) -> tuple[int, list[Recipe]]:
     """Fine-tune, then extract, fit and score with the weights of every seed."""
     _check_weights(experiment)
-    models = setting.out / "models"
-    code, seeds = train(experiment, setting.data, setting.cache_dir, models)
+    models = wanted.out / "models"
+    code, seeds = train(experiment, wanted.audio, wanted.cache_dir, models)
     every: list[Recipe] = []
     for seed, changed in seeds.items():
-        done, recipes = _embed(changed, replace(setting, out=models / f"seed_{seed}"))
+        bank = models / f"seed_{seed}" / "bank"
+        done, recipes = _embed(changed, wanted, bank)
         code = max(code, done)
-        if code > 1:
-            break
-        scored = replace(setting, out=setting.out / _TUNED / f"seed_{seed}")
-        bank = ["--bank", str(models / f"seed_{seed}" / "bank")]
-        told = ["--recipe", *(r.fingerprint for r in recipes), *bank,
-                "--machine", *_machines(setting.data), "--no-report"]  # fmt: skip
-        code = max(code, evaluate([*told, *_common(scored)]))
+        part = Results(wanted.out / _TUNED / f"seed_{seed}")
+        scored = replace(_with_bank(wanted, recipes, bank), report=False, figures=False, notes=())
+        score_all(scored, part, told)
         every += recipes
+    _include(results, wanted.out / _TUNED, list(seeds))
     return code, every
 
 
-def _train(system: Autoencoder, setting: Setting) -> int:
+def _include(results: Results, folder: Path, seeds: Sequence[int]) -> None:
+    """Count these seeds among the results; other seeds in the folder are an earlier run's."""
+    runs = {folder / f"seed_{seed}" for seed in seeds}
+    for path in set(folder.glob("seed_*")) - runs:
+        Results(path).clear()
+    for path in runs:
+        results.include(Results(path))
+
+
+def _with_bank(wanted: Evaluation, recipes: Sequence[Recipe], bank: Path) -> Evaluation:
+    chosen = Selection(recipes=tuple(recipe.fingerprint for recipe in recipes))
+    return replace(wanted, tables=chosen, bank=bank)
+
+
+def _train(system: Autoencoder, wanted: Evaluation) -> int:
     if find_spec("eval.baselines") is None:
         raise AsdError(
             "[autoencoder] needs the package eval.baselines, which this installation lacks; "
             "install the project anew, or name [backbones.NAME] and [scorer]"
         )
-    baseline: Main = import_module("eval.baselines.run").main
-    return baseline(baseline_arguments(system, setting))
+    return _called("eval.baselines.run", baseline_arguments(system, wanted))
+
+
+def _called(module: str, arguments: Sequence[str]) -> int:
+    """Run a command as a function: what a user can put right is raised, not printed."""
+    main = import_module(module).main
+    return int(main.__wrapped__(arguments))
 
 
 def _check_weights(experiment: Experiment) -> None:
@@ -233,37 +230,22 @@ def _can_be_had(weights: str) -> bool:
     return located(weights).exists() or (find(weights) is not None and not is_offline())
 
 
-def _machines(roots: Sequence[Path]) -> list[str]:
-    """Machine types of the data: the cache may hold others."""
-    from extractors.clips import list_clips  # noqa: PLC0415
-
-    return sorted({clip.section.machine_type for clip in list_clips(roots).clips})
-
-
-def _common(setting: Setting) -> list[str]:
-    truth = ["--ground-truth", str(setting.ground_truth)] if setting.ground_truth else []
-    return [
-        *("--audio", *map(str, setting.data), *truth),
-        *("--cache-dir", str(setting.cache_dir), "--out", str(setting.out)),
-    ]
-
-
-def _facts(experiment: Experiment, setting: Setting) -> list[str]:
-    """Say what a reader should know of the experiment, ``name=text``."""
+def _facts(experiment: Experiment, command: str) -> list[tuple[str, str]]:
+    """Say what a reader should know of the experiment, name and text."""
     facts = {"experiment": experiment.title, "about": experiment.about,
-             "measured": experiment.measured, "command": setting.command}  # fmt: skip
+             "measured": experiment.measured, "command": command}  # fmt: skip
     published = experiment.published
     if published:
         scores = {"development": published.development, "evaluation": published.evaluation}
         known = [f"{name} {value:.2f} %" for name, value in scores.items() if value is not None]
         facts["published"] = "; ".join([published.paper, *known])
-    return [f"{name}={text}" for name, text in facts.items() if text]
+    return [(name, text) for name, text in facts.items() if text]
 
 
-def _record(experiment: Experiment, recipes: Sequence[Recipe], setting: Setting) -> bytes:
+def _record(experiment: Experiment, recipes: Sequence[Recipe], command: str) -> bytes:
     record = {
         "experiment": experiment.model_dump(),
-        "command": setting.command,
+        "command": command,
         "fingerprint": concatenation(recipes).fingerprint if recipes else None,
         "recipes": [json.loads(recipe.canonical) for recipe in recipes],
         "python": platform.python_version(),

@@ -37,7 +37,7 @@ def train(
         published ones, and their embeddings where the experiment names no pooling.
     """
     settings = experiment.finetune or Finetune()
-    run: Main = import_module("finetune.run").main
+    run: Main = import_module("finetune.run").main.__wrapped__
     code = 0
     made: dict[int, dict[str, BackboneChoice]] = {seed: {} for seed in settings.seeds}
     for name, choice in experiment.backbones.items():
@@ -50,8 +50,6 @@ def train(
             where = ["--data", *map(str, data), "--cache-dir", str(cache_dir)]
             files = ["--out", str(path), "--seeds", str(seed), "--overwrite"]
             code = max(code, run([*where, *files, *told, *heard]))
-            if code > 1:
-                return code, {}
             made[seed][name] = choice.model_copy(update={"weights": str(path)})
     changed = {seed: {"backbones": found, "finetune": None} for seed, found in made.items()}
     return code, {seed: experiment.model_copy(update=each) for seed, each in changed.items()}

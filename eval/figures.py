@@ -10,13 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cache.atomic import write_atomic
 from cache.table import DOMAINS, Section
-from eval.curves import implied_threshold, roc_curves
+from eval.curves import Points, implied_threshold, roc_curves
 from eval.judge import Run
 from eval.mapping import map_path, read_columns
 from eval.metrics import MAX_FPR
 from eval.proxy import PROXY
+from eval.results.folder import Results
+from eval.scores import Submission
 from eval.sections import SectionTruth
 from eval.tables import SystemResult
 
@@ -25,13 +26,13 @@ _COLOURS = {"source": "#2b6cb0", "target": "#b7791f", "normal": "#4a8a84", "anom
 _STYLE = {"labelsize": 7, "titlesize": 8}
 
 
-def write_figures(directory: Path, run: Run, result: SystemResult) -> list[Path]:
+def write_figures(results: Results, run: Run, result: SystemResult) -> list[Path]:
     """Write every figure that a run allows, each as ``<name>.pdf`` and ``<name>.png``.
 
     Parameters
     ----------
-    directory
-        The folder; made where it does not exist.
+    results
+        The folder; figures go into ``figures/`` below it.
     run, result
         A judged submission and its figures.
 
@@ -51,17 +52,18 @@ def write_figures(directory: Path, run: Run, result: SystemResult) -> list[Path]
             # Without a date the same run gives the same bytes.
             dated: Mapping[str, None] = {"CreationDate": None} if suffix == "pdf" else {}
             figure.savefig(buffer, format=suffix, dpi=300, metadata=dated)
-            paths.append(directory / f"{name}.{suffix}")
-            write_atomic(paths[-1], buffer.getvalue())
+            paths.append(results.write(f"figures/{name}.{suffix}", buffer.getvalue()))
     return paths
 
 
 def _figures(run: Run, result: SystemResult) -> Iterator[tuple[str, Figure]]:
-    for section in sorted(run.submissions):
+    for section in run.sections:
+        submission, truth = run.read(section)
+        curves = roc_curves(submission.scores, truth, run.rule)
         stem = f"{section.machine_type}_section_{section.number:02d}"
-        yield f"scores_{stem}", _scores(run, section)
-        if roc_curves(run, section):
-            yield f"roc_{stem}", _roc(run, section)
+        yield f"scores_{stem}", _scores(submission, truth)
+        if curves:
+            yield f"roc_{stem}", _roc(section, curves)
         if map_path(run.directory, section).exists():
             yield f"map_{stem}", _map(run, section)
     shown = {s: r.figures for s, r in result.sections.items() if r.auc_source and r.auc_target}
@@ -81,10 +83,9 @@ def _axes(height: float, title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _scores(run: Run, section: Section) -> Figure:
-    submission = run.submissions[section]
-    groups = _groups(run.truths.get(section), submission.scores)
-    figure, axes = _axes(0.7 + 0.4 * len(groups), str(section))
+def _scores(submission: Submission, truth: SectionTruth | None) -> Figure:
+    groups = _groups(truth, submission.scores)
+    figure, axes = _axes(0.7 + 0.4 * len(groups), str(submission.section))
     jitter = np.random.default_rng(0)
     for place, (name, values) in enumerate(groups.items()):
         colour = _COLOURS.get(name.split()[-1], "#5c666e")
@@ -114,11 +115,11 @@ def _groups(truth: SectionTruth | None, scores: np.ndarray) -> dict[str, np.ndar
     return {name: values for name, values in groups.items() if values.size}
 
 
-def _roc(run: Run, section: Section) -> Figure:
+def _roc(section: Section, curves: Mapping[str, Points]) -> Figure:
     figure, axes = _axes(_WIDTH, str(section))
     styles = {"auc": ("both domains", "black"), "auc_source": ("source", _COLOURS["source"]),
               "auc_target": ("target", _COLOURS["target"])}  # fmt: skip
-    for name, curve in roc_curves(run, section).items():
+    for name, curve in curves.items():
         false, true = np.array(curve).T
         title, colour = styles[name]
         axes.plot(false, true, color=colour, linewidth=1, label=title)
@@ -138,7 +139,7 @@ def _roc(run: Run, section: Section) -> Figure:
 def _map(run: Run, section: Section) -> Figure:
     rows = read_columns(map_path(run.directory, section), {"split", "x", "y", "name"})
     figure, axes = _axes(0.8 * _WIDTH, str(section))
-    submission, truth = run.submissions[section], run.truths.get(section)
+    submission, truth = run.read(section)
     known = {} if truth is None else dict(zip(submission.files, truth.anomaly, strict=True))
     kinds = [_kind(row, known) for row in rows]
     looks = {"training": "#c4c8cb", "test": _COLOURS["source"],

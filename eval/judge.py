@@ -1,118 +1,185 @@
-"""A folder of submission files, anybody's, to a run whose clips are known by name."""
+"""The judging stage: a folder of submission files, anybody's, to figures where truth is known."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 from cache.errors import AsdError
 from cache.table import Section
-from eval.intervals import Scores
+from eval.described import Described, read_description
+from eval.intervals import Plan, Scores, Uncertainty
 from eval.names import DECISIONS, SCORES, misnamed, section_files, sections_in
+from eval.results.clips import read_clips
 from eval.rows import raise_faults, some
 from eval.rules import DEFAULT, Rule
 from eval.scores import Submission, read_submission
 from eval.sections import SectionResult, SectionTruth, evaluate_section
-from eval.truth import Truth, find_truth, truth_from_names, truth_sections
-
-Labels = Mapping[Section, Mapping[str, Truth] | None]
+from eval.tally import Tally
+from eval.truth import find_truth, truth_from_names, truth_sections
 
 
 @dataclass(frozen=True)
 class Judging:
-    """By what submissions are judged.
+    """Which submission is judged, and by what.
 
     Attributes
     ----------
+    directory
+        Holds ``anomaly_score_*.csv`` and ``decision_result_*.csv`` of any year's form.
+    name
+        What to call it; the folder's name by default.
     ground_truth
-        Folder in the evaluator's form; ``None`` leaves it to labels in clip names.
+        Folder in the evaluator's form; ``None`` leaves it to what our own scoring wrote beside the
+        scores, or to labels in clip names.
     rule
         The year's.
     part
-        Whether a submission may leave out sections of the ground truth, or hold others.
-    labels
-        Sections whose labels are known from elsewhere than clip names.
+        Whether it may leave out sections of the ground truth, or hold others.
+    plan
+        How intervals are made.
     """
 
+    directory: Path
+    name: str = ""
     ground_truth: Path | None = None
     rule: Rule = DEFAULT
     part: bool = False
-    labels: Labels = field(default_factory=dict)
+    plan: Plan = field(default_factory=Plan)
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One submission with what is known of its clips.
+    """A submission with its figures; its clips are read again where they are needed.
 
     Attributes
     ----------
-    name
-        What to call it.
-    directory
-        The folder it was read from.
-    submissions
-        Section to scores and decisions.
-    truths
-        Section to truth, where it is known.
-    rule
-        By which it is evaluated.
+    judging
+        What was judged, and by what.
+    described
+        What our own scoring says of the system, or its name alone.
+    results
+        Section to its figures, where its truth is known.
+    unknown
+        Sections without ground truth.
     missing
         Sections of the ground truth that it leaves out.
     evaluation
         Sections whose truth a folder of ground truth tells: evaluation data.
+    synthetic
+        Sections whose test clips are made, not recorded.
+    uncertainty
+        Intervals of the official score, where there is one.
     """
 
-    name: str
-    directory: Path
-    submissions: Mapping[Section, Submission]
-    truths: Mapping[Section, SectionTruth]
-    rule: Rule = DEFAULT
-    missing: Sequence[Section] = ()
+    judging: Judging
+    described: Described
+    results: dict[Section, SectionResult]
+    unknown: tuple[Section, ...] = ()
+    missing: tuple[Section, ...] = ()
     evaluation: frozenset[Section] = frozenset()
-
-    @cached_property
-    def results(self) -> dict[Section, SectionResult]:
-        """Figures of the sections whose truth is known."""
-        return {
-            section: evaluate_section(one.scores, one.decisions, self.truths[section], self.rule)
-            for section, one in sorted(self.submissions.items())
-            if section in self.truths
-        }
+    synthetic: frozenset[Section] = frozenset()
+    uncertainty: Uncertainty | None = None
 
     @property
-    def unknown(self) -> list[Section]:
-        """Sections without ground truth."""
-        return sorted(set(self.submissions) - set(self.truths))
+    def name(self) -> str:
+        """What to call it."""
+        return self.judging.name or self.directory.name
+
+    @property
+    def directory(self) -> Path:
+        """The folder it was read from."""
+        return self.judging.directory
+
+    @property
+    def rule(self) -> Rule:
+        """By which it is evaluated."""
+        return self.judging.rule
+
+    @property
+    def sections(self) -> list[Section]:
+        """Sections that it holds, ascending."""
+        return sorted({*self.results, *self.unknown})
+
+    def read(self, section: Section) -> tuple[Submission, SectionTruth | None]:
+        """Read a section's scores, and what its clips are where that is known."""
+        return _read(self.judging, section)
 
     @property
     def scores(self) -> dict[Section, Scores]:
-        """Scores with their truth, as intervals are formed from."""
-        return {s: Scores(self.submissions[s].scores, t) for s, t in sorted(self.truths.items())}
+        """Scores with their truth, as comparisons are formed from; read again."""
+        found = {section: self.read(section) for section in sorted(self.results)}
+        return {s: Scores(one.scores, truth) for s, (one, truth) in found.items() if truth}
 
     def data_set(self, section: Section) -> str:
         """``development``, ``evaluation``, ``proxy`` or, without truth, nothing."""
-        if section not in self.truths:
+        if section not in self.results:
             return ""
-        if self.truths[section].synthetic:
+        if section in self.synthetic:
             return "proxy"
         return "evaluation" if section in self.evaluation else "development"
 
     @property
     def is_proxy(self) -> bool:
         """Whether test clips of a section are known to be synthetic."""
-        return any(truth.synthetic for truth in self.truths.values())
+        return bool(self.synthetic)
 
     @property
     def part(self) -> str:
         """Which part of the data set it is; empty for the whole."""
-        return part_of(len(self.truths), len(self.missing))
+        there, missing = len(self.results), len(self.missing)
+        return f"part: {there} of {there + missing} sections" if missing else ""
 
 
-def part_of(there: int, missing: int) -> str:
-    """Say which part of the data set so many sections are; nothing for the whole."""
-    return f"part: {there} of {there + missing} sections" if missing else ""
+def judge(judging: Judging) -> Run:
+    """Read a submission, join it to the truth and compute its figures, a section at a time.
+
+    Parameters
+    ----------
+    judging
+        Which submission, by what.
+
+    Raises
+    ------
+    AsdError
+        With every fault of every file.
+    """
+    directory, ground_truth = judging.directory, judging.ground_truth
+    wanted = sections_in(directory)
+    faults = [f"{name}: not the name of a submission file" for name in misnamed(directory)]
+    if not wanted:
+        faults.append("no anomaly_score_<machine>_section_<nn>_test.csv in it")
+    described = Described(judging.name)
+    try:
+        described = read_description(directory, judging.name or directory.name)
+        faults += _other_sections(described, wanted)
+    except AsdError as error:
+        faults.append(str(error))
+    results: dict[Section, SectionResult] = {}
+    unknown, synthetic = [], set()
+    tally = Tally(judging.rule, judging.plan)
+    for section in wanted:
+        try:
+            one, truth = _read(judging, section)
+        except AsdError as error:
+            faults.append(str(error).replace("\n", "\n  "))
+            continue
+        if truth is None:
+            unknown.append(section)
+            continue
+        results[section] = evaluate_section(one.scores, one.decisions, truth, judging.rule)
+        synthetic |= {section} if truth.synthetic else set()
+        tally.add(section, Scores(one.scores, truth))
+    told = truth_sections(ground_truth) if ground_truth else []
+    missing = sorted(set(told) - set(wanted))
+    if not judging.part:
+        faults += _not_whole(missing, unknown if ground_truth else [])
+    raise_faults(f"{directory} is refused", faults)
+    return Run(
+        judging, described, results, tuple(unknown), tuple(missing), frozenset(told),
+        frozenset(synthetic), tally.uncertainty(),
+    )  # fmt: skip
 
 
 def years_told(directories: Sequence[Path]) -> list[int]:
@@ -121,59 +188,27 @@ def years_told(directories: Sequence[Path]) -> list[int]:
     return sorted({file.year for file in files if file.year is not None})
 
 
-def read_run(
-    directory: Path, name: str, how: Judging, only: Sequence[Section] | None = None
-) -> Run:
-    """Read and join a submission folder.
-
-    Parameters
-    ----------
-    directory
-        Holds ``anomaly_score_*.csv`` and ``decision_result_*.csv`` of any year's form.
-    name
-        What to call it.
-    how
-        The ground truth and the rule.
-    only
-        Read these sections alone, whatever else the folder holds.
-
-    Raises
-    ------
-    AsdError
-        With every fault of every file.
-    """
-    wanted = sections_in(directory) if only is None else list(only)
-    faults = [f"{name}: not the name of a submission file" for name in misnamed(directory)]
-    if not wanted:
-        faults.append("no anomaly_score_<machine>_section_<nn>_test.csv in it")
-    submissions: dict[Section, Submission] = {}
-    truths: dict[Section, SectionTruth] = {}
-    for section in wanted:
-        try:
-            submissions[section] = read_submission(directory, section)
-            truth = _truth(submissions[section], how)
-        except AsdError as error:
-            faults.append(str(error).replace("\n", "\n  "))
-            continue
-        if truth is not None:
-            truths[section] = truth
-    told = truth_sections(how.ground_truth) if how.ground_truth else []
-    missing = sorted(set(told) - set(wanted))
-    if not how.part and only is None:
-        faults += _not_whole(missing, sorted(set(submissions) - set(truths)), how)
-    raise_faults(f"{directory} is refused", faults)
-    return Run(name, directory, submissions, truths, how.rule, missing, frozenset(told))
+def _read(judging: Judging, section: Section) -> tuple[Submission, SectionTruth | None]:
+    submission = read_submission(judging.directory, section)
+    known = read_clips(judging.directory, section)
+    labels = truth_from_names(submission.files) if known is None else known.labels
+    return submission, find_truth(submission, judging.ground_truth, labels)
 
 
-def _truth(submission: Submission, how: Judging) -> SectionTruth | None:
-    if submission.section in how.labels:
-        labels = how.labels[submission.section]
-    else:
-        labels = truth_from_names(submission.files)
-    return find_truth(submission, how.ground_truth, labels)
+def _other_sections(described: Described, sections: Sequence[Section]) -> list[str]:
+    """Faults of a folder that holds other sections than the run that described it scored."""
+    scored, there = set(described.thresholds), set(map(str, sections))
+    if not scored:
+        return []  # another system's, or described by hand
+    faults = []
+    if more := sorted(there - scored):
+        faults.append(f"files of {some(more)}, which the run of system.json did not score")
+    if less := sorted(scored - there):
+        faults.append(f"no files of {some(less)}, which the run of system.json scored")
+    return [f"{fault}: files of two runs, or some are gone; score again" for fault in faults]
 
 
-def _not_whole(missing: Sequence[Section], unknown: Sequence[Section], how: Judging) -> list[str]:
+def _not_whole(missing: Sequence[Section], unknown: Sequence[Section]) -> list[str]:
     """Faults of a submission that holds fewer or other sections than the ground truth."""
     faults = []
     if missing:
@@ -181,7 +216,7 @@ def _not_whole(missing: Sequence[Section], unknown: Sequence[Section], how: Judg
             f"no files of {some(list(map(str, missing)))}, which the ground truth holds; --part "
             "evaluates the rest"
         )
-    if unknown and how.ground_truth:
+    if unknown:
         faults.append(
             f"files of {some(list(map(str, unknown)))}, which the ground truth does not hold; "
             "--part leaves them out"

@@ -13,13 +13,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
-from cache.atomic import write_atomic
 from cache.errors import AsdError
 from cache.table import EmbeddingTable, Section
 from eval.clip_names import result_names
+from eval.names import file_name
+from eval.results.folder import Results
 
 Points = NDArray[np.float64]
 
+MAP = "map"
 _NEIGHBOURS = 15  # UMAP, McInnes et al. 2018: the default of its authors
 
 
@@ -59,13 +61,13 @@ METHODS: Mapping[str, Callable[[Points, Points], Points]] = {"pca": pca, "umap":
 
 
 def write_map(
-    directory: Path, train: EmbeddingTable | None, test: EmbeddingTable, method: str
+    results: Results, train: EmbeddingTable | None, test: EmbeddingTable, method: str
 ) -> Path:
     """Write where each clip lies on the map, as Parquet.
 
     Parameters
     ----------
-    directory
+    results
         Where submissions are written.
     train, test
         (N, D), (M, D) embeddings of one section; training clips may be unknown.
@@ -99,14 +101,12 @@ def write_map(
     )
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
-    path = map_path(directory, test.section)
-    write_atomic(path, buffer.getvalue())
-    return path
+    return results.write(file_name(MAP, test.section, "parquet"), buffer.getvalue())
 
 
 def map_path(directory: Path, section: Section) -> Path:
     """Where a section's map lies, whether it exists or not."""
-    return directory / f"map_{section.machine_type}_section_{section.number:02d}_test.parquet"
+    return directory / file_name(MAP, section, "parquet")
 
 
 def read_columns(path: Path, columns: set[str]) -> list[dict[str, Any]]:
@@ -117,11 +117,11 @@ def read_columns(path: Path, columns: set[str]) -> list[dict[str, Any]]:
     AsdError
         If it is damaged or lacks a column.
     """
-    if not path.exists():
-        return []
     try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+        frame = pd.read_parquet(io.BytesIO(Results(path.parent).read(path.name)))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError) as error:
         raise AsdError(f"{path} is damaged ({error}); score again, or delete it") from error
     if not columns <= set(frame.columns):
         lacking = ", ".join(sorted(columns - set(frame.columns)))

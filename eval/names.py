@@ -98,9 +98,9 @@ def existing_files(directory: Path, kind: str, section: Section) -> list[Section
     return [file for file in found if file is not None and file.section == section]
 
 
-def file_name(kind: str, section: Section) -> str:
+def file_name(kind: str, section: Section, suffix: str = "csv") -> str:
     """Name of a section's file in the form of 2022 and after."""
-    return f"{kind}_{section.machine_type}_section_{section.number:02d}_test.csv"
+    return f"{kind}_{section.machine_type}_section_{section.number:02d}_test.{suffix}"
 
 
 def misnamed(directory: Path) -> list[str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.errors import AsdError
 from cache.table import Section
 from eval.compare import Comparison, compare, drawn_runs, several
 from eval.intervals import Interval, Plan, has_parts, percentiles
-from eval.judge import Judging, Run, read_run
+from eval.judge import Judging, Run, judge
 from eval.names import sections_in
 from eval.sections import FIGURES, summarise
 
@@ -105,27 +105,33 @@ def spread(values: Sequence[float | None]) -> Spread | None:
     return Spread(statistics.fmean(known), deviation)
 
 
-def read_system(directory: Path, name: str, how: Judging) -> System:
-    """Read a submission folder, or a folder of them: the runs of one system.
+def read_system(directory: Path, judging: Judging) -> System:
+    """Judge a submission folder, or a folder of them: the runs of one system.
+
+    Parameters
+    ----------
+    directory
+        The folder.
+    judging
+        The system's name, and by what its runs are judged.
 
     Raises
     ------
     AsdError
         With every fault of every run.
     """
-    folders = run_folders(directory)
     faults, runs = [], []
-    for folder in folders:
-        called = name if folder == directory else f"{name}/{folder.name}"
+    for folder in run_folders(directory):
+        name = judging.name if folder == directory else f"{judging.name}/{folder.name}"
         try:
-            runs.append(read_run(folder, called, how))
+            runs.append(judge(replace(judging, directory=folder, name=name)))
         except AsdError as error:
             faults.append(str(error))
     if faults:
         raise AsdError("\n".join(faults))
-    if len({tuple(sorted(run.submissions)) for run in runs}) > 1:
+    if len({tuple(run.sections) for run in runs}) > 1:
         raise AsdError(f"{directory} is refused: its runs do not hold the same sections")
-    return System(name, tuple(runs))
+    return System(judging.name, tuple(runs))
 
 
 def run_folders(directory: Path) -> list[Path]:
@@ -134,6 +140,28 @@ def run_folders(directory: Path) -> list[Path]:
         return [directory]
     below = [path for path in sorted(directory.iterdir()) if path.is_dir()]
     return [path for path in below if sections_in(path)] or [directory]
+
+
+def called(folders: Sequence[Path]) -> list[str]:
+    """Names that tell folders apart: their last parts, as many as it takes.
+
+    Raises
+    ------
+    AsdError
+        If one folder is named twice.
+    """
+    paths = [folder.resolve() for folder in folders]
+    twice = sorted({str(path) for path in paths if paths.count(path) > 1})
+    if twice:
+        raise AsdError(f"{twice[0]} is named twice: name every submission once")
+    names = []
+    for path in paths:
+        others = [other for other in paths if other != path]
+        count = 1
+        while any(other.parts[-count:] == path.parts[-count:] for other in others):
+            count += 1
+        names.append("/".join(path.parts[-count:]))
+    return names
 
 
 def rank(systems: Sequence[System], plan: Plan) -> Ranking:

@@ -7,24 +7,22 @@ import io
 import json
 from pathlib import Path
 
-from cache.atomic import write_atomic
 from eval.compare import Comparison
 from eval.grid import align_rows, markdown_rows, percent
 from eval.proxy import PROXY
 from eval.ranking import Entry, Ranking, Spread, System
+from eval.results.folder import Results
 from eval.tables import TITLES
 
 
-def write_ranking(directory: Path, ranking: Ranking) -> list[Path]:
+def write_ranking(results: Results, ranking: Ranking) -> list[Path]:
     """Write ``ranking.csv``, ``ranking.json`` and ``ranking.md``, each whole or not at all."""
     texts = {
         "ranking.csv": _csv(ranking),
         "ranking.json": json.dumps(_record(ranking), indent=2, allow_nan=False) + "\n",
         "ranking.md": _markdown(ranking),
     }
-    for name, text in texts.items():
-        write_atomic(directory / name, text.encode())
-    return [directory / name for name in texts]
+    return [results.write(name, text.encode()) for name, text in texts.items()]
 
 
 def format_ranking(ranking: Ranking) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from cache.errors import AsdError
-from cache.text_tables import SEPARATORS, read_text, split_lines
+from cache.text import decoded
+from cache.text_tables import SEPARATORS, read_bytes, split_lines
 from extractors.clips import AUDIO_SUFFIXES
 
 T = TypeVar("T")
@@ -37,7 +38,9 @@ class Rows(Generic[T]):
     faults: list[str] = field(default_factory=list)
 
 
-def read_rows(path: Path, parse: Callable[[str], T]) -> Rows[T]:
+def read_rows(
+    path: Path, parse: Callable[[str], T], read: Callable[[Path], bytes] = read_bytes
+) -> Rows[T]:
     """Read rows ``file,value``, as `cache.text_tables` reads tables of text.
 
     Parameters
@@ -47,6 +50,8 @@ def read_rows(path: Path, parse: Callable[[str], T]) -> Rows[T]:
         number may have a decimal comma. Empty lines mean nothing.
     parse
         Value's text to value; a ``ValueError`` says what is wrong with it.
+    read
+        Gives the file's bytes; an `AsdError` says why they are not to be used.
 
     Returns
     -------
@@ -54,12 +59,13 @@ def read_rows(path: Path, parse: Callable[[str], T]) -> Rows[T]:
         Values by file in the order of lines; one fault a bad line, none raised.
     """
     try:
-        text = read_text(path)
+        text = decoded(read(path))
+    except OSError as error:
+        return Rows(faults=[f"{path.name}: {error.strerror or error}"])
+    except ValueError as error:
+        return Rows(faults=[f"{path.name}: not a CSV file in UTF-8: {error}"])
     except AsdError as error:
-        fault = str(error).replace(str(path), path.name, 1)
-        if isinstance(error.__cause__, ValueError):
-            fault = f"{path.name}: not a CSV file in UTF-8: {error.__cause__}"
-        return Rows(faults=[fault])
+        return Rows(faults=[str(error)])
     # The form of the challenge has commas; another separator must fit better.
     rows = min((_rows(path.name, text, mark, parse) for mark in SEPARATORS), key=_misfit)
     if not rows.names and not rows.faults:

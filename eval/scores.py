@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.atomic import write_atomic
 from cache.table import Section
 from eval.names import DECISIONS, SCORES, SectionFile, file_name, files_of
+from eval.results.folder import Results
 from eval.rows import flag, join_rows, name_differences, raise_faults, read_rows, some
-from eval.sums import sum_faults
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +53,12 @@ class Submission:
             object.__setattr__(self, "decisions", decisions[order].astype(np.int64))
 
 
-def write_submission(directory: Path, submission: Submission) -> list[Path]:
+def write_submission(results: Results, submission: Submission) -> list[Path]:
     """Write a section's files, each whole or not at all.
 
     Parameters
     ----------
-    directory
+    results
         The folder; made where it does not exist.
     submission
         What to write; scores read back exactly.
@@ -72,17 +71,18 @@ def write_submission(directory: Path, submission: Submission) -> list[Path]:
     columns: dict[str, list[str]] = {SCORES: list(map(repr, submission.scores.tolist()))}
     if submission.decisions is not None:
         columns[DECISIONS] = list(map(str, submission.decisions.tolist()))
-    paths = []
-    for kind, column in columns.items():
-        paths.append(directory / file_name(kind, submission.section))
-        write_atomic(paths[-1], _encode(zip(submission.files, column, strict=True)))
-    return paths
+    return [
+        results.write(
+            file_name(kind, submission.section), _encode(zip(submission.files, column, strict=True))
+        )
+        for kind, column in columns.items()
+    ]
 
 
 def read_submission(directory: Path, section: Section) -> Submission:
     """Read a section's files, in the form of any year.
 
-    Where the folder holds ``SHA256SUMS``, as those of our own scoring do, files must match it.
+    Where the folder holds ``SHA256SUMS``, as those of our own runs do, files must match it.
 
     Raises
     ------
@@ -91,12 +91,12 @@ def read_submission(directory: Path, section: Section) -> Submission:
     """
     files = files_of(directory, SCORES, section)
     deciding = files_of(directory, DECISIONS, section)
-    scores = join_rows([read_rows(file.path, _score) for file in files])
+    sealed = Results(directory).read_path
+    scores = join_rows([read_rows(file.path, _score, sealed) for file in files])
     faults = [*_doubled(files), *_doubled(deciding), *scores.faults]
-    faults += sum_faults(file.path for file in [*files, *deciding])
     names, decided = [*scores.names], None
     if deciding[0].path.is_file() or files[0].year != 2020:
-        decisions = join_rows([read_rows(file.path, flag) for file in deciding])
+        decisions = join_rows([read_rows(file.path, flag, sealed) for file in deciding])
         faults += decisions.faults
         names += decisions.names
         decided = decisions.values

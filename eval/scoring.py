@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cache.atomic import write_atomic
-from cache.table import EmbeddingTable, Section
+from cache.table import DOMAINS, EmbeddingTable, Section
 from cache.windows import split_id
 from eval.clip_names import result_names
+from eval.names import file_name
+from eval.results.folder import Results
 from eval.scores import Submission
-from eval.truth import Truth
 from index.fitted import FittedSection
 from index.scorer import Neighbours
 from index.threshold import largest_limit, largest_p_values, p_values
@@ -27,7 +27,7 @@ _CHANCE = 1e-3  # that chance alone flags so many is not worth a word
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class SectionScores:
     """A section's scores: by row of its table, which may be a window, and by file.
 
     A file scores as its most anomalous window; how high that must be to be called anomalous grows
@@ -57,7 +57,7 @@ class Scored:
     reasons: Neighbours
 
 
-def score_table(fitted: FittedSection, table: EmbeddingTable) -> Scored:
+def score_table(fitted: FittedSection, table: EmbeddingTable) -> SectionScores:
     """Score a section's test clips.
 
     Parameters
@@ -80,36 +80,28 @@ def score_table(fitted: FittedSection, table: EmbeddingTable) -> Scored:
         decisions.astype(np.int64),
     )
     limit = limits[int(np.median(windows))]
-    return Scored(scores, submission, deciding, windows, limit, reasons)
+    return SectionScores(scores, submission, deciding, windows, limit, reasons)
 
 
-def labels_of(table: EmbeddingTable) -> dict[str, Truth] | None:
-    """Read what a table's own columns tell of its test clips; ``None`` if not of all of them."""
-    if any(key.condition is None for key in table.keys):
-        return None
-    return {
-        name: Truth(key.condition == "anomaly", key.domain, synthetic=key.synthetic)
-        for name, key in zip(result_names(table.clip_ids), table.keys, strict=True)
-    }
-
-
-def write_neighbours(
-    directory: Path, fitted: FittedSection, table: EmbeddingTable, scored: Scored
-) -> Path:
+def write_reasons(
+    results: Results, fitted: FittedSection, table: EmbeddingTable, scored: SectionScores
+) -> set[str]:
     """Write which training clips each test clip was nearest to, as Parquet.
+
+    ``neighbours_<machine>_section_<nn>_test.parquet`` has a row a file: of several windows, the one
+    that decided.
 
     Parameters
     ----------
-    directory
-        Where submissions are written; the file's name follows theirs.
+    results
+        The folder.
     fitted, table, scored
         The section's scorer, its (N, D) test clips and their scores.
 
     Returns
     -------
-    Path
-        ``neighbours_<machine>_section_<nn>_test.parquet`` with a row a file: of several windows,
-        the one that decided.
+    set[str]
+        Ids of the training clips named.
     """
     rows, ids = scored.deciding, table.clip_ids
     names, reasons = result_names(ids), {n: v[rows] for n, v in vars(scored.reasons).items()}
@@ -118,33 +110,26 @@ def write_neighbours(
     frame = pd.DataFrame({**clips, "score": reasons["score"], "p_value": p} | reasons)
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
-    path = reasons_path(directory, table.section)
-    write_atomic(path, buffer.getvalue())
-    return path
+    results.write(reasons_path(results.root, table.section).name, buffer.getvalue())
+    return {str(clip) for domain in DOMAINS for clip in reasons[f"{domain}_clip"] if clip}
 
 
 def write_windows(
-    directory: Path, fitted: FittedSection, table: EmbeddingTable, scored: Scored
-) -> Path | None:
+    results: Results, fitted: FittedSection, table: EmbeddingTable, scored: SectionScores
+) -> None:
     """Write the scores of every window, which show where in a file it sounds abnormal.
+
+    ``windows_<machine>_section_<nn>_test.csv`` has a row a window: file, start and end in s, score,
+    p-value of the window alone. Where no file has windows, nothing is written.
 
     Parameters
     ----------
-    directory, fitted, table, scored
-        As of `write_neighbours`.
-
-    Returns
-    -------
-    Path or None
-        ``windows_<machine>_section_<nn>_test.csv``: file, start and end in s, score, p-value of
-        the window alone; ``None`` where no file has windows, and then an older one is removed.
+    results, fitted, table, scored
+        As of `write_reasons`.
     """
-    section = table.section
-    path = directory / f"windows_{section.machine_type}_section_{section.number:02d}_test.csv"
     spans = [split_id(clip_id)[1] for clip_id in table.clip_ids]
     if all(span is None for span in spans):
-        path.unlink(missing_ok=True)
-        return None
+        return
     names = result_names(table.clip_ids)
     p = p_values(fitted.train_scores(), scored.scores, fitted.groups()).tolist()
     rows = sorted(
@@ -156,8 +141,7 @@ def write_windows(
     csv.writer(text, lineterminator="\n").writerows(
         [("file", "start_s", "end_s", "score", "p_value"), *rows]
     )
-    write_atomic(path, text.getvalue().encode())
-    return path
+    results.write(file_name("windows", table.section), text.getvalue().encode())
 
 
 def surplus(flagged: int, count: int, promised: float) -> str:
@@ -187,9 +171,7 @@ def surplus(flagged: int, count: int, promised: float) -> str:
 
 def reasons_path(directory: Path, section: Section) -> Path:
     """Where a section's reasons lie, whether they exist or not."""
-    return (
-        directory / f"neighbours_{section.machine_type}_section_{section.number:02d}_test.parquet"
-    )
+    return directory / file_name("neighbours", section, "parquet")
 
 
 def _deciding(names: tuple[str, ...], scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -1,4 +1,4 @@
-"""``SHA256SUMS``: digests of the files of a results folder that are read again."""
+"""``SHA256SUMS``: digests of the files of a results folder, in the form of ``sha256sum``."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from cache.atomic import write_atomic
 from cache.errors import AsdError
 
-_FILE = "SHA256SUMS"
-_LINE = re.compile(r"([0-9a-f]{64})  ([^/\\]+)")  # what `sha256sum` prints and `-c` reads
+SUMS = "SHA256SUMS"
+_LINE = re.compile(r"([0-9a-f]{64})  ([^\\]+)")  # what `sha256sum` prints and `-c` reads
 
 
-def write_sums(paths: Iterable[Path]) -> None:
-    """Record what files of one folder hold, beside what is recorded of others there.
+def read_sums(folder: Path) -> Mapping[str, str] | None:
+    """Read a folder's digests by file name; ``None`` where it has none.
 
-    Parameters
-    ----------
-    paths
-        At least one.
+    Raises
+    ------
+    AsdError
+        If the file is damaged.
     """
-    listed = list(paths)
-    folder = listed[0].parent
+    path = folder / SUMS
     try:
-        known = _read(folder)
-    except AsdError:  # a damaged one says nothing of other files either
-        known = {}
-    kept = {name: digest for name, digest in known.items() if (folder / name).is_file()}
-    kept |= {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in listed}
-    text = "".join(f"{digest}  {name}\n" for name, digest in sorted(kept.items()))
-    write_atomic(folder / _FILE, text.encode())
+        found = path.stat()
+    except OSError:
+        return None
+    return _parsed(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+
+
+def sums_bytes(digests: Mapping[str, str]) -> bytes:
+    """Write digests by file name as `read_sums` reads them."""
+    lines = (f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return "".join(lines).encode()
 
 
 def sum_faults(paths: Iterable[Path]) -> list[str]:
@@ -44,28 +45,29 @@ def sum_faults(paths: Iterable[Path]) -> list[str]:
         Files, which may lie in several folders; one without ``SHA256SUMS`` has no faults, as those
         of other systems.
     """
-    return [fault for path in paths for fault in _fault(path)]
+    faults = []
+    for path in paths:
+        try:
+            check_sum(path.name, path.read_bytes(), read_sums(path.parent))
+        except FileNotFoundError:
+            continue
+        except AsdError as error:
+            faults.append(str(error))
+    return faults
 
 
-def _fault(path: Path) -> list[str]:
-    if not (path.parent / _FILE).exists() or not path.is_file():
-        return []
-    try:
-        expected = _read(path.parent).get(path.name)
-    except AsdError as error:
-        return [str(error)]
-    if hashlib.sha256(path.read_bytes()).hexdigest() == expected:
-        return []
-    remedy = f"score again, or delete {_FILE} if you changed it yourself"
-    return [f"{path.name} is not what {_FILE} says was written: {remedy}"]
+def check_sum(name: str, data: bytes, digests: Mapping[str, str] | None) -> None:
+    """Hold what was read of a file against the digests of its folder.
 
-
-def _read(folder: Path) -> Mapping[str, str]:
-    path = folder / _FILE
-    if not path.exists():
-        return {}
-    found = path.stat()
-    return _parsed(path, (found.st_ino, found.st_mtime_ns, found.st_size))
+    Raises
+    ------
+    AsdError
+        If the file is another, or not listed.
+    """
+    if digests is None or hashlib.sha256(data).hexdigest() == digests.get(name):
+        return
+    remedy = f"score again, or delete {SUMS} if you changed it yourself"
+    raise AsdError(f"{name} is not what {SUMS} says was written: {remedy}")
 
 
 @lru_cache(maxsize=8)

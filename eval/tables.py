@@ -11,12 +11,12 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
-from cache.atomic import write_atomic
 from cache.errors import listing
 from cache.table import CONDITIONS, DOMAINS, Section
 from eval.grid import align_rows, markdown_rows, one_line, percent
 from eval.intervals import Interval, Uncertainty
 from eval.proxy import PROXY
+from eval.results.folder import Results
 from eval.rules import DEFAULT, Rule
 from eval.sections import FIGURES, SectionResult, Summary, summarise
 
@@ -113,12 +113,12 @@ class SystemResult:
         return summarise(self.sections, self.rule)
 
 
-def write_results(directory: Path, result: SystemResult) -> list[Path]:
+def write_results(results: Results, result: SystemResult) -> list[Path]:
     """Write ``results.csv``, ``results.json`` and ``results.md``.
 
     Parameters
     ----------
-    directory
+    results
         The folder; made where it does not exist.
     result
         What to write.
@@ -134,9 +134,7 @@ def write_results(directory: Path, result: SystemResult) -> list[Path]:
         + "\n",
         "results.md": _markdown(result),
     }
-    for name, text in texts.items():
-        write_atomic(directory / name, text.encode())
-    return [directory / name for name in texts]
+    return [results.write(name, text.encode()) for name, text in texts.items()]
 
 
 def format_table(result: SystemResult) -> str:

@@ -18,8 +18,8 @@ from cache.table import Section
 from eval.baselines.model import Model, load_model
 from eval.baselines.network import Autoencoder
 from eval.described import Described, read_description, write_description
+from eval.results.folder import Results
 from eval.scores import Submission, read_submission, write_submission
-from eval.sums import write_sums
 from extractors import tuned
 from extractors.backbone import Source
 from extractors.tuned import Embedding
@@ -147,10 +147,11 @@ def _results(folder: Path) -> Iterator[Artefact]:
     rng = np.random.default_rng(2)
     names = tuple(f"section_00_{i:04d}.wav" for i in range(20))
     scores = rng.normal(size=20)
-    files = write_submission(folder, Submission(FAN, names, scores, scores > 0.5))
+    results = Results(folder)
     described = Described("logmel", facts={"recipe": "x"}, thresholds={str(FAN): 0.5})
-    files.append(write_description(folder, described))
-    write_sums(files)
+    with results.run():
+        files = write_submission(results, Submission(FAN, names, scores, scores > 0.5))
+        files.append(write_description(results, described))
 
     def read() -> str:
         found = read_submission(folder, FAN)

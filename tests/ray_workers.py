@@ -40,7 +40,7 @@ class Crashing(TableWorker):
 
     def __init__(self, orders: Orders) -> None:
         super().__init__(orders)
-        self._crashes = orders.args.cache_dir.parent / CRASHES
+        self._crashes = orders.request.cache_dir.parent / CRASHES
         recordings.decode_file = self._decode  # type: ignore[assignment]
 
     def extract(self, table: Table) -> Sequence[Report]:

@@ -57,6 +57,7 @@ def test_a_run_writes_what_every_system_writes(
     assert "2 runs of 2 seeds: submissions and results in" in said
     for seed in (0, 7):
         assert {path.name for path in (tmp_path / "out" / f"seed_{seed}").iterdir()} == {
+            ".lock",
             "SHA256SUMS",
             "anomaly_score_fan_section_00_test.csv",
             "decision_result_fan_section_00_test.csv",

@@ -13,11 +13,12 @@ from types import SimpleNamespace
 import pytest
 
 import eval.experiment
-from cache.errors import AsdError
+from cache.errors import AsdError, guarded
 from cache.options import option_names
 from cache.store import Store
 from cache.table import Section
-from eval.experiment import Setting, baseline_arguments, extraction_arguments, index_arguments
+from eval.evaluate import Evaluation
+from eval.experiment import baseline_arguments, extraction_arguments, index_arguments
 from eval.experiment_file import (
     Autoencoder,
     BackboneChoice,
@@ -27,6 +28,7 @@ from eval.experiment_file import (
     read_text,
     shipped,
 )
+from eval.results.folder import Results
 from eval.run import main
 from eval.scores import Submission, read_submission, write_submission
 from extractors.checkpoints import named
@@ -41,7 +43,7 @@ from tests.small_models import write_mobilenet
 ErrorOf = Callable[..., str]
 SECTION = Section("fan", 0)
 GOOD = 'title = "x"\n[backbones.logmel]\n'
-SETTING = Setting([Path("dev")], None, Path("cache"), Path("out"), [], "command")
+WANTED = Evaluation(Path("out"), audio=(Path("dev"),), cache_dir=Path("cache"))
 
 
 def write_experiment(folder: Path) -> Path:
@@ -238,14 +240,14 @@ def test_overrides() -> None:
 def test_arguments_of_the_stages() -> None:
     beats = BackboneChoice(weights="w.pt", layers=[4, 5], pooling=["rdp+gem:3,16"], bands="keep")
     both = {"beats": beats, "hf:owner/name": BackboneChoice()}
-    assert extraction_arguments(Experiment(title="two", backbones=both), SETTING) == [
+    assert extraction_arguments(Experiment(title="two", backbones=both), WANTED) == [
         *("--data", "dev", "--backbone", "beats", "hf:owner/name", "--weights", "beats=w.pt"),
         *("--layers", "beats=4", "beats=5", "--pooling", "beats=rdp+gem:3,16"),
         *("--bands", "beats=keep", "--cache-dir", "cache"),
     ]
     scorer = ScorerChoice(name="ldn", options={"density_k": 2, "standardise": False})
     recipe = make_recipe()
-    found = index_arguments(scorer, [recipe], SETTING)
+    found = index_arguments(scorer, [recipe], Path("cache"), Path("bank"))
     assert found[:4] == ["--recipe", recipe.fingerprint, "--scorer", "ldn"]
     assert found[-3:] == ["--density-k", "2", "--no-standardise"]
 
@@ -263,13 +265,15 @@ def test_the_autoencoder_is_called_by_its_own_command_line(
 ) -> None:
     asked: list[list[str]] = []
 
-    def baseline(arguments: Sequence[str]) -> int:
-        asked.append(list(arguments))
+    @guarded
+    def baseline(arguments: Sequence[str] | None = None) -> int:
+        asked.append(list(arguments or ()))
         names = tuple(path.stem for path in sorted((root / "fan" / "test").iterdir()))
         for seed in (0, 1):
             scores = [float("anomaly" in name) + seed / 10 * i for i, name in enumerate(names)]
-            folder = tmp_path / "out" / "autoencoder" / f"seed_{seed}"
-            write_submission(folder, Submission(SECTION, names, scores, [0, 1, 0, 1]))  # type: ignore[arg-type]
+            results = Results(tmp_path / "out" / "autoencoder" / f"seed_{seed}")
+            with results.run():
+                write_submission(results, Submission(SECTION, names, scores, [0, 1, 0, 1]))  # type: ignore[arg-type]
         return 0
 
     monkeypatch.setattr(eval.experiment, "find_spec", lambda _: True)
@@ -293,7 +297,7 @@ def test_without_the_autoencoder(
     said = error_of(main, "autoencoder", "--data", root, "--out", tmp_path / "out")
     assert "needs the package eval.baselines, which this installation lacks" in said
     truth = baseline_arguments(
-        Autoencoder(), Setting([Path("d")], Path("t"), Path("c"), Path("o"), [], "")
+        Autoencoder(), Evaluation(Path("o"), data=(Path("d"),), ground_truth=Path("t"))
     )
     assert "--ground-truth t" in " ".join(truth)
 

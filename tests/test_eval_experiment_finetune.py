@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from cache.arguments import keys
+from cache.errors import guarded
 from cache.store import Store
 from eval.experiment_file import Finetune, parse
 from eval.experiment_finetune import train
@@ -72,8 +74,9 @@ def test_no_name_of_a_backbone_leads_out_of_the_folder(
 ) -> None:
     seen: list[list[str]] = []
 
-    def run(argv: list[str]) -> int:
-        seen.append(argv)
+    @guarded
+    def run(argv: Sequence[str] | None = None) -> int:
+        seen.append(list(argv or ()))
         return 0
 
     monkeypatch.setattr("finetune.run.main", run)

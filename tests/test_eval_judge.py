@@ -12,8 +12,7 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from cache.errors import AsdError
-from eval.evaluate import called
-from eval.ranking import spread
+from eval.ranking import called, spread
 from eval.run import main
 
 ErrorOf = Callable[..., str]

@@ -22,6 +22,7 @@ from eval.page.listen import listen, recordings_of, worth_hearing
 from eval.page.sound import make_sound, mel_levels
 from eval.page.verdict import detail, headline
 from eval.page.views import ClipView, NeighbourView
+from eval.results.folder import Results
 from eval.run import main
 from eval.scores import Submission, write_submission
 from eval.sections import SectionTruth, evaluate_section
@@ -372,7 +373,7 @@ def write_machines(folder: Path, machines: int, each: int) -> Path:
         )
         scores = rng.normal(0, 1, len(kinds)) + (1 + machine / 4) * (kinds % 2)
         section = Section(f"machine{machine}", 0)
-        write_submission(folder / "sub", Submission(section, names, scores, scores > 1))
+        write_submission(Results(folder / "sub"), Submission(section, names, scores, scores > 1))
     assert main(["--submission", str(folder / "sub"), "--out", str(folder / "out")]) == 0
     return folder / "out" / "report.html"
 
@@ -393,7 +394,7 @@ def test_seven_machines_of_two_hundred_clips(tmp_path: Path, opened: Opened) -> 
 
 
 def test_one_clip_without_truth(tmp_path: Path, opened: Opened) -> None:
-    write_submission(tmp_path / "sub", Submission(FAN, ("a.wav",), np.ones(1), np.ones(1)))
+    write_submission(Results(tmp_path / "sub"), Submission(FAN, ("a.wav",), np.ones(1), np.ones(1)))
     assert main(["--submission", str(tmp_path / "sub"), "--out", str(tmp_path / "out")]) == 0
     page = opened.open(tmp_path / "out" / "report.html")
     assert page.locator(".head").all_inner_texts() == ["The one test clip sounds abnormal"]
@@ -407,7 +408,7 @@ def test_hostile_attributes_stay_text(tmp_path: Path, opened: Opened) -> None:
     kinds = [(domain, kind) for domain in ("source", "target") for kind in ("normal", "anomaly")]
     names = tuple(f"section_00_{d}_test_{k}_0000_speed_{mark}.wav" for d, k in kinds)
     scores = np.arange(4.0)
-    write_submission(tmp_path / "sub", Submission(FAN, names, scores, scores > 1))
+    write_submission(Results(tmp_path / "sub"), Submission(FAN, names, scores, scores > 1))
     assert main(["--submission", str(tmp_path / "sub"), "--out", str(tmp_path / "out")]) == 0
     page = opened.open(tmp_path / "out" / "report.html")
     assert f"speed {mark}" in " ".join(page.locator("#viewer").inner_text().split())
@@ -422,9 +423,10 @@ def test_hostile_names_stay_text(tmp_path: Path, opened: Opened) -> None:
     submission = Submission(
         section, (name, "b.wav", "c"), np.array([2.0, 1, 0]), np.array([1, 0, 0])
     )
-    write_submission(tmp_path / "sub", submission)
+    write_submission(Results(tmp_path / "sub"), submission)
     facts = {"command": HOSTILE}
-    write_description(tmp_path / "sub", Described(HOSTILE, False, facts, {str(section): 1.5}))
+    described = Described(HOSTILE, False, facts, {str(section): 1.5})
+    write_description(Results(tmp_path / "sub"), described)
     reasons = {
         "clip_id": f"x/{name}", "name": name, "p_value": 0.1, "decided": "source", "part": HOSTILE,
         "source_clip": HOSTILE, "source_distance": 1.0,
@@ -551,7 +553,7 @@ def test_sounds_keep_to_their_budget(tmp_path: Path) -> None:
     clips = [view(str(tmp_path / f"{n}.wav"), 3 - i, near=str(tmp_path / "n.wav"))
              for i, n in enumerate("abc")]  # fmt: skip
     size = make_sound(tmp_path / "a.wav").size
-    heard = listen({FAN: clips}, most=5, budget=int(3.5 * size))
+    heard = listen({FAN: clips}, {}, most=5, budget=int(3.5 * size))
     assert heard.clips[FAN] == {clips[0].name, clips[1].name}  # a, n, b; c does not fit
     assert len(heard.sounds) == 3
     assert sum(sound.size for sound in heard.sounds.values()) <= 3.5 * size

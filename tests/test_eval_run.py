@@ -49,8 +49,10 @@ def test_labelled_clips_are_evaluated(
     record = json.loads((tmp_path / "out" / "results.json").read_text())
     assert f"{100 * record['official_score']:.2f}" in said
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        ".lock",
         "SHA256SUMS",
         "anomaly_score_fan_section_00_test.csv",
+        "clips_fan_section_00_test.csv",
         "decision_result_fan_section_00_test.csv",
         "map_fan_section_00_test.parquet",
         "neighbours_fan_section_00_test.parquet",
@@ -74,7 +76,7 @@ def test_no_file_holds_the_secrets_of_a_url(cache: Path, tmp_path: Path) -> None
 def test_the_report_and_its_map_can_be_left_out(cache: Path, tmp_path: Path) -> None:
     assert run(cache, tmp_path / "out", "--no-report") == 0
     suffixes = sorted(path.suffix for path in (tmp_path / "out").iterdir())
-    assert suffixes == ["", *[".csv"] * 3, *[".json"] * 2, ".md", ".parquet"]
+    assert suffixes == ["", "", *[".csv"] * 4, *[".json"] * 2, ".md", ".parquet"]
 
 
 def test_scoring_needs_neither_training_audio_nor_training_table(

@@ -13,6 +13,7 @@ import pytest
 
 from cache.table import Section
 from eval.metrics import Detection
+from eval.results.folder import Results
 from eval.sections import FIGURES, SectionResult, SectionTruth, evaluate_section
 from eval.tables import SystemResult, format_table, write_results
 
@@ -38,7 +39,7 @@ SYSTEM = SystemResult(
 
 
 def markdown(result: SystemResult, folder: Path) -> list[str]:
-    write_results(folder, result)
+    write_results(Results(folder), result)
     return (folder / "results.md").read_text().splitlines()
 
 
@@ -91,7 +92,7 @@ def test_a_transductive_system_is_marked_everywhere(tmp_path: Path) -> None:
 
 
 def test_nothing_else_is_marked(tmp_path: Path) -> None:
-    write_results(tmp_path, SYSTEM)
+    write_results(Results(tmp_path), SYSTEM)
     assert "ransductive" not in (tmp_path / "results.md").read_text() + format_table(SYSTEM)
     assert set(pd.read_csv(tmp_path / "results.csv")["transductive"]) == {False}
 
@@ -129,7 +130,7 @@ def test_only_sections_without_ground_truth(tmp_path: Path) -> None:
 
 
 def test_results_csv(tmp_path: Path) -> None:
-    write_results(tmp_path, SYSTEM)
+    write_results(Results(tmp_path), SYSTEM)
     with (tmp_path / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = [(row["machine_type"], row["section"]) for row in rows]
@@ -147,7 +148,7 @@ def test_results_csv(tmp_path: Path) -> None:
 
 def test_results_json_keeps_every_figure_exactly(tmp_path: Path) -> None:
     system = replace(SYSTEM, sections={**SYSTEM.sections, Section("pump", 0): UNKNOWN})
-    write_results(tmp_path, system)
+    write_results(Results(tmp_path), system)
     record = json.loads((tmp_path / "results.json").read_text())
     assert (record["title"], record["facts"]) == ("min distance", SYSTEM.facts)
     assert [row["machine_type"] for row in record["sections"]] == ["fan", "pump", "valve"]
@@ -169,7 +170,7 @@ def test_names_do_not_break_the_markdown(tmp_path: Path) -> None:
 
 def test_three_files_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    paths = write_results(folder, SYSTEM)
+    paths = write_results(Results(folder), SYSTEM)
     assert [path.name for path in paths] == ["results.csv", "results.json", "results.md"]
-    assert write_results(folder, SYSTEM) == paths
+    assert write_results(Results(folder), SYSTEM) == paths
     assert sorted(folder.iterdir()) == paths

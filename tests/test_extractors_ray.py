@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -114,7 +114,7 @@ def test_tables_are_those_of_one_process_and_made_once(
     assert told(capsys.readouterr().out) == expected
     assert_same(tmp_path / "one", tmp_path / "many")
     assert not list((tmp_path / "many").glob(".*"))
-    assert on_ray(data, Path("many"), "--actors", "1") == 0
+    assert on_ray(data, Path("many"), "--backbone", "logmel", "--actors", "1") == 0
     assert "24 clips: 0 new, 0 changed, 24 unchanged, 0 left out" in capsys.readouterr().out
 
 
@@ -214,6 +214,32 @@ def test_a_clip_that_kills_every_worker_is_named_and_all_else_made(
     made = {str(s.section): len(store.keys(recipe, s.section, s.split))
             for s in store.tables(recipe) if s.split == "test"}  # fmt: skip
     assert made == {"fan/section_00": 4, "valve/section_00": 4}
+
+
+def test_workers_that_never_began_say_nothing_of_the_tables(
+    root: Path, tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = []
+
+    class Busy(rounds.Round):
+        """As Ray has it where a machine is too busy to start a process in time."""
+
+        def answers(self, tables: Sequence[tables.Table]) -> Iterator[tables.Answer]:
+            passes.append(len(tables))
+            if len(passes) > 3:
+                yield from super().answers(tables)
+                return
+            self.reason = f"{rounds._NEVER_RAN} - it was cancelled before it started running."
+            self.began = False
+
+    monkeypatch.setattr(ray_, "Round", Busy)
+    monkeypatch.setattr(ray_, "_PAUSE", 0.0)
+    assert on_ray(root, tmp_path / "a", "--actors", "1") == 0
+    assert "12 clips: 12 new" in capsys.readouterr().out
+    passes.clear()
+    monkeypatch.setattr(ray_, "_IDLE", 2)
+    assert on_ray(write_root(root, machine="valve"), tmp_path / "a", "--actors", "1") == 1
+    assert "valve/section_00 train: The actor never ran" in capsys.readouterr().err
 
 
 def test_machines_that_differ_are_refused_by_name(

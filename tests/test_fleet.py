@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import eval.bank_scores
+import eval.score
 import index.bank
 import index.build
 import index.record
@@ -21,9 +21,9 @@ from cache.errors import listing
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
-from eval.judge import Judging, read_run
+from eval.judge import Judging, judge
+from eval.results.folder import Results
 from eval.scores import Submission, write_submission
-from eval.sums import write_sums
 from index.bank import Bank
 from tests.conftest import make_table
 from tests.fleets import RECIPE, built, fleet, scored
@@ -73,11 +73,12 @@ def test_reading_a_submission_lists_and_sums_its_folder_once(
     counts, reads, read_text = [], [], Path.read_text
     for count in (4, 16):
         out = tmp_path / str(count)
-        paths: list[Path] = []
-        for number in range(count):
-            one = Submission(Section("fan", number), names, np.arange(6.0), np.zeros(6, np.int64))
-            paths += write_submission(out, one)
-        write_sums(paths)
+        results = Results(out)
+        with results.run():
+            for number in range(count):
+                section = Section("fan", number)
+                one = Submission(section, names, np.arange(6.0), np.zeros(6, np.int64))
+                write_submission(results, one)
         texts: list[Path] = []
 
         def noted(path: Path, *rest: str, seen: list[Path] = texts) -> str:
@@ -86,7 +87,7 @@ def test_reading_a_submission_lists_and_sums_its_folder_once(
 
         with counted_listings(monkeypatch) as entries, monkeypatch.context() as patch:
             patch.setattr(Path, "read_text", noted)
-            assert len(read_run(out, "run", Judging()).results) == count
+            assert len(judge(Judging(out)).results) == count
         counts.append(len(entries))
         reads.append([path.name for path in texts].count("SHA256SUMS"))
     assert counts[1] <= 4.5 * counts[0], counts
@@ -139,7 +140,7 @@ def test_scoring_holds_one_section_and_the_one_before(
     for owner, name in (
         (Store, "read"),
         (Bank, "read"),
-        (eval.bank_scores, "score_table"),
+        (eval.score, "score_table"),
     ):
         assert alive_at_once(monkeypatch, owner, name, score) <= 2
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from eval.baselines.scoring import SectionScores
 from eval.baselines.summary import OFFICIAL, Figures
 from eval.clip_names import result_names
+from eval.results.folder import Results
 from eval.scores import Submission, write_submission
 from eval.sections import SectionResult, SectionTruth, evaluate_section
-from eval.sums import write_sums
 from eval.tables import SystemResult, write_results
 from eval.truth import Truth, find_truth
 from extractors.clips import Clip
@@ -50,22 +50,22 @@ def write_run(
         If clips and truth do not match, or a file cannot be written.
     """
     known: dict[str, SectionResult] = {}
-    results, unknown, written = {}, [], []
-    for one in scored:
-        names = result_names([clip.clip_id for clip in one.clips])
-        submission = Submission(one.section, names, one.scores, one.decisions)
-        written += write_submission(directory, submission)
-        truth = _truth(submission, one.clips, ground_truth)
-        if truth is None:
-            unknown.append(one.section)
-        else:
-            found = evaluate_section(submission.scores, submission.decisions, truth)
-            results[one.section] = known[str(one.section)] = found
-    write_sums(written)
-    if not known:
-        return None
-    result = SystemResult(facts["title"], results, facts, unknown)
-    write_results(directory, result)
+    sections, unknown, results = {}, [], Results(directory)
+    with results.run():
+        for one in scored:
+            names = result_names([clip.clip_id for clip in one.clips])
+            submission = Submission(one.section, names, one.scores, one.decisions)
+            write_submission(results, submission)
+            truth = _truth(submission, one.clips, ground_truth)
+            if truth is None:
+                unknown.append(one.section)
+            else:
+                found = evaluate_section(submission.scores, submission.decisions, truth)
+                sections[one.section] = known[str(one.section)] = found
+        if not known:
+            return None
+        result = SystemResult(facts["title"], sections, facts, unknown)
+        write_results(results, result)
     means = {**result.summary.harmonic, OFFICIAL: result.summary.official}
     return {**{name: found.figures for name, found in known.items()}, "": means}
 

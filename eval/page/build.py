@@ -8,13 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from cache.atomic import write_atomic
-from eval.described import Described
 from eval.judge import Run
 from eval.page.data import Contents, page_data
 from eval.page.listen import Heard, listen
 from eval.page.recordings import Recordings
 from eval.page.views import clip_views
+from eval.results.clips import read_clips
+from eval.results.folder import Results
 from eval.tables import SystemResult
 
 _LARGEST = 9_800_000  # bytes of a page: 10 MB less what playable clips add to the list
@@ -38,31 +38,37 @@ class Audible:
 
 
 def write_page(
-    path: Path, run: Run, result: SystemResult, described: Described, audible: Audible
-) -> Path:
+    results: Results, run: Run, result: SystemResult, audible: Audible
+) -> tuple[str, ...]:
     """Write a self-contained page about one run, whole or not at all.
 
     Parameters
     ----------
-    path
-        The file.
-    run, result, described
-        The run, its figures and its description.
+    results
+        The folder where ``report.html`` goes.
+    run, result
+        The run and its figures.
     audible
         What may be heard.
+
+    Returns
+    -------
+    tuple of str
+        Recordings that are not played, each with the reason.
     """
     recordings = Recordings(audible.roots)
-    views = {
-        s: clip_views(run, s, recordings, judged=described.judged(s))
-        for s in sorted(run.submissions)
-    }
-    silent = Contents(run, result, described, views, Heard({}, {}, []))
-    text = render(page_data(silent))
+    judged = run.described.judged
+    views = {s: clip_views(run, s, recordings, judged=judged(s)) for s in run.sections}
+    contents = Contents(run, result, views, Heard({}, {}, []))
+    text = render(page_data(contents))
     if audible.roots:
-        heard = listen(views, audible.most, _LARGEST - len(text))
-        text = render(page_data(replace(silent, heard=heard)))
-    write_atomic(path, text.encode())
-    return path
+        known = [read_clips(run.directory, section) for section in run.sections]
+        hashes = {clip: sha for clips in known if clips for clip, sha in clips.hashes.items()}
+        heard = listen(views, hashes, audible.most, _LARGEST - len(text))
+        contents = replace(contents, heard=heard)
+        text = render(page_data(contents))
+    results.write("report.html", text.encode())
+    return tuple(contents.heard.faults)
 
 
 def render(data: dict[str, Any]) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 from cache.table import Section
 from eval.curves import implied_threshold, roc_curves
-from eval.described import Described
 from eval.difference import Difference
 from eval.intervals import Interval
 from eval.judge import Run
@@ -30,8 +29,8 @@ class Contents:
 
     Attributes
     ----------
-    run, result, described
-        The run, its figures and its description.
+    run, result
+        The run and its figures.
     views
         Section to its clips, the most anomalous first.
     heard
@@ -40,7 +39,6 @@ class Contents:
 
     run: Run
     result: SystemResult
-    described: Described
     views: Mapping[Section, Sequence[ClipView]]
     heard: Heard
 
@@ -79,9 +77,10 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
     result = run.results.get(section)
     found = contents.result.uncertainty
     parts = found.parts.get(section, {}) if found else {}
-    described = contents.described
+    described = run.described
     told = described.thresholds.get(str(section))
-    submission = run.submissions[section]
+    submission, truth = run.read(section)
+    curves = roc_curves(submission.scores, truth, run.rule)
     return {
         "id": str(section),
         "label": _label(section, contents.views),
@@ -100,7 +99,7 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
         "figures": result.figures if result else None,
         "intervals": {name: _span(interval) for name, interval in parts.items()},
         "clips": [_clip(view, contents.heard, section) for view in views],
-        "roc": {name: _thin(curve) for name, curve in roc_curves(run, section).items()},
+        "roc": {name: _thin(curve) for name, curve in curves.items()},
         "map": _map(run, section, views),
     }
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import zip_longest
 
 from tqdm import tqdm
 
 from cache.errors import AsdError
 from cache.table import Section
+from cache.windows import split_id
 from eval.difference import Difference, describe
 from eval.page.sound import Sound, make_sound, native_rate
 from eval.page.views import ClipView
@@ -45,13 +47,16 @@ class Heard:
     differences: Mapping[tuple[Section, str], Difference] = field(default_factory=dict)
 
 
-def listen(views: Views, most: int, budget: int) -> Heard:
+def listen(views: Views, hashes: Mapping[str, str], most: int, budget: int) -> Heard:
     """Make the sounds of the clips most worth hearing.
 
     Parameters
     ----------
     views
         Section to its clips, the most anomalous first.
+    hashes
+        Id of a recording to the SHA-256 of the file that was scored or learnt from; another file
+        is not played.
     most
         Clips a section at most, and as many false alarms and as many misses.
     budget
@@ -72,11 +77,14 @@ def listen(views: Views, most: int, budget: int) -> Heard:
             batch = order[start : start + _BATCH]
             new = {c.clip_id: c for _, view in batch for c in recordings_of(view)}
             new = {key: clip for key, clip in new.items() if key not in made}
-            made |= zip(new, pool.map(_sound, new.values()), strict=True)
-            differences = pool.map(_difference, [view for _, view in batch])
+            made |= zip(new, pool.map(partial(_sound, hashes), new.values()), strict=True)
+            # What cannot be played, or is another recording than the one scored, is not described.
+            whole = [(section, view) for section, view in batch
+                     if all(isinstance(made[c.clip_id], Sound) for c in recordings_of(view))]  # fmt: skip
+            differences = pool.map(_difference, [view for _, view in whole])
             told |= {
                 (section, view.name): one
-                for (section, view), one in zip(batch, differences, strict=True)
+                for (section, view), one in zip(whole, differences, strict=True)
                 if one is not None
             }
             for section, view in batch:
@@ -113,9 +121,9 @@ def _of_interest(clips: Sequence[ClipView], most: int) -> list[ClipView]:
     return [view for view in dict.fromkeys(mixed) if view.recording is not None]
 
 
-def _sound(clip: Clip) -> Sound | str:
+def _sound(hashes: Mapping[str, str], clip: Clip) -> Sound | str:
     try:
-        return make_sound(clip.path, clip.span)
+        return make_sound(clip.path, clip.span, hashes.get(split_id(clip.clip_id)[0]))
     except AsdError as error:
         return f"{clip.path}: {error}"
 

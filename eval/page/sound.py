@@ -64,19 +64,23 @@ class Sound:
         return len(self.mp3) + len(self.levels) + _NAMED
 
 
-def make_sound(path: Path, span: Span | None = None) -> Sound:
+def make_sound(path: Path, span: Span | None = None, sha256: str | None = None) -> Sound:
     """Read a recording, or a span of it in s, and make it small.
 
     Raises
     ------
     AsdError
-        If it cannot be read, or this installation's libsndfile writes no MP3.
+        If it cannot be read, is not the file of this SHA-256, or this installation's libsndfile
+        writes no MP3.
     """
     if "MP3" not in soundfile.available_formats():
         raise AsdError("libsndfile 1.1 or newer is needed to write MP3: pip install soundfile")
     native = native_rate(path)
     rate = max((r for r in RATES if r <= native), default=RATES[0])
-    samples = read_audio(path, rate, span).samples
+    recording = read_audio(path, rate, span)
+    if sha256 not in (None, recording.content_sha256):
+        raise AsdError("changed since it was scored: run the extraction again")
+    samples = recording.samples
     kept = samples[: int(LONGEST * rate)]
     levels = mel_levels(kept.astype(np.float64), rate)
     return Sound(

@@ -89,7 +89,7 @@ def clip_views(
 
 
 def _rows(run: Run, section: Section) -> Iterator[dict[str, Any]]:
-    submission, truth = run.submissions[section], run.truths.get(section)
+    submission, truth = run.read(section)
     for i, name in enumerate(submission.files):
         decision = None if submission.decisions is None else int(submission.decisions[i])
         row = {"name": name, "score": float(submission.scores[i]), "decision": decision}

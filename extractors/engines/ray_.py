@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from extractors.forward import Forward
 from extractors.request import ExtractRequest
 
 _FRUITLESS = 2  # passes in a row that finish no table; then what is left is given up
+_IDLE = 5  # passes in a row in which no worker came to work: nothing is known of the tables then
+_PAUSE = 5.0  # seconds before the next one
 _LOG = logging.getLogger(__name__)
 _DIED = "its worker died each time, Ray's logs tell more"
 
@@ -90,12 +93,17 @@ class _Run:
 
     def finish(self, tables: Sequence[Table]) -> None:
         """Pass after pass over what is left, as long as that brings anything."""
-        fruitless = 0
+        fruitless = idle = 0
         # The largest first, so that no worker starts on one when the others are done.
         left = sorted(tables, key=lambda table: -len(table.clips))
-        while left and fruitless < _FRUITLESS:
+        while left and fruitless < _FRUITLESS and idle < _IDLE:
             before = len(self.answers)
-            self._pass(left)
+            began = self._pass(left)
+            idle = 0 if began else idle + 1
+            if idle:
+                _LOG.info("no worker began (%s): tried again", self.reason)
+                time.sleep(_PAUSE)
+                continue
             fruitless = fruitless + 1 if len(self.answers) == before else 0
             # From the other end: tables that kill their workers shall not stay in front of others.
             left = [table for table in reversed(left) if table.key not in self.answers]
@@ -113,7 +121,8 @@ class _Run:
                     _add(whole, part)
         return Outcome(reports, lost)
 
-    def _pass(self, tables: Sequence[Table]) -> None:
+    def _pass(self, tables: Sequence[Table]) -> bool:
+        """Try these tables; whether any worker came to work on one."""
         gpus = self._gpus()
         # Of the actors asked for, a later pass takes what a cluster that lost machines still holds.
         asked, self.asked = self.asked, None
@@ -137,6 +146,7 @@ class _Run:
             for level, text in answer.notes:
                 _LOG.log(level, "%s", text)
         self.reason = round_.reason
+        return round_.began
 
     def _gpus(self) -> int:
         if self.request.device == "cpu":

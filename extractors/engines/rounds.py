@@ -21,6 +21,7 @@ from extractors.engines.tables import Answer, Table, answers_from, manifest
 from extractors.engines.worker import Orders, TableWorker
 
 _POLL = 5.0  # seconds without an answer before the actors are looked after
+_NEVER_RAN = "The actor never ran"  # Ray's words for one that a busy machine did not get started
 _PATIENCE = 2  # such looks in a row that find nobody at work end the pass
 
 
@@ -38,6 +39,8 @@ class Round:
         Whether any of them was seen so far: before, they are about to start.
     reason
         Why the pass ended before its time; empty if it did not.
+    began
+        Whether a worker came to work, as far as is known.
     """
 
     worker: type[TableWorker]
@@ -45,6 +48,7 @@ class Round:
     pool: pipeline.Pool
     seen: bool = False
     reason: str = ""
+    began: bool = True
 
     def answers(self, tables: Sequence[Table]) -> Iterator[Answer]:
         """Have tables made; give answers as they come, of some tables perhaps none."""
@@ -56,8 +60,11 @@ class Round:
             [manifest(table) for table in tables], [contract], self.pool
         )
         try:
+            answered = False
             while (rows := self._next(stream)) is not None:
+                answered = True
                 yield from answers_from(rows)
+            self.began = answered or _NEVER_RAN not in self.reason
         finally:
             ray.kill(actor)  # and with it the actors it started
 

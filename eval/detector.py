@@ -1,0 +1,416 @@
+"""A detector: normal recordings in, a verdict on new ones out, all in one object that can be kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.atomic import write_atomic
+from cache.errors import AsdError
+from cache.recipe import concatenation
+from cache.select import Selection
+from cache.store import Store
+from cache.table import DOMAINS, Section
+from cache.windows import split_id
+from eval.findings import ClipResult, Neighbour, Results
+from eval.scoring import score_table
+from extractors.hearing import Heard
+from extractors.layouts.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
+from extractors.request import ExtractRequest
+from index.bank import Bank
+from index.build import BuildRequest, build
+from index.scorer import DEFAULT
+from index.threshold import largest_p_values
+
+if TYPE_CHECKING:
+    from extractors.inference import Inference
+
+Samples: TypeAlias = NDArray[Any]
+Sound: TypeAlias = str | PathLike[str] | Samples | tuple[Samples, float]
+Sounds: TypeAlias = Sound | Sequence[Sound]
+
+_SOURCES = "recordings.json"  # in a bank's folder: where the normal recordings lie
+_TABLES = "tables"  # in a bank's folder: the embeddings of the normal recordings
+_MACHINE = "machine"  # what an unnamed one is called
+
+
+class Detector:
+    """Tells abnormal sounds of a machine from normal ones, knowing normal ones alone.
+
+    Parameters
+    ----------
+    backbone
+        One or several, as on the command line: ``logmel``, ``beats``, ``hf:MODEL``; of several, the scorer
+        sees all values. The default needs no weights: `extractors.request.ExtractRequest`.
+    scorer
+        ``name`` or ``name:option=value``.
+    weights
+        Checkpoints: ``FILE``, or ``NAME=FILE`` of several backbones; the published ones by default.
+    window, hop
+        Cut longer recordings into pieces of so many seconds, one every so many.
+    channel
+        ``average``, ``near``, ``far`` or a number from 0.
+    threshold, percentile
+        How the threshold is learnt, and the share of normal clips meant to lie below it, %.
+    machine
+        What to call it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> normal = [rng.normal(0, 0.1, 16_000) for _ in range(30)]
+    >>> detector = Detector("logmel", scorer="min-distance").fit(normal, rate=16_000)
+    >>> hum = rng.normal(0, 0.1, 16_000) + np.sin(np.arange(16_000) / 9)
+    >>> [clip.decision for clip in detector.score(hum, rate=16_000)]
+    [1]
+    """
+
+    def __init__(  # noqa: PLR0913 (the options of a call, by name)
+        self,
+        backbone: str | Sequence[str] = (),
+        scorer: str = DEFAULT,
+        *,
+        weights: str | Sequence[str] = (),
+        window: float | None = None,
+        hop: float | None = None,
+        channel: str = "average",
+        threshold: str = "gamma",
+        percentile: float = 90.0,
+        machine: str = _MACHINE,
+    ) -> None:
+        names = (backbone,) if isinstance(backbone, str) else tuple(backbone)
+        self._request = ExtractRequest(
+            backbone=names or ExtractRequest().backbone,
+            weights=(weights,) if isinstance(weights, str) else tuple(weights),
+            heard=Heard(channel=channel, window=window, hop=hop),
+        )
+        self._build = BuildRequest(scorer=scorer, threshold=threshold, percentile=percentile)
+        self._section = Section(machine, 0)
+        self._root = Path(mkdtemp(prefix="asd-detector-"))  # goes with this object
+        weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
+        self._listing = Listing(())
+        self._bank: Bank | None = None
+        self._inference: Inference | None = None
+        self._counted = 0
+
+    def fit(
+        self, normal: Sounds, target: Sounds | None = None, *, rate: float | None = None
+    ) -> Detector:
+        """Learn what is normal.
+
+        Parameters
+        ----------
+        normal
+            A folder (searched at any depth), a file, an array (T,) or (T, channels) with `rate`, a pair of
+            array and rate, or a list of these.
+        target
+            The few normal recordings of other conditions (speed, load, noise), if there are any.
+        rate
+            Hz, of arrays without their own.
+
+        Returns
+        -------
+        Detector
+            Itself.
+
+        Raises
+        ------
+        AsdError
+            If nothing can be read, or a recording cannot be used: all are named.
+        """
+        self._listing, self._counted = Listing(()), 0
+        return self._learn(normal, target, rate)
+
+    def add(
+        self, normal: Sounds, target: Sounds | None = None, *, rate: float | None = None
+    ) -> Detector:
+        """Take more recordings for normal and learn the thresholds anew; see `fit`."""
+        self._fitted()
+        if not self._listing.clips:
+            raise AsdError(
+                "this bank came without the recordings it was built from, so that nothing can be "
+                "added to it: build it anew from all of them"
+            )
+        return self._learn(normal, target, rate)
+
+    def score(
+        self, sounds: Sounds, *, rate: float | None = None, machine: str | None = None
+    ) -> Results:
+        """Judge recordings; a clip's score does not depend on the others.
+
+        Parameters
+        ----------
+        sounds, rate
+            As of `fit`.
+        machine
+            Which of a bank's machines; needed where it holds several.
+
+        Raises
+        ------
+        AsdError
+            If nothing was learnt yet, there is nothing to read, or the machine is not in the bank.
+        """
+        bank = self._fitted()
+        section = self._chosen(bank, machine)
+        inference = self._loaded(bank)
+        listing = self._clips(sounds, "test", None, rate, section)
+        cut = inference.cut(listing)
+        found = inference.embed(cut.clips)
+        faults = [*map(str, cut.faults), *map(str, found.faults)]
+        fitted = bank.read(section, inference.recipe)
+        cautions = tuple(fitted.cautions().values())
+        if section not in found.tables:
+            return Results((), tuple(faults), cautions)
+        table = found.tables[section]
+        scored = score_table(fitted, table)
+        p_values = largest_p_values(fitted.train_scores(), scored.submission.scores, scored.windows)
+        by_id = {clip.clip_id: clip for clip in cut.clips}
+        sources = self._sources()
+        judged = np.isfinite(fitted.threshold.value)
+        results = {}
+        for i, row in enumerate(scored.deciding.tolist()):
+            key = table.keys[row]
+            name, span = split_id(key.clip_id)
+            reasons = {name: values[row] for name, values in vars(scored.reasons).items()}
+            decision = (
+                None
+                if scored.submission.decisions is None or not judged
+                else int(scored.submission.decisions[i])
+            )
+            results[name] = ClipResult(
+                clip=name,
+                machine_type=section.machine_type,
+                section=section.number,
+                score=float(scored.submission.scores[i]),
+                threshold=scored.limit,
+                decision=decision,
+                p_value=float(p_values[i]),
+                neighbours=_neighbours(reasons),
+                part=str(reasons["part"]),
+                start=span[0] if span else None,
+                end=span[1] if span else None,
+                content_sha256=key.content_sha256,
+                _recording=by_id[key.clip_id],
+                _sources=sources,
+            )
+        order = dict.fromkeys(split_id(clip.clip_id)[0] for clip in cut.clips)
+        return Results(
+            tuple(results[name] for name in order if name in results), tuple(faults), cautions
+        )
+
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write the bank to a folder, which must not exist; with it goes what `add` needs.
+
+        Returns
+        -------
+        Path
+            The folder, which ``--bank`` takes as well.
+        """
+        bank, folder = self._fitted(), Path(path)
+        if folder.exists():
+            raise AsdError(f"{folder} is there already; choose another name, or remove it first")
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(bank.root, partial, ignore=shutil.ignore_patterns(".lock", _TABLES))
+        if self._listing.clips:
+            shutil.copytree(
+                self._root / _TABLES, partial / _TABLES, ignore=shutil.ignore_patterns(".lock")
+            )
+            write_atomic(
+                partial / _SOURCES, json.dumps(self._sources(), ensure_ascii=False).encode()
+            )
+        partial.rename(folder)
+        return folder
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], *, weights: str | Sequence[str] = ()) -> Detector:
+        """Read a bank that `save` or ``python -m index.run`` wrote.
+
+        Parameters
+        ----------
+        path
+            Its folder, or one that holds it as ``bank``.
+        weights
+            Checkpoints, where its backbones need other than the published ones.
+
+        Raises
+        ------
+        AsdError
+            If there is no bank.
+        """
+        folder = Path(path)
+        bank = next((b for b in (Bank(folder), Bank(folder / "bank")) if b.sections()), None)
+        if bank is None:
+            raise AsdError(f"no bank in {folder}: name the folder that save() or index.run wrote")
+        detector = cls(weights=weights)
+        detector._bank = bank
+        return detector
+
+    def _fitted(self) -> Bank:
+        if self._bank is None:
+            raise AsdError("nothing was learnt yet: call fit() with normal recordings first")
+        return self._bank
+
+    def _chosen(self, bank: Bank, machine: str | None) -> Section:
+        held = [s for s in bank.sections() if machine in (None, s.machine_type, str(s))]
+        if len(held) == 1:
+            return held[0]
+        known = ", ".join(map(str, bank.sections()))
+        if machine is None:
+            raise AsdError(f"the bank holds {known}: say which with machine=")
+        raise AsdError(f"no one machine {machine!r} in the bank, which holds {known}")
+
+    def _loaded(self, bank: Bank) -> Inference:
+        from extractors.inference import Inference  # noqa: PLC0415 (torch, where clips are heard)
+
+        if self._inference is None:
+            self._inference = Inference(bank.recipe(), self._request.weights)
+        return self._inference
+
+    def _learn(self, normal: Sounds, target: Sounds | None, rate: float | None) -> Detector:
+        from extractors.device import find_device  # noqa: PLC0415 (torch, as above)
+        from extractors.extract import Extraction  # noqa: PLC0415
+        from extractors.inference import Inference  # noqa: PLC0415
+        from extractors.wanted import load_forwards  # noqa: PLC0415
+
+        domain = None if target is None else DOMAINS[0]
+        section = self._section
+        new = [self._clips(normal, "train", domain, rate, section)]
+        if target is not None:
+            new.append(self._clips(target, "train", DOMAINS[1], rate, section))
+        clips = (*self._listing.clips, *(clip for listing in new for clip in listing.clips))
+        if faults := [fault for listing in new for fault in listing.faults]:
+            raise AsdError("\n".join(["recordings that cannot be used:", *map(str, faults)]))
+        twice = [
+            clip.clip_id
+            for i, clip in enumerate(clips)
+            if clip.clip_id in {c.clip_id for c in clips[:i]}
+        ]
+        if twice:
+            raise AsdError(
+                f"two recordings are called {twice[0]!r}: name folders that differ in their own names"
+            )
+        listing = Listing(clips)
+        if self._inference is None:
+            forwards = load_forwards(self._request, find_device("cpu"))
+            recipe = concatenation([output.recipe for each in forwards for output in each.outputs])
+            self._inference = Inference(recipe, forwards=forwards)
+        inference = self._inference
+        cut = inference.cut(listing)
+        store = Store(self._root / _TABLES)
+        reports = Extraction(inference.forwards, store).run(cut.clips)
+        unusable = [*cut.faults, *(fault for report in reports for fault in report.faults)]
+        if unusable:
+            raise AsdError(
+                "\n".join(["recordings that cannot be used:", *map(str, dict.fromkeys(unusable))])
+            )
+        recipes = inference.recipe.parents or (inference.recipe,)
+        tables = Selection(recipes=tuple(recipe.fingerprint for recipe in recipes))
+        bank = self._root / "bank"
+        build(replace(self._build, cache_dir=store.root, bank=bank, tables=tables))
+        self._bank, self._listing = Bank(bank), listing
+        return self
+
+    def _sources(self) -> dict[str, str]:
+        """Where normal recordings lie, by id: known of one's own, and as saved with a bank."""
+        if self._listing.clips:
+            return {clip.clip_id: str(clip.path.resolve()) for clip in self._listing.clips}
+        path = self._fitted().root / _SOURCES
+        try:
+            found: dict[str, str] = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found
+
+    def _clips(
+        self, sounds: Sounds, split: str, domain: str | None, rate: float | None, section: Section
+    ) -> Listing:
+        """List recordings of any kind as clips of one section."""
+        from extractors.layouts.folders import audio_files  # noqa: PLC0415 (as above)
+
+        clips: list[Clip] = []
+        faults: list[Fault] = []
+        for sound in _each(sounds):
+            if isinstance(sound, str | PathLike):
+                path = Path(sound)
+                if path.is_dir():
+                    files, unreadable, _ = audio_files(path)
+                    faults += unreadable
+                    clips += [
+                        Clip(
+                            f"{path.resolve().name}/{file.relative_to(path).as_posix()}",
+                            file,
+                            section,
+                            split,
+                            domain,
+                        )
+                        for file in files
+                    ]
+                elif path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
+                    clips.append(Clip(path.name, path, section, split, domain))
+                else:
+                    raise AsdError(
+                        f"{path} is neither a folder nor one of {', '.join(AUDIO_SUFFIXES)}"
+                    )
+            else:
+                samples, own = sound if isinstance(sound, tuple) else (sound, rate)
+                clips.append(self._written(np.asarray(samples), own, section, split, domain))
+        if not clips:
+            raise AsdError(
+                f"no recordings in {sounds!r}: expected {', '.join(AUDIO_SUFFIXES)} at any depth"
+            )
+        return Listing(tuple(clips), tuple(faults))
+
+    def _written(
+        self, samples: Samples, rate: float | None, section: Section, split: str, domain: str | None
+    ) -> Clip:
+        """Write an array as a file, so that it is read and refused as every recording is."""
+        import soundfile  # noqa: PLC0415 (where arrays come)
+
+        if rate is None or rate != int(rate) or rate <= 0:
+            raise AsdError(f"an array comes with rate={rate}: give its sampling rate, whole Hz")
+        if samples.ndim not in (1, 2) or samples.size == 0:
+            raise AsdError(
+                f"an array of shape {samples.shape}: expected (samples,) or (samples, channels)"
+            )
+        if not np.issubdtype(samples.dtype, np.floating):
+            if not np.issubdtype(samples.dtype, np.signedinteger):
+                raise AsdError(
+                    f"an array of {samples.dtype}: expected floats in [-1, 1] or signed integers"
+                )
+            samples = samples / -float(np.iinfo(samples.dtype).min)
+        name = f"array_{self._counted:06d}.wav"
+        self._counted += 1
+        path = self._root / "arrays" / name
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, samples, int(rate), subtype="FLOAT")
+        return Clip(name, path, section, split, domain)
+
+
+def _each(sounds: Sounds) -> Sequence[Sound]:
+    """Tell one recording from a list of them."""
+    if isinstance(sounds, str | PathLike | np.ndarray):
+        return [sounds]
+    if isinstance(sounds, tuple) and len(sounds) == 2 and np.isscalar(sounds[1]):
+        return [cast(tuple[Samples, float], sounds)]
+    return list(cast(Sequence[Sound], sounds))
+
+
+def _neighbours(reasons: Mapping[str, Any]) -> tuple[Neighbour, ...]:
+    found = [
+        Neighbour(domain, str(reasons[f"{domain}_clip"]), float(reasons[f"{domain}_distance"]))
+        for domain in DOMAINS
+        if reasons[f"{domain}_clip"]
+    ]
+    return tuple(sorted(found, key=lambda near: near.domain != reasons["decided"]))

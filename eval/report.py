@@ -1,0 +1,98 @@
+"""The reporting stage: a judged run to result tables, a page and figures in a results folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cache.text import shown
+from eval.judge import Run
+from eval.page.build import Audible, write_page
+from eval.results.folder import Results
+from eval.tables import SystemResult, write_results
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """What is reported, and how.
+
+    Attributes
+    ----------
+    run
+        A judged submission.
+    results
+        The folder where tables and page go.
+    page
+        Whether to write ``report.html``.
+    audible
+        What may be heard in the page.
+    figures
+        Whether to draw figures as files.
+    notes
+        What else tables and page say, name to text.
+    """
+
+    run: Run
+    results: Results
+    page: bool = True
+    audible: Audible = field(default_factory=Audible)
+    figures: bool = False
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a report holds.
+
+    Attributes
+    ----------
+    result
+        Its tables.
+    silent
+        Recordings that it does not play, each with the reason.
+    """
+
+    result: SystemResult
+    silent: tuple[str, ...] = ()
+
+
+def report(reporting: Reporting) -> Reported:
+    """Write everything about one run.
+
+    Parameters
+    ----------
+    reporting
+        What to write, and where.
+
+    Returns
+    -------
+    Reported
+        The figures with what is known of the system.
+    """
+    run, results = reporting.run, reporting.results
+    described = run.described
+    result = SystemResult(
+        title=described.title or run.name,
+        sections=run.results,
+        facts={**described.facts, **{name: shown(note) for name, note in reporting.notes.items()}},
+        unknown=run.unknown,
+        transductive=described.transductive,
+        rule=run.rule,
+        uncertainty=run.uncertainty,
+        part=run.part,
+        proxy=described.proxy or run.is_proxy,
+    )
+    silent: tuple[str, ...] = ()
+    with results.run():
+        if run.directory.resolve() == results.root.resolve():
+            results.keep_scores()
+        if result.sections:
+            write_results(results, result)
+        if reporting.page:
+            silent = write_page(results, run, result, reporting.audible)
+        if reporting.figures:
+            # Matplotlib is loaded only where figures are asked for.
+            from eval.figures import write_figures  # noqa: PLC0415
+
+            write_figures(results, run, result)
+    return Reported(result, silent)

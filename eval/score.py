@@ -1,0 +1,292 @@
+"""The scoring stage: a bank and test tables in, a results folder with scores and reasons out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cache.errors import AsdError, listing
+from cache.facts import Remark, differences, remarks_of
+from cache.facts import told as said_of
+from cache.recipe import Recipe
+from cache.store import Store
+from cache.table import ClipKey, EmbeddingTable, Section
+from cache.windows import split_id
+from eval.described import Described, promise_of, write_description
+from eval.mapping import write_map
+from eval.proxy import all_synthetic
+from eval.results.clips import write_clips
+from eval.results.folder import Results
+from eval.scores import write_submission
+from eval.scoring import SectionScores, score_table, surplus, write_reasons, write_windows
+from extractors.clips import Clip
+from index.bank import Bank
+from index.fitted import FittedSection
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored, with what, and where the scores go.
+
+    Attributes
+    ----------
+    results
+        The folder.
+    bank
+        The fitted sections.
+    recipe
+        Of the tables, and of the bank.
+    store
+        Where the test tables lie.
+    training
+        Where the training tables lie, which scoring does not need; ``None`` where `store` is it.
+    layout
+        How embeddings are laid out on a map, see `eval.mapping.METHODS`; ``None`` for no map.
+    machines
+        Machine types to score; empty for all.
+    clips
+        Recordings of the data roots at hand: only what they hold is scored, whatever else the
+        tables hold. ``None`` where no data is at hand.
+    command
+        How to do it again.
+    """
+
+    results: Results
+    bank: Bank
+    recipe: Recipe
+    store: Store
+    training: Store | None = None
+    layout: str | None = "pca"
+    machines: tuple[str, ...] = ()
+    clips: Sequence[Clip] | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a scoring did.
+
+    Attributes
+    ----------
+    sections
+        Those scored, ascending.
+    notes
+        Sections and clips that were not scored, banks that are out of date.
+    """
+
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...]
+
+
+def score(scoring: Scoring, told: Progress = lambda _done, _total: None) -> Scored:
+    """Score every section and write what the scores, the reasons and the system are.
+
+    Sections are in memory one at a time.
+
+    Parameters
+    ----------
+    scoring
+        What to score.
+    told
+        How many sections are done, of how many.
+
+    Raises
+    ------
+    AsdError
+        If there is nothing to score, or a table or the bank is damaged.
+    """
+    job = _Job(scoring, None if scoring.clips is None else _Held(scoring.clips))
+    sections = job.sections()
+    thresholds: dict[str, float | None] = {}
+    cautions: dict[str, list[str]] = {}
+    calibration: dict[str, dict[str, Any]] = {}
+    proxies = []
+    remarks: list[Remark] = []
+    with scoring.results.run():
+        for done, section in enumerate(sections):
+            told(done, len(sections))
+            fitted = scoring.bank.read(section, scoring.recipe)
+            table = job.table(section)
+            proxies.append(all_synthetic(section, [key.synthetic for key in table.keys]))
+            limit = job.score(fitted, table)
+            thresholds[str(section)] = limit if np.isfinite(limit) else None
+            facts_of = {key.clip_id: key.facts for key in table.keys}
+            where, rate = f"{section} test", scoring.recipe.heard_rate
+            found = remarks_of(where, facts_of)
+            found += differences(where, facts_of, fitted.usual, rate)
+            remarks += found
+            cautions[str(section)] = [*fitted.cautions().values(), *said_of(found)]
+            calibration[str(section)] = {**fitted.facts(), "promise": fitted.promise()}
+            if thresholds[str(section)] is None:
+                job.notes += [f"{section}: {text}" for text in fitted.cautions().values()]
+            job.note_outdated(fitted)
+        told(len(sections), len(sections))
+        facts = {
+            "recipe": scoring.recipe.fingerprint,
+            "embeddings": str(scoring.recipe),
+            "bank": str(scoring.bank.root),
+            "command": scoring.command,
+            "calibration": promise_of(calibration.values()),
+        }
+        title = f"{scoring.recipe.backbone}, {fitted.scorer_name}"
+        transductive = fitted.scorer.transductive
+        described = Described(
+            title, transductive, facts, thresholds, any(proxies), cautions, calibration
+        )
+        write_description(scoring.results, described)
+        scoring.results.seal()
+    return Scored(tuple(sections), (*job.notes, *said_of(remarks)))
+
+
+class _Held:
+    """Which recordings of which sections the data at hand holds."""
+
+    def __init__(self, clips: Sequence[Clip]) -> None:
+        self._ids: dict[tuple[Section, str], set[str]] = {}
+        for clip in clips:
+            held = self._ids.setdefault((clip.section, clip.split), set())
+            held.add(split_id(clip.clip_id)[0])
+
+    def ids(self, section: Section, split: str) -> set[str]:
+        """Ids of a section's recordings."""
+        return self._ids.get((section, split), set())
+
+    def sections(self) -> set[Section]:
+        """Sections that have test clips."""
+        return {section for section, split in self._ids if split == "test"}
+
+
+@dataclass
+class _Job:
+    """One scoring under way, and what is to be said of it."""
+
+    scoring: Scoring
+    held: _Held | None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def training(self) -> Store:
+        return self.scoring.training or self.scoring.store
+
+    def sections(self) -> list[Section]:
+        """Sections that have test clips and are in the bank; the others are noted."""
+        scoring = self.scoring
+        stored = scoring.store.tables(scoring.recipe)
+        tested = self._wanted({table.section for table in stored if table.split == "test"})
+        if self.held is not None:
+            tested = self._at_hand(tested, self.held)
+        fitted, root = self._wanted(set(scoring.bank.sections())), scoring.bank.root
+        for sections, reason in (
+            (tested - fitted, f"has test clips but is not in {root}: not scored"),
+            (fitted - tested, "is in the bank but has no test clips: not scored"),
+        ):
+            self.notes += [f"{section} {reason}" for section in sorted(sections)]
+        if not tested & fitted:
+            raise AsdError(
+                f"no test clips of {scoring.recipe} for the bank {root}, which holds "
+                f"{listing(sorted(fitted))}; extract them with `python -m extractors.run` or name "
+                "their folder with --data"
+            )
+        return sorted(tested & fitted)
+
+    def _wanted(self, sections: set[Section]) -> set[Section]:
+        machines = self.scoring.machines
+        return {s for s in sections if not machines or s.machine_type in machines}
+
+    def _at_hand(self, tested: set[Section], held: _Held) -> set[Section]:
+        """Keep sections that the data still has test clips of, and say what differs."""
+        kept = set()
+        for section in sorted(tested | self._wanted(held.sections())):
+            stored = set(map(_file_id, self._keys(section, "test")))
+            there = held.ids(section, "test")
+            gone, lacking = sorted(stored - there), sorted(there - stored)
+            if stored & there:
+                kept.add(section)
+                if gone:
+                    self.notes.append(
+                        f"{section}: {len(gone)} test clips in the cache are no longer in the "
+                        f"data and not scored, {gone[0]} for one"
+                    )
+            elif stored:
+                self.notes.append(f"{section} is no longer in the data: not scored")
+            if lacking:
+                self.notes.append(
+                    f"{section}: {len(lacking)} test clips of the data are not in the cache and "
+                    f"not scored, {lacking[0]} for one; run the extraction again"
+                )
+            learnt = set(map(_file_id, self._keys(section, "train")))
+            left = sorted(learnt - held.ids(section, "train"))
+            if section in kept and held.ids(section, "train") and left:
+                self.notes.append(
+                    f"{section}: {len(left)} training clips in the cache are no longer in the "
+                    f"data, {left[0]} for one; run the extraction and the index again"
+                )
+        return kept
+
+    def _keys(self, section: Section, split: str) -> dict[str, ClipKey]:
+        """Keys of a section's clips; of a concatenation those of its first part."""
+        store = self.scoring.store if split == "test" else self.training
+        recipe = self.scoring.recipe
+        first = recipe.parents[0] if recipe.parents else recipe
+        try:
+            return store.keys(first, section, split) or store.keys(recipe, section, split)
+        except AsdError:
+            if split == "test":
+                raise
+            return {}  # a damaged table, which scoring does not need
+
+    def table(self, section: Section) -> EmbeddingTable:
+        """Read a section's test clips, those that the data at hand holds."""
+        table = self.scoring.store.read(self.scoring.recipe, section, "test")
+        if self.held is None:
+            return table
+        there = self.held.ids(section, "test")
+        rows = [row for row, clip in enumerate(table.clip_ids) if _file_id(clip) in there]
+        return table if len(rows) == len(table) else table.select(rows)
+
+    def score(self, fitted: FittedSection, table: EmbeddingTable) -> float:
+        """Write a section's files; give the threshold of a file."""
+        scoring, results = self.scoring, self.scoring.results
+        scored = score_table(fitted, table)
+        write_submission(results, scored.submission)
+        nearest = write_reasons(results, fitted, table, scored)
+        write_windows(results, fitted, table, scored)
+        known = self._keys(table.section, "train")
+        write_clips(results, table, {clip: known[clip] for clip in nearest & known.keys()})
+        if scoring.layout is not None:
+            write_map(results, self._train_table(table.section), table, scoring.layout)
+        if any(key.condition is None for key in table.keys):
+            self._note_surplus(fitted, scored)
+        return float(scored.limit)
+
+    def _note_surplus(self, fitted: FittedSection, scored: SectionScores) -> None:
+        decisions = scored.submission.decisions
+        flagged = 0 if decisions is None else int(decisions.sum())
+        if more := surplus(flagged, len(scored.submission.files), fitted.promised):
+            self.notes.append(f"{fitted.section}: {more}")
+
+    def _train_table(self, section: Section) -> EmbeddingTable | None:
+        recipe = self.scoring.recipe
+        there = self.scoring.store.holds(recipe, section, "train")
+        return self.scoring.store.read(recipe, section, "train") if there else None
+
+    def note_outdated(self, fitted: FittedSection) -> None:
+        """Say where a section was fitted to other training clips than the store has now."""
+        try:
+            digest = self.scoring.store.digest(self.scoring.recipe, fitted.section, "train")
+        except AsdError:  # a damaged table, which scoring does not need
+            return
+        if fitted.training and digest not in (None, fitted.training):
+            self.notes.append(
+                f"{fitted.section} has other training clips now than its bank was built from; "
+                "`python -m index.run` builds it anew, and leaves the others"
+            )
+
+
+def _file_id(clip_id: str) -> str:
+    return split_id(clip_id)[0]
