@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from cache.errors import AsdError
 from cache.facts import Facts
+from cache.heard import AVERAGE, CANCEL, CHANNELS, RESIDUAL, read_channel
 from cache.windows import Span
+from extractors.canceller import cancelled
 from extractors.ear import Ear, decoder_of
 from extractors.soundfiles import (
     LONGEST,
@@ -29,9 +31,6 @@ from extractors.soundfiles import (
 
 # HQ: -99 dB of leakage beside a task whose machines differ by less than torchaudio's -47 dB.
 RESAMPLER = f"soxr-{soxr.__version__}-hq"
-AVERAGE = "average"
-# The recordings of 2026: the first channel near the machine, the second far from it.
-CHANNELS = {"near": 0, "far": 1}
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,18 @@ class Recording:
     Attributes
     ----------
     samples
-        (T,) float32, nominally in [-1, 1], finite, T >= 1.
+        (T,) float32, nominally in [-1, 1], finite, T >= 1; (2, T), near and far, of ``residual``.
     content_sha256
         Hexadecimal SHA-256 of the file's bytes.
+    energy
+        Of ``cancel``: sums of squares at the file's own rate, before and after.
     facts
         What the recording turned out to be.
     """
 
     samples: NDArray[np.float32]
     content_sha256: str
+    energy: tuple[float, float] | None = None
     facts: Facts | None = None
 
 
@@ -102,9 +104,22 @@ def _joined(parts: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> Recording:
     """Bring one channel of a decoded file, or their average, to a rate in Hz; see `read_audio`."""
-    samples, ear = mono(decoding.samples, channel), Ear(decoding.sample_rate)
-    ear.hear(decoding.samples, samples)
-    ear.check_mix()
+    name, energy = channel.partition(":")[0], None
+    if name == RESIDUAL:
+        near_, far_ = (resampled(decoding, sample_rate, each) for each in CHANNELS)
+        both = np.stack([near_.samples, far_.samples])
+        return Recording(both, decoding.content_sha256, facts=near_.facts)
+    ear = Ear(decoding.sample_rate)
+    if name == CANCEL:
+        near, far = (mono(decoding.samples, each) for each in CHANNELS)
+        ear.hear(decoding.samples, near)
+        samples = cancelled(near, far)
+        energy = _energy(near), _energy(samples)
+    else:
+        samples = mono(decoding.samples, channel)
+        ear.hear(decoding.samples, samples)
+        if name == AVERAGE:
+            ear.check_mix()
     if decoding.sample_rate != sample_rate:
         try:
             samples = soxr.resample(samples, decoding.sample_rate, sample_rate, quality="HQ")
@@ -115,7 +130,7 @@ def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> R
     if not samples.size:
         raise AsdError("too short: nothing is left after resampling")
     facts = ear.facts(decoding.remark, decoding.decoder)
-    return Recording(np.ascontiguousarray(samples), decoding.content_sha256, facts)
+    return Recording(np.ascontiguousarray(samples), decoding.content_sha256, energy, facts)
 
 
 def read_audio(
@@ -132,7 +147,8 @@ def read_audio(
     span
         What to read of it, s; ``None`` for all.
     channel
-        ``average`` of all, ``near``, ``far``, or a channel's number from 0.
+        ``average`` of all, ``near``, ``far``, a channel's number from 0; ``cancel``: near less what
+        far hears too, see `extractors.canceller`; ``residual:W``: near and far, two rows.
 
     Returns
     -------
@@ -149,20 +165,17 @@ def read_audio(
 
 
 def channel_number(channel: str) -> int | None:
-    """Find the number of a channel by its name; ``None`` for the average.
+    """Find the number of a channel by its name; ``None`` where it is made of several.
 
     Raises
     ------
     AsdError
         If it is no name of one.
     """
-    if channel == AVERAGE:
-        return None
-    if channel in CHANNELS:
-        return CHANNELS[channel]
-    if channel.isascii() and channel.isdigit():
-        return int(channel)
-    raise AsdError(f"channel {channel!r} is not one of {AVERAGE}, {', '.join(CHANNELS)}, 0, 1, ...")
+    name = read_channel(channel)
+    if name in CHANNELS:
+        return CHANNELS[name]
+    return int(name) if name.isdigit() else None
 
 
 def seconds_of(path: Path) -> float:
@@ -188,6 +201,10 @@ def _decode_span(path: Path, span: Span) -> Decoding:
             raise AsdError("changed while it was read: run the same command again")
         told = file.measure.remark, decoder_of(str(file.subtype))
     return Decoding(samples, rate, sha256, *told)
+
+
+def _energy(samples: NDArray[np.float32]) -> float:
+    return float(np.square(samples, dtype=np.float64).sum())
 
 
 def mono(samples: NDArray[np.float32], channel: str = AVERAGE) -> NDArray[np.float32]:

@@ -173,6 +173,8 @@ def _add(whole: Report, part: Report) -> None:
     whole.removed += part.removed
     whole.faults += part.faults
     whole.remarks += part.remarks
+    for machine_type, energy in part.energy.items():
+        whole.heard(machine_type, energy)
 
 
 @contextmanager
