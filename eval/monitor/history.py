@@ -46,6 +46,9 @@ class Judgement:
         Of all clips up to this one, in clips a false alarm.
     sentence
         What is different, or why it could not be judged.
+    kind, low, high, decibels
+        The difference in figures, see `eval.difference.Difference`; empty and ``None`` where none was looked
+        for.
     bank
         Fingerprint of the bank.
     event, alarm, reason
@@ -68,6 +71,10 @@ class Judgement:
     event: str = ""
     alarm: int = 0
     reason: str = ""
+    kind: str = ""
+    low: float | None = None
+    high: float | None = None
+    decibels: float | None = None
 
 
 _SCHEMA = pa.schema(
@@ -83,6 +90,8 @@ _SCHEMA = pa.schema(
         *(pa.field(name, pa.string(), nullable=False) for name in ("sentence", "bank", "event")),
         pa.field("alarm", pa.int32(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        *(pa.field(name, pa.float64()) for name in ("low", "high", "decibels")),
     ]
 )
 
@@ -103,6 +112,20 @@ class History:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @classmethod
+    def below(cls, folder: Path) -> list[History]:
+        """Find the histories that a folder is or holds, at any depth, by path.
+
+        Raises
+        ------
+        AsdError
+            If there is none.
+        """
+        roots = {path.parent for path in folder.rglob("*.parquet") if _NAME.fullmatch(path.name)}
+        if not roots:
+            raise AsdError(f"no history in {folder}: name the --state folder of a watch")
+        return [cls(root) for root in sorted(roots)]
 
     def append(self, judgements: Sequence[Judgement], state: Mapping[str, Any]) -> None:
         """Add a batch; hold `locked(root)` from reading the state on.
