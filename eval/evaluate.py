@@ -8,22 +8,22 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from cache.atomic import scratch_folder
-from cache.console import Progress, unseen
-from cache.errors import AsdError
+from cache.base.console import Progress, unseen
+from cache.base.errors import AsdError
+from cache.files.atomic import scratch_folder
 from cache.recipe import Recipe
 from cache.select import DEFAULT_CACHE_DIR, Selection, choose
 from cache.store import Store
 from eval.judge import Judging, Run, judge, years_told
+from eval.metrics.rules import choose_rule
 from eval.page.build import Audible
 from eval.ranking import Ranking, System, called, rank, read_system, run_folders
-from eval.ranking_tables import write_ranking
 from eval.report import Reported, Reporting, report
 from eval.results.folder import Results
-from eval.rules import choose_rule
+from eval.results.ranking_tables import write_ranking
+from eval.results.tables import SystemResult
 from eval.score import Scoring, score
-from eval.tables import SystemResult
-from extractors.clips import list_clips
+from extractors.clips.listing import list_clips
 from index.bank import Bank, find_bank
 from index.scorer import DEFAULT
 
@@ -243,7 +243,7 @@ def _test_tables(wanted: Evaluation, recipe: Recipe) -> Iterator[tuple[Store, tu
         yield Store(wanted.cache_dir), ()
         return
     # Torch is loaded only where clips are to be extracted.
-    from eval.extraction import extract_tests  # noqa: PLC0415
+    from eval.scoring.extraction import extract_tests  # noqa: PLC0415
 
     with scratch_folder() as folder:
         store = Store(folder)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from cache.errors import AsdError
-from cache.places import here, place
+from cache.base.errors import AsdError
+from cache.files.places import here, place
 from cache.select import add_selection, selection
 from eval.evaluate import Evaluation
-from eval.experiment_file import shipped
-from eval.mapping import METHODS
+from eval.experiments.file import shipped
+from eval.metrics.rules import RULES
 from eval.page.build import Audible
-from eval.rules import RULES
-from extractors.offline import add_offline
+from eval.scoring.maps import METHODS
+from extractors.fetching.offline import add_offline
 from index.scorer import DEFAULT, names
 
 _EPILOG = """examples:

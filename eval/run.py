@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from cache.errors import guarded, tell_some
-from cache.text import command_line
+from cache.base.errors import guarded, tell_some
+from cache.base.text import command_line
 from eval.evaluate import Evaluated, evaluate
-from eval.experiment import run_experiment
-from eval.experiment_file import parse, read_text
-from eval.ranking_tables import format_ranking
+from eval.experiments.chain import run_experiment
+from eval.experiments.file import parse, read_text
 from eval.request import evaluation_of, parser
-from eval.tables import SystemResult, format_table
-from extractors.offline import apply_offline
+from eval.results.ranking_tables import format_ranking
+from eval.results.tables import SystemResult, format_table
+from extractors.fetching.offline import apply_offline
 
 
 def _show(done: Evaluated, out: str, page: bool) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from cache.places import here, place
+from cache.files.places import here, place
 from cache.select import add_cache_dir
 from eval.baselines.scoring import FORMS, MODES
 

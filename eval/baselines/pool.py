@@ -14,7 +14,7 @@ from threading import Thread
 
 from tqdm import tqdm
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from eval.baselines.jobs import Job, Outcome, run_job
 
 

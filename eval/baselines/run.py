@@ -7,9 +7,9 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cache.atomic import write_atomic
-from cache.errors import AsdError, guarded, tell_some
-from cache.text import command_line
+from cache.base.errors import AsdError, guarded, tell_some
+from cache.base.text import command_line
+from cache.files.atomic import write_atomic
 from eval.baselines.jobs import Outcome, Settings, jobs_of
 from eval.baselines.options import PAPER, parser
 from eval.baselines.pool import run_jobs
@@ -26,7 +26,7 @@ from eval.baselines.published import (
 from eval.baselines.scoring import MODES, Scoring
 from eval.baselines.submissions import write_run
 from eval.baselines.summary import Summary, format_summary, summarise_runs, write_summary
-from extractors.clips import Listing, list_clips
+from extractors.clips.listing import Listing, list_clips
 from extractors.device import cores, find_device
 
 _MIB = 2**20

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from eval.baselines.scoring import SectionScores
 from eval.baselines.summary import OFFICIAL, Figures
-from eval.clip_names import result_names
+from eval.metrics.sections import SectionResult, SectionTruth, evaluate_section
+from eval.results.clip_names import result_names
 from eval.results.folder import Results
-from eval.scores import Submission, write_submission
-from eval.sections import SectionResult, SectionTruth, evaluate_section
-from eval.tables import SystemResult, write_results
-from eval.truth import Truth, find_truth
-from extractors.clips import Clip
+from eval.results.submission import Submission, write_submission
+from eval.results.tables import SystemResult, write_results
+from eval.results.truth import Truth, find_truth
+from extractors.clips.listing import Clip
 
 
 def write_run(
@@ -70,14 +70,11 @@ def write_run(
     return {**{name: found.figures for name, found in known.items()}, "": means}
 
 
-def _truth(
-    submission: Submission, clips: Sequence[Clip], ground_truth: Path | None
-) -> SectionTruth | None:
+def _truth(submission: Submission, clips: Sequence[Clip], ground_truth: Path | None) -> SectionTruth | None:
     if any(clip.condition is None for clip in clips):
         return find_truth(submission, ground_truth, None)
     names = result_names([clip.clip_id for clip in clips])
     labels = {
-        name: Truth(clip.condition == "anomaly", clip.domain)
-        for name, clip in zip(names, clips, strict=True)
+        name: Truth(clip.condition == "anomaly", clip.domain) for name, clip in zip(names, clips, strict=True)
     }
     return find_truth(submission, ground_truth, labels)

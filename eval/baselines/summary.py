@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.atomic import write_atomic
+from cache.files.atomic import write_atomic
 
 OFFICIAL = "official"  # the figure of all machines together
 SHOWN = {"auc_source": "AUC source", "auc_target": "AUC target", "pauc": "pAUC"}
@@ -116,9 +116,7 @@ def _rows(summary: Summary) -> list[list[str]]:
     rows = [["section", *SHOWN.values()]]
     for section in [*summary.sections, _ALL]:
         found = [summary.spread(section, figure) for figure in SHOWN]
-        rows.append(
-            [section or "harmonic mean", *("-" if s is None else s.percent() for s in found)]
-        )
+        rows.append([section or "harmonic mean", *("-" if s is None else s.percent() for s in found)])
     return rows
 
 
@@ -133,9 +131,7 @@ def _markdown(summary: Summary) -> str:
     lines = [f"# {summary.title}", ""]
     lines += [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
     lines += ["", _closing(summary), "", "Mean and sample standard deviation over runs, %.", ""]
-    return (
-        "\n".join([*lines, *(f"- {name}: {fact}" for name, fact in summary.facts.items())]) + "\n"
-    )
+    return "\n".join([*lines, *(f"- {name}: {fact}" for name, fact in summary.facts.items())]) + "\n"
 
 
 def _csv(summary: Summary) -> str:

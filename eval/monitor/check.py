@@ -10,16 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cache.errors import AsdError, listing
-from cache.options import REQUIRED, Checked, documented, option
-from cache.places import place
+from cache.base.errors import AsdError, listing
+from cache.base.options import REQUIRED, Checked, documented, option
+from cache.files.places import place
 from cache.table import Section
 from eval.detector import Detector
-from eval.findings import ClipResult
 from eval.monitor.history import Judgement
 from eval.monitor.sources import Arrival, recorded_at
-from extractors.layouts.clip import Clip, Listing
-from extractors.layouts.folders import audio_files
+from eval.scoring.findings import ClipResult
+from extractors.clips.clip import Clip, Listing
+from extractors.clips.folders import audio_files
 
 _BATCH = 32  # recordings between two lines of output at most
 
@@ -29,9 +29,7 @@ _BATCH = 32  # recordings between two lines of output at most
 class CheckRequest(Checked):
     """Recordings, and the bank that judges them."""
 
-    bank: Path = option(
-        REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place
-    )
+    bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
     clips: tuple[Path, ...] = option(
         (),
         "recordings, or folders searched at any depth",
@@ -52,9 +50,7 @@ class CheckRequest(Checked):
     weights: tuple[str, ...] = option(
         (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
     )
-    words: bool = option(
-        True, "say what is different, which reads the nearest normal recording of each clip"
-    )
+    words: bool = option(True, "say what is different, which reads the nearest normal recording of each clip")
 
 
 @dataclass(frozen=True)
@@ -113,9 +109,7 @@ def check(request: CheckRequest, told: Callable[[Judgement], object]) -> Outcome
 def _arrived(request: CheckRequest, detector: Detector) -> dict[Section, list[Arrival]]:
     """List the recordings of each of the bank's sections; what cannot be read is judged as such."""
     if not request.clips:
-        raise AsdError(
-            f"name what is to be judged by the bank {request.bank}: recordings or folders"
-        )
+        raise AsdError(f"name what is to be judged by the bank {request.bank}: recordings or folders")
     if request.machine is None and len(detector.bank.sections()) > 1:
         return _by_layout(request.clips, detector)
     section, found = detector.section(request.machine), []
@@ -131,7 +125,7 @@ def _arrived(request: CheckRequest, detector: Detector) -> dict[Section, list[Ar
 
 def _by_layout(paths: Sequence[Path], detector: Detector) -> dict[Section, list[Arrival]]:
     """Tell the bank's machines by the folders that the recordings lie in."""
-    from extractors.clips import list_clips  # noqa: PLC0415 (where layouts are read)
+    from extractors.clips.listing import list_clips  # noqa: PLC0415 (where layouts are read)
 
     held = detector.bank.sections()
     found: dict[Section, list[Arrival]] = {}
@@ -142,9 +136,7 @@ def _by_layout(paths: Sequence[Path], detector: Detector) -> dict[Section, list[
     for clip in clips:
         found.setdefault(clip.section, []).append(_arrival(clip.path))
     if strange := sorted(set(found) - set(held)):
-        raise AsdError(
-            f"{listing(strange)} not in the bank, which holds {listing(held)}; --machine"
-        )
+        raise AsdError(f"{listing(strange)} not in the bank, which holds {listing(held)}; --machine")
     return found
 
 

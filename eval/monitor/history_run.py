@@ -10,9 +10,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from cache.console import parser_of, read
-from cache.errors import AsdError, guarded
-from cache.options import Checked, documented, option
+from cache.base.console import parser_of, read
+from cache.base.errors import AsdError, guarded
+from cache.base.options import Checked, documented, option
 from eval.monitor.check import facts_of, line_of
 from eval.monitor.history import History, Judgement
 
@@ -34,12 +34,8 @@ def moment(text: str) -> float:
 class HistoryRequest(Checked):
     """Histories, and which of their judgements are meant."""
 
-    state: Path = option(
-        Path("watch"), "the --state folder of a watch", flag="state", metavar="STATE"
-    )
-    since: float | None = option(
-        None, "recorded then or later, UTC", metavar="DATE[THH:MM]", read=moment
-    )
+    state: Path = option(Path("watch"), "the --state folder of a watch", flag="state", metavar="STATE")
+    since: float | None = option(None, "recorded then or later, UTC", metavar="DATE[THH:MM]", read=moment)
     until: float | None = option(None, "recorded before, UTC", metavar="DATE[THH:MM]", read=moment)
     machine: str | None = option(None, "of this machine type", metavar="NAME")
     clip: str | None = option(None, "whose name fits, `*` standing for anything", metavar="PATTERN")
@@ -47,9 +43,7 @@ class HistoryRequest(Checked):
     unjudged: bool = option(False, "could not be judged")
     events: bool = option(False, "that raised, repeated or cleared an alarm")
     last: int | None = option(None, "of these, the last so many", least=1, metavar="N")
-    table: Path | None = option(
-        None, "write them to a file instead, .csv or .parquet", metavar="FILE"
-    )
+    table: Path | None = option(None, "write them to a file instead, .csv or .parquet", metavar="FILE")
 
     def rows(self) -> list[dict[str, Any]]:
         """Read the judgements that are meant.
@@ -97,9 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = request.rows()
     if request.table is not None:
         write_rows(request.table, rows)
-        console.made(
-            f"{len(rows)} judgements -> {request.table}", made=request.table, rows=len(rows)
-        )
+        console.made(f"{len(rows)} judgements -> {request.table}", made=request.table, rows=len(rows))
         return 0
     for row in rows:
         told = {item.name: row[item.name] for item in fields(Judgement)}

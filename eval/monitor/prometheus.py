@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cache.atomic import write_atomic
+from cache.files.atomic import write_atomic
 from eval.monitor.history import History
 
 _DECISIONS = {1: "abnormal", 0: "normal", None: "unjudged"}
 
 
-def metric(
-    name: str, kind: str, about: str, values: Mapping[tuple[tuple[str, str], ...], float]
-) -> str:
+def metric(name: str, kind: str, about: str, values: Mapping[tuple[tuple[str, str], ...], float]) -> str:
     """Write a metric of the text format, version 0.0.4.
 
     Parameters
@@ -76,12 +74,8 @@ class HistoryMetrics:
     def text(self, waiting: int = 0) -> str:
         """Write the figures down."""
         row = self._row
-        machine = tuple(
-            (name, str(row[name])) for name in ("machine_type", "section") if name in row
-        )
-        clips = {
-            (*machine, ("decision", name)): float(self._clips[name]) for name in _DECISIONS.values()
-        }
+        machine = tuple((name, str(row[name])) for name in ("machine_type", "section") if name in row)
+        clips = {(*machine, ("decision", name)): float(self._clips[name]) for name in _DECISIONS.values()}
         parts = [metric("asd_clips_total", "counter", "Recordings by how they were judged.", clips)]
         gauges = {
             "score": "Anomaly score of the last recording.",

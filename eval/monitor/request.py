@@ -8,9 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.errors import AsdError
-from cache.options import REQUIRED, Checked, documented, option
-from cache.places import place
+from cache.base.errors import AsdError
+from cache.base.options import REQUIRED, Checked, documented, option
+from cache.files.places import place
 from eval.detector import Detector
 from eval.monitor.alarm import AlarmRule
 from eval.monitor.evidence import Evidence, single_limit
@@ -29,9 +29,7 @@ _VOTES = "3/5"
 class WatchOptions(Checked):
     """A bank, where recordings arrive, when there is an alarm and where it is told."""
 
-    bank: Path = option(
-        REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place
-    )
+    bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
     source: str = option(
         REQUIRED,
         "where recordings arrive: a folder, an s3:// URL, `-` for 16-bit samples on standard input, or "
@@ -67,13 +65,10 @@ class WatchOptions(Checked):
     )
     votes: str | None = option(
         None,
-        f"alarm when K of the last N clips are abnormal (default: {_VOTES}, or none with "
-        "--false-alarms)",
+        f"alarm when K of the last N clips are abnormal (default: {_VOTES}, or none with --false-alarms)",
         metavar="K/N",
     )
-    clear: int = option(
-        5, "an alarm is over after so many normal clips in a row", least=1, metavar="CLIPS"
-    )
+    clear: int = option(5, "an alarm is over after so many normal clips in a row", least=1, metavar="CLIPS")
     cool_down: float = option(
         3600.0, "seconds after an alarm in which no other one is told", least=0, metavar="S"
     )
@@ -94,12 +89,8 @@ class WatchOptions(Checked):
     metrics: Path | None = option(
         None, "a file that is kept up to date in Prometheus' text format", metavar="FILE.prom"
     )
-    poll: float = option(
-        2.0, "seconds between looks at a folder; watchfiles wakes earlier", least=0.05
-    )
-    settle: float = option(
-        5.0, "seconds without a change after which a file is taken for whole", least=0
-    )
+    poll: float = option(2.0, "seconds between looks at a folder; watchfiles wakes earlier", least=0.05)
+    settle: float = option(5.0, "seconds without a change after which a file is taken for whole", least=0)
     rate: int | None = option(
         None,
         "of samples on standard input, Hz; of a microphone (default: as of the bank's clips)",
@@ -110,12 +101,8 @@ class WatchOptions(Checked):
     device: str | None = option(
         None, "which microphone, by name or number (default: the system's)", metavar="NAME"
     )
-    keep: int = option(
-        1000, "recordings kept of standard input or a microphone", least=1, metavar="CLIPS"
-    )
-    words: bool = option(
-        True, "say what is different, which reads the nearest normal recording of each clip"
-    )
+    keep: int = option(1000, "recordings kept of standard input or a microphone", least=1, metavar="CLIPS")
+    words: bool = option(True, "say what is different, which reads the nearest normal recording of each clip")
     normal: tuple[Path, ...] = option(
         (), "data roots of the normal recordings, for that", metavar="ROOT", read=place
     )
@@ -137,9 +124,7 @@ class WatchOptions(Checked):
             If an address is none.
         """
         if self.webhook is not None and not re.match(r"https?://[^/]", self.webhook):
-            raise AsdError(
-                f"--webhook {self.webhook}: expected http://HOST/... or https://HOST/..."
-            )
+            raise AsdError(f"--webhook {self.webhook}: expected http://HOST/... or https://HOST/...")
         if self.on_alarm is not None and not self.on_alarm.strip():
             raise AsdError("--on-alarm is empty: name a program")
         found: list[Sink | None] = [
@@ -247,11 +232,7 @@ class WatchOptions(Checked):
             raise AsdError("samples on standard input: say their --rate in Hz, as ffmpeg's -ar")
         if self.plan:
             return FolderSource(state)
-        stream = (
-            sys.stdin.buffer
-            if self.source == STDIN
-            else microphone(rate, self.channels, self.device)
-        )
+        stream = sys.stdin.buffer if self.source == STDIN else microphone(rate, self.channels, self.device)
         return PcmSource(stream, rate, self.seconds, state / "recordings", self.channels, self.keep)
 
 

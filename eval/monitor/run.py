@@ -11,15 +11,15 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from cache.console import Console, parser_of, read, typed
-from cache.errors import AsdError, guarded
-from cache.places import place
+from cache.base.console import Console, parser_of, read, typed
+from cache.base.errors import AsdError, guarded
+from cache.files.places import place
 from eval.monitor.check import CheckRequest, check, facts_of, line_of
 from eval.monitor.history import Judgement
 from eval.monitor.prometheus import HistoryMetrics
 from eval.monitor.request import WatchOptions
 from eval.monitor.watch import watch
-from extractors.layouts.clip import AUDIO_SUFFIXES
+from extractors.clips.clip import AUDIO_SUFFIXES
 from index.bank import Bank, locate
 
 _CHECK = """Judge recordings by a bank: a line each, with what is different from the nearest normal one.
@@ -29,10 +29,8 @@ _CHECKS = "results/bank today.wav\npump.bank new/ --json"
 _WATCH = """Judge recordings as they arrive, each once, write down what was found, and tell alarms.
 It may be stopped or killed at any time: the next one goes on where it was.
 With --once, exit code 1 where an alarm was raised, else 2 where something was not judged, else 0."""
-_WATCHES = (
-    "pump.bank /srv/recordings --false-alarms 1/month --clip-interval 600 --alarms alarms.jsonl\n\
+_WATCHES = "pump.bank /srv/recordings --false-alarms 1/month --clip-interval 600 --alarms alarms.jsonl\n\
 pump.bank - --rate 16000 --webhook https://example.org/alarm"
-)
 
 
 @guarded
@@ -58,11 +56,7 @@ def _names_bank(arguments: Sequence[str]) -> bool:
         return True
     there = [path for path in named if path.exists()]
     try:
-        return (
-            bool(there)
-            and (len(there) > 1 or bool(Bank(there[0]).sections()))
-            and bool(locate(there[0]))
-        )
+        return bool(there) and (len(there) > 1 or bool(Bank(there[0]).sections())) and bool(locate(there[0]))
     except AsdError:
         return False
 
@@ -84,10 +78,7 @@ def watch_main(argv: Sequence[str] | None = None) -> int:
         def told(one: Judgement) -> None:
             console.made(line_of(one), **facts_of(one))
             counts[{1: "abnormal", 0: "normal", None: "not judged"}[one.decision]] += 1
-            status(
-                ", ".join(f"{count} {name}" for name, count in counts.items())
-                + f", last {one.clip}"
-            )
+            status(", ".join(f"{count} {name}" for name, count in counts.items()) + f", last {one.clip}")
             if metrics:
                 metrics.update()
 
@@ -95,9 +86,7 @@ def watch_main(argv: Sequence[str] | None = None) -> int:
     if metrics:
         metrics.update(done.waiting)
     if done.waiting:
-        console.notes(
-            [f"{done.waiting} messages are not delivered yet; the next watch delivers them"]
-        )
+        console.notes([f"{done.waiting} messages are not delivered yet; the next watch delivers them"])
     console.made(
         f"{done.judged} judged, {done.abnormal} abnormal, {done.unreadable} not readable, {done.raised} "
         f"alarms -> {request.state}",

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cache.errors import AsdError
-from cache.locks import locked
+from cache.base.errors import AsdError
+from cache.files.locks import locked
 from cache.table import Section
 from eval.detector import Detector
 from eval.monitor.alarm import Alarm, AlarmRule
@@ -189,16 +189,12 @@ class _Watcher:
             arrived = {arrival.name: arrival for arrival in self.new(arrivals)}
             request = self.request
             judgements = (
-                judge_arrivals(
-                    request.detector, request.section, list(arrived.values()), words=request.words
-                )
+                judge_arrivals(request.detector, request.section, list(arrived.values()), words=request.words)
                 if arrived
                 else []
             )
             self._know_bank()
-            judgements = [
-                j for j in judgements if clip_key(j.clip, j.content_sha256) not in self._known
-            ]
+            judgements = [j for j in judgements if clip_key(j.clip, j.content_sha256) not in self._known]
             alarm = self._alarm()
             kept = [_with_event(judgement, alarm) for judgement in judgements]
             if kept:
