@@ -1,6 +1,6 @@
 """Rank correlation of eval.choose with the truth on labelled recordings, as Markdown.
 
-usage: python benchmarks/choose.py DATA [CACHE_DIR [WEIGHTS]]
+usage: python benchmarks/choose.py DATA [CACHE_DIR [WEIGHTS]] [--machine NAME]
 
 DATA holds dev_data, eval_data and ground_truth; WEIGHTS, an EfficientAT checkpoint, adds some of its
 layers to the candidates.
@@ -23,8 +23,8 @@ from eval.sections import official_score
 from extractors.run import main as extract
 from index.options import parse_member
 
-SPECTRA = ("logspec", "logspec:linear", "logspec:erb", "logspec:mel", "logmel")
-LAYERS = ("4", "8", "12", "16")
+SPECTRA = ("logspec", "logspec:linear", "logspec:erb", "logmel")
+LAYERS = ("8", "16")
 
 
 def main() -> None:
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("cache", nargs="?", default="artifacts")
     parser.add_argument("weights", nargs="?")
+    parser.add_argument("--machine", default="", help="only this one (default: all)")
     args = parser.parse_args()
     roots = [str(args.data / name) for name in ("dev_data", "eval_data")]
     common = ["--data", *roots, "--cache-dir", args.cache]
@@ -41,10 +42,11 @@ def main() -> None:
             extract([*common, "--backbone", name])
         if args.weights:
             network = ["--backbone", "efficientat", "--weights", args.weights]
-            extract([*common, *network, "--layers", *LAYERS, "--bands", "merge", "keep"])
+            extract([*common, *network, "--layers", *LAYERS, "--bands", "keep"])
     store = Store(Path(args.cache))
     tables = {recipe: read_tables(store, recipe) for recipe in store.recipes()}
-    sections = sorted(next(iter(tables.values())))
+    every = sorted(next(iter(tables.values())))
+    sections = [s for s in every if args.machine in ("", s.machine_type)]
     truth: dict[tuple[str, str, str], float] = {}
     print(
         "| machine | pseudo-outliers | candidates | rank correlation | chosen | official | best |"
