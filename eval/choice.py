@@ -231,7 +231,7 @@ class _Trial:
             yield "machine", ~held, every[rng.permutation(len(every))[:_MOST]]
         if target.any() and (~target & ~held).sum() > 1 and (held & ~target).any():
             yield "domain", ~held & ~target, values[target][:_MOST]
-        conditions = [repr(sorted(key.attributes.items())) for key in table.keys]
+        conditions = [repr(sorted((key.attributes or {}).items())) for key in table.keys]
         usual = sorted({c for c, far in zip(conditions, target, strict=True) if not far})
         if len(usual) > 1:
             odd = np.array([c == usual[fold % len(usual)] for c in conditions])
@@ -283,7 +283,7 @@ def _as_heard(table: EmbeddingTable, kind: str, fitted: NDArray[np.bool_]) -> ND
 
     def trait(row: int) -> str:
         key = table.keys[row]
-        return str(key.domain) if kind == "domain" else repr(sorted(key.attributes.items()))
+        return str(key.domain) if kind == "domain" else repr(sorted((key.attributes or {}).items()))
 
     heard = {trait(int(row)) for row in np.flatnonzero(fitted)}
     return np.array([trait(row) in heard for row in range(len(table))])
