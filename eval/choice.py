@@ -204,7 +204,7 @@ class _Trial:
 
     def check_same(self, other: _Trial) -> None:
         """Refuse a recipe of other training clips."""
-        for section in {*self.tables, *other.tables}:
+        for section in sorted({*self.tables, *other.tables}):
             own, theirs = (
                 set(trial.tables[section].clip_ids) if section in trial.tables else set()
                 for trial in (self, other)
