@@ -20,7 +20,7 @@ _FOLDS = 10
 class KMeans(NeighbourScorer):
     """``min(d_s, d_t)``, d_s to the nearest of 16 k-means centres of the source clips.
 
-    With the cosine metric clips and centres are of unit length. Where the source has no more clips
+    Except with the Euclidean metric, clips and centres are of unit length. Where the source has no more clips
     than centres, the clips stand for themselves. Source clips are left out in ten interleaved folds
     instead of one by one. A centre is explained by the source clip nearest to it.
     """
@@ -43,7 +43,7 @@ class KMeans(NeighbourScorer):
 
         clustering = Clustering(self.centres, n_init=1, random_state=self.seed)
         centres = clustering.fit(clips.astype(np.float64)).cluster_centers_
-        if self.metric == "cosine":
+        if self.metric != "euclidean":
             centres = centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-30)
         centres = centres.astype(np.float32)
         nearest = remember(training, source).neighbours.search(centres, 1).rows[:, 0]
