@@ -122,8 +122,6 @@ class Evaluated:
         What deserves a look.
     silent
         Recordings that a report does not play, each with the reason.
-    incomplete
-        Whether a stage before left something out, and said so.
     """
 
     results: tuple[SystemResult, ...] = ()
@@ -132,7 +130,6 @@ class Evaluated:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
-    incomplete: bool = False
 
 
 def evaluate(wanted: Evaluation, told: Progress = unseen) -> Evaluated:

@@ -6,9 +6,7 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -18,6 +16,7 @@ from cache.errors import AsdError
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection
 from cache.text import masked
+from eval.baselines.request import BaselineRequest
 from eval.evaluate import Evaluated, Evaluation, check, judge_all, score_all
 from eval.experiment_file import Autoencoder, BackboneChoice, Experiment, ScorerChoice, training
 from eval.results.folder import Results
@@ -75,10 +74,9 @@ def run_experiment(
     embedded: list[_Embedded] = []
     with results.run():
         if experiment.autoencoder is not None:
-            incomplete = bool(_train(experiment.autoencoder, wanted))
-            _include(results, results.root / _TRAINED, experiment.autoencoder.seeds)
+            embedded = [_train(experiment.autoencoder, plain)]
+            results.include(Results(results.root / _TRAINED))
             done = judge_all(replace(plain, submission=(results.root / _TRAINED,)), results)
-            done = replace(done, incomplete=incomplete)
         elif experiment.finetune is not None:
             _check_weights(experiment)
             embedded = _tune(experiment, plain, results, told)
@@ -165,14 +163,13 @@ def train_request(experiment: Experiment, name: str, seed: int, wanted: Evaluati
     )  # fmt: skip
 
 
-def baseline_arguments(system: Autoencoder, wanted: Evaluation) -> list[str]:
-    """Arguments of ``python -m eval.baselines.run``."""
-    truth = ["--ground-truth", str(wanted.ground_truth)] if wanted.ground_truth else []
-    return [
-        *("--mode", system.mode, "--form", system.form, "--data", *map(str, wanted.data)),
-        *("--seeds", *map(str, system.seeds), "--epochs", str(system.epochs), *truth),
-        *("--out", str(wanted.out / _TRAINED)),
-    ]
+def baseline_request(system: Autoencoder, wanted: Evaluation) -> BaselineRequest:
+    """Ask for the task's baseline; every run gets its report when all are ranked."""
+    return BaselineRequest(
+        mode=system.mode, form=system.form, data=wanted.audio, seeds=tuple(system.seeds),
+        epochs=system.epochs, ground_truth=wanted.ground_truth, report=False,
+        out=wanted.out / _TRAINED, cache_dir=wanted.cache_dir, command=wanted.command,
+    )  # fmt: skip
 
 
 def _embed(experiment: Experiment, wanted: Evaluation, bank: Path) -> _Embedded:
@@ -230,19 +227,11 @@ def _with_bank(wanted: Evaluation, recipes: Sequence[Recipe], bank: Path) -> Eva
     return replace(wanted, tables=chosen, bank=bank, built=True)
 
 
-def _train(system: Autoencoder, wanted: Evaluation) -> int:
-    if find_spec("eval.baselines") is None:
-        raise AsdError(
-            "[autoencoder] needs the package eval.baselines, which this installation lacks; "
-            "install the project anew, or name [backbones.NAME] and [scorer]"
-        )
-    return _called("eval.baselines.run", baseline_arguments(system, wanted))
+def _train(system: Autoencoder, wanted: Evaluation) -> _Embedded:
+    from eval.baselines.evaluate import evaluate  # noqa: PLC0415 -- torch comes with it
 
-
-def _called(module: str, arguments: Sequence[str]) -> int:
-    """Run a command as a function: what a user can put right is raised, not printed."""
-    main = import_module(module).main
-    return int(main.__wrapped__(arguments))
+    done = evaluate(baseline_request(system, wanted))
+    return _Embedded((), (*done.left_out, *done.warnings), done.notes)
 
 
 def _check_weights(experiment: Experiment) -> None:

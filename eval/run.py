@@ -37,7 +37,7 @@ def _show(done: Evaluated, out: str, page: bool) -> int:
         _show_one(done.results[0], done, out, page)
     else:
         return 2
-    return 1 if done.left_out or done.refused or done.incomplete else 0
+    return 1 if done.left_out or done.refused else 0
 
 
 def _show_one(result: SystemResult, done: Evaluated, out: str, page: bool) -> None:
