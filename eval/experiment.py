@@ -18,7 +18,15 @@ from cache.select import Selection
 from cache.text import masked
 from eval.baselines.request import BaselineRequest
 from eval.evaluate import Evaluated, Evaluation, check, judge_all, score_all
-from eval.experiment_file import Autoencoder, BackboneChoice, Experiment, ScorerChoice, training
+from eval.experiment_file import (
+    Autoencoder,
+    BackboneChoice,
+    Experiment,
+    ScorerChoice,
+    parse,
+    read_text,
+    training,
+)
 from eval.results.folder import Results
 from extractors.checkpoints import find
 from extractors.hearing import Heard
@@ -47,17 +55,13 @@ class _Embedded:
     notes: tuple[str, ...] = ()
 
 
-def run_experiment(
-    experiment: Experiment, text: str, wanted: Evaluation, told: Progress = unseen
-) -> Evaluated:
+def run_experiment(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
     """Extract what is missing, index, score, evaluate and report.
 
     Parameters
     ----------
-    experiment, text
-        The experiment and the file it was read from.
     wanted
-        The data roots, where results go and what is made of them.
+        The experiment, the data roots, where results go and what is made of them.
     told
         How many sections are scored, of how many.
 
@@ -66,11 +70,14 @@ def run_experiment(
     AsdError
         If a stage fails.
     """
+    name = str(wanted.experiment)
+    text = read_text(name)
+    experiment = parse(text, name, wanted.changes)
     check(wanted)
     results = Results(wanted.out)
-    facts = (*wanted.notes, *_facts(experiment, wanted.command))
-    plain = replace(wanted, audio=wanted.data, data=(), year=wanted.year or experiment.year,
-                    notes=facts)  # fmt: skip
+    facts = (*wanted.note, *_facts(experiment, wanted.command))
+    plain = replace(wanted, experiment=None, changes=(), audio=wanted.data, data=(), note=facts,
+                    year=wanted.year or experiment.year)  # fmt: skip
     embedded: list[_Embedded] = []
     with results.run():
         if experiment.autoencoder is not None:
@@ -207,7 +214,7 @@ def _tune(
         embedded = _embed(tuned, wanted, bank)
         scored = _with_bank(wanted, embedded.recipes, bank)
         part = Results(wanted.out / _TUNED / f"seed_{seed}")
-        score_all(replace(scored, report=False, figures=False, notes=()), part, told)
+        score_all(replace(scored, report=False, figures=False, note=()), part, told)
         every.append(embedded)
     _include(results, wanted.out / _TUNED, experiment.seeds)
     return every
@@ -250,8 +257,8 @@ def _can_be_had(weights: str) -> bool:
     return located(weights).exists() or (find(weights) is not None and not is_offline())
 
 
-def _facts(experiment: Experiment, command: str) -> list[tuple[str, str]]:
-    """Say what a reader should know of the experiment, name and text."""
+def _facts(experiment: Experiment, command: str) -> list[str]:
+    """Say what a reader should know of the experiment, ``name=text``."""
     facts = {"experiment": experiment.title, "about": experiment.about,
              "measured": experiment.measured, "command": command}  # fmt: skip
     published = experiment.published
@@ -259,7 +266,7 @@ def _facts(experiment: Experiment, command: str) -> list[tuple[str, str]]:
         scores = {"development": published.development, "evaluation": published.evaluation}
         known = [f"{name} {value:.2f} %" for name, value in scores.items() if value is not None]
         facts["published"] = "; ".join([published.paper, *known])
-    return [(name, text) for name, text in facts.items() if text]
+    return [f"{name}={text}" for name, text in facts.items() if text]
 
 
 def _record(experiment: Experiment, recipes: Sequence[Recipe], command: str) -> bytes:

@@ -43,7 +43,7 @@ from tests.small_models import write_mobilenet
 ErrorOf = Callable[..., str]
 SECTION = Section("fan", 0)
 GOOD = 'title = "x"\n[backbones.logmel]\n'
-WANTED = Evaluation(Path("out"), audio=(Path("dev"),), cache_dir=Path("cache"))
+WANTED = Evaluation(out=Path("out"), audio=(Path("dev"),), cache_dir=Path("cache"))
 
 
 def write_experiment(folder: Path) -> Path:

@@ -46,10 +46,7 @@ class BaselineRequest(Checked):
         "clip", "of mahalanobis: a distance a frame as printed, or one of the clip's mean residual "
         "as in the published numbers", choices=FORMS,
     )  # fmt: skip
-    shrinkage: float | None = option(
-        0.0, "of the covariances: 0 to 1, or auto (default: 0, as published)", read=read_shrinkage,
-        metavar="A",
-    )  # fmt: skip
+    shrinkage: str = option("0", "of the covariances: 0, as published, to 1, or auto", metavar="A")
     data: tuple[Path, ...] = option(
         (), "data roots, each holding <machine>/<train|test>/*.wav", read=place, metavar="ROOT"
     )
@@ -74,17 +71,18 @@ class BaselineRequest(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        amount = read_shrinkage(self.shrinkage)
         if len(set(self.seeds)) < len(self.seeds):
             raise AsdError(f"--seeds {' '.join(map(str, self.seeds))}: each run needs its own")
         if self.ground_truth is not None and not self.ground_truth.is_dir():
             raise AsdError(f"--ground-truth {self.ground_truth} is not a folder")
         if not self.data and self.mode != PAPER:
             raise AsdError("--data is missing: give the folder that holds the machines")
-        if self.mode == PAPER and (self.form != "clip" or self.shrinkage != 0):
+        if self.mode == PAPER and (self.form != "clip" or amount != 0):
             raise AsdError("--mode paper scores as published: leave --form and --shrinkage out")
 
     def scorings(self) -> dict[Path, Scoring]:
         """Folder of every system asked for, to how it scores."""
         if self.mode != PAPER:
-            return {self.out: Scoring(self.mode, self.form, self.shrinkage)}
+            return {self.out: Scoring(self.mode, self.form, read_shrinkage(self.shrinkage))}
         return {self.out / mode: Scoring(mode) for mode in MODES}
