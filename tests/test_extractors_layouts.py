@@ -588,3 +588,22 @@ def test_several_roots_with_machines_of_one_name_are_run_alone(tmp_path: Path) -
     make(tmp_path, "years/a b/fan/train/x.wav", "years/c/pump/train/x.wav")
     roots = shlex.split(refusal(tmp_path / "years").partition("--data ")[2])
     assert len(list_clips(list(map(Path, roots))).clips) == 2
+
+
+def test_remedies_work_where_they_are_told(tmp_path: Path) -> None:
+    flat = make(tmp_path / "flat", "a.wav", "b.wav", "c.wav")
+    assert f"move the normal ones of its 3 recordings to {flat}/normal" in refusal(flat)
+    for name, folder in (("a", "normal"), ("b", "normal"), ("c", "new")):
+        (flat / folder).mkdir(exist_ok=True)
+        (flat / f"{name}.wav").rename(flat / folder / f"{name}.wav")
+    assert [clip.split for clip in list_clips([flat]).clips] == ["test", "train", "train"]
+    assert refusal(flat / "normal").endswith(f"a machine's clips; give --data {flat}")
+
+
+def test_a_store_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ASD_OFFLINE")
+    said = refusal(place("http://user:s3cr3t@127.0.0.1:9/list.csv"))
+    assert said.startswith("http://***@127.0.0.1:9/list.csv: the store does not answer")
+    assert len(said.splitlines()) == 1
+    with pytest.raises(AsdError, match="expected one URL, not a chain of them"):
+        place("simplecache::http://127.0.0.1:9/list.csv")

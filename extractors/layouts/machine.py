@@ -165,7 +165,7 @@ class MachineReader:
             if left := len(clips) - len(taken):
                 self._notes.append(
                     f"{folder}: {left} supplemental clips not read; --supplemental "
-                    f"{' or '.join(SUPPLEMENTS)} takes them as normal training clips"
+                    f"{' or '.join(SUPPLEMENTS)} of extractors.run takes them as normal training clips"
                 )
 
     def _supplement(self, path: Path) -> Clip:

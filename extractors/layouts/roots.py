@@ -8,10 +8,16 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
-from cache import places
+from cache import objects, places
 from cache.errors import AsdError
 from extractors.layouts.clip import Listing, joined
-from extractors.layouts.folders import is_machine, is_split, split_folders, visible_folders
+from extractors.layouts.folders import (
+    is_audio,
+    is_machine,
+    is_split,
+    split_folders,
+    visible_folders,
+)
 from extractors.layouts.machine import MachineReader
 from extractors.layouts.manifest import SUFFIXES, read_manifest
 
@@ -35,6 +41,13 @@ def read_root(root: Path, supplements: Collection[str] = ()) -> Listing:
         If there is nothing to read, or more than one way to read it.
     """
     root = places.listed(root)
+    if not places.is_remote(root):
+        return _read(root, supplements)
+    with objects.reaching(root):
+        return _read(root, supplements)
+
+
+def _read(root: Path, supplements: Collection[str]) -> Listing:
     if root.is_file() and root.suffix.lower() in SUFFIXES:
         return read_manifest(root)
     if not root.is_dir():
@@ -85,6 +98,14 @@ def _readers(root: Path, supplements: Collection[str]) -> list[MachineReader]:
         raise AsdError(
             f"{root} holds several data roots; give --data {shlex.join(map(str, deeper))}"
             f"{alone + repr(shared[0]) if shared else ''}"
+        )
+    if is_split(root):
+        raise AsdError(f"{root} is a folder of a machine's clips; give --data {root.parent}")
+    loose = sum(is_audio(path) for path in root.iterdir())
+    if loose:
+        raise AsdError(
+            f"no machine in {root}: move the normal ones of its {loose} recordings to {root}/normal "
+            f"and those to judge to {root}/new"
         )
     raise AsdError(
         f"no machine in {root}: expected {root}/<machine>/train and .../test; for one's own "
