@@ -15,7 +15,7 @@ from cache.text import parse_json
 Setting = str | int | float | bool
 
 # Settings that say what of a recording was heard, each only where it is not all of it.
-HEARING = ("channel", "window_s", "hop_s")
+HEARING = ("channel", "window_s", "hop_s", "length")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class Recipe:
         """The backbone as on the command line: ``NAME``, or ``NAME:VARIANT``."""
         variant = dict(self.settings).get("variant")
         return f"{self.backbone}:{variant}" if variant else self.backbone
+
+    @property
+    def heard_rate(self) -> int | None:
+        """Highest rate that a model of it hears, Hz: nothing above half of it counts."""
+        return max((each.sample_rate or 0 for each in self.parents or (self,)), default=0) or None
 
     def __str__(self) -> str:
         if self.parents:

@@ -104,7 +104,7 @@ class Evaluation(Checked):
         given = {"--submission": self.submission, "--bank": self.bank and not self.built,
                  "--backbone": tables.backbones, "--recipe": tables.recipes and not self.built,
                  "--channel": tables.channel, "--window": tables.window,
-                 "--hop": tables.hop}  # fmt: skip
+                 "--hop": tables.hop, "--length": tables.length}  # fmt: skip
         clash = [name for name, value in given.items() if value]
         if self.experiment is None:
             if self.changes:

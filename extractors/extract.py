@@ -14,26 +14,31 @@ import numpy as np
 
 from cache.console import Progress, Steps, unseen
 from cache.errors import AsdError
+from cache.facts import Facts, Remark, differences, remarks_of
+from cache.facts import told as said_of
+from cache.facts import usual as usual_of
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
-from cache.table import ClipKey
+from cache.table import ClipKey, Section
 from cache.writer import TableWriter
-from extractors.audio import hash_once, read_audio
+from extractors.audio import read_audio
 from extractors.batches import Decoded, Decoder, Refused, equal_lengths
 from extractors.clips import Clip, Fault, Listing, list_clips
 from extractors.device import find_device
+from extractors.ear import DECODER
 from extractors.forward import Forward, Samples, Vectors, least_cosine
 from extractors.hearing import hearings
 from extractors.offline import apply_offline
 from extractors.output import DTYPES
 from extractors.recordings import Recordings
 from extractors.request import RAY, ExtractRequest
-from extractors.soundfiles import LONGEST, content_sha256
+from extractors.soundfiles import LONGEST, content_sha256, hash_once
 from extractors.tuning import Plan, remembered, usual
 from extractors.wanted import load_forwards
 
 _DECODERS = 2  # threads; a clip is decoded in milliseconds
 _SHARED = 2**30  # bytes of waveforms kept for the next backbone: 1600 clips of 10 s at 16 kHz
+_MOST_CANCELLED = 0.9  # share of the energy above which the machine itself goes
 _WORTH_MEASURING = 200  # clips to embed; fewer take less time than the measurement
 _COMPARED = 4  # clips on which a smaller number format is held against float32
 _FAITHFUL = 0.999  # cosine below which it is warned of
@@ -72,6 +77,11 @@ class Extracted:
         return list(dict.fromkeys(map(str, found)))
 
     @property
+    def remarks(self) -> list[str]:
+        """What the recordings turned out to be that a user must know, a line a kind."""
+        return _said(self.reports)
+
+    @property
     def removed(self) -> list[str]:
         """Ids of clips that are no longer in the data and were taken out of the tables."""
         return sorted({clip_id for report in self.reports for clip_id in report.removed})
@@ -106,6 +116,7 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
     recipes = tuple(tuple(output.recipe for output in each.outputs) for each in forwards)
     done = _run(request, forwards, listing, told)
     extracted = replace(done, recipes=recipes)
+    _tell_cancelled(done.reports[0])  # every backbone hears the same
     if request.concat and extracted.lost:
         _LOG.info("nothing is joined before every table is finished")
     elif request.concat:
@@ -145,15 +156,27 @@ def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
     for clip in clips[:_COMPARED]:
         try:
             channel = forward.hearing.channel
-            samples = read_audio(clip.path, spec.sample_rate, clip.span, channel).samples
+            heard = read_audio(clip.path, spec.sample_rate, clip.span, channel).samples
+            samples = forward.hearing.fit(heard, spec.sample_rate)
         except AsdError:
             continue  # it is named when its turn comes
-        if len(samples) >= spec.min_samples:
+        if samples.shape[-1] >= spec.min_samples:
             cosines.append(least_cosine(forward, samples[None]))
     if cosines:
         level = logging.INFO if min(cosines) >= _FAITHFUL else logging.WARNING
         text = "%s in %s: cosine to float32 at least %.6f on %d clips"
         _LOG.log(level, text, spec.name, forward.outputs[0].dtype, min(cosines), len(cosines))
+
+
+def _tell_cancelled(report: Report) -> None:
+    """Say of each machine which share of its energy ``--channel cancel`` took."""
+    for machine_type, (before, after) in sorted(report.energy.items()):
+        share = 1 - after / before if before else 0.0
+        text = f"{machine_type}: {100 * share:.1f} % of the near channel's energy cancelled"
+        if share > _MOST_CANCELLED:
+            _LOG.warning("%s; the far channel hears the machine too: try --channel near", text)
+        else:
+            _LOG.info("%s", text)
 
 
 @dataclass
@@ -168,6 +191,11 @@ class Report:
         Ids taken out of the tables because their clip is no longer in the data.
     faults
         Clips that could not be used, each with the reason.
+    remarks
+        What the others turned out to be that a user must know.
+    energy
+        Machine type to the energy of the near channel before and after the far one was cancelled
+        (``--channel cancel``), summed over the clips extracted in this run.
     """
 
     new: int = 0
@@ -175,6 +203,13 @@ class Report:
     unchanged: int = 0
     removed: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+    energy: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def heard(self, machine_type: str, energy: Sequence[float]) -> None:
+        """Add energy before and after cancelling, of a clip or of other clips of a machine."""
+        before, after = self.energy.get(machine_type, (0.0, 0.0))
+        self.energy[machine_type] = before + energy[0], after + energy[1]
 
 
 @dataclass(frozen=True)
@@ -235,13 +270,16 @@ class Extraction:
             plans = [self._plan(forward, ordered, recordings) for forward in self.forwards]
             pools = [stack.enter_context(plan.pool()) for plan in plans]
             progress = Steps(len(clips) * len(self.forwards), told)
+            remarks = _Remarks({clip.section for clip in clips if clip.split == "train"})
             for _, group in groupby(ordered, lambda clip: (clip.section, clip.split)):
                 section = list(group)
                 jobs = zip(self.forwards, plans, pools, reports, strict=True)
                 for forward, plan, pool, report in jobs:
                     ahead = 2 * plan.batch * plan.workers
                     job = _Job(forward, plan, pool, Decoder(recordings, readers, ahead))
-                    _TableUpdate(self, job, section, report).run(progress)
+                    update = _TableUpdate(self, job, section, report)
+                    update.run(progress)
+                    report.remarks += remarks.of(update)
                 recordings.forget()
         return reports
 
@@ -257,10 +295,10 @@ class Extraction:
         try:
             channel = forward.hearing.channel
             found = recordings.read(first.path, spec.sample_rate, first.span, channel)
-            sample: Samples = found.samples
+            sample: Samples = forward.hearing.fit(found.samples, spec.sample_rate)
         except AsdError:
             return plan  # it is named when its turn comes
-        if not spec.min_samples <= len(sample):
+        if not spec.min_samples <= sample.shape[-1]:
             return plan
         return remembered(self.store.root, forward, sample)
 
@@ -317,6 +355,12 @@ class _TableUpdate:
     report: Report
     replaced: set[str] = field(default_factory=set)
     refused: list[Refused] = field(default_factory=list)
+    facts: dict[str, Facts | None] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of its first table."""
+        return self.job.forward.outputs[0].recipe
 
     def run(self, progress: Steps) -> None:
         self._remove_rows_of_gone_clips()
@@ -354,8 +398,9 @@ class _TableUpdate:
         fresh = {
             clip_id
             for clip_id, key in current.items()
-            if all(rows[clip_id] == key for rows in held)
+            if all(rows[clip_id] == key and _is_current(rows[clip_id]) for rows in held)
         }
+        self.facts |= {clip_id: held[0][clip_id].facts for clip_id in fresh}
         self.replaced = current.keys() - fresh
         self.report.unchanged += len(fresh)
         return [clip for clip in self.clips if clip.clip_id not in fresh]
@@ -367,15 +412,20 @@ class _TableUpdate:
         ):
             if isinstance(item, Refused):
                 self._refuse(item.clip, item.reason)
-            elif len(item.recording.samples) < spec.min_samples:
-                seconds = len(item.recording.samples) / spec.sample_rate
+                continue
+            recording = item.recording
+            samples = self.job.forward.hearing.fit(recording.samples, spec.sample_rate)
+            if samples.shape[-1] < spec.min_samples:
+                seconds = samples.shape[-1] / spec.sample_rate
                 least = spec.min_samples / spec.sample_rate
                 self._refuse(
                     item.clip,
                     f"{seconds:.3f} s is too short; {spec.name} needs at least {least:.3f} s",
                 )
             else:
-                yield item
+                if recording.energy is not None:
+                    self.report.heard(item.clip.section.machine_type, recording.energy)
+                yield Decoded(item.clip, replace(recording, samples=samples))
 
     def _write(
         self, writers: Sequence[TableWriter], batch: Sequence[Decoded], vectors: Vectors
@@ -384,7 +434,11 @@ class _TableUpdate:
         for index in np.flatnonzero(~finite).tolist():
             self._refuse(batch[index].clip, "its embedding is not finite")
         good = [decoded for decoded, ok in zip(batch, finite, strict=True) if ok]
-        keys = [_key(decoded.clip, decoded.recording.content_sha256) for decoded in good]
+        keys = [
+            _key(decoded.clip, decoded.recording.content_sha256, decoded.recording.facts)
+            for decoded in good
+        ]
+        self.facts |= {key.clip_id: key.facts for key in keys}
         outputs = self.job.forward.outputs
         for writer, output, values, bands in zip(
             writers, outputs, vectors.values, vectors.bands, strict=True
@@ -412,6 +466,42 @@ class _TableUpdate:
                 self.extraction.store.discard(output.recipe, section, split, clip_ids)
 
 
+@dataclass
+class _Remarks:
+    """What is to be said of the clips of tables that come test before training.
+
+    Attributes
+    ----------
+    trained
+        Sections whose training clips are among those of this run.
+    """
+
+    trained: Set[Section]
+    _tests: dict[tuple[str, Section], dict[str, Facts | None]] = field(default_factory=dict)
+
+    def of(self, update: _TableUpdate) -> list[Remark]:
+        section, split = update.clips[0].section, update.clips[0].split
+        recipe, rate = update.recipe, update.recipe.heard_rate
+        heard, key = update.facts, (update.recipe.fingerprint, section)
+        found = remarks_of(f"{section} {split}", heard)
+        if split == "test" and section in self.trained:
+            self._tests[key] = heard
+            return found
+        if split == "test":
+            kept = update.extraction.store.keys(recipe, section, "train").values()
+            trained = usual_of(each.facts for each in kept)
+        else:
+            trained = usual_of(heard.values())
+            tests = self._tests.pop(key, {})
+            found += differences(f"{section} test", tests, trained, rate)
+        return [*found, *differences(f"{section} {split}", heard, trained, rate)]
+
+
+def _said(reports: Sequence[Report]) -> list[str]:
+    """Write down what clips turned out to be: a line a kind, however many backbones heard them."""
+    return said_of(list(dict.fromkeys(r for report in reports for r in report.remarks)))
+
+
 def _fault(refused: Refused) -> Fault:
     clip, where = refused.clip, ""
     if clip.span is not None:
@@ -426,5 +516,10 @@ def _sha256(clip: Clip) -> str:
         return ""  # reading it again for the model gives the reason
 
 
-def _key(clip: Clip, sha256: str) -> ClipKey:
-    return ClipKey(clip.clip_id, sha256, clip.domain, clip.condition, clip.attributes)
+def _is_current(key: ClipKey) -> bool:
+    """Whether a row's recording would be decoded to the same samples today."""
+    return key.facts is None or key.facts.decoder in ("", DECODER)
+
+
+def _key(clip: Clip, sha256: str, facts: Facts | None = None) -> ClipKey:
+    return ClipKey(clip.clip_id, sha256, clip.domain, clip.condition, clip.attributes, facts)
