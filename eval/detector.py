@@ -25,6 +25,8 @@ from cache.text import masked, parse_json
 from cache.windows import split_id
 from eval.findings import ClipResult, Neighbour, Results
 from eval.scoring import score_table
+from extractors import registry
+from extractors.choices import split_name
 from extractors.hearing import Heard
 from extractors.layouts.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
 from extractors.request import ExtractRequest
@@ -97,6 +99,9 @@ class Detector:
             heard=Heard(channel=channel, window=window, hop=hop),
         )
         self._build = BuildRequest(scorer=scorer, threshold=threshold, percentile=percentile)
+        self._build.unfitted()  # a name or an option that there is not is refused here, not in `fit`
+        for text in self._request.backbone:
+            registry.find(split_name(text)[0])
         self._section = Section(machine, 0)
         self._root = Path(mkdtemp(prefix="asd-detector-"))  # goes with this object
         weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
