@@ -37,19 +37,28 @@ from index.scorers.fusion import Fusion
 
 RATE = 16_000
 EMBEDDINGS = "min-distance@{0},mahalanobis@{0},ldn@{0}"
-SYSTEMS = {
-    "log-mel, fusion": EMBEDDINGS.format("logmel"),
-    "64 linear bands, pooled": "pooled@logspec.linear",
-    "64 ERB bands, pooled": "pooled@logspec.erb",
-    "64 linear bands, fusion": EMBEDDINGS.format("logspec.linear"),
-    "64 ERB bands, fusion": EMBEDDINGS.format("logspec.erb"),
-    "both, pooled (the default)": "pooled@logspec.linear,pooled@logspec.erb",
-    "linear pooled, ERB fusion": "pooled@logspec.linear:share=3,"
-    + EMBEDDINGS.format("logspec.erb"),
-    "both, pooled; log-mel, fusion": "pooled@logspec.linear:share=3,"
-    "pooled@logspec.erb:share=3," + EMBEDDINGS.format("logmel"),
-}
+POOLED, THREE = "pooled@{0}:share=3", "min-distance@{0},mahalanobis@{0},ldn@{0}"
+HALVES = f"{POOLED},{THREE}"
 
+
+def on(parts: dict[str, str]) -> str:
+    """Members of a fusion: block to what is fitted to it."""
+    return ",".join(members.format(block) for block, members in parts.items())
+
+
+MEL, LINEAR, ERB = "logmel", "logspec.linear", "logspec.erb"
+SYSTEMS = {
+    "three on log-mel: the default before": on({MEL: THREE}),
+    "pooled on linear": on({LINEAR: POOLED}),
+    "pooled on ERB": on({ERB: POOLED}),
+    "three on linear": on({LINEAR: THREE}),
+    "three on ERB": on({ERB: THREE}),
+    "pooled on both": on({LINEAR: POOLED, ERB: POOLED}),
+    "three on both": on({LINEAR: THREE, ERB: THREE}),
+    "pooled on linear, three on ERB": on({LINEAR: POOLED, ERB: THREE}),
+    "pooled on both, three on log-mel": on({LINEAR: POOLED, ERB: POOLED, MEL: THREE}),
+    "pooled and three on both: the default": on({LINEAR: HALVES, ERB: HALVES}),
+}
 Blocks = dict[str, tuple[int, int]]
 Change = Callable[[Generator, Wave, list[Wave]], Wave]
 
@@ -166,7 +175,7 @@ def changed(change: Change, name: str, waves: list[Wave], others: list[Wave]) ->
 
 
 def main() -> None:
-    """Print a table of official scores: a line a condition, a column a system."""
+    """Print a table: a line a condition, a column a system, each machine's score and their mean."""
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     data = parser.parse_args().data
@@ -184,8 +193,7 @@ def main() -> None:
         for m in machines
         for split, waves in m.waves.items()
     }
-    heads = [f"{name}: {', '.join(m.section.machine_type for m in machines)}" for name in SYSTEMS]
-    print(f"| condition | {' | '.join(heads)} |")
+    print(f"| condition | {' | '.join(SYSTEMS)} |")
     print("| --- " + "| ---: " * len(SYSTEMS) + "|")
 
     def line(

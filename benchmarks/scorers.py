@@ -1,9 +1,9 @@
 """Official scores of every scorer and pooling on recordings with known truth, as Markdown.
 
-usage: python benchmarks/scorers.py DATA [CACHE_DIR [WEIGHTS]]
+usage: python benchmarks/scorers.py DATA [CACHE_DIR [WEIGHTS]] [--only TEXT]
 
 DATA holds dev_data, eval_data and ground_truth. With WEIGHTS, an EfficientAT checkpoint, the tables
-are of some of its layers and of their concatenation with log-mel.
+are of some of its layers, of their concatenation with log-mel, and with bands kept with log spectra.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from index.scorer import Scorer, names
 
 POOLINGS = ("mean", "max", "mean+std", "gwrp:0.97", "gwrp:0.7")
 LAYERS = (4, 8, 12, 16)
+SPACINGS = ("linear", "erb", "mel", "log")
 VARIANTS = (
     "fusion:merging=min",
     "kmeans:metric=euclidean:standardise=true",
@@ -75,22 +76,27 @@ def row(text: str, results: dict[Section, SectionResult]) -> str:
     return f"| {text}{mark} | {' | '.join(cells)} | {100 * (official_score(results) or 0):.2f} |"
 
 
-def recipes(data: Path, cache: str, weights: str | None) -> list[Recipe]:
+def recipes(data: Path, cache: str, weights: str | None, only: str) -> list[Recipe]:
     """Extract what is missing and list the tables to compare."""
     roots = [str(data / name) for name in ("dev_data", "eval_data")]
     common = ["--data", *roots, "--cache-dir", cache]
     with Path(os.devnull).open("w") as nothing, contextlib.redirect_stdout(nothing):
-        extract([*common, "--pooling", *POOLINGS])
+        extract([*common, "--backbone", "logspec"])
+        extract([*common, "--backbone", *(f"logspec:{name}" for name in SPACINGS)])
+        extract([*common, "--backbone", "logmel", "--pooling", *POOLINGS])
         if weights:
             network = ["--backbone", "efficientat", "--weights", weights]
-            extract([*common, *network, "--layers", *map(str, LAYERS)])
+            layers = ["--layers", *map(str, LAYERS)]
+            extract([*common, *network, *layers, "--bands", "merge", "keep"])
     known = Store(Path(cache)).recipes()
+    usual = next(r for r in known if r.named == "logspec" and r.pooling == "native")
+    spectra = [r for r in known if r.backbone == "logspec" and r.pooling == "native"]
     plain = [r for r in known if r.backbone == "logmel" and r.pooling in POOLINGS]
-    if not weights:
-        return plain
     layers = [r for r in known if r.backbone == "efficientat" and r.layer in LAYERS]
     mean = next(r for r in plain if r.pooling == "mean")
-    return [*layers, *(concatenation([mean, layer]) for layer in layers)]
+    joined = [concatenation([usual if layer.bands == "keep" else mean, layer]) for layer in layers]
+    found = [*layers, *joined] if weights else [*spectra, *plain]
+    return [recipe for recipe in found if only in str(recipe)]
 
 
 def main() -> None:
@@ -99,9 +105,10 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("cache", nargs="?", default="artifacts")
     parser.add_argument("weights", nargs="?")
+    parser.add_argument("--only", default="", help="tables whose recipe holds this text")
     args = parser.parse_args()
     store = Store(Path(args.cache))
-    for recipe in recipes(args.data, args.cache, args.weights):
+    for recipe in recipes(args.data, args.cache, args.weights, args.only):
         tables = read_tables(store, recipe)
         heads = [f"{s} AUC source / target / pAUC | official" for s in tables]
         print(f"\n### {recipe}\n")

@@ -26,6 +26,9 @@ _OUT_OF_MEMORY = (
     *("bad_alloc", "bad allocation", "can't start new thread", "failed to launch worker thread"),
     "could not execute a primitive",  # oneDNN, whatever it lacked
 )
+NO_HOME = (
+    "no home directory: HOME is not set and the user has no name here; set ASD_HOME to a folder"
+)
 _SHOWN = 10  # items of a kind that are named before the rest is counted
 
 
@@ -138,6 +141,10 @@ def _lacking(error: Exception) -> str | None:
             "programs or raise the limit, or ask for less at a time: a smaller --batch-size, one "
             "backbone, --window for long recordings; then run the same command again"
         )
+    if isinstance(error, RuntimeError) and "home directory" in str(
+        error
+    ):  # pathlib's, platformdirs'
+        return NO_HOME
     if isinstance(error, OSError) and error.errno in REMEDIES:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}; {REMEDIES[error.errno]}; what is finished stays"

@@ -219,6 +219,8 @@ def _remote(text: str, *, use_listings_cache: bool) -> Path:
 
     protocol = text.partition("://")[0]
     _check_protocol(text)
+    if "::" in protocol:
+        raise AsdError(f"{text}: expected one URL, not a chain of them; name the last of the chain")
     try:
         path = UPath(text, use_listings_cache=use_listings_cache)
         _ = path.fs

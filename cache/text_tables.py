@@ -13,9 +13,11 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cache import objects, places
 from cache.errors import AsdError
 from cache.text import decoded
 
@@ -79,15 +81,22 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     ------
     OSError
         If it cannot be read.
-    ValueError
+    AsdError
         If it is larger than that many bytes.
+    objects.Unreachable
+        If a store does not answer.
     """
+    with objects.reaching(path) if places.is_remote(path) else nullcontext():
+        return _read_bytes(path, most)
+
+
+def _read_bytes(path: Path, most: int) -> bytes:
     data = bytearray()
     with path.open("rb") as file:
         while block := file.read(2**20):
             data += block
             if len(data) > most:
-                raise ValueError(f"larger than {most:,} bytes; split it into several")
+                raise AsdError(f"{path}: larger than {most:,} bytes; split it into several")
     return bytes(data)
 
 

@@ -168,8 +168,20 @@ class Detector:
         """
         bank = self._fitted()
         section = self._chosen(bank, machine)
+        return self.judge(self._clips(sounds, "test", None, rate, section), section)
+
+    def judge(self, listing: Listing, section: Section) -> Results:
+        """Judge clips that are listed already; see `score`.
+
+        Parameters
+        ----------
+        listing
+            Clips of one section, which keep their ids.
+        section
+            Which, of the bank.
+        """
+        bank = self._fitted()
         inference = self._loaded(bank)
-        listing = self._clips(sounds, "test", None, rate, section)
         cut = inference.cut(listing)
         found = inference.embed(cut.clips)
         faults = [*map(str, cut.faults), *map(str, found.faults)]
@@ -261,6 +273,15 @@ class Detector:
         detector = cls(weights=weights)
         detector._bank = bank
         return detector
+
+    @property
+    def bank(self) -> Bank:
+        """The bank that judges."""
+        return self._fitted()
+
+    def section(self, machine: str | None = None) -> Section:
+        """Find the section that a machine's name means; none is needed where there is one only."""
+        return self._chosen(self._fitted(), machine)
 
     def _fitted(self) -> Bank:
         if self._bank is None:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cache.atomic import scratch_folder
+from cache.console import Progress, unseen
 from cache.errors import AsdError
 from cache.recipe import Recipe
 from cache.select import DEFAULT_CACHE_DIR, Selection, choose
@@ -20,7 +21,7 @@ from eval.ranking_tables import write_ranking
 from eval.report import Reported, Reporting, report
 from eval.results.folder import Results
 from eval.rules import choose_rule
-from eval.score import Progress, Scoring, score
+from eval.score import Scoring, score
 from eval.tables import SystemResult
 from extractors.clips import list_clips
 from index.bank import Bank, find_bank
@@ -67,6 +68,8 @@ class Evaluation:
         What else results and page say, name to text.
     command
         How this was called.
+    built
+        Whether the bank was just built of what `audio` holds.
     """
 
     out: Path
@@ -88,6 +91,7 @@ class Evaluation:
     map: str = "pca"
     notes: tuple[tuple[str, str], ...] = ()
     command: str = ""
+    built: bool = False
 
     @property
     def layout(self) -> str | None:
@@ -131,7 +135,7 @@ class Evaluated:
     incomplete: bool = False
 
 
-def evaluate(wanted: Evaluation, told: Progress = lambda _done, _total: None) -> Evaluated:
+def evaluate(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
     """Judge submissions and rank them, or score test clips with a bank and judge the scores.
 
     Parameters
@@ -176,9 +180,7 @@ def check(wanted: Evaluation) -> None:
             )
 
 
-def score_all(
-    wanted: Evaluation, results: Results, told: Progress = lambda _done, _total: None
-) -> Evaluated:
+def score_all(wanted: Evaluation, results: Results, told: Progress = unseen) -> Evaluated:
     """Score with a bank into a results folder, then judge and report what lies there."""
     bank, recipe = _bank(wanted)
     clips = list_clips(wanted.audio).clips if wanted.audio and not wanted.data else None
@@ -186,7 +188,7 @@ def score_all(
         cache = Store(wanted.cache_dir)
         scoring = Scoring(
             results, bank, recipe, store, cache, wanted.layout, wanted.machine, clips,
-            wanted.command,
+            wanted.command, wanted.built,
         )  # fmt: skip
         scored = score(scoring, told)
         run = judge(replace(wanted.judging([]), directory=results.root, part=True))

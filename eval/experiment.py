@@ -5,27 +5,33 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import chain, product
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from cache.console import Progress, unseen
 from cache.errors import AsdError
 from cache.recipe import Recipe, concatenation
-from cache.select import Selection, choose
-from cache.store import Store
+from cache.select import Selection
 from cache.text import masked
 from eval.evaluate import Evaluated, Evaluation, check, judge_all, score_all
-from eval.experiment_file import Autoencoder, Experiment, ScorerChoice
-from eval.experiment_finetune import train
+from eval.experiment_file import Autoencoder, BackboneChoice, Experiment, ScorerChoice, training
 from eval.results.folder import Results
-from eval.score import Progress
 from extractors.checkpoints import find
-from extractors.digest import file_sha256
+from extractors.hearing import Heard
 from extractors.offline import is_offline
+from extractors.request import ExtractRequest
 from extractors.weights.place import located
+from index.bank import Bank
+from index.build import BuildRequest, build
+
+if TYPE_CHECKING:
+    from extractors.extract import Extracted
+    from finetune.request import TrainRequest
 
 _PACKAGES = ("machine-asd", "torch", "torchaudio", "transformers", "numpy", "scipy",
              "scikit-learn", "faiss-cpu", "soundfile", "soxr")  # fmt: skip
@@ -33,8 +39,17 @@ _PACKAGES = ("machine-asd", "torch", "torchaudio", "transformers", "numpy", "sci
 _TRAINED, _TUNED = "autoencoder", "finetuned"
 
 
+@dataclass(frozen=True)
+class _Embedded:
+    """What a stage before scoring made: tables of these recipes; what it left out, and notes."""
+
+    recipes: tuple[Recipe, ...] = ()
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
 def run_experiment(
-    experiment: Experiment, text: str, wanted: Evaluation, told: Progress = lambda _done, _all: None
+    experiment: Experiment, text: str, wanted: Evaluation, told: Progress = unseen
 ) -> Evaluated:
     """Extract what is missing, index, score, evaluate and report.
 
@@ -57,28 +72,33 @@ def run_experiment(
     facts = (*wanted.notes, *_facts(experiment, wanted.command))
     plain = replace(wanted, audio=wanted.data, data=(), year=wanted.year or experiment.year,
                     notes=facts)  # fmt: skip
+    embedded: list[_Embedded] = []
     with results.run():
         if experiment.autoencoder is not None:
-            recipes: list[Recipe] = []
-            code = _train(experiment.autoencoder, wanted)
-            folder = results.root / _TRAINED
-            _include(results, folder, experiment.autoencoder.seeds)
-            done = judge_all(replace(plain, submission=(folder,)), results)
+            incomplete = bool(_train(experiment.autoencoder, wanted))
+            _include(results, results.root / _TRAINED, experiment.autoencoder.seeds)
+            done = judge_all(replace(plain, submission=(results.root / _TRAINED,)), results)
+            done = replace(done, incomplete=incomplete)
         elif experiment.finetune is not None:
-            code, recipes = _tune(experiment, plain, results, told)
+            _check_weights(experiment)
+            embedded = _tune(experiment, plain, results, told)
             done = judge_all(replace(plain, submission=(results.root / _TUNED,)), results)
         else:
             _check_weights(experiment)
-            code, recipes = _embed(experiment, plain, results.root / "bank")
-            done = score_all(_with_bank(plain, recipes, results.root / "bank"), results, told)
+            embedded = [_embed(experiment, plain, results.root / "bank")]
+            bank = _with_bank(plain, embedded[0].recipes, results.root / "bank")
+            done = score_all(bank, results, told)
+        recipes = [recipe for each in embedded for recipe in each.recipes]
         results.write("experiment.toml", masked(text).encode())
         results.write("experiment.json", _record(experiment, recipes, wanted.command))
-    return replace(done, incomplete=bool(code))
+    left_out = dict.fromkeys(fault for each in embedded for fault in each.faults)
+    notes = dict.fromkeys(note for each in embedded for note in each.notes)
+    return replace(done, left_out=(*left_out, *done.left_out), notes=(*notes, *done.notes))
 
 
-def extraction_arguments(experiment: Experiment, wanted: Evaluation) -> list[str]:
-    """Arguments of ``python -m extractors.run``, one call for all, so that clips are read once."""
-    options: dict[str, list[str]] = {"weights": [], "layers": [], "pooling": [], "bands": []}
+def extract_request(experiment: Experiment, wanted: Evaluation) -> ExtractRequest:
+    """Ask for the tables of all backbones at once, so that clips are read once."""
+    given: dict[str, list[str]] = {"weights": [], "layers": [], "pooling": [], "bands": []}
     for text, choice in experiment.backbones.items():
         name = text.partition(":")[0]
         values: dict[str, Sequence[object]] = {
@@ -88,36 +108,61 @@ def extraction_arguments(experiment: Experiment, wanted: Evaluation) -> list[str
             "bands": [choice.bands] if choice.bands else [],
         }
         for option, chosen in values.items():
-            options[option] += [f"{name}={value}" for value in chosen]
-    given = [[f"--{option}", *chosen] for option, chosen in options.items() if chosen]
-    return [
-        *("--data", *map(str, wanted.audio), "--backbone", *experiment.backbones),
-        *chain.from_iterable(given),
-        *experiment.hearing_arguments(),
-        *("--cache-dir", str(wanted.cache_dir)),
-    ]
+            given[option] += [f"{name}={value}" for value in chosen]
+    return ExtractRequest(
+        data=wanted.audio,
+        backbone=tuple(experiment.backbones),
+        heard=Heard(experiment.channel, experiment.window, experiment.hop),
+        cache_dir=wanted.cache_dir,
+        weights=tuple(given["weights"]),
+        layers=tuple(given["layers"]),
+        pooling=tuple(given["pooling"]),
+        bands=tuple(given["bands"]),
+    )
 
 
-def index_arguments(
-    scorer: ScorerChoice, recipes: Sequence[Recipe], cache_dir: Path, bank: Path
-) -> list[str]:
-    """Arguments of ``python -m index.run``."""
-    options = []
-    for name, value in scorer.options.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            options.append(f"--{option}" if value else f"--no-{option}")
-        else:
-            options += [f"--{option}", str(value)]
-    rate = []
-    if scorer.false_alarms is not None:
-        rate = ["--false-alarms", scorer.false_alarms, "--clip-interval", str(scorer.clip_interval)]
-    return [
-        *("--recipe", *(recipe.fingerprint for recipe in recipes), "--scorer", scorer.name),
-        *("--threshold", scorer.threshold, "--percentile", str(scorer.percentile)),
-        *("--group", scorer.group, *rate),
-        *("--bank", str(bank), "--cache-dir", str(cache_dir), *options),
-    ]
+def build_request(
+    scorer: ScorerChoice, extracted: Extracted, cache_dir: Path, bank: Path
+) -> BuildRequest:
+    """Ask for a bank of the tables just extracted, fitted to what the data holds and no more."""
+    clips = [clip for clip in extracted.listing.clips if clip.split == "train"]
+    return BuildRequest(
+        scorer=scorer.name,
+        threshold=scorer.threshold,
+        percentile=scorer.percentile,
+        false_alarms=scorer.false_alarms,
+        clip_interval=scorer.clip_interval,
+        group=scorer.group,
+        bank=bank,
+        cache_dir=cache_dir,
+        tables=Selection(recipes=tuple(recipe.fingerprint for recipe in recipes_of(extracted))),
+        scorer_options=scorer.options,
+        sections={clip.section for clip in clips},
+        clips={clip.clip_id for clip in clips},
+    )
+
+
+def recipes_of(extracted: Extracted) -> list[Recipe]:
+    """Recipes in an experiment's order: backbone by backbone, of each table channel by channel."""
+    found: dict[tuple[str, str | None, str], list[tuple[Recipe, ...]]] = {}
+    for recipes in extracted.recipes:
+        settings = {k: v for k, v in recipes[0].settings if k != "channel"}
+        key = (recipes[0].backbone, recipes[0].weights, repr(settings))
+        found.setdefault(key, []).append(recipes)
+    return [one for channels in found.values() for same in zip(*channels, strict=True)
+            for one in same]  # fmt: skip
+
+
+def train_request(experiment: Experiment, name: str, seed: int, wanted: Evaluation) -> TrainRequest:
+    """Ask for the training of one backbone with one seed; what is there is not trained again."""
+    # A variant may be a folder, and its path would lead elsewhere.
+    plain = quote(name.replace(":", "_", 1), safe="")
+    out = wanted.out / "models" / f"{plain}_seed_{seed}.safetensors"
+    choice = experiment.backbones[name]
+    return training(
+        experiment, data=wanted.audio, out=out, backbone=name, seeds=(seed,), overwrite=True,
+        weights=choice.weights or None, cache_dir=wanted.cache_dir,
+    )  # fmt: skip
 
 
 def baseline_arguments(system: Autoencoder, wanted: Evaluation) -> list[str]:
@@ -130,59 +175,45 @@ def baseline_arguments(system: Autoencoder, wanted: Evaluation) -> list[str]:
     ]
 
 
-def chosen_recipes(experiment: Experiment, store: Store) -> list[Recipe]:
-    """Find the recipes an experiment is made of among the tables on disk, in its own order.
-
-    Raises
-    ------
-    AsdError
-        If one is not there, or the experiment leaves open which is meant.
-    """
-    known = {name for recipe in store.recipes() for name in (recipe.backbone, recipe.named)}
-    found = []
-    for name, choice in experiment.backbones.items():
-        # A variant is told by its weights where the recipe names the backbone alone.
-        names = (name if name in known else name.partition(":")[0],)
-        sha256 = _sha256(located(choice.weights)) if choice.weights else None
-        weights = (sha256,) if sha256 else ()
-        layers: Sequence[int | None] = choice.layers or [None]
-        poolings: Sequence[str | None] = choice.pooling or [None]
-        for layer, pooling in product(layers, poolings):
-            plain = Selection(names, (), layer, pooling, choice.bands, weights)
-            heard = replace(plain, channel=experiment.channel, window=experiment.window or 0,
-                            hop=experiment.hop or experiment.window or 0)  # fmt: skip
-            found += [choose(store, way) for way in heard.by_channel()]
-    return found
-
-
-def _embed(experiment: Experiment, wanted: Evaluation, bank: Path) -> tuple[int, list[Recipe]]:
-    """Extract every backbone and fit the scorer; the worst exit code and the recipes."""
+def _embed(experiment: Experiment, wanted: Evaluation, bank: Path) -> _Embedded:
+    """Extract every backbone and fit the scorer."""
     # Torch is loaded only where clips are to be extracted.
-    code = _called("extractors.run", extraction_arguments(experiment, wanted))
-    recipes = chosen_recipes(experiment, Store(wanted.cache_dir))
+    from extractors.extract import extract  # noqa: PLC0415
+
+    extracted = extract(extract_request(experiment, wanted))
     scorer = experiment.scorer or ScorerChoice()
-    told = index_arguments(scorer, recipes, wanted.cache_dir, bank)
-    return max(code, _called("index.run", told)), recipes
+    built = build(build_request(scorer, extracted, wanted.cache_dir, bank))
+    for section in set(Bank(bank).sections()) - set(built.sections):
+        Bank(bank).discard(section)
+    notes = (*extracted.listing.notes, *(text for texts in built.notes for text in texts))
+    return _Embedded(tuple(recipes_of(extracted)), tuple(extracted.faults), notes)
 
 
 def _tune(
     experiment: Experiment, wanted: Evaluation, results: Results, told: Progress
-) -> tuple[int, list[Recipe]]:
+) -> list[_Embedded]:
     """Fine-tune, then extract, fit and score with the weights of every seed."""
-    _check_weights(experiment)
-    models = wanted.out / "models"
-    code, seeds = train(experiment, wanted.audio, wanted.cache_dir, models)
-    every: list[Recipe] = []
-    for seed, changed in seeds.items():
-        bank = models / f"seed_{seed}" / "bank"
-        done, recipes = _embed(changed, wanted, bank)
-        code = max(code, done)
+    from finetune.train import train  # noqa: PLC0415 -- torch comes with it
+
+    every: list[_Embedded] = []
+    chosen: dict[int, dict[str, BackboneChoice]] = {seed: {} for seed in experiment.seeds}
+    for name, choice in experiment.backbones.items():
+        for seed in experiment.seeds:
+            request = train_request(experiment, name, seed, wanted)
+            trained = train(request)
+            weights = str(request.path(seed))
+            chosen[seed][name] = choice.model_copy(update={"weights": weights})
+            every.append(_Embedded((), trained.faults, trained.notes))
+    for seed, backbones in chosen.items():
+        bank = wanted.out / "models" / f"seed_{seed}" / "bank"
+        tuned = experiment.model_copy(update={"backbones": backbones, "finetune": None})
+        embedded = _embed(tuned, wanted, bank)
+        scored = _with_bank(wanted, embedded.recipes, bank)
         part = Results(wanted.out / _TUNED / f"seed_{seed}")
-        scored = replace(_with_bank(wanted, recipes, bank), report=False, figures=False, notes=())
-        score_all(scored, part, told)
-        every += recipes
-    _include(results, wanted.out / _TUNED, list(seeds))
-    return code, every
+        score_all(replace(scored, report=False, figures=False, notes=()), part, told)
+        every.append(embedded)
+    _include(results, wanted.out / _TUNED, experiment.seeds)
+    return every
 
 
 def _include(results: Results, folder: Path, seeds: Sequence[int]) -> None:
@@ -196,7 +227,7 @@ def _include(results: Results, folder: Path, seeds: Sequence[int]) -> None:
 
 def _with_bank(wanted: Evaluation, recipes: Sequence[Recipe], bank: Path) -> Evaluation:
     chosen = Selection(recipes=tuple(recipe.fingerprint for recipe in recipes))
-    return replace(wanted, tables=chosen, bank=bank)
+    return replace(wanted, tables=chosen, bank=bank, built=True)
 
 
 def _train(system: Autoencoder, wanted: Evaluation) -> int:
@@ -252,8 +283,3 @@ def _record(experiment: Experiment, recipes: Sequence[Recipe], command: str) -> 
         "versions": {name: version(name) for name in _PACKAGES},
     }
     return (masked(json.dumps(record, indent=2, ensure_ascii=False)) + "\n").encode()
-
-
-def _sha256(path: Path) -> str | None:
-    """SHA-256 of a weights file; ``None`` of a folder, whose recipe names its own."""
-    return file_sha256(path) if path.is_file() else None

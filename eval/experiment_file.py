@@ -7,17 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cache import text_tables
+from cache.arguments import from_table
 from cache.errors import AsdError
 from cache.options import Option, make
 from eval.rules import RULES
 from index.scorer import DEFAULT, find, names
 
 _MOST_BYTES = 2**20
+
+if TYPE_CHECKING:
+    from finetune.request import TrainRequest
 
 
 class _Table(BaseModel):
@@ -55,44 +59,6 @@ class ScorerChoice(_Table):
     options: dict[str, Option] = {}
 
 
-class Finetune(_Table):
-    """How every backbone is fine-tuned first; one run a seed.
-
-    The keys are the options of ``python -m finetune.run``; what is left out is as there.
-    """
-
-    seeds: list[int] = [0]
-    labels: str | None = None
-    attributes: list[str] | None = None
-    pseudo_labels: int | None = None
-    groups: str | None = None
-    min_clips: int | None = None
-    pseudo_anomalies: list[str] | None = None
-    pseudo_classes: str | None = None
-    layer: int | None = None
-    embedding: str | None = None
-    size: int | None = None
-    head: str | None = None
-    train: str | None = None
-    sampling: str | None = None
-    augment: list[str] | None = None
-    crop: float | None = None
-    epochs: int | None = None
-    batch_size: int | None = None
-    accumulate: int | None = None
-    learning_rate: float | None = None
-    head_learning_rate: float | None = None
-    layer_decay: float | None = None
-    weight_decay: float | None = None
-    warmup: int | None = None
-    schedule: str | None = None
-    clip_norm: float | None = None
-    dtype: str | None = None
-    hold_out: float | None = None
-    patience: int | None = None
-    watch: int | None = None
-
-
 class Autoencoder(_Table):
     """The task's baseline; one run a seed."""
 
@@ -117,16 +83,36 @@ class Experiment(_Table):
     window: float | None = None
     hop: float | None = None
     backbones: dict[str, BackboneChoice] = {}
-    finetune: Finetune | None = None
+    finetune: dict[str, Any] | None = None
     scorer: ScorerChoice | None = None
     autoencoder: Autoencoder | None = None
 
-    def hearing_arguments(self) -> list[str]:
-        """Arguments of a command line that say how recordings are heard."""
-        channel = self.channel if self.channel != "average" else None
-        options = {"channel": channel, "window": self.window, "hop": self.hop}
-        known = {name: value for name, value in options.items() if value is not None}
-        return [part for name, value in known.items() for part in (f"--{name}", str(value))]
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds of fine-tuning, one run each."""
+        return list((self.finetune or {}).get("seeds", [0]))
+
+
+def training(experiment: Experiment, **fixed: Any) -> TrainRequest:
+    """Read how a backbone is fine-tuned first: keys are the options of ``finetune.run``.
+
+    Parameters
+    ----------
+    experiment
+        With a ``finetune`` table.
+    **fixed
+        Options that are not the table's to choose.
+
+    Raises
+    ------
+    AsdError
+        Naming the key that is unknown, or whose value does not fit.
+    """
+    from finetune.request import TrainRequest  # noqa: PLC0415 -- heavy, and seldom needed
+
+    table = {key: value for key, value in (experiment.finetune or {}).items() if key != "seeds"}
+    heard = {"channel": experiment.channel, "window": experiment.window, "hop": experiment.hop}
+    return from_table(TrainRequest, table, "finetune.", **heard, **fixed)
 
 
 def shipped() -> list[str]:
@@ -239,7 +225,6 @@ def _keys_at(place: Sequence[object]) -> list[str]:
         "published": Published,
         "scorer": ScorerChoice,
         "autoencoder": Autoencoder,
-        "finetune": Finetune,
         "backbones": BackboneChoice,
     }
     table = tables[str(place[0])] if place else Experiment
@@ -255,8 +240,12 @@ def _check(experiment: Experiment, where: str) -> None:
         raise AsdError(f"{where}: [scorer] means nothing to the autoencoder, which scores itself")
     if experiment.autoencoder is not None and experiment.finetune is not None:
         raise AsdError(f"{where}: [finetune] means nothing to the autoencoder, which is trained")
-    if experiment.finetune is not None and not experiment.finetune.seeds:
-        raise AsdError(f"{where}: finetune.seeds is empty; expected [0], say")
+    if experiment.finetune is not None:
+        if not experiment.seeds:
+            raise AsdError(f"{where}: finetune.seeds is empty; expected [0], say")
+        fixed = {"data": (Path(),), "out": Path("x.safetensors"), "backbone": "logmel:cnn"}
+        unset = dict.fromkeys(("weights", "overwrite", "cache_dir"))
+        training(experiment, seeds=tuple(experiment.seeds), **fixed, **unset)
     if experiment.year is not None and experiment.year not in RULES:
         raise AsdError(f"{where}: year {experiment.year}; known are {', '.join(map(str, RULES))}")
     if experiment.scorer is not None:

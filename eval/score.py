@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from cache.console import Progress, unseen
 from cache.errors import AsdError, listing
 from cache.recipe import Recipe
 from cache.store import Store
@@ -23,8 +24,6 @@ from eval.scoring import SectionScores, score_table, surplus, write_reasons, wri
 from extractors.clips import Clip
 from index.bank import Bank
 from index.fitted import FittedSection
-
-Progress = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,8 @@ class Scoring:
         tables hold. ``None`` where no data is at hand.
     command
         How to do it again.
+    built
+        Whether the bank was just built of what `clips` holds.
     """
 
     results: Results
@@ -63,6 +64,7 @@ class Scoring:
     machines: tuple[str, ...] = ()
     clips: Sequence[Clip] | None = None
     command: str = ""
+    built: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Scored:
     notes: tuple[str, ...]
 
 
-def score(scoring: Scoring, told: Progress = lambda _done, _total: None) -> Scored:
+def score(scoring: Scoring, told: Progress = unseen) -> Scored:
     """Score every section and write what the scores, the reasons and the system are.
 
     Sections are in memory one at a time.
@@ -116,7 +118,8 @@ def score(scoring: Scoring, told: Progress = lambda _done, _total: None) -> Scor
             calibration[str(section)] = {**fitted.facts(), "promise": fitted.promise()}
             if thresholds[str(section)] is None:
                 job.notes += [f"{section}: {text}" for text in cautions[str(section)]]
-            job.note_outdated(fitted)
+            if not scoring.built:
+                job.note_outdated(fitted)
         told(len(sections), len(sections))
         facts = {
             "recipe": scoring.recipe.fingerprint,
@@ -213,7 +216,7 @@ class _Job:
                 )
             learnt = set(map(_file_id, self._keys(section, "train")))
             left = sorted(learnt - held.ids(section, "train"))
-            if section in kept and held.ids(section, "train") and left:
+            if section in kept and held.ids(section, "train") and left and not self.scoring.built:
                 self.notes.append(
                     f"{section}: {len(left)} training clips in the cache are no longer in the "
                     f"data, {left[0]} for one; run the extraction and the index again"

@@ -57,7 +57,7 @@ def list_clips(roots: Sequence[Path], supplements: Collection[str] = ()) -> List
     for before, clip in pairwise(clips):
         if before.clip_id == clip.clip_id:
             raise AsdError(
-                f"two clips with one id {clip.clip_id!r}: {before.path} and {clip.path}; extract "
-                "the two data roots into two cache folders (--cache-dir)"
+                f"two clips with one id {clip.clip_id!r}: {before.path} and {clip.path}; take one data "
+                "root at a time, each with a cache folder of its own (--cache-dir)"
             )
     return Listing(tuple(clips), found.faults, found.notes)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 from cache.options import option
 from cache.places import OFFLINE, check_reachable, is_offline
+from extractors.weights.place import keep_caches
 
 __all__ = ["VARIABLE", "add_offline", "apply_offline", "is_offline", "offline_option"]
 
@@ -41,6 +42,7 @@ def add_offline(parser: ArgumentParser) -> None:
 def apply_offline(args: _Request) -> None:
     """Ask no address from here on, in this process and those it starts, where that is asked for.
 
+    What is fetched is kept where it can be, see `extractors.weights.place.keep_caches`.
     The environment is where Hugging Face's libraries look too, so that is where it stands; call it
     before any of them is imported.
 
@@ -54,6 +56,7 @@ def apply_offline(args: _Request) -> None:
     AsdError
         If it names a place in a store that would have to be asked.
     """
+    keep_caches()
     if args.offline or is_offline():
         os.environ[VARIABLE] = os.environ[_HUB_VARIABLE] = "1"
         for place in _places(args):

@@ -79,6 +79,11 @@ class Bank:
             places.remove(path)
         return record
 
+    def discard(self, section: Section) -> None:
+        """Remove a section."""
+        with locked(self.root):
+            places.remove_tree(self.root / str(section))
+
     def tidy(self, section: Section) -> None:
         """Remove data files that a section's record does not name: a killed run left them.
 

@@ -32,7 +32,7 @@ def test_a_damaged_table_is_moved_aside_and_made_anew(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cache = tmp_path / "cache"
-    run = ["--data", str(root), "--cache-dir", str(cache)]
+    run = ["--backbone", "logmel", "--data", str(root), "--cache-dir", str(cache)]
     assert extract(run) == 0
     path = next(cache.rglob("train.parquet"))
     for aside in ("train.parquet", "train-1.parquet"):

@@ -16,9 +16,9 @@ import eval.experiment
 from cache.errors import AsdError, guarded
 from cache.options import option_names
 from cache.store import Store
-from cache.table import Section
+from cache.table import SPLITS, Section
 from eval.evaluate import Evaluation
-from eval.experiment import baseline_arguments, extraction_arguments, index_arguments
+from eval.experiment import baseline_arguments, build_request, extract_request, recipes_of
 from eval.experiment_file import (
     Autoencoder,
     BackboneChoice,
@@ -32,7 +32,11 @@ from eval.results.folder import Results
 from eval.run import main
 from eval.scores import Submission, read_submission, write_submission
 from extractors.checkpoints import named
+from extractors.clips import Clip, Listing
 from extractors.digest import file_sha256
+from extractors.extract import Extracted
+from extractors.hearing import Heard
+from extractors.request import ExtractRequest
 from extractors.run import main as extract
 from extractors.weights.place import path_of
 from index.run import main as build
@@ -237,27 +241,37 @@ def test_overrides() -> None:
             parse(GOOD, "x.toml", [bad])
 
 
-def test_arguments_of_the_stages() -> None:
+def test_what_the_stages_are_asked_for() -> None:
     beats = BackboneChoice(weights="w.pt", layers=[4, 5], pooling=["rdp+gem:3,16"], bands="keep")
     both = {"beats": beats, "hf:owner/name": BackboneChoice()}
-    assert extraction_arguments(Experiment(title="two", backbones=both), WANTED) == [
-        *("--data", "dev", "--backbone", "beats", "hf:owner/name", "--weights", "beats=w.pt"),
-        *("--layers", "beats=4", "beats=5", "--pooling", "beats=rdp+gem:3,16"),
-        *("--bands", "beats=keep", "--cache-dir", "cache"),
-    ]
+    found = extract_request(Experiment(title="two", backbones=both, channel="near"), WANTED)
+    assert found == ExtractRequest(
+        data=(Path("dev"),), backbone=("beats", "hf:owner/name"), weights=("beats=w.pt",),
+        layers=("beats=4", "beats=5"), pooling=("beats=rdp+gem:3,16",), bands=("beats=keep",),
+        heard=Heard("near"), cache_dir=Path("cache"),
+    )  # fmt: skip
+    clips = [Clip(f"{s}{i}", Path(f"{s}{i}"), SECTION, s) for s in SPLITS for i in range(2)]
+    recipes = [[make_recipe(layer=n, settings=(("channel", c),) if c else ()) for n in (1, 2)]
+               for c in ("", "near")]  # fmt: skip
+    extracted = Extracted(Listing(tuple(clips), (), ()), tuple(map(tuple, recipes)), ())
+    # Table by table, the channels of one side by side.
+    order = [recipes[0][0], recipes[1][0], recipes[0][1], recipes[1][1]]
+    assert recipes_of(extracted) == order
     scorer = ScorerChoice(name="ldn", options={"density_k": 2, "standardise": False})
-    recipe = make_recipe()
-    found = index_arguments(scorer, [recipe], Path("cache"), Path("bank"))
-    assert found[:4] == ["--recipe", recipe.fingerprint, "--scorer", "ldn"]
-    assert found[-3:] == ["--density-k", "2", "--no-standardise"]
+    asked = build_request(scorer, extracted, Path("cache"), Path("bank"))
+    assert asked.unfitted() == find("ldn")(density_k=2, standardise=False)  # type: ignore[call-arg]
+    assert (asked.clips, asked.sections) == ({"train0", "train1"}, {SECTION})
+    assert asked.tables.recipes == tuple(recipe.fingerprint for recipe in order)
 
 
-def test_a_recipe_left_open_is_asked_for(tmp_path: Path, root: Path, error_of: ErrorOf) -> None:
+def test_tables_that_it_does_not_ask_for_do_not_matter(tmp_path: Path, root: Path) -> None:
     path = tmp_path / "open.toml"
     path.write_text(GOOD)
     Store(tmp_path / "artifacts").write(make_table([[0.0]]), make_recipe(pooling="max"))
-    where = ["--data", root, "--cache-dir", tmp_path / "artifacts", "--out", tmp_path / "out"]
-    assert "2 recipes fit" in error_of(main, path, *where)
+    assert run(tmp_path, path, "out", "--no-report") == 0
+    record = json.loads((tmp_path / "out" / "experiment.json").read_text())
+    assert [recipe["pooling"] for recipe in record["recipes"]] == ["mean"]
+    assert root.is_dir()
 
 
 def test_the_autoencoder_is_called_by_its_own_command_line(

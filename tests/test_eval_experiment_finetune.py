@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from cache.arguments import keys
-from cache.errors import guarded
 from cache.store import Store
-from eval.experiment_file import Finetune, parse
-from eval.experiment_finetune import train
+from eval.evaluate import Evaluation
+from eval.experiment import train_request
+from eval.experiment_file import parse
 from eval.run import main
 from extractors.tuned import record_of
-from finetune.request import TrainRequest
 from tests.conftest import write_clip
 
 TEXT = """title = "fine-tuned"
@@ -65,22 +62,9 @@ def test_seeds_are_trained_scored_and_averaged(
     assert main([str(tmp_path / "x.toml"), *where]) == 0
 
 
-def test_every_key_is_an_option_of_fine_tuning() -> None:
-    assert set(Finetune.model_fields) <= set(keys(TrainRequest))
-
-
-def test_no_name_of_a_backbone_leads_out_of_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[list[str]] = []
-
-    @guarded
-    def run(argv: Sequence[str] | None = None) -> int:
-        seen.append(list(argv or ()))
-        return 0
-
-    monkeypatch.setattr("finetune.run.main", run)
+def test_no_name_of_a_backbone_leads_out_of_the_folder(tmp_path: Path) -> None:
     experiment = parse(TEXT.replace("logmel:cnn", "hf:../../up"), "x.toml")
-    assert train(experiment, [tmp_path], tmp_path / "cache", tmp_path / "models")[0] == 0
-    files = [Path(argv[argv.index("--out") + 1]) for argv in seen]
-    assert [path.parent for path in files] == [tmp_path / "models"] * 2
+    wanted = Evaluation(tmp_path / "out", audio=(tmp_path,), cache_dir=tmp_path / "cache")
+    asked = train_request(experiment, "hf:../../up", 5, wanted)
+    assert asked.path(5).parent == tmp_path / "out" / "models"
+    assert (asked.seeds, asked.settings.head, asked.settings.augment) == ((5,), "linear", ())

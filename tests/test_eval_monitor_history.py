@@ -8,7 +8,7 @@ import pytest
 
 from cache.errors import AsdError
 from eval.monitor import history as module
-from eval.monitor.history import History, Judgement
+from eval.monitor.history import History, Judgement, clip_key
 
 
 def _judgement(index: int, **changes: object) -> Judgement:
@@ -32,7 +32,10 @@ def test_what_was_appended_is_read_with_the_last_state(tmp_path: Path) -> None:
     assert table["clip"].to_pylist() == [f"{i:04d} a.wav" for i in range(6)]
     assert history.read(after=2)["number"].to_pylist() == [3, 4, 5]
     assert history.state() == {"clips": 2}
-    assert len(history.judged()) == 6
+    judged, last = history.judged()
+    assert (len(judged), last) == (12, 5)
+    assert judged[clip_key("0003 a.wav", f"{3:064x}")] == judged[clip_key("0003 a.wav")] == 1e9 + 3
+    assert history.judged(after=3) == ({k: t for k, t in judged.items() if t >= 1e9 + 4}, 5)
     frame = table.to_pandas()
     assert frame["time"].iloc[0].timestamp() == 1e9
     assert list(frame["decision"]) == [0, 0, 1, 1, 1, 1]
@@ -48,7 +51,7 @@ def test_a_clip_that_could_not_be_judged_has_no_figures(tmp_path: Path) -> None:
 def test_an_empty_history(tmp_path: Path) -> None:
     history = History(tmp_path / "none")
     assert history.read().num_rows == 0
-    assert (history.state(), history.judged()) == ({}, set())
+    assert (history.state(), history.judged()) == ({}, ({}, -1))
 
 
 def test_files_become_one_and_a_kill_in_between_doubles_nothing(

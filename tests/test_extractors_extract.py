@@ -27,7 +27,7 @@ ErrorOf = Callable[..., str]
 
 
 def run(data: Path, cache: Path, *options: str) -> int:
-    return main(["--data", str(data), "--cache-dir", str(cache), *options])
+    return main(["--backbone", "logmel", "--data", str(data), "--cache-dir", str(cache), *options])
 
 
 def tables(cache: Path) -> dict[str, EmbeddingTable]:
@@ -141,7 +141,7 @@ def test_a_clip_that_went_bad_loses_its_row(root: Path, tmp_path: Path) -> None:
 def test_strict_stops_at_the_first(root: Path, tmp_path: Path, error_of: ErrorOf) -> None:
     bad = root / "fan" / "train" / "section_00_source_train_normal_0099.wav"
     bad.write_bytes(b"")
-    arguments = ["--data", root, "--cache-dir", tmp_path / "a", "--strict"]
+    arguments = ["--backbone", "logmel", "--data", root, "--cache-dir", tmp_path / "a", "--strict"]
     assert f"{bad}: an empty file of 0 bytes" in error_of(main, *arguments)
 
 
@@ -156,16 +156,18 @@ def test_machine_and_split_choose(root: Path, tmp_path: Path) -> None:
     [
         (["--device", "cuda:99"], "--device cuda:99: not to be had here"),
         (["--device", "toaster"], "--device toaster: not to be had here"),
-        (["--layer", "7"], "logmel has no layer 7; it has 0"),
+        (["--layers", "7"], "logmel has no layer 7; it has 0"),
         (["--weights", "beats.pt"], "logmel has no published weights"),
-        (["--pooling", "median"], "unknown pooling 'median'"),
+        (["--pooling", "median"], "--pooling median: expected gem or"),
         (["--machine", "pump"], "no machine type 'pump'"),
     ],
 )
 def test_mistakes_in_the_call(
     root: Path, tmp_path: Path, error_of: ErrorOf, options: list[str], message: str
 ) -> None:
-    said = error_of(main, "--data", root, "--cache-dir", tmp_path / "a", *options)
+    said = error_of(
+        main, "--backbone", "logmel", "--data", root, "--cache-dir", tmp_path / "a", *options
+    )
     assert message in said
 
 
@@ -175,7 +177,7 @@ def test_a_damaged_table_is_named_with_its_remedy(
     run(root, tmp_path / "a")
     path = next((tmp_path / "a").rglob("train.parquet"))
     path.write_bytes(path.read_bytes()[:100])
-    said = error_of(main, "--data", root, "--cache-dir", tmp_path / "a")
+    said = error_of(main, "--backbone", "logmel", "--data", root, "--cache-dir", tmp_path / "a")
     assert str(path) in said
     assert "verify --repair` and run the extraction again" in said
     path.unlink()
@@ -185,7 +187,17 @@ def test_a_damaged_table_is_named_with_its_remedy(
 def test_killed_at_any_moment_and_run_again_gives_the_same_tables(tmp_path: Path) -> None:
     root = write_root(tmp_path / "data", source=80, target=10)
     run(root, tmp_path / "whole")
-    command = [sys.executable, "-m", "extractors.run", "--data", root, "--batch-size", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "extractors.run",
+        "--backbone",
+        "logmel",
+        "--data",
+        root,
+        "--batch-size",
+        "1",
+    ]
     rows = []
     for delay in (0.0, 0.03, 0.1, 0.2):
         process = subprocess.Popen([*command, "--cache-dir", tmp_path / "killed"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import tracemalloc
 import unicodedata
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -524,3 +526,84 @@ def test_parquet_manifests_are_held_against_bounds(
     assert tracemalloc.get_traced_memory()[1] < 2**27
     assert pa.total_allocated_bytes() - before < 2**27
     tracemalloc.stop()
+
+
+def write_mimii(root: Path, machine: str, normal: int = 5, abnormal: int = 2) -> None:
+    for number in ("00", "02"):
+        for kind, count in (("normal", normal), ("abnormal", abnormal)):
+            make(root, *(f"{machine}/id_{number}/{kind}/{i:08d}.wav" for i in range(count)))
+
+
+def test_mimii_as_it_is_published(tmp_path: Path) -> None:
+    for ratio in ("-6_dB", "0_dB", "6_dB"):
+        write_mimii(tmp_path / "mimii" / f"{ratio}_fan", "fan")
+    one = list_clips([tmp_path / "mimii" / "6_dB_fan"])
+    expected = {
+        **{f"normal/{i:08d}.wav": ("test", None, "normal") for i in (0, 1)},  # as many as abnormal
+        **{f"normal/{i:08d}.wav": ("train", None, "normal") for i in (2, 3, 4)},
+        **{f"abnormal/{i:08d}.wav": ("test", None, "anomaly") for i in (0, 1)},
+    }
+    assert told(one) == {
+        f"fan/id_{number:02d}/{name}": (number, *kind)
+        for number in (0, 2)
+        for name, kind in expected.items()
+    }
+    assert not one.faults
+    assert "4 clips in normal/ are held out to be judged beside the abnormal ones" in one.notes[0]
+    assert (
+        "id_<nn> are sections: 00, 02; sub-folders tell normal from anomaly for 8 of 8"
+        in one.notes[0]
+    )
+    assert told(list_clips([tmp_path / "mimii" / "6_dB_fan" / "fan"])) == told(one)
+    (alone,) = {c.section for c in list_clips([tmp_path / "mimii/6_dB_fan/fan/id_02"]).clips}
+    assert alone == Section("id_02", 2)
+    every = list_clips([tmp_path / "mimii"])
+    assert {c.section for c in every.clips} == {
+        Section(f"fan_{ratio}", number) for ratio in ("-6_dB", "0_dB", "6_dB") for number in (0, 2)
+    }
+    assert len(every.clips) == 3 * len(one.clips)
+
+
+def test_at_most_half_of_the_normal_clips_are_held_out_and_none_where_others_are_judged(
+    tmp_path: Path,
+) -> None:
+    make(
+        tmp_path,
+        *(f"fan/normal/{i}.wav" for i in range(5)),
+        *(f"fan/Abnormal/{i}.wav" for i in range(9)),
+    )
+    kinds = Counter((c.split, c.condition) for c in list_clips([tmp_path]).clips)
+    assert kinds == {("train", "normal"): 3, ("test", "normal"): 2, ("test", "anomaly"): 9}
+    make(tmp_path, "fan/new/a.wav", "fan/id_00/normal/x.wav")
+    listing = list_clips([tmp_path])
+    kinds = Counter((c.split, c.condition) for c in listing.clips)
+    assert kinds == {("train", "normal"): 5, ("test", None): 1, ("test", "anomaly"): 9}
+    assert listing.notes[-1].endswith("not read: id_00/")
+
+
+def test_several_roots_with_machines_of_one_name_are_run_alone(tmp_path: Path) -> None:
+    make(tmp_path, *(f"plants/{site}/pump/normal/a.wav" for site in ("north", "south east")))
+    said = refusal(tmp_path / "plants")
+    assert "each alone with a --cache-dir of its own: several have a machine 'pump'" in said
+    make(tmp_path, "years/a b/fan/train/x.wav", "years/c/pump/train/x.wav")
+    roots = shlex.split(refusal(tmp_path / "years").partition("--data ")[2])
+    assert len(list_clips(list(map(Path, roots))).clips) == 2
+
+
+def test_remedies_work_where_they_are_told(tmp_path: Path) -> None:
+    flat = make(tmp_path / "flat", "a.wav", "b.wav", "c.wav")
+    assert f"move the normal ones of its 3 recordings to {flat}/normal" in refusal(flat)
+    for name, folder in (("a", "normal"), ("b", "normal"), ("c", "new")):
+        (flat / folder).mkdir(exist_ok=True)
+        (flat / f"{name}.wav").rename(flat / folder / f"{name}.wav")
+    assert [clip.split for clip in list_clips([flat]).clips] == ["test", "train", "train"]
+    assert refusal(flat / "normal").endswith(f"a machine's clips; give --data {flat}")
+
+
+def test_a_store_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ASD_OFFLINE")
+    said = refusal(place("http://user:s3cr3t@127.0.0.1:9/list.csv"))
+    assert said.startswith("http://***@127.0.0.1:9/list.csv: the store does not answer")
+    assert len(said.splitlines()) == 1
+    with pytest.raises(AsdError, match="expected one URL, not a chain of them"):
+        place("simplecache::http://127.0.0.1:9/list.csv")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cache.errors import AsdError
+from cache.errors import AsdError, guarded
 from cache.store import Store
 from eval.extraction import extract_tests
 from extractors import checkpoints
@@ -23,6 +26,7 @@ from extractors.backbone import Source
 from extractors.backbones import efficientat
 from extractors.checkpoints import CHECKPOINTS, EFFICIENTAT, Checkpoint, find, named, usual
 from extractors.digest import file_sha256
+from extractors.offline import apply_offline
 from extractors.run import main as extract
 from extractors.weights.needed import needed
 from extractors.weights.place import home, located, path_of
@@ -284,3 +288,42 @@ def test_a_bank_fetches_the_file_it_was_built_with(
     assert not server.asked
     assert extract_tests([root], recipe, Store(tmp_path / "b"), []) == []
     assert len(server.asked) == 1
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without a home directory: HOME is not set and the user id has no name."""
+
+    def nobody(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    for name in ("HOME", "XDG_CACHE_HOME", "ASD_HOME", "HF_HOME", "TORCH_HOME", "MPLCONFIGDIR"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_directory_a_remedy_is_named_and_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
+) -> None:
+    assert "no home directory" in error_of(main, "list")
+    monkeypatch.setenv("ASD_HOME", "~/asd")
+    assert "set ASD_HOME to a folder" in error_of(main, "list")
+    monkeypatch.setenv("ASD_HOME", str(tmp_path / "asd"))
+    assert main(["list"]) == 0
+    apply_offline(Namespace(offline=True))
+    assert os.environ["HF_HOME"] == str(tmp_path / "asd" / "huggingface")
+    assert not Path("~").exists()
+
+    @guarded
+    def expands(_argv: object = None) -> int:
+        return len(Path("~/x").expanduser().parts)
+
+    assert expands() == 2
+
+
+def test_a_home_directory_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HOME", raising=False)
+    apply_offline(Namespace(offline=True))
+    assert "HF_HOME" not in os.environ

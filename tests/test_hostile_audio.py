@@ -69,7 +69,16 @@ def test_longer_clips_are_left_out_unless_cut(
     root = write_root(tmp_path / "data")
     long = "section_00_source_train_normal_0099_speed_0.wav"
     write_clip(root / "fan" / "train" / long, 99, 2.0)
-    run = ["--data", str(root), "--longest", "1.5", "--cache-dir", str(tmp_path / "cache")]
+    run = [
+        "--backbone",
+        "logmel",
+        "--data",
+        str(root),
+        "--longest",
+        "1.5",
+        "--cache-dir",
+        str(tmp_path / "cache"),
+    ]
     assert main(run) == 1
     said = capsys.readouterr().err
     assert (

@@ -357,15 +357,19 @@ THREE = ("min-distance", "mahalanobis", "ldn")
 @pytest.mark.parametrize("merged", [True, False])
 def test_the_usual_members_are_what_suits_each_backbone(merged: bool) -> None:
     table = spectra_and_network()
-    expected = shared_mean(
-        table,
-        [("pooled", LINEAR, 1.0), ("pooled", ERB, 1.0), *((text, NET, 1 / 3) for text in THREE)],
-    )
+    spectra = [
+        part
+        for columns in (LINEAR, ERB)
+        for part in [("pooled", columns, 1 / 2), *((text, columns, 1 / 6) for text in THREE)]
+    ]
+    expected = shared_mean(table, [*spectra, *((text, NET, 1 / 3) for text in THREE)])
     scorer = fitted("fusion", table, by="all" if merged else "backbone")
     np.testing.assert_allclose(scorer.score(QUERIES), expected, rtol=1e-9)
     restored = make(find("fusion"), {})
     restored.restore(scorer.state())
     np.testing.assert_array_equal(restored.score(QUERIES), scorer.score(QUERIES))
+    plain = fitted("fusion", table.columns(["logspec.linear", "logspec.erb"]))
+    np.testing.assert_allclose(plain.score(QUERIES[:, :6]), shared_mean(table, spectra), rtol=1e-9)
     network = fitted("fusion", table.columns(["net/band0", "net/band1"]))
     alone = shared_mean(table, [(text, NET, 1.0) for text in THREE])
     np.testing.assert_allclose(network.score(QUERIES[:, NET]), alone, rtol=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
@@ -176,13 +177,31 @@ class History:
         found: dict[str, Any] = json.loads((schema.metadata or {})[_STATE])
         return found
 
-    def judged(self) -> set[tuple[str, str]]:
-        """Clips judged already: (name, SHA-256)."""
-        names: set[tuple[str, str]] = set()
-        for segment in self._segments():
-            table = _read(self.root / _name(*segment), ["clip", "content_sha256"])
-            names |= set(zip(*(column.to_pylist() for column in table.columns), strict=True))
-        return names
+    def judged(self, after: int = -1) -> tuple[dict[int, float], int]:
+        """List what was judged, in a few bytes a clip.
+
+        Parameters
+        ----------
+        after
+            Only judgements of higher numbers.
+
+        Returns
+        -------
+        dict, int
+            `clip_key` of name and content, and of the name alone, to the time of the recording; and the
+            number of the last judgement, `after` where there is none.
+        """
+        found: dict[int, float] = {}
+        for first, last in self._segments():
+            if last <= after:
+                continue
+            table = _read(self.root / _name(first, last), ["time", "clip", "content_sha256"])
+            times = table["time"].cast(pa.int64()).to_pylist()
+            names, contents = (table[name].to_pylist() for name in ("clip", "content_sha256"))
+            for time, name, content in zip(times, names, contents, strict=True):
+                found[clip_key(name, content)] = found[clip_key(name)] = time / 1e6
+            after = last
+        return found, after
 
     def _write(self, table: pa.Table, first: int, last: int, state: bytes) -> None:
         buffer = io.BytesIO()
@@ -212,6 +231,12 @@ class History:
                 )
             kept.append(span)
         return kept
+
+
+def clip_key(name: str, content_sha256: str = "") -> int:
+    """64 bits that stand for a clip; two of a million clips share one with a chance of 3e-8."""
+    digest = hashlib.blake2b(f"{name}\0{content_sha256}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
 
 
 def _name(first: int, last: int) -> str:

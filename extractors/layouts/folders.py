@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ from cache.errors import AsdError
 from cache.text import control_character
 from extractors.layouts.clip import AUDIO_SUFFIXES, Fault
 
+# Folders that say that their clips are abnormal, of a machine or of its clips to be judged.
+ABNORMAL = ("anomaly", "anomalous", "abnormal")
 # Folder to split and domain: the task's own (source_test and target_test in 2021), then those of
 # one's own machine. Upper or lower case does not matter.
 _SPLITS: Mapping[str, tuple[str, str | None]] = {
+    **dict.fromkeys(ABNORMAL, ("test", None)),
     "train": ("train", None),
     "test": ("test", None),
     "source_test": ("test", "source"),
@@ -45,20 +49,53 @@ class SplitFolder:
         Where it lies.
     split, domain
         What lying there makes of a clip; the domain is ``None`` where it makes nothing of it.
+    section
+        The number of the ``id_<nn>`` that holds it; ``None`` where no such folder does.
     """
 
     path: Path
     split: str
     domain: str | None
+    section: int | None = None
+
+    @property
+    def abnormal(self) -> bool:
+        """Whether its clips are abnormal."""
+        return self.path.name.lower() in ABNORMAL
 
 
 def split_folders(machine: Path) -> list[SplitFolder]:
-    """Folders of clips of a machine, by name."""
+    """Folders of clips of a machine, by name; where it has none, those of its `id_folders`."""
+    own = _split_folders(machine, id_number(machine))
+    return own or [
+        folder for one in id_folders(machine) for folder in _split_folders(one, id_number(one))
+    ]
+
+
+def _split_folders(unit: Path, section: int | None) -> list[SplitFolder]:
     return [
-        SplitFolder(child, *_SPLITS[child.name.lower()])
-        for child in visible_folders(machine)
+        SplitFolder(child, *_SPLITS[child.name.lower()], section)
+        for child in visible_folders(unit)
         if child.name.lower() in _SPLITS
     ]
+
+
+def id_folders(machine: Path) -> list[Path]:
+    """Folders ``id_<nn>`` of MIMII: each a machine of that type, with ``normal`` and ``abnormal``.
+
+    So MIMII is published (Purohit et al. 2019, zenodo.org/records/3384388).
+    """
+    return [
+        child
+        for child in visible_folders(machine)
+        if id_number(child) is not None and _split_folders(child, None)
+    ]
+
+
+def id_number(folder: Path) -> int | None:
+    """Read the number of an ``id_<nn>``; ``None`` where a folder has another name."""
+    found = re.fullmatch("id_([0-9]{2,9})", folder.name.lower())
+    return int(found[1]) if found else None
 
 
 def is_machine(folder: Path) -> bool:
@@ -74,7 +111,8 @@ def is_split(folder: Path) -> bool:
 def other_audio(machine: Path) -> list[str]:
     """Names of what holds audio beside the folders of clips, and is not read."""
     known = {*_SPLITS, SUPPLEMENTAL, PSEUDO}
-    others = [f for f in visible_folders(machine) if f.name.lower() not in known]
+    read = [] if _split_folders(machine, None) else id_folders(machine)
+    others = [f for f in visible_folders(machine) if f.name.lower() not in known and f not in read]
     found = [f"{f.name}/" for f in others if any(map(is_audio, _walk(f, {places.real(f)})))]
     loose = sum(is_audio(path) and path.is_file() for path in machine.iterdir())
     return [*found, *([f"{loose} files beside the folders"] if loose else [])]

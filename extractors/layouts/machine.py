@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cache.errors import AsdError
@@ -12,6 +13,7 @@ from cache.table import Section
 from extractors.layouts.attributes import AttributeFiles, parse_tail
 from extractors.layouts.clip import Clip, Fault, Listing
 from extractors.layouts.folders import (
+    ABNORMAL,
     SUPPLEMENTAL,
     SplitFolder,
     audio_files,
@@ -28,12 +30,7 @@ _EXPECTED = (
     "test folder, section_<nn>_<nnnn>"
 )
 # Folders of one's own test clips that say what these are.
-_CONDITIONS = {
-    "normal": "normal",
-    "anomaly": "anomaly",
-    "anomalous": "anomaly",
-    "abnormal": "anomaly",
-}
+_CONDITIONS = {"normal": "normal", **dict.fromkeys(ABNORMAL, "anomaly")}
 # Third parties name these clips section_00_machine_source_0000_noAttribute,
 # section_00_source_supplemental_machine_0000 and section_00_noise_supplemental_normal_0000; a list
 # of the publisher's own was not found. So any words are read, and any other name is taken too.
@@ -130,14 +127,17 @@ class MachineReader:
             self._faults += [Fault(path, reason) for _, paths in folders for path in paths]
             return
         self._number = numbers[0] if numbers else 0
-        before = len(self._clips)
-        for folder, paths in folders:
+        before, read = len(self._clips), _with_held_out(folders)
+        for folder, paths in read:
             self._add(folder, paths, self._own)
         if folders:
-            self._notes.append(_how_read(self.path, folders, self._clips[before:]))
+            self._notes.append(_how_read(self.path, read, self._clips[before:]))
 
     def _own(self, folder: SplitFolder, path: Path) -> Clip:
-        told = {_CONDITIONS.get(part.lower()) for part in below(path, folder.path).parts[:-1]}
+        parts = below(path, folder.path).parts[:-1]
+        if folder.split == "test":  # new/ says nothing, abnormal/ and a held-out normal/ do
+            parts = (folder.path.name, *parts)
+        told = {_CONDITIONS.get(part.lower()) for part in parts}
         told.discard(None)
         condition = told.pop() if len(told) == 1 else None
         if folder.split == "train":
@@ -147,7 +147,7 @@ class MachineReader:
         return Clip(
             self._id(path),
             path,
-            Section(self.name, self._number),
+            Section(self.name, self._number if folder.section is None else folder.section),
             folder.split,
             folder.domain,
             condition,
@@ -165,7 +165,7 @@ class MachineReader:
             if left := len(clips) - len(taken):
                 self._notes.append(
                     f"{folder}: {left} supplemental clips not read; --supplemental "
-                    f"{' or '.join(SUPPLEMENTS)} takes them as normal training clips"
+                    f"{' or '.join(SUPPLEMENTS)} of extractors.run takes them as normal training clips"
                 )
 
     def _supplement(self, path: Path) -> Clip:
@@ -209,14 +209,45 @@ def parse_name(stem: str, split: str) -> Name:
     return name
 
 
+def _with_held_out(
+    folders: Sequence[tuple[SplitFolder, list[Path]]],
+) -> list[tuple[SplitFolder, list[Path]]]:
+    """Hold out normal clips of a section to be judged, where all else to be judged is abnormal.
+
+    As many as there are abnormal ones, at most half: so MIMII is divided (Purohit et al. 2019,
+    arXiv 1909.09347, section 4; there at random). Here the first by name, which are recorded one
+    after the other, so that no training clip is the neighbour of many.
+    """
+    found = list(folders)
+    for section in {folder.section for folder, _ in folders}:
+        tests = [one for one in folders if one[0].section == section and one[0].split == "test"]
+        wanted = sum(len(paths) for _, paths in tests)
+        if not all(folder.abnormal for folder, _ in tests):
+            continue
+        for at, (folder, paths) in enumerate(found):
+            if (folder.section, folder.split) == (section, "train") and wanted:
+                count = min(wanted, len(paths) // 2)
+                wanted -= count
+                found[at] = (folder, paths[count:])
+                if count:
+                    found.append((replace(folder, split="test"), paths[:count]))
+    return found
+
+
 def _how_read(
     machine: Path, folders: Sequence[tuple[SplitFolder, list[Path]]], clips: Sequence[Clip]
 ) -> str:
-    parts = [
-        f"{len(paths)} clips in {folder.path.name}/ "
-        f"{'are normal' if folder.split == 'train' else 'are to be judged'}"
-        for folder, paths in folders
-    ]
+    counts: Counter[tuple[str, str]] = Counter()
+    for folder, paths in folders:
+        held_out = folder.split == "test" and folder.path.name.lower() == "normal"
+        what = "held out to be judged beside the abnormal ones" if held_out else (
+            "normal" if folder.split == "train" else "to be judged"
+        )  # fmt: skip
+        counts[folder.path.name, what] += len(paths)
+    parts = [f"{count} clips in {name}/ are {what}" for (name, what), count in counts.items()]
+    sections = sorted({folder.section for folder, _ in folders if folder.section is not None})
+    if sections:
+        parts.append(f"id_<nn> are sections: {', '.join(f'{number:02d}' for number in sections)}")
     tested = [clip for clip in clips if clip.split == "test"]
     told = [clip for clip in tested if clip.condition is not None]
     if told:

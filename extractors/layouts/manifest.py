@@ -131,7 +131,9 @@ class _Row:
             there = path if path.is_file() else None
             if there is None and not text.isascii() and "://" not in text:
                 there = _alike(self.table, text)
-        except OSError as error:  # a name that is too long
+        except OSError as error:  # a name that is too long, or a store that does not answer
+            if places.is_remote(path):
+                raise
             raise AsdError(f"{text[:80]!r} cannot be a path: {error.strerror}") from error
         if there is None:
             raise AsdError(f"no file {path}")

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
-from cache import places
+from cache import objects, places
 from cache.errors import AsdError
 from extractors.layouts.clip import Listing, joined
-from extractors.layouts.folders import is_machine, is_split, visible_folders
+from extractors.layouts.folders import (
+    is_audio,
+    is_machine,
+    is_split,
+    split_folders,
+    visible_folders,
+)
 from extractors.layouts.machine import MachineReader
 from extractors.layouts.manifest import SUFFIXES, read_manifest
+
+# MIMII's archives: a machine's type behind the signal-to-noise ratio, -6_dB_fan, 0_dB_fan, 6_dB_fan.
+_RATIO = re.compile("(-?[0-9]+_?dB)_.+", re.IGNORECASE)
 
 
 def read_root(root: Path, supplements: Collection[str] = ()) -> Listing:
@@ -29,6 +41,13 @@ def read_root(root: Path, supplements: Collection[str] = ()) -> Listing:
         If there is nothing to read, or more than one way to read it.
     """
     root = places.listed(root)
+    if not places.is_remote(root):
+        return _read(root, supplements)
+    with objects.reaching(root):
+        return _read(root, supplements)
+
+
+def _read(root: Path, supplements: Collection[str]) -> Listing:
     if root.is_file() and root.suffix.lower() in SUFFIXES:
         return read_manifest(root)
     if not root.is_dir():
@@ -51,7 +70,8 @@ def _readers(root: Path, supplements: Collection[str]) -> list[MachineReader]:
     folders = visible_folders(root)
     machines = [folder for folder in folders if is_machine(folder)]
     if is_machine(root):
-        others = [folder.name for folder in machines if not is_split(folder)]
+        read = [folder.path.parent for folder in split_folders(root)]  # MIMII's ids among them
+        others = [f.name for f in machines if not is_split(f) and f not in read]
         if others:
             own = ", ".join(folder.name for folder in folders if is_split(folder))
             raise AsdError(
@@ -61,9 +81,32 @@ def _readers(root: Path, supplements: Collection[str]) -> list[MachineReader]:
         return [MachineReader(root, root.resolve().name, supplements)]
     if machines:
         return [MachineReader(folder, folder.name, supplements) for folder in machines]
-    deeper = [f for f in folders if any(is_machine(child) for child in visible_folders(f))]
+    deeper = {f: [one for one in visible_folders(f) if is_machine(one)] for f in folders}
+    deeper = {folder: inside for folder, inside in deeper.items() if inside}
+    ratios = {folder: _RATIO.fullmatch(folder.name) for folder in deeper}
+    if deeper and all(ratios.values()):
+        return [
+            MachineReader(one, f"{one.name}_{ratio[1]}", supplements)
+            for folder, ratio in ratios.items()
+            if ratio is not None
+            for one in deeper[folder]
+        ]
     if deeper:
-        raise AsdError(f"{root} holds several data roots; give --data {' '.join(map(str, deeper))}")
+        names = Counter(one.name for inside in deeper.values() for one in inside)
+        shared = [name for name, count in names.items() if count > 1]
+        alone = ", each alone with a --cache-dir of its own: several have a machine "
+        raise AsdError(
+            f"{root} holds several data roots; give --data {shlex.join(map(str, deeper))}"
+            f"{alone + repr(shared[0]) if shared else ''}"
+        )
+    if is_split(root):
+        raise AsdError(f"{root} is a folder of a machine's clips; give --data {root.parent}")
+    loose = sum(is_audio(path) for path in root.iterdir())
+    if loose:
+        raise AsdError(
+            f"no machine in {root}: move the normal ones of its {loose} recordings to {root}/normal "
+            f"and those to judge to {root}/new"
+        )
     raise AsdError(
         f"no machine in {root}: expected {root}/<machine>/train and .../test; for one's own "
         "recordings, train/ or normal/ for the normal ones and test/ or new/ for those to judge"

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from cache.errors import AsdError
+from cache.errors import NO_HOME, AsdError
 from cache.select import Selection
 from extractors.checkpoints import Checkpoint, find
 from extractors.digest import file_sha256
 
 VARIABLE = "ASD_HOME"
+_CACHES = {"HF_HOME": "huggingface", "TORCH_HOME": "torch", "MPLCONFIGDIR": "matplotlib"}
 
 
 def home() -> Path:
@@ -22,9 +23,30 @@ def home() -> Path:
 
     That is ``~/.cache/machine-asd`` on Linux, ``~/Library/Caches/machine-asd`` on macOS. It need
     not exist yet.
+
+    Raises
+    ------
+    AsdError
+        If the user has no home directory and the variable is not set, or needs one.
     """
     given = os.environ.get(VARIABLE)
-    return Path(given).expanduser() if given else user_cache_path("machine-asd", appauthor=False)
+    try:
+        return (
+            Path(given).expanduser() if given else user_cache_path("machine-asd", appauthor=False)
+        )
+    except RuntimeError as error:
+        raise AsdError(f"{NO_HOME}, e.g. {VARIABLE}=/var/tmp/machine-asd") from error
+
+
+def keep_caches() -> None:
+    """Let libraries keep what they fetch below ``$ASD_HOME`` where the user has no home directory.
+
+    They read these variables once, when they are imported; without them they fail, or make a folder
+    called ``~``.
+    """
+    if os.environ.get(VARIABLE) and str(Path("~")) == os.path.expanduser("~"):  # noqa: PTH111
+        for variable, folder in _CACHES.items():
+            os.environ.setdefault(variable, str(home() / folder))
 
 
 def path_of(checkpoint: Checkpoint) -> Path:

@@ -44,9 +44,10 @@ def fetch(checkpoint: Checkpoint, wanted_by: str = "") -> Path:
         raise AsdError(f"{checkpoint.name} is a model of the hub, whose own client fetches it")
     if is_offline():
         needs = f"{wanted_by} needs" if wanted_by else "not here is"
+        other = ", or name the file: --weights FILE" if wanted_by else ""
         raise AsdError(
             f"{needs} {checkpoint.file} ({checkpoint.about}), and offline nothing is fetched: "
-            f"bring it from {checkpoint.urls[0]} to {path}, or name the file: --weights FILE"
+            f"bring it from {checkpoint.urls[0]} to {path}{other}"
         )
     sys.stderr.write(
         f"fetching {checkpoint.file}: {checkpoint.about}; {checkpoint.paper}; published at "

@@ -16,7 +16,8 @@ from index.space import backbones
 
 USUAL = "usual"
 SPECTRA = "logspec"  # the backbone whose blocks have a usual member of their own
-_OF_SPECTRA, _OF_EMBEDDINGS = "pooled", "min-distance,mahalanobis,ldn"
+_THREE = {"min-distance": 1 / 3, "mahalanobis": 1 / 3, "ldn": 1 / 3}  # scorer to its share
+_OF_SPECTRA, _OF_EMBEDDINGS = {"pooled": 1.0, **_THREE}, _THREE
 
 
 @dataclass
@@ -26,12 +27,13 @@ class Fusion(CompositeScorer):
     The means and deviations are of each member's own left-out training scores, so no test clip
     and no label is needed. A member whose training scores do not vary is only centred.
 
-    The usual members, by what ``benchmarks/scorers.md`` measured: ``pooled`` on each log spectrum
-    of the backbone ``logspec``, which beats everything else there; on embeddings of other backbones
-    ``min-distance``, ``mahalanobis`` and ``ldn``, whose mean is first or second in most tables (and
-    whose minimum, arXiv 2606.19269, beat every single back-end on frozen BEATs over the seven
-    machines of the 2023 development set). Where a table has both, the spectra have two shares of
-    three.
+    The usual members, ``min-distance``, ``mahalanobis`` and ``ldn``: their mean is first or second
+    in most tables of ``benchmarks/scorers.md`` (and their minimum, arXiv 2606.19269, beat every
+    single back-end on frozen BEATs over the seven machines of the 2023 development set). On each
+    log spectrum of the backbone ``logspec``, ``pooled`` is one half and these three the other:
+    ``pooled`` is the best there on recordings as they are, and they are in other noises
+    (``benchmarks/mixtures.md``). Where a table has other blocks beside spectra, the spectra have
+    two shares of three.
 
     A member ``NAME@BACKBONE`` sees the columns of one backbone only, and ``share=S`` among its
     options weighs it: ``pooled@logspec:share=2,ldn@efficientat:density_k=4`` is two parts of the
@@ -53,8 +55,9 @@ class Fusion(CompositeScorer):
 
     def members(self) -> list[str]:
         """List the texts of the member scorers, without backbone and share."""
-        texts = f"{_OF_SPECTRA},{_OF_EMBEDDINGS}" if self.over == USUAL else self.over
-        return [_Member.read(text).text for text in texts.split(",")]
+        if self.over == USUAL:
+            return list(_OF_SPECTRA)
+        return [_Member.read(text).text for text in self.over.split(",")]
 
     def parts(self, table: EmbeddingTable) -> list[Part]:
         """One part a member, or one a member and backbone."""
@@ -64,15 +67,19 @@ class Fusion(CompositeScorer):
             return [part for one in members for part in one.parts(table, owners, self.by)]
         spectra = [owner for owner in owners if _is_of(owner, SPECTRA)]
         others = [owner for owner in owners if owner not in spectra]
-        of_spectra = _Member(_OF_SPECTRA, share=2.0).parts(table, spectra, "backbone")
-        texts = _OF_EMBEDDINGS.split(",")
-        share = (1.0 if self.by == "all" else len(others)) / len(texts)
-        of_others = [
-            part
-            for text in texts
-            for part in _Member(text, share=share).parts(table, others, self.by)
+        joint = 1 if self.by == "all" else len(others)
+        return [
+            *(
+                part
+                for text, share in _OF_SPECTRA.items()
+                for part in _Member(text, share=share).parts(table, spectra, "backbone")
+            ),
+            *(
+                part
+                for text, share in _OF_EMBEDDINGS.items()
+                for part in _Member(text, share=share * joint).parts(table, others, self.by)
+            ),
         ]
-        return [*of_spectra, *of_others]
 
     def merge(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Minimum, or mean by shares, of the z-scores."""

@@ -1,0 +1,233 @@
+"""Where recordings arrive: a folder, object storage, samples on standard input, a microphone."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import soundfile
+
+from cache.errors import AsdError
+from cache.places import is_remote
+from extractors.layouts.clip import AUDIO_SUFFIXES
+
+log = logging.getLogger(__name__)
+_STAMP = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T_ -]?(\d{2})[-_:.h]?(\d{2})(?:[-_:.m]?(\d{2}))?")
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A recording that is whole.
+
+    Attributes
+    ----------
+    name
+        What it is called at its source; the same recording has the same name again.
+    path
+        Where it lies.
+    time
+        Of the recording, s since 1970: what its name says, else when it was last written.
+    version
+        Changes where the recording does.
+    """
+
+    name: str
+    path: Path
+    time: float
+    version: str
+
+
+class Stream(Protocol):
+    """Bytes as they come."""
+
+    def read(self, size: int, /) -> bytes:
+        """Read at most so many; none at the end."""
+
+
+class Source(Protocol):
+    """A place where recordings arrive."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing will come any more."""
+
+    def arrived(self) -> list[Arrival]:
+        """List what is whole now, oldest first; the same again until it is gone."""
+
+
+def recorded_at(name: str) -> float | None:
+    """Read date and time from a file's name; ``None`` where it has none.
+
+    Forms such as ``2026-11-26T21-54-00`` and ``20261126_215400``, taken for UTC.
+    """
+    for match in _STAMP.finditer(name):
+        numbers = [int(part or 0) for part in match.groups()]
+        try:
+            return datetime(*numbers, tzinfo=UTC).timestamp()  # type: ignore[arg-type,misc]
+        except ValueError:
+            continue
+    return None
+
+
+@dataclass
+class FolderSource:
+    """Recordings in a folder, at any depth, or below a prefix in object storage.
+
+    A file counts when its size and time are those of the last look, or when it was written long enough ago: a
+    recorder that is still writing is left alone.
+
+    Attributes
+    ----------
+    root
+        The folder.
+    settled
+        Seconds after which a file is taken for whole at the first look.
+    clock
+        Seconds since 1970.
+    """
+
+    root: Path
+    settled: float = 5.0
+    clock: Callable[[], float] = time.time
+    _seen: dict[str, str] = field(default_factory=dict, init=False)
+
+    @property
+    def ends(self) -> bool:
+        """A folder never ends."""
+        return False
+
+    def arrived(self) -> list[Arrival]:
+        """List the whole recordings, oldest first.
+
+        Raises
+        ------
+        AsdError
+            If the folder is not there.
+        """
+        if not self.root.is_dir():
+            raise AsdError(f"{self.root} is not a folder: name the one that recordings arrive in")
+        found, seen = [], {}
+        now = self.clock()
+        for path in self.root.rglob("*"):
+            name = path.relative_to(self.root).as_posix()
+            if path.suffix.lower() not in AUDIO_SUFFIXES or any(
+                part[0] == "." for part in name.split("/")
+            ):
+                continue
+            try:
+                status = path.stat()
+            except OSError:  # gone since it was listed
+                continue
+            written = float(getattr(status, "st_mtime", 0.0) or 0.0)
+            version = seen[name] = f"{status.st_size}-{written:.6f}"
+            whole = (
+                is_remote(self.root)
+                or self._seen.get(name) == version
+                or now - written >= self.settled
+            )
+            if whole and status.st_size:
+                stamp = recorded_at(path.name)
+                found.append(Arrival(name, path, written if stamp is None else stamp, version))
+        self._seen = seen
+        return sorted(found, key=lambda arrival: (arrival.time, arrival.name))
+
+
+@dataclass
+class PcmSource:
+    """Samples on a stream, cut into recordings of equal length.
+
+    Attributes
+    ----------
+    stream
+        Signed 16-bit little-endian samples, channels interleaved (``ffmpeg -f s16le``).
+    rate, channels
+        Hz and number.
+    seconds
+        Length of a recording.
+    folder
+        Where recordings are written: what is judged stays to be listened to.
+    keep
+        Recordings kept there; older ones are removed.
+    clock
+        Seconds since 1970.
+    """
+
+    stream: Stream
+    rate: int
+    seconds: float
+    folder: Path
+    channels: int = 1
+    keep: int = 1000
+    clock: Callable[[], float] = time.time
+    ends: bool = field(default=False, init=False)
+
+    def arrived(self) -> list[Arrival]:
+        """Wait for the next recording; what is left over at the end is too short for one."""
+        frames = round(self.seconds * self.rate)
+        data = self._read(2 * frames * self.channels)
+        if data is None:
+            self.ends = True
+            return []
+        samples = np.frombuffer(data, "<i2").reshape(frames, self.channels)
+        began = self.clock() - self.seconds
+        stamp = datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")
+        path = self.folder / f"{stamp}.wav"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, samples, self.rate, subtype="PCM_16")
+        for old in sorted(self.folder.glob("*.wav"))[: -self.keep]:
+            old.unlink(missing_ok=True)
+        return [Arrival(path.name, path, began, "")]
+
+    def _read(self, size: int) -> bytes | None:
+        parts, left = [], size
+        while left:
+            part = self.stream.read(left)
+            if not part:
+                return None
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+
+
+def microphone(rate: int, channels: int, device: str | None = None) -> Stream:
+    """Open a microphone as a stream of signed 16-bit samples for `PcmSource`.
+
+    Raises
+    ------
+    AsdError
+        If sounddevice is not installed, or there is no such device.
+    """
+    try:
+        import sounddevice  # noqa: PLC0415 (an extra)
+    except (ImportError, OSError) as error:
+        raise AsdError(
+            f"a microphone needs sounddevice ({error}): pip install 'machine-asd[microphone]'"
+        ) from error
+    try:
+        stream = sounddevice.RawInputStream(rate, channels=channels, dtype="int16", device=device)
+        stream.start()
+    except Exception as error:
+        raise AsdError(f"microphone {device or 'default'}: {error}") from error
+    return _Microphone(stream, 2 * channels)
+
+
+class _Microphone:
+    """What `PcmSource` reads of a microphone."""
+
+    def __init__(self, stream: object, width: int) -> None:
+        self._stream, self._width = stream, width
+
+    def read(self, size: int) -> bytes:
+        data, overflowed = self._stream.read(size // self._width)  # type: ignore[attr-defined]
+        if overflowed:
+            log.warning(
+                "the microphone dropped samples: this machine is busy, or too slow for the bank's model"
+            )
+        return bytes(data)
