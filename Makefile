@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check bench chaos clean
+.PHONY: help demo test quick lint check bench chaos clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -38,8 +38,14 @@ demo: $(VENV)/.demo  ## synthesise machines, extract, index, score, report: the 
 		--cache-dir $(DEMO)/artifacts --ground-truth $(DEMO)/data/ground_truth --out $(DEMO)/results \
 		--audio $(DEMO)/data/dev_data $(DEMO)/data/eval_data
 
+# Files whole to one of two processes, each of which computes with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+
 test: $(VENV)/.test  ## run the tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+quick: $(VENV)/.test  ## run the tests but those that take long: kills, clusters, fleets
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.dev  ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .

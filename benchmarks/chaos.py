@@ -3,8 +3,9 @@
 Every artefact that is read back is damaged many times over and read again: ``detected`` is an error
 that names the file, ``harmless`` gives the very same values. Mutated sound files are read in a
 process whose memory is bounded: each is read or refused. The chain's commands are killed, starved
-and run beside each other: see `tests.kills`, `tests.system_faults` and `tests.together`. Anything
-that is lost, wrong or unnamed ends with exit code 1.
+and run beside each other, and on other data, in other places: see `tests.kills`,
+`tests.system_faults`, `tests.together` and `tests.mixups`. Anything that is lost, wrong or unnamed
+ends with exit code 1.
 """
 
 from __future__ import annotations

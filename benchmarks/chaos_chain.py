@@ -1,4 +1,4 @@
-"""The chain's commands killed, starved, and run beside each other: tables of what came of it."""
+"""The chain's commands killed, starved, run beside each other and on other data: what came of it."""
 
 from __future__ import annotations
 
@@ -75,6 +75,15 @@ def beside(told: dict[str, Any]) -> bool:
     return _shown(rows, found, told)
 
 
+def mixed(told: dict[str, Any]) -> bool:
+    """Print what came of other data, runs and places; whether none was taken for another."""
+    print("\n| mixed up | tried | right | refused | faults |\n|---|---|---|---|---|")
+    found = told["found"]
+    names = ("tried", "right", "refused")
+    rows = {name: [*(one[n] for n in names), len(one["faults"])] for name, one in found.items()}
+    return _shown(rows, found, told)
+
+
 def _shown(rows: dict[str, list[int]], found: dict[str, Any], told: dict[str, Any]) -> bool:
     for name, row in rows.items():
         print(f"| {name} | {' | '.join(map(str, row))} |")
@@ -95,6 +104,7 @@ def chain(kills: int, fresh: int, seed: int) -> bool:
     else:
         sound = _judged(starved, [Part("tests.system_faults", prefix=prefix)])
     sound &= _judged(beside, [Part("tests.together")])
+    sound &= _judged(mixed, [Part("tests.mixups", ["--rounds", "12", "--seed", str(seed)])])
     return _judged(killed, killing) and sound
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
+from cache.bounds import read_parquet
 from cache.errors import AsdError
 from cache.table import EmbeddingTable, Section
 from eval.clip_names import result_names
@@ -118,10 +120,11 @@ def read_columns(path: Path, columns: set[str]) -> list[dict[str, Any]]:
         If it is damaged or lacks a column.
     """
     try:
-        frame = pd.read_parquet(io.BytesIO(Results(path.parent).read(path.name)))
+        data = Results(path.parent).read(path.name)
+        frame = read_parquet(pa.BufferReader(data), len(data)).to_pandas()
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise AsdError(f"{path} is damaged ({error}); score again, or delete it") from error
     if not columns <= set(frame.columns):
         lacking = ", ".join(sorted(columns - set(frame.columns)))

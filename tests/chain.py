@@ -138,13 +138,13 @@ def write_world(folder: Path, clips: int = 12) -> Path:
     from tests.small_models import write_mobilenet  # noqa: PLC0415
 
     for number, (root, machine) in enumerate((r, m) for r in DATA for m in MACHINES[r]):
-        _write_machine(folder, folder / root / machine, clips, number)
+        write_machine(folder, folder / root / machine, clips, number)
     # In a child: seeding and building a network is work of torch's.
     in_child(lambda: write_mobilenet(folder / "mn01_as.pt") and None)
     return folder
 
 
-def _write_machine(folder: Path, place: Path, clips: int, seed: int) -> None:
+def write_machine(folder: Path, place: Path, clips: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth: dict[str, list[str]] = {"data": [], "domain": [], "attributes": []}
     plans = [("train", "source", "normal", clips), ("train", "target", "normal", clips // 4)]
@@ -160,7 +160,7 @@ def _write_machine(folder: Path, place: Path, clips: int, seed: int) -> None:
                 truth["data"].append(f"{name},{int(condition == 'anomaly')}")
                 truth["domain"].append(f"{name},{int(domain == 'target')}")
                 truth["attributes"].append(f"{name},{original}")
-            _write_clip(place / split / name, rng, i % 2, condition)
+            write_clip(place / split / name, rng, i % 2, condition)
     for kind, rows in truth.items():
         if rows:
             table = f"ground_truth_{kind}/ground_truth_{place.name}_section_00_test.csv"
@@ -169,7 +169,7 @@ def _write_machine(folder: Path, place: Path, clips: int, seed: int) -> None:
             path.write_text("".join(f"{row}\n" for row in rows))
 
 
-def _write_clip(path: Path, rng: np.random.Generator, speed: int, condition: str) -> None:
+def write_clip(path: Path, rng: np.random.Generator, speed: int, condition: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     time_s = np.arange(int(RATE * (0.5 + 0.25 * speed))) / RATE
     level = 0.1 * (1.03 if condition == "anomaly" else 1)

@@ -18,6 +18,7 @@ from cache.table import Section
 from eval.baselines.model import Model, load_model
 from eval.baselines.network import Autoencoder
 from eval.described import Described, read_description, write_description
+from eval.mapping import read_columns, write_map
 from eval.results.folder import Results
 from eval.scores import Submission, read_submission, write_submission
 from extractors import tuned
@@ -152,6 +153,9 @@ def _results(folder: Path) -> Iterator[Artefact]:
     with results.run():
         files = write_submission(results, Submission(FAN, names, scores, scores > 0.5))
         files.append(write_description(results, described))
+        table = make_table(rng.normal(size=(20, 4)), split="test")
+        maps = [write_map(results, None, table, "pca")]
+        others = [results.write(name, rng.bytes(500)) for name in ("results.json", "report.html")]
 
     def read() -> str:
         found = read_submission(folder, FAN)
@@ -161,3 +165,9 @@ def _results(folder: Path) -> Iterator[Artefact]:
 
     for path in [*files, folder / "SHA256SUMS"]:
         yield Artefact("experiment's results", path, read)
+    for path in maps:
+        yield Artefact("map of clips", path, lambda path=path: _hash(read_columns(path, {"x"})))
+    for path in others:
+        yield Artefact(
+            "result tables and page", path, lambda path=path: _hash(Results(folder).read(path.name))
+        )

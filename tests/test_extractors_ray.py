@@ -30,6 +30,7 @@ ErrorOf = Callable[..., str]
 Said = pytest.CaptureFixture[str]
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("cluster"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),
 ]

@@ -28,6 +28,8 @@ from index.bank import Bank
 from tests.conftest import make_table
 from tests.fleets import RECIPE, built, fleet, scored
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def counted_listings(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:

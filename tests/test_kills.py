@@ -21,6 +21,8 @@ from tests.chain import environment
 from tests.conftest import make_recipe, make_table
 from tests.tuning import settings_of, source_of, waveforms_of
 
+pytestmark = pytest.mark.slow
+
 _HERE = Path(__file__).parents[1]
 
 

@@ -22,6 +22,8 @@ from tests.chain import environment
 from tests.conftest import make_recipe, make_table
 from tests.system_faults import mounting
 
+pytestmark = pytest.mark.slow
+
 _HERE = Path(__file__).parents[1]
 ErrorOf = Callable[..., str]
 

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.chain import environment
+
+pytestmark = pytest.mark.slow
 
 
 def test_processes_at_once_never_see_half_a_file_and_end_at_the_same_ones() -> None:

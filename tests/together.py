@@ -21,8 +21,10 @@ from tests.system_faults import World
 
 _DATA = ("--data", *chain.DATA)
 _LOGMEL = replace(
-    EXTRACT, argv=(*_DATA, "--pooling", "mean", "max", "--batch-size", "1", "--cache-dir", "cache")
-)
+    EXTRACT,
+    argv=(*_DATA, "--backbone", "logmel", "--pooling", "mean", "max", "--batch-size", "1",
+          "--cache-dir", "cache"),
+)  # fmt: skip
 _NETWORK = replace(
     EXTRACT,
     argv=(*_DATA, "--backbone", "efficientat", "--weights", "mn01_as.pt", "--pooling", "mean",
