@@ -76,12 +76,13 @@ def cells(decided: NDArray[np.int64], truth: SectionTruth) -> str:
 def measure(store: Store, recipe: Recipe, data: Path, work: Path) -> None:
     """Print one row a machine, scorer and grouping."""
     for section, (train, test) in read_tables(store, recipe).items():
-        Store(work / "cache").write(recorded(train, data), recipe)
+        cache = work / recipe.fingerprint  # one recipe a cache: nothing to choose from
+        Store(cache).write(recorded(train, data), recipe)
         truth = truth_of(test, data)
         for scorer in SCORERS:
             for grouping in GROUPINGS:
                 build(BuildRequest(
-                    scorer=scorer, group=grouping, bank=work / "bank", cache_dir=work / "cache",
+                    scorer=scorer, group=grouping, bank=work / "bank", cache_dir=cache,
                     sections=[section], rebuild=True,
                 ))  # fmt: skip
                 fitted = Bank(work / "bank").read(section, recipe)

@@ -36,6 +36,13 @@ def parser() -> ArgumentParser:
         help=f"a TOML file, or one of {', '.join(shipped())}: run the chain on --data")  # fmt: skip
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
         help="change the experiment, e.g. backbones.beats.weights=BEATs_iter3.pt")  # fmt: skip
+    limits = made.add_argument_group("threshold of an experiment, as of index.run")
+    limits.add_argument("--percentile", type=float, metavar="P")
+    limits.add_argument("--false-alarms", metavar="RATE", help="1/100 of the clips, or 1/week")
+    limits.add_argument("--clip-interval", type=float, metavar="SECONDS")
+    limits.add_argument(
+        "--group", metavar="GROUPING", help="clips left out together: auto, day ..."
+    )
     add("--submission", nargs="+", type=here, default=[], metavar="DIR",
         help="folders of anomaly_score_*.csv and decision_result_*.csv; a folder of such folders "
         "is one system of several runs; several are ranked")  # fmt: skip
@@ -92,6 +99,15 @@ def evaluation_of(args: Namespace, command: str) -> Evaluation:
         raise AsdError(f"experiment {args.experiment}: name the data roots with --data")
     if args.experiment is None and args.set:
         raise AsdError(f"--set {args.set[0]} changes an experiment, and none is named")
+    for name in ("percentile", "false_alarms", "clip_interval", "group"):
+        if (value := getattr(args, name)) is None:
+            continue
+        if args.experiment is None:
+            raise AsdError(
+                f"--{name.replace('_', '-')} {value} is of an experiment, and none is named: a "
+                "bank has its threshold from `python -m index.run`"
+            )
+        args.set.append(f"scorer.{name}={value}")
     notes = tuple((name, text) for name, _, text in (note.partition("=") for note in args.note))
     return Evaluation(
         args.out, tuple(args.submission), args.ground_truth, args.year, args.part,

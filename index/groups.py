@@ -142,7 +142,9 @@ def alike(table: EmbeddingTable) -> NDArray[np.intp]:
         some = vectors[rows[places]]
         distances = pdist(some.astype(np.float64))
         median, upper = np.quantile(distances, [0.5, 0.84])  # 0.84: one deviation of a normal one
-        height = max(_SIBLINGS * median, median - _DEVIATIONS * (upper - median))
+        height = median - _DEVIATIONS * (upper - median)
+        # Clips that are all as far from each other, but for rounding, are no siblings.
+        height = min(max(height, _SIBLINGS * median), 0.99 * median)
         found = fcluster(linkage(distances, "average"), height, "distance")
         if len(rows) > len(places):
             found = found[NearestNeighbours(some).search(vectors[rows], 1).rows[:, 0]]

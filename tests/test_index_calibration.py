@@ -107,7 +107,7 @@ def test_clusters_are_those_of_scikit_learn() -> None:
         apart = pairwise_distances(standard[rows])
         pairs = apart[np.triu_indices(len(rows), 1)]
         median, upper = np.median(pairs), np.quantile(pairs, 0.84)
-        height = max(0.7 * median, median - 1.5 * (upper - median))
+        height = min(max(0.7 * median, median - 1.5 * (upper - median)), 0.99 * median)
         expected = AgglomerativeClustering(
             None, metric="precomputed", linkage="average", distance_threshold=height
         ).fit_predict(apart)
@@ -119,6 +119,7 @@ def test_clusters_are_those_of_scikit_learn() -> None:
 def test_auto_finds_siblings_and_leaves_most_unrelated_clips_alone() -> None:
     groups = group_clips(siblings(12, 4), "auto")
     assert groups.numbers.tolist() == np.repeat(np.arange(12), 4).tolist()
+    assert group_clips(make_table(np.eye(9)), "auto").count == 9  # all as far from each other
     unrelated = make_table(np.random.default_rng(0).normal(size=(60, 200)))
     assert group_clips(unrelated, "auto").count > 30
 
@@ -410,3 +411,21 @@ def test_a_threshold_that_is_more_or_less_a_guess_says_so(
         table = siblings(12, 4)
     out = scored(tmp_path, table, table.embeddings[:20], *options)
     assert said in (out / "report.html").read_text()
+
+
+def test_an_experiment_takes_a_threshold_beside_its_name(
+    root: Path, tmp_path: Path, error_of: ErrorOf
+) -> None:
+    out = tmp_path / "out"
+    where = ["--data", str(root), "--cache-dir", str(tmp_path / "cache"), "--no-report"]
+    named = ["--percentile", "80", "--group", "attribute:speed", "--out", str(out)]
+    assert evaluate(["logmel", *where, *named]) == 0
+    (record,) = (out / "bank").glob("*/*/record.json")
+    told = json.loads(record.read_text())
+    assert told["threshold"]["percentile"] == 80
+    assert (told["calibration"]["grouping"], told["calibration"]["groups"]) == (
+        "attribute:speed",
+        2,
+    )
+    said = error_of(evaluate, "--false-alarms", "1/9", "--cache-dir", tmp_path)
+    assert "--false-alarms 1/9 is of an experiment, and none is named" in said
