@@ -111,14 +111,14 @@ class Console:
         if self.speech.json:
             print(json.dumps(facts, default=str), flush=True)  # noqa: T201
         elif not self.speech.quiet:
-            print(text)  # noqa: T201
+            print(text, flush=True)  # noqa: T201
 
-    def some(self, kind: str, items: Sequence[object]) -> None:
-        """Name what deserves a look, the first of many on stderr, all of them as objects."""
+    def some(self, kind: str, items: Sequence[object], key: str = "fault") -> None:
+        """Name what deserves a look: the first of many on stderr, each of them as an object."""
         tell_some(kind, items)
         if self.speech.json:
             for item in items:
-                self.made("", **{kind.replace(" ", "_"): str(item)})
+                self.made("", **{key: str(item), "kind": kind})
 
     def notes(self, texts: Sequence[object]) -> None:
         """Say what is worth knowing and no fault."""

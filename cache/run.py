@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections.abc import Sequence
 
 from cache import places
+from cache.arguments import Parser, add_arguments
 from cache.atomic import leftovers
+from cache.console import Console, Speech, console_of, parser_of
 from cache.errors import AsdError, guarded
 from cache.recipe import Recipe
 from cache.select import add_cache_dir, add_selection, choose, selection
 from cache.store import DAMAGED, Store, Stored
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m cache.run",
-        description=__doc__,
-        epilog="example: python -m cache.run ls --cache-dir artifacts",
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+def _parser() -> Parser:
+    about = "What the cache folder holds: list, verify, join, clean up."
+    parser = parser_of("cache.run", about, "ls --cache-dir artifacts")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     ls = commands.add_parser("ls", help="what the cache holds, a line a recipe")
     verify = commands.add_parser("verify", help="read every table in full; exit code 1 on a fault")
@@ -33,6 +31,7 @@ def _parser() -> ArgumentParser:
     )
     for command, action in ((ls, _ls), (verify, _verify), (concat, _concat), (gc, _gc)):
         command.set_defaults(action=action)
+        add_arguments(command, Speech)
     for command in (ls, verify, gc):
         add_cache_dir(command)
     add_selection(concat)
@@ -41,60 +40,69 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _ls(args: Namespace) -> int:
+def _ls(args: Namespace, console: Console) -> int:
     store = Store(args.cache_dir)
     for recipe in store.recipes():
         paths = [s.path for s in store.tables(recipe) if s.fingerprint == recipe.fingerprint]
         size = sum(path.stat().st_size for path in paths) / 2**20
         rows = sum(len(store.keys(recipe, s.section, s.split)) for s in store.tables(recipe))
-        print(f"{recipe.fingerprint}  {recipe}  {len(paths)} tables, {rows} clips, {size:.1f} MiB")
+        console.made(
+            f"{recipe.fingerprint}  {recipe}  {len(paths)} tables, {rows} clips, {size:.1f} MiB",
+            fingerprint=recipe.fingerprint, recipe=recipe, tables=len(paths), clips=rows, mib=size,
+        )  # fmt: skip
     if not store.recipes():
-        print(f"no tables in {store.root}")
+        console.made(f"no tables in {store.root}", tables=0, root=store.root)
     return 0
 
 
-def _verify(args: Namespace) -> int:
+def _verify(args: Namespace, console: Console) -> int:
     store = Store(args.cache_dir)
     checked = list(store.verify())
     faulty = [(stored, fault) for stored, fault in checked if fault is not None]
     for stored, fault in faulty:
-        print(f"fault: {fault}")
+        console.made(f"fault: {fault}", fault=fault)
         if args.repair:
-            _set_aside(store, stored)
-    print(f"{len(checked)} tables read in full, {len(faulty)} faulty, in {args.cache_dir}")
+            _set_aside(store, stored, console)
+    console.made(
+        f"{len(checked)} tables read in full, {len(faulty)} faulty, in {args.cache_dir}",
+        read=len(checked), faulty=len(faulty),
+    )  # fmt: skip
     if args.repair and faulty:
-        print("run the same extraction again: it makes what was moved")
+        console.made("run the same extraction again: it makes what was moved", remedy="extract")
     return 1 if faulty else 0
 
 
-def _set_aside(store: Store, stored: Stored) -> None:
+def _set_aside(store: Store, stored: Stored, console: Console) -> None:
     try:
         target = store.set_aside(stored)
     except AsdError as error:
-        print(f"not moved: {error}")
+        console.made(f"not moved: {error}", not_moved=error)
     else:
-        print(f"moved {stored.path} to {target}" if target else f"{stored.path} is whole by now")
+        told = f"moved {stored.path} to {target}" if target else f"{stored.path} is whole by now"
+        console.made(told, moved=stored.path, to=target)
 
 
-def _concat(args: Namespace) -> int:
+def _concat(args: Namespace, console: Console) -> int:
     store = Store(args.cache_dir)
     recipe = choose(store, selection(args))
     joined = store.concatenate(recipe)
-    print(f"{joined} tables of {recipe.backbone} in {store.root / recipe.fingerprint}")
+    where = store.root / recipe.fingerprint
+    console.made(f"{joined} tables of {recipe.backbone} in {where}", made=where, tables=joined)
     return 0
 
 
-def _gc(args: Namespace) -> int:
+def _gc(args: Namespace, console: Console) -> int:
     store = Store(args.cache_dir)
     unwanted = [_recipe(store, fingerprint) for fingerprint in args.recipe]
     files = leftovers(args.cache_dir)
     say, refused = "would remove" if args.dry_run else "removing", []
     for file in files:
-        print(f"{say} {file}")
+        console.made(f"{say} {file}", removed=file, only_said=args.dry_run)
         if not args.dry_run:
             places.remove(file)
     for recipe in unwanted:
-        print(f"{say} {store.root / recipe.fingerprint}")
+        folder = store.root / recipe.fingerprint
+        console.made(f"{say} {folder}", removed=folder, only_said=args.dry_run)
         try:
             if not args.dry_run:
                 store.remove(recipe)
@@ -102,7 +110,10 @@ def _gc(args: Namespace) -> int:
             refused.append(str(error))
     done = "to remove" if args.dry_run else "removed"
     gone = len(unwanted) - len(refused)
-    print(f"{len(files)} leftover files and {gone} recipes {done} in {store.root}")
+    console.made(
+        f"{len(files)} leftover files and {gone} recipes {done} in {store.root}",
+        files=len(files), recipes=gone,
+    )  # fmt: skip
     if refused:
         raise AsdError("\nerror: ".join(refused))
     return 0
@@ -132,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 where `verify` found a fault, or 2 for a mistake in the call.
     """
     args = _parser().parse_args(argv)
-    result: int = args.action(args)
+    result: int = args.action(args, console_of(args))
     return result
 
 

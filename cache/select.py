@@ -9,12 +9,14 @@ from typing import Any
 
 from cache.arguments import add_arguments, from_arguments
 from cache.errors import AsdError
+from cache.heard import WHOLE, read_channel, read_length
 from cache.options import Checked, documented, option, option_fields
 from cache.places import place
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
 
 DEFAULT_CACHE_DIR = Path("artifacts")
+BOTH = "both"  # channels, near and far, a table each
 
 
 @documented
@@ -38,18 +40,35 @@ class Selection(Checked):
     weights_hash: tuple[str, ...] = option(
         (), "beginning of the SHA-256 of the backbone's weights", metavar="SHA256"
     )
-    channel: str | None = option(None, "average, near, far, both or a number", metavar="NAME")
+    channel: str | None = option(None, "as it was extracted, or both", metavar="NAME")
+    length: str | None = option(
+        None, "brought to it; whole: left as they are", metavar="SECONDS[:POLICY]"
+    )
     window: float | None = option(None, "cut into such; 0: left whole", metavar="SECONDS", least=0)
     hop: float | None = option(None, "between windows' starts", metavar="SECONDS", least=0)
     weights: tuple[str, ...] = option(
         (), "the backbone's checkpoint: a file or a name", metavar="FILE"
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channel not in (None, BOTH):
+            object.__setattr__(self, "channel", read_channel(str(self.channel)))
+        if self.length is not None:
+            object.__setattr__(self, "length", str(read_length(self.length) or WHOLE))
+
     def by_channel(self) -> list[Selection]:
         """Tell the channels of ``both`` apart: one selection a table."""
-        if self.channel != "both":
+        if self.channel != BOTH:
             return [self]
         return [replace(self, channel=channel) for channel in ("near", "far")]
+
+    @property
+    def _pooling(self) -> str:
+        """The pooling as recipes write it: ``rdp+gem:3,16`` of ``rdp+gem:p=3:gamma=16``."""
+        name, *assignments = (self.pooling or "").split(":")
+        values = [assignment.partition("=")[2] or assignment for assignment in assignments]
+        return f"{name}:{','.join(values)}" if values else name
 
     def matches(self, recipe: Recipe) -> bool:
         """Whether a recipe is as said, backbone and fingerprint apart."""
@@ -59,8 +78,9 @@ class Selection(Checked):
             self.channel in (None, settings.get("channel", "average"))
             and self.window in (None, settings.get("window_s", 0))
             and self.hop in (None, settings.get("hop_s", 0))
+            and self.length in (None, settings.get("length", WHOLE))
             and self.layer in (None, recipe.layer)
-            and self.pooling in (None, pooling, pooling.partition(":")[0])
+            and (self.pooling is None or self._pooling in (pooling, pooling.partition(":")[0]))
             and self.bands in (None, recipe.bands)
             and (not self.weights_hash or (recipe.weights or "").startswith(self.weights_hash))
         )
@@ -151,7 +171,7 @@ def _one(candidates: list[Recipe], name: str, known: list[Recipe]) -> Recipe:
     if candidates:
         problem = (
             f"{name}: {len(candidates)} recipes fit; choose with --layer, --pooling, --bands, "
-            "--weights-hash, --channel, --window or --recipe"
+            "--weights-hash, --channel, --length, --window or --recipe"
         )
     else:
         problem = f"{name}: no table of that kind; the cache holds"

@@ -112,7 +112,7 @@ def extract_request(experiment: Experiment, wanted: Evaluation) -> ExtractReques
     return ExtractRequest(
         data=wanted.audio,
         backbone=tuple(experiment.backbones),
-        heard=Heard(experiment.channel, experiment.window, experiment.hop),
+        heard=Heard(**experiment.heard),
         cache_dir=wanted.cache_dir,
         weights=tuple(given["weights"]),
         layers=tuple(given["layers"]),

@@ -71,7 +71,7 @@ class Autoencoder(_Table):
 class Experiment(_Table):
     """A whole chain: embeddings of backbones and a scorer, or the autoencoder.
 
-    Channel, window and hop say how recordings are heard, see `extractors.hearing`.
+    Channel, length, window and hop say how recordings are heard, see `extractors.hearing`.
     """
 
     title: str
@@ -82,10 +82,21 @@ class Experiment(_Table):
     channel: str = "average"
     window: float | None = None
     hop: float | None = None
+    length: str | float = "whole"
     backbones: dict[str, BackboneChoice] = {}
     finetune: dict[str, Any] | None = None
     scorer: ScorerChoice | None = None
     autoencoder: Autoencoder | None = None
+
+    @property
+    def heard(self) -> dict[str, Any]:
+        """How recordings are heard, by the names of `extractors.hearing.Heard`."""
+        return {
+            "channel": self.channel,
+            "length": str(self.length),
+            "window": self.window,
+            "hop": self.hop,
+        }
 
     @property
     def seeds(self) -> list[int]:
@@ -111,8 +122,7 @@ def training(experiment: Experiment, **fixed: Any) -> TrainRequest:
     from finetune.request import TrainRequest  # noqa: PLC0415 -- heavy, and seldom needed
 
     table = {key: value for key, value in (experiment.finetune or {}).items() if key != "seeds"}
-    heard = {"channel": experiment.channel, "window": experiment.window, "hop": experiment.hop}
-    return from_table(TrainRequest, table, "finetune.", **heard, **fixed)
+    return from_table(TrainRequest, table, "finetune.", **experiment.heard, **fixed)
 
 
 def shipped() -> list[str]:

@@ -91,7 +91,7 @@ def evaluation_of(args: Namespace, command: str) -> Evaluation:
     """
     given = {"--submission": args.submission, "--bank": args.bank, "--backbone": args.backbone,
              "--recipe": args.recipe, "--channel": args.channel, "--window": args.window,
-             "--hop": args.hop}  # fmt: skip
+             "--hop": args.hop, "--length": args.length}  # fmt: skip
     clash = [name for name, value in given.items() if value]
     if args.experiment is not None and clash:
         raise AsdError(f"{clash[0]} means nothing to an experiment, which says so itself: --set")

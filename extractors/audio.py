@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from cache import places
 from cache.errors import AsdError
+from cache.heard import AVERAGE, CANCEL, CHANNELS, RESIDUAL, read_channel
 from cache.windows import Span
+from extractors.canceller import cancelled
 from extractors.soundfiles import (
     LONGEST,
     check_length,
@@ -30,9 +32,6 @@ from extractors.soundfiles import (
 
 # HQ: -99 dB of leakage beside a task whose machines differ by less than torchaudio's -47 dB.
 RESAMPLER = f"soxr-{soxr.__version__}-hq"
-AVERAGE = "average"
-# The recordings of 2026: the first channel near the machine, the second far from it.
-CHANNELS = {"near": 0, "far": 1}
 _HASHING = Lock()
 
 
@@ -43,13 +42,16 @@ class Recording:
     Attributes
     ----------
     samples
-        (T,) float32, nominally in [-1, 1], finite, T >= 1.
+        (T,) float32, nominally in [-1, 1], finite, T >= 1; (2, T), near and far, of ``residual``.
     content_sha256
         Hexadecimal SHA-256 of the file's bytes.
+    energy
+        Of ``cancel``: sums of squares at the file's own rate, before and after.
     """
 
     samples: NDArray[np.float32]
     content_sha256: str
+    energy: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,21 @@ def decode_file(path: Path, span: Span | None = None, longest: float = LONGEST) 
 
 def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> Recording:
     """Bring one channel of a decoded file, or their average, to a rate in Hz; see `read_audio`."""
-    samples = _mono(decoding.samples, channel)
+    name, energy = channel.partition(":")[0], None
+    if name == RESIDUAL:
+        both = [resampled(decoding, sample_rate, each).samples for each in CHANNELS]
+        return Recording(np.stack(both), decoding.content_sha256)
+    if name == CANCEL:
+        near, far = (_mono(decoding.samples, each) for each in CHANNELS)
+        samples = cancelled(near, far)
+        energy = _energy(near), _energy(samples)
+    else:
+        samples = _mono(decoding.samples, channel)
     if decoding.sample_rate != sample_rate:
         samples = soxr.resample(samples, decoding.sample_rate, sample_rate, quality="HQ")
     if not samples.size:
         raise AsdError("too short: nothing is left after resampling")
-    return Recording(np.ascontiguousarray(samples), decoding.content_sha256)
+    return Recording(np.ascontiguousarray(samples), decoding.content_sha256, energy)
 
 
 def read_audio(
@@ -112,7 +123,8 @@ def read_audio(
     span
         What to read of it, s; ``None`` for all.
     channel
-        ``average`` of all, ``near``, ``far``, or a channel's number from 0.
+        ``average`` of all, ``near``, ``far``, a channel's number from 0; ``cancel``: near less what
+        far hears too, see `extractors.canceller`; ``residual:W``: near and far, two rows.
 
     Returns
     -------
@@ -129,20 +141,17 @@ def read_audio(
 
 
 def channel_number(channel: str) -> int | None:
-    """Find the number of a channel by its name; ``None`` for the average.
+    """Find the number of a channel by its name; ``None`` where it is made of several.
 
     Raises
     ------
     AsdError
         If it is no name of one.
     """
-    if channel == AVERAGE:
-        return None
-    if channel in CHANNELS:
-        return CHANNELS[channel]
-    if channel.isascii() and channel.isdigit():
-        return int(channel)
-    raise AsdError(f"channel {channel!r} is not one of {AVERAGE}, {', '.join(CHANNELS)}, 0, 1, ...")
+    name = read_channel(channel)
+    if name in CHANNELS:
+        return CHANNELS[name]
+    return int(name) if name.isdigit() else None
 
 
 def seconds_of(path: Path) -> float:
@@ -182,6 +191,10 @@ def hash_once(path: Path) -> str:
 @lru_cache(maxsize=256)
 def _hash(path: Path, _state: str) -> str:
     return content_sha256(path)
+
+
+def _energy(samples: NDArray[np.float32]) -> float:
+    return float(np.square(samples, dtype=np.float64).sum())
 
 
 def _mono(samples: NDArray[np.float32], channel: str) -> NDArray[np.float32]:

@@ -8,7 +8,8 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from cache.errors import AsdError
-from extractors.audio import AVERAGE, Recording
+from cache.heard import AVERAGE
+from extractors.audio import Recording
 from extractors.clips import Clip
 from extractors.recordings import Recordings
 
@@ -93,7 +94,7 @@ def equal_lengths(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]
     """
     groups: dict[int, list[Decoded]] = {}
     for item in items:
-        length = len(item.recording.samples)
+        length = item.recording.samples.shape[-1]
         groups.setdefault(length, []).append(item)
         if len(groups[length]) == size:
             yield groups.pop(length)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from cache import objects
+from cache.console import Console
 from cache.errors import AsdError
 from cache.places import is_remote
 from extractors import compat, pooling, registry
@@ -37,6 +37,7 @@ _PROJECT = "machine-asd"
 _INSTALL = "install the project anew: pip install -c constraints.txt -e ."
 _FORMATS = ("WAV", "FLAC", "OGG", "MP3")
 _SECONDS = 10  # of the clip that is tried
+_CONSOLE = Console()
 _LITTLE = 1_000_000_000  # bytes free below which a set of embeddings may not fit
 
 
@@ -62,7 +63,7 @@ class Finding:
         return f"FAULT  {self.what}: {self.seen}\n       remedy: {self.remedy}"
 
 
-def diagnose(device: str, cache_dir: Path) -> int:
+def diagnose(device: str, cache_dir: Path, console: Console = _CONSOLE) -> int:
     """Look at everything and write down what was found, line by line.
 
     Parameters
@@ -71,6 +72,8 @@ def diagnose(device: str, cache_dir: Path) -> int:
         As on the command line.
     cache_dir
         Where embeddings are to lie.
+    console
+        Where it is written.
 
     Returns
     -------
@@ -80,9 +83,9 @@ def diagnose(device: str, cache_dir: Path) -> int:
     faults = 0
     for finding in examine(device, cache_dir):
         faults += bool(finding.remedy)
-        sys.stdout.write(f"{finding}\n")
-        sys.stdout.flush()
-    sys.stdout.write(f"faults: {faults}\n" if faults else "nothing is wrong\n")
+        console.made(str(finding), what=finding.what, seen=finding.seen, remedy=finding.remedy)
+    told = f"faults: {faults}" if faults else "nothing is wrong"
+    console.made(told, faults=faults)
     return 1 if faults else 0
 
 

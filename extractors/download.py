@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import sys
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ from cache.atomic import atomic_path
 from cache.errors import AsdError
 from extractors.disk import require_room
 from extractors.transfer import Part, SourceError, Transfer
+
+_LOG = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -114,7 +116,7 @@ def alone(folder: Path, name: str, *, quietly: bool = False) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         if not quietly:
-            sys.stderr.write(f"note: {name}: another process is at it; waiting\n")
+            _LOG.info("%s: another process is at it; waiting", name)
         lock.acquire()
     try:
         yield

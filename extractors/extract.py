@@ -34,6 +34,7 @@ from extractors.wanted import load_forwards
 
 _DECODERS = 2  # threads; a clip is decoded in milliseconds
 _SHARED = 2**30  # bytes of waveforms kept for the next backbone: 1600 clips of 10 s at 16 kHz
+_MOST_CANCELLED = 0.9  # share of the energy above which the machine itself goes
 _WORTH_MEASURING = 200  # clips to embed; fewer take less time than the measurement
 _COMPARED = 4  # clips on which a smaller number format is held against float32
 _FAITHFUL = 0.999  # cosine below which it is warned of
@@ -106,6 +107,7 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
     recipes = tuple(tuple(output.recipe for output in each.outputs) for each in forwards)
     done = _run(request, forwards, listing, told)
     extracted = replace(done, recipes=recipes)
+    _tell_cancelled(done.reports[0])  # every backbone hears the same
     if request.concat and extracted.lost:
         _LOG.info("nothing is joined before every table is finished")
     elif request.concat:
@@ -145,15 +147,27 @@ def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
     for clip in clips[:_COMPARED]:
         try:
             channel = forward.hearing.channel
-            samples = read_audio(clip.path, spec.sample_rate, clip.span, channel).samples
+            heard = read_audio(clip.path, spec.sample_rate, clip.span, channel).samples
+            samples = forward.hearing.fit(heard, spec.sample_rate)
         except AsdError:
             continue  # it is named when its turn comes
-        if len(samples) >= spec.min_samples:
+        if samples.shape[-1] >= spec.min_samples:
             cosines.append(least_cosine(forward, samples[None]))
     if cosines:
         level = logging.INFO if min(cosines) >= _FAITHFUL else logging.WARNING
         text = "%s in %s: cosine to float32 at least %.6f on %d clips"
         _LOG.log(level, text, spec.name, forward.outputs[0].dtype, min(cosines), len(cosines))
+
+
+def _tell_cancelled(report: Report) -> None:
+    """Say of each machine which share of its energy ``--channel cancel`` took."""
+    for machine_type, (before, after) in sorted(report.energy.items()):
+        share = 1 - after / before if before else 0.0
+        text = f"{machine_type}: {100 * share:.1f} % of the near channel's energy cancelled"
+        if share > _MOST_CANCELLED:
+            _LOG.warning("%s; the far channel hears the machine too: try --channel near", text)
+        else:
+            _LOG.info("%s", text)
 
 
 @dataclass
@@ -168,6 +182,9 @@ class Report:
         Ids taken out of the tables because their clip is no longer in the data.
     faults
         Clips that could not be used, each with the reason.
+    energy
+        Machine type to the energy of the near channel before and after the far one was cancelled
+        (``--channel cancel``), summed over the clips extracted in this run.
     """
 
     new: int = 0
@@ -175,6 +192,12 @@ class Report:
     unchanged: int = 0
     removed: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    energy: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def heard(self, machine_type: str, energy: Sequence[float]) -> None:
+        """Add energy before and after cancelling, of a clip or of other clips of a machine."""
+        before, after = self.energy.get(machine_type, (0.0, 0.0))
+        self.energy[machine_type] = before + energy[0], after + energy[1]
 
 
 @dataclass(frozen=True)
@@ -257,10 +280,10 @@ class Extraction:
         try:
             channel = forward.hearing.channel
             found = recordings.read(first.path, spec.sample_rate, first.span, channel)
-            sample: Samples = found.samples
+            sample: Samples = forward.hearing.fit(found.samples, spec.sample_rate)
         except AsdError:
             return plan  # it is named when its turn comes
-        if not spec.min_samples <= len(sample):
+        if not spec.min_samples <= sample.shape[-1]:
             return plan
         return remembered(self.store.root, forward, sample)
 
@@ -367,15 +390,20 @@ class _TableUpdate:
         ):
             if isinstance(item, Refused):
                 self._refuse(item.clip, item.reason)
-            elif len(item.recording.samples) < spec.min_samples:
-                seconds = len(item.recording.samples) / spec.sample_rate
+                continue
+            recording = item.recording
+            samples = self.job.forward.hearing.fit(recording.samples, spec.sample_rate)
+            if samples.shape[-1] < spec.min_samples:
+                seconds = samples.shape[-1] / spec.sample_rate
                 least = spec.min_samples / spec.sample_rate
                 self._refuse(
                     item.clip,
                     f"{seconds:.3f} s is too short; {spec.name} needs at least {least:.3f} s",
                 )
             else:
-                yield item
+                if recording.energy is not None:
+                    self.report.heard(item.clip.section.machine_type, recording.energy)
+                yield Decoded(item.clip, replace(recording, samples=samples))
 
     def _write(
         self, writers: Sequence[TableWriter], batch: Sequence[Decoded], vectors: Vectors

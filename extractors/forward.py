@@ -92,13 +92,18 @@ class Forward:
         ----------
         samples
             (B, T) in [-1, 1] at the backbone's rate. A clip longer than ``spec.max_samples`` is
-            heard in windows, and its vector is the mean of theirs.
+            heard in windows, and its vector is the mean of theirs. (B, 2, T), near and far, where
+            the hearing is ``residual:W``: the vector is near's less W times far's.
 
         Raises
         ------
         AsdError
             If the device's memory does not hold a single clip.
         """
+        if (weight := self.hearing.residual) is not None and samples.ndim == 3:
+            near, far = (self(samples[:, channel]) for channel in (0, 1))
+            pairs = zip(near.values, far.values, strict=True)
+            return Vectors(tuple(n - np.float32(weight) * f for n, f in pairs), near.bands)
         size = min(self.limit or len(samples), len(samples))
         try:
             parts = [self._pass(samples[i : i + size]) for i in range(0, len(samples), size)]

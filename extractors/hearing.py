@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cache.errors import AsdError
+from cache.heard import AVERAGE, CHANNELS, RESIDUAL, WHOLE, Length, read_channel, read_length
 from cache.options import Checked, documented, option
 from cache.recipe import Recipe, Setting
+from cache.select import BOTH
 from cache.windows import Span, window_id
-from extractors.audio import AVERAGE, CHANNELS, channel_number, seconds_of
+from extractors.audio import seconds_of
 from extractors.clips import Clip, Fault, Listing
 
-BOTH = "both"  # near and far, a table each
 _READERS = 4  # threads that read headers
 _LEAST = 1e-3  # s; ids tell times to the millisecond
 
@@ -25,9 +29,16 @@ class Heard(Checked):
 
     channel: str = option(
         AVERAGE,
-        "average of all channels; near, far (2026's first and second) or a number; both: a table "
+        "average of all channels; near, far (2026's first and second) or a number; cancel: near "
+        "less what far hears too; residual:W: near's embedding less W times far's; both: a table "
         "of near and one of far",
         metavar="NAME",
+    )
+    length: str = option(
+        WHOLE,
+        "bring clips to it: longer ones are cut, shorter ones padded with silence (zero), repeated "
+        "(tile) or left (cut, where no policy is named)",
+        metavar="SECONDS[:POLICY]",
     )
     window: float | None = option(
         None, "cut longer recordings into windows, each a clip of its own", metavar="SECONDS",
@@ -45,18 +56,28 @@ class Hearing:
     Attributes
     ----------
     channel
-        ``average``, ``near``, ``far`` or a number, see `extractors.audio`.
+        ``average``, ``near``, ``far``, a number, ``cancel`` or ``residual:W``, see
+        `extractors.audio`.
     window, hop
         Files longer than a window are cut into windows of that many seconds, one every `hop`
         seconds, the last one at the end; ``None`` leaves them whole.
+    length
+        What clips are brought to before the model hears them; ``None`` leaves them as long as they
+        are.
     """
 
     channel: str = AVERAGE
     window: float | None = None
     hop: float | None = None
+    length: Length | None = None
 
     def __post_init__(self) -> None:
-        channel_number(self.channel)
+        object.__setattr__(self, "channel", read_channel(self.channel))
+        if self.length is not None and self.window is not None:
+            raise AsdError(
+                f"--length {self.length} and --window {self.window:g} both say how long a clip is: "
+                "give one of them"
+            )
         if self.window is None:
             if self.hop is not None:
                 raise AsdError("--hop says how far apart windows start: give --window too")
@@ -77,7 +98,19 @@ class Hearing:
             found["channel"] = self.channel
         if self.window is not None and self.hop is not None:
             found |= {"window_s": self.window, "hop_s": self.hop}
+        if self.length is not None:
+            found["length"] = str(self.length)
         return found
+
+    @property
+    def residual(self) -> float | None:
+        """Weight of the far channel's embedding, which is subtracted; ``None`` where it is not."""
+        name, _, weight = self.channel.partition(":")
+        return float(weight) if name == RESIDUAL else None
+
+    def fit(self, samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+        """Bring (..., T) samples at a rate in Hz to the length."""
+        return samples if self.length is None else self.length.fit(samples, rate)
 
     def cut(self, listing: Listing) -> Listing:
         """Put windows in the place of clips longer than one.
@@ -123,6 +156,7 @@ def hearing_of(recipe: Recipe) -> Hearing:
         str(settings.get("channel", AVERAGE)),
         None if window is None else float(window),
         None if hop is None else float(hop),
+        read_length(str(settings.get("length", WHOLE))),
     )
 
 
@@ -130,7 +164,8 @@ def hearings(heard: Heard) -> list[Hearing]:
     """Give one way to hear recordings, or two that differ in channel."""
     hop = heard.window if heard.hop is None else heard.hop
     channels = CHANNELS if heard.channel == BOTH else [heard.channel]
-    return [Hearing(channel, heard.window, hop) for channel in channels]
+    length = read_length(heard.length)
+    return [Hearing(channel, heard.window, hop, length) for channel in channels]
 
 
 def _seconds(clip: Clip) -> float | str:

@@ -19,7 +19,7 @@ from extractors.checkpoints import published
 from extractors.clips import Clip, Fault, Listing
 from extractors.extract import Extraction
 from extractors.forward import Forward
-from extractors.hearing import hearing_of
+from extractors.hearing import Hearing, hearing_of
 from extractors.loading import RANDOM
 from extractors.output import DTYPES, Output
 from extractors.tuned import load_any
@@ -121,10 +121,10 @@ def recipe_forwards(recipe: Recipe, weights: Sequence[str], device: torch.device
     AsdError
         If this installation cannot repeat the recipe, or weights are not to be had.
     """
-    models: dict[tuple[str, str | None, str], list[Recipe]] = {}
+    models: dict[tuple[str, str | None, Hearing], list[Recipe]] = {}
     for parent in recipe.parents or (recipe,):
-        channel = hearing_of(parent).channel
-        models.setdefault((_named(parent), parent.weights, channel), []).append(parent)
+        hearing = hearing_of(parent)
+        models.setdefault((_named(parent), parent.weights, hearing), []).append(parent)
     # A plain FILE is clear where only one backbone has weights.
     names = list(dict.fromkeys(p.backbone for p, *_ in models.values() if p.weights))
     forwards = []

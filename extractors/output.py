@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from cache.heard import AVERAGE
 from cache.recipe import Recipe, Setting
-from extractors.audio import AVERAGE, RESAMPLER
+from extractors.audio import RESAMPLER
 from extractors.backbone import BackboneSpec
 from extractors.hearing import Hearing
 from extractors.pooling import Pooling

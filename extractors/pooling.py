@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from cache.errors import AsdError
+from cache.options import nearest, parse, text_of
+from cache.plugins import Plugins, part
 from extractors.backbone import Features
 
 if TYPE_CHECKING:
@@ -211,11 +213,13 @@ _WITH_PARAMETERS: Mapping[str, tuple[Callable[..., Tensor], tuple[_Parameter, ..
     "gem": (gem, (_P,)),
     "rdp+gem": (rdp_gem, (replace(_P, default=9), _GAMMA)),
 }
+_OWN = sorted({*_PLAIN, *_WITH_PARAMETERS})
+_OTHERS = Plugins("", "pooling", "machine_asd.poolings")
 
 
 def names() -> list[str]:
-    """Names to choose from; parameters stand behind a colon: ``gwrp:0.4``, ``rdp+gem:3,16``."""
-    return sorted({*_PLAIN, *_WITH_PARAMETERS})
+    """Names to choose from; parameters stand behind a colon: ``rdp+gem:p=3:gamma=16``."""
+    return sorted([*_OWN, *_OTHERS.offered(_OWN)])
 
 
 def find(text: str, tuned: Mapping[str, tuple[float, ...]]) -> Pooling:
@@ -224,14 +228,15 @@ def find(text: str, tuned: Mapping[str, tuple[float, ...]]) -> Pooling:
     Parameters
     ----------
     text
-        A name, with or without ``:parameter,parameter``.
+        A name, with or without ``:parameter=value`` for each parameter that is not left as it is.
+        As earlier versions wrote it, ``:value,value`` gives all of them in their order.
     tuned
         The backbone's own parameters by name.
 
     Returns
     -------
     Pooling
-        Under its canonical name.
+        Under its canonical name, which recipes hold: ``rdp+gem:3,16``.
 
     Raises
     ------
@@ -241,14 +246,42 @@ def find(text: str, tuned: Mapping[str, tuple[float, ...]]) -> Pooling:
     name, colon, given = text.partition(":")
     if name in _PLAIN and not colon:
         return Pooling(name, _PLAIN[name])
-    if name not in _WITH_PARAMETERS:
-        raise AsdError(f"unknown pooling {text!r}; known are {', '.join(names())}")
-    function, parameters = _WITH_PARAMETERS[name]
-    own = tuned.get(name, tuple(parameter.default for parameter in parameters))
-    texts = given.split(",") if colon else [repr(value) for value in own]
-    if len(texts) != len(parameters):
-        wanted = ",".join(parameter.name for parameter in parameters)
-        raise AsdError(f"pooling {text!r}: expected {name}:{wanted}")
-    values = [p.read(value, text) for p, value in zip(parameters, texts, strict=True)]
-    canonical = f"{name}:{','.join(f'{value:g}' for value in values)}"
-    return Pooling(canonical, lambda frames: function(frames, *values))
+    if name in _WITH_PARAMETERS:
+        function, parameters = _WITH_PARAMETERS[name]
+        own = tuned.get(name, tuple(parameter.default for parameter in parameters))
+        values = _values(text, given, parameters, own) if colon else own
+        canonical = f"{name}:{','.join(f'{value:g}' for value in values)}"
+        return Pooling(canonical, lambda frames: function(frames, *values))
+    if name in _PLAIN:
+        raise AsdError(f"pooling {text!r}: {name} has no parameter")
+    if name not in _OTHERS.offered(_OWN):
+        raise AsdError(
+            f"unknown pooling {text!r}; known are {', '.join(names())}{nearest(name, names())}"
+        )
+    made: object = parse(
+        text, lambda name: cast(type, part(_OTHERS.find(name), "POOLING", "pooling"))
+    )
+    return Pooling(text_of(name, made), cast(Callable[["Tensor"], "Tensor"], made))
+
+
+def _values(
+    text: str, given: str, parameters: Sequence[_Parameter], own: Sequence[float]
+) -> list[float]:
+    """Read what stands behind a pooling's name: ``name=value`` each, or all values in order."""
+    known = [parameter.name for parameter in parameters]
+    if "=" not in given:
+        texts = given.split(",")
+        if len(texts) != len(known):
+            wanted = ":".join(f"{name}=..." for name in known)
+            raise AsdError(f"pooling {text!r}: expected {text.partition(':')[0]}:{wanted}")
+    else:
+        chosen = dict(zip(known, map(repr, own), strict=True))
+        for assignment in given.split(":"):
+            key, _, value = assignment.partition("=")
+            if key not in known:
+                raise AsdError(
+                    f"pooling {text!r} has no parameter {key!r}, only {', '.join(known)}"
+                )
+            chosen[key] = value
+        texts = list(chosen.values())
+    return [one.read(value, text) for one, value in zip(parameters, texts, strict=True)]

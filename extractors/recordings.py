@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Lock
 
+from cache.heard import AVERAGE
 from cache.windows import Span
-from extractors.audio import AVERAGE, Decoding, Recording, decode_file, resampled
+from extractors.audio import Decoding, Recording, decode_file, resampled
 from extractors.soundfiles import LONGEST
 
 

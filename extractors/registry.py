@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import cast
 
-from cache.plugins import Plugins
+from cache.plugins import Plugins, part
 from extractors.backbone import BackboneFile
 
-_PLUGINS = Plugins("extractors.backbones", "backbone")
+_PLUGINS = Plugins("extractors.backbones", "backbone", "machine_asd.backbones")
 
 
 def names() -> list[str]:
@@ -21,6 +21,8 @@ def find(name: str) -> BackboneFile:
     Raises
     ------
     AsdError
-        If there is none of that name.
+        If there is none of that name, or the package that offers it is broken.
     """
-    return cast(BackboneFile, _PLUGINS.find(name))
+    module = _PLUGINS.find(name)
+    part(module, "load", "backbone")
+    return cast(BackboneFile, module)

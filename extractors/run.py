@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cache.console import Console, parser_of, read
 from cache.errors import guarded
+from extractors.layouts.roots import check_roots
 from extractors.offline import apply_offline
 from extractors.request import ExtractRequest
 
@@ -23,7 +24,7 @@ _EXAMPLE = "--data dev_data eval_data --backbone logmel"
 def _show(extracted: Extracted, root: Path, console: Console) -> None:
     listing = extracted.listing
     console.some("left out", extracted.faults)
-    console.some("no longer in the data, removed", extracted.removed)
+    console.some("no longer in the data, removed", extracted.removed, "removed")
     console.some("not finished, run again", extracted.lost)
     clips = f"{len(listing.clips)} clips"
     if files := len({clip.path for clip in listing.clips if clip.span}):
@@ -63,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if request.doctor:
         from extractors.doctor import diagnose  # noqa: PLC0415
 
-        return diagnose(request.device, request.cache_dir)
+        return diagnose(request.device, request.cache_dir, console)
+    check_roots(request.data)
     from extractors.extract import extract  # noqa: PLC0415 -- torch comes with it
 
     with console.progress("clip") as told:

@@ -24,7 +24,6 @@ is mixed in at -3 to 2 dB, so loudness alone tells nothing; the domains differ i
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from cache.arguments import Parser
 from cache.atomic import write_atomic
+from cache.console import console_of, parser_of
 from cache.errors import AsdError, guarded
 from cache.places import here
 from extractors.machines import NOISES, Fan, Fault, Operation, Valve
@@ -225,13 +226,9 @@ def _write_truth(root: Path, machine: str, truth: Sequence[tuple[str, ClipName, 
         write_atomic(root / _truth_file(kind, machine), "".join(lines).encode())
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m extractors.synthetic",
-        description=__doc__,
-        epilog="example: python -m extractors.synthetic --to demo/data --seed 0",
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+def _parser() -> Parser:
+    about = "Write a data set of made-up machines in the task's layout, with its truth."
+    parser = parser_of("extractors.synthetic", about, "--to demo/data --seed 0")
     parser.add_argument("--to", type=here, required=True, metavar="DIR", help="where to write it")
     parser.add_argument("--seed", type=int, default=0, help="from 0 (default: %(default)s)")
     return parser
@@ -256,7 +253,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise AsdError(f"--seed {args.seed}: a whole number from 0")
     count = write_data_set(args.to, args.seed)
     machines = " and ".join(f"{machine.folder}/{name}" for name, machine in MACHINES.items())
-    sys.stdout.write(f"{count} synthetic clips of {machines} with their truth in {args.to}\n")
+    told = f"{count} synthetic clips of {machines} with their truth in {args.to}"
+    console_of(args).made(told, made=args.to, clips=count)
     return 0
 
 

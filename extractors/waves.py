@@ -6,7 +6,6 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
-from scipy.signal import lfilter
 
 Wave = NDArray[np.float64]
 
@@ -112,6 +111,8 @@ def ring(excitation: Wave, frequency: float, decay: float, sample_rate: int = SA
     Wave
         (T,) float64.
     """
+    from scipy.signal import lfilter  # noqa: PLC0415 -- heavy, and names are had without it
+
     radius = np.exp(-1 / (decay * sample_rate))
     angle = 2 * np.pi * frequency / sample_rate
     poles = [1.0, -2 * radius * np.cos(angle), radius**2]
@@ -121,4 +122,6 @@ def ring(excitation: Wave, frequency: float, decay: float, sample_rate: int = SA
 def smooth(wave: Wave, seconds: float) -> Wave:
     """Let every step of a (T,) wave rise or fall with this time constant."""
     pole = np.exp(-1 / (seconds * SAMPLE_RATE))
+    from scipy.signal import lfilter  # noqa: PLC0415
+
     return np.asarray(lfilter([1 - pole], [1.0, -pole], wave))

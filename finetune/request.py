@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import AsdError
+from cache.heard import RESIDUAL
 from cache.options import REQUIRED, Checked, documented, option, option_group
 from cache.places import here, place
 from cache.plugins import Plugins
@@ -203,6 +204,11 @@ class TrainRequest(Checked):
             raise AsdError(f"--seeds: {', '.join(map(str, self.seeds))} holds one twice")
         if self.heard.channel == "both":
             raise AsdError("--channel both: one model hears one channel; train one of each")
+        if self.heard.channel.startswith(RESIDUAL):
+            raise AsdError(
+                f"--channel {self.heard.channel} subtracts embeddings: train with --channel near, and "
+                "extract with these weights and that channel"
+            )
 
     def path(self, seed: int) -> Path:
         """Name the file of a seed."""

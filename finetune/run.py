@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from cache.console import parser_of, read
 from cache.errors import guarded
+from extractors.layouts.roots import check_roots
 from extractors.offline import apply_offline
 from finetune.request import TrainRequest
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     request, console = read(parser_of("finetune.run", _ABOUT, _EXAMPLE), TrainRequest, argv)
     apply_offline(request)  # before the hub's client is loaded, which reads it once
+    check_roots(request.data)
     from finetune.train import train  # noqa: PLC0415 -- torch comes with it
 
     with console.progress("step") as told:

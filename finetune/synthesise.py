@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cache.errors import AsdError, guarded, tell_some
+from cache.arguments import Parser
+from cache.console import Console, console_of, parser_of
+from cache.errors import AsdError, guarded
 from cache.options import parse
 from cache.text_tables import read_text
 from extractors.clips import Clip, list_clips
@@ -24,22 +26,17 @@ _EPILOG = """what --as makes, always of training clips, never of test clips:
   proxy      DIR/<machine>/train and test: a labelled root to compare scorers on. A part of the
              training clips is held out as test normals, and faults are made of these alone.
              Scores on it are scores on made-up faults, and every result of it says so.
-
-examples:
-  python -m finetune.synthesise --data dev_data --to more --as normals --method mixup speed
-  python -m finetune.synthesise --data dev_data --to faults --as anomalies \\
-      --method bearing:level=-10..0 rubbing clipping
-  python -m finetune.synthesise --data dev_data --to proxy --as proxy --method bearing harmonics"""
+"""
+_EXAMPLES = """--data dev_data --to more --as normals --method mixup speed
+--data dev_data --to faults --as anomalies --method bearing:level=-10..0 rubbing clipping
+--data dev_data --to proxy --as proxy --method bearing harmonics"""
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m finetune.synthesise",
-        description="Make synthetic clips of training recordings, each marked as such and with a "
-        "record of how it was made.",
-        epilog=_EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+def _parser() -> Parser:
+    about = """Make synthetic clips of training recordings, each marked as such and with a record of how
+it was made."""
+    parser = parser_of("finetune.synthesise", about, _EXAMPLES)
+    parser.epilog = f"{_EPILOG}\n{parser.epilog}"
     add = parser.add_argument
     add("--data", nargs="+", type=Path, required=True, metavar="ROOT",
         help="data roots in the task's layout")  # fmt: skip
@@ -115,12 +112,13 @@ def _training(args: Namespace) -> tuple[list[Clip], list[str]]:
     return clips, [*map(str, listing.faults), *notes]
 
 
-def _say(written: Written, order: Order, root: Path) -> None:
+def _say(written: Written, order: Order, root: Path, console: Console) -> None:
     lowered = f", {written.lowered} turned down so as not to clip" if written.lowered else ""
-    sys.stdout.write(
-        f"{written.made} clips made{lowered}, {len(written.files)} in all as {order.kind}: "
-        f"{root}, manifest.csv says how\n"
-    )
+    console.made(
+        f"{written.made} clips made{lowered}, {len(written.files)} in all as {order.kind}: {root}, "
+        "manifest.csv says how",
+        made=root, new=written.made, clips=len(written.files), kind=order.kind,
+    )  # fmt: skip
 
 
 @guarded
@@ -138,15 +136,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where clips were left out; 2 for a mistake in the call.
     """
     args = _parser().parse_args(argv)
-    order = _order(args)
+    console, order = console_of(args), _order(args)
     clips, left_out = _training(args)
     planned, notes = plan(order, clips)
     claim(args.to, recipe(order, clips), args.data)
     written = write_clips(args.to, planned, order.methods)
-    tell_some("left out", [*left_out, *notes, *written.faults])
+    console.some("left out", [*left_out, *notes, *written.faults])
     if not written.files:
         raise AsdError(f"no clip could be made in {args.to}; see what was left out")
-    _say(written, order, args.to)
+    _say(written, order, args.to, console)
     return 1 if left_out or notes or written.faults else 0
 
 

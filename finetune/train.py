@@ -68,7 +68,7 @@ def train(request: TrainRequest, told: Progress = unseen) -> Trained:
     listing = settings.hearing.cut(list_clips(request.data).only(request.machine, ["train"]))
     clips = [*listing.clips, *_pseudo_anomalies(request, listing.clips)]
     room = Room(round(request.memory * _GIB), request.cache_dir)
-    waveforms = read_waveforms(clips, rate, room, settings.hearing.channel, told)
+    waveforms = read_waveforms(clips, rate, room, settings.hearing, told)
     maker = Maker(settings, waveforms, device, request.overwrite, told)
     made = []
     for seed in request.seeds:

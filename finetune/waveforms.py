@@ -17,9 +17,9 @@ from torch import Tensor
 
 from cache.console import Progress, Steps, unseen
 from cache.errors import AsdError
-from extractors.audio import AVERAGE
 from extractors.batches import Decoder, Refused
 from extractors.clips import Clip, Fault
+from extractors.hearing import Hearing
 from extractors.ragged import Ragged, hold
 from extractors.recordings import Recordings
 from finetune.lengths import fitted
@@ -95,7 +95,7 @@ def read_waveforms(
     clips: Sequence[Clip],
     sample_rate: int,
     room: Room,
-    channel: str = AVERAGE,
+    hearing: Hearing | None = None,
     told: Progress = unseen,
 ) -> Waveforms:
     """Decode clips.
@@ -108,8 +108,8 @@ def read_waveforms(
         Wanted, Hz.
     room
         Where they are held.
-    channel
-        Which is heard, see `extractors.audio`.
+    hearing
+        Which channel is heard and how long; all there is by default.
     told
         How many clips are decoded.
 
@@ -122,18 +122,20 @@ def read_waveforms(
     hashes: list[str] = []
     faults: list[Fault] = []
 
+    how = hearing or Hearing()
+
     def decoded() -> Iterator[NDArray[np.float32]]:
         steps = Steps(len(clips), told)
         with ThreadPoolExecutor(_DECODERS, "decode") as pool:
             decoder = Decoder(Recordings(0), pool, _AHEAD)
-            for item in decoder.decoded(clips, sample_rate, channel):
+            for item in decoder.decoded(clips, sample_rate, how.channel):
                 steps.update(1)
                 if isinstance(item, Refused):
                     faults.append(Fault(item.clip.path, item.reason))
                 else:
                     kept.append(item.clip)
                     hashes.append(item.recording.content_sha256)
-                    yield item.recording.samples
+                    yield how.fit(item.recording.samples, sample_rate)
 
     held = hold(decoded(), (), room.budget, room.folder)
     if not kept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from cache.arguments import Parser, add_arguments, from_arguments
@@ -24,16 +25,17 @@ def _parser(scorer: str) -> Parser:
     return parser
 
 
-def _refuse(unknown: Sequence[str], scorer: str) -> None:
+def _refuse(unknown: str, scorer: str) -> None:
     """Say whose option it is that this scorer does not have."""
-    name = unknown[0].partition("=")[0] if unknown else ""
-    option = name.removeprefix("--").removeprefix("no-").replace("-", "_")
-    owners = [other for other in names() if option in option_names(find(other))]
+    option = unknown.partition("=")[0].removeprefix("--").removeprefix("no-").replace("-", "_")
+    owners = []
+    for other in names():
+        with suppress(AsdError):  # another package's scorer that is broken
+            owners += [other] if option in option_names(find(other)) else []
     if owners:
-        own = ", ".join(option_names(find(scorer)))
         raise AsdError(
-            f"{name} means nothing to {scorer}: it is an option of {', '.join(owners)}; {scorer} "
-            f"has {own}"
+            f"{unknown} means nothing to {scorer}: it is an option of {', '.join(owners)}; {scorer} "
+            f"has {', '.join(option_names(find(scorer)))}"
         )
 
 
@@ -54,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     scorer = scorer_named_in(arguments)
     parser = _parser(scorer)
-    _refuse(parser.parse_known_args(arguments)[1], scorer)
+    for unknown in parser.parse_known_args(arguments)[1][:1]:
+        _refuse(unknown, scorer)
     args = parser.parse_args(arguments)
     own = {name: getattr(args, name) for name in option_names(find(scorer)) if hasattr(args, name)}
     request = replace(from_arguments(BuildRequest, args), scorer_options=own)

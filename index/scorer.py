@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.plugins import Plugins
+from cache.plugins import Plugins, part
 from cache.table import EmbeddingTable
 from index.knn import NearestNeighbours
 
@@ -18,7 +18,7 @@ State = dict[str, NDArray[Any] | NearestNeighbours]
 # (arXiv 2606.19269; benchmarks/scorers.md).
 DEFAULT = "fusion"
 
-_PLUGINS = Plugins("index.scorers", "scorer")
+_PLUGINS = Plugins("index.scorers", "scorer", "machine_asd.scorers")
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,6 @@ def find(name: str) -> type[Scorer]:
     Raises
     ------
     AsdError
-        If there is none of that name.
+        If there is none of that name, or the package that offers it is broken.
     """
-    return cast(type[Scorer], _PLUGINS.find(name).SCORER)
+    return cast(type[Scorer], part(_PLUGINS.find(name), "SCORER", "scorer"))

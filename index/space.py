@@ -13,7 +13,7 @@ from cache.errors import AsdError
 from cache.options import option
 from cache.table import EmbeddingTable
 
-Metric = Literal["euclidean", "cosine"]
+Metric = Literal["euclidean", "cosine", "chord"]
 Blocks = Literal["equal", "unit", "joined"]
 
 
@@ -24,7 +24,8 @@ class Space:
     Attributes
     ----------
     metric
-        ``cosine`` puts every vector on the unit sphere (the zero vector stays where it is).
+        ``cosine`` and ``chord`` put every vector on the unit sphere (the zero vector stays where it
+        is); a chord is the Euclidean distance there.
     centre, scale
         (D,) float64: ``(x - centre) / scale`` comes first.
     spans
@@ -57,7 +58,7 @@ class Space:
             moved = (embeddings[rows].astype(np.float64) - self.centre) / self.scale
             for (start, stop), weight in zip(self.spans, self.weights, strict=True):
                 moved[:, start:stop] = weight * _unit(moved[:, start:stop])
-            applied[rows] = _unit(moved) if self.metric == "cosine" else moved
+            applied[rows] = _unit(moved) if self.metric != "euclidean" else moved
         return applied
 
     def distance(self, euclidean: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -101,13 +102,13 @@ class SpaceOptions:
         reference
             (N, D), N >= 1; its blocks are grouped by backbone, bands together.
         metric
-            ``euclidean`` or ``cosine``.
+            ``euclidean``, ``cosine`` or ``chord``.
 
         Returns
         -------
         Space
             Centred for Euclidean distances in any case, which changes none of them but spares
-            float32 the digits of a common offset; not centred for the plain cosine.
+            float32 the digits of a common offset; not centred on the plain unit sphere.
 
         Raises
         ------
@@ -165,7 +166,7 @@ def _moments(
     width = reference.shape[1]
     mean = reference.mean(axis=0, dtype=np.float64)
     if not standardise:
-        return np.zeros(width) if metric == "cosine" else mean, np.ones(width)
+        return mean if metric == "euclidean" else np.zeros(width), np.ones(width)
     squares = [np.square(reference[rows] - mean).sum(axis=0) for rows in _chunks(reference)]
     deviation = np.sqrt(np.sum(squares, axis=0) / len(reference))
     # A constant float32 column has a rounding error for a deviation, not a spread.

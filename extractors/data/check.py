@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from cache.arguments import add_arguments
+from cache.console import Console, Speech
 from cache.errors import tell_some
 from cache.places import place
 from extractors.clips import SUPPLEMENTS, list_clips
@@ -35,17 +35,15 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     add("--year", type=int, choices=sorted({one.year for one in KNOWN}),
         help="compare with this year's data; every absent machine is a finding then "
         "(default: found out)")  # fmt: skip
-    add("--json", action="store_true", help="print JSON instead of tables")
+    add_arguments(parser, Speech)
     parser.set_defaults(call=_check)
 
 
-def _check(args: Namespace) -> int:
+def _check(args: Namespace, console: Console) -> int:
     found = survey(list_clips(args.roots, SUPPLEMENTS), args.year)
-    if args.json:
-        sys.stdout.write(json.dumps(_plain(found), indent=2, ensure_ascii=False) + "\n")
-    else:
-        sys.stdout.write(_text(found))
-        tell_some("note", found.notes)
+    console.made(_text(found).removesuffix("\n"), **_plain(found))
+    if not console.speech.json:
+        console.notes(found.notes)
         tell_some("finding", found.findings)
     return 1 if found.findings else 0
 

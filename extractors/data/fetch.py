@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
-from cache.errors import AsdError, tell_some
+from cache.arguments import add_arguments
+from cache.console import Console, Speech
+from cache.errors import AsdError
 from cache.places import here
 from extractors.data.archive import Archive, bring
 from extractors.data.unpack import ROOTS
@@ -45,10 +47,11 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         help=f"keep the zip files in DIR/{_ARCHIVES} (default: delete each once it is "
         "unpacked)")  # fmt: skip
     add_offline(parser)
+    add_arguments(parser, Speech)
     parser.set_defaults(call=_fetch)
 
 
-def _fetch(args: Namespace) -> int:
+def _fetch(args: Namespace, console: Console) -> int:
     apply_offline(args)
     numbers = {part: DATASETS[args.dataset][PARTS.index(part)] for part in PARTS}
     numbers = {part: number for part, number in numbers.items() if part in args.part}
@@ -63,12 +66,14 @@ def _fetch(args: Namespace) -> int:
     size = sum(each.remote.size or 0 for each in missing)
     require_room(args.to, _GROWTH * size, f"{args.dataset}, archives and what is in them,")
     faults = _bring_all(missing)
-    tell_some("fault", faults)
+    console.some("fault", faults)
     roots = sorted({str(each.root) for each in wanted})
-    sys.stdout.write(
-        f"{args.dataset}, archives: {len(missing) - len(faults)} fetched and unpacked, "
-        f"{len(wanted) - len(missing)} were there, {len(faults)} failed -> {', '.join(roots)}\n"
-    )
+    fetched, there = len(missing) - len(faults), len(wanted) - len(missing)
+    console.made(
+        f"{args.dataset}, archives: {fetched} fetched and unpacked, {there} were there, "
+        f"{len(faults)} failed -> {', '.join(roots)}",
+        made=roots, fetched=fetched, there=there, failed=len(faults),
+    )  # fmt: skip
     return 1 if faults else 0
 
 

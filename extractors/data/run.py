@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 
+from cache.console import console_of, parser_of
 from cache.errors import guarded
 from extractors.data import check, fetch
 
@@ -26,10 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0; 1 where there is something to look at; 2 for a mistake in the call.
     """
-    parser = ArgumentParser(prog="python -m extractors.data", description=__doc__)
+    about = "Data sets: fetch those of the challenge, see whether a folder is whole."
+    parser = parser_of("extractors.data", about)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(subparsers)
     args = parser.parse_args(argv)
-    code: int = args.call(args)
+    code: int = args.call(args, console_of(args))
     return code

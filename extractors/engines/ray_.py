@@ -172,6 +172,8 @@ def _add(whole: Report, part: Report) -> None:
     whole.unchanged += part.unchanged
     whole.removed += part.removed
     whole.faults += part.faults
+    for machine_type, energy in part.energy.items():
+        whole.heard(machine_type, energy)
 
 
 @contextmanager

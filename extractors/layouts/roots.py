@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from cache import objects, places
@@ -23,6 +23,19 @@ from extractors.layouts.manifest import SUFFIXES, read_manifest
 
 # MIMII's archives: a machine's type behind the signal-to-noise ratio, -6_dB_fan, 0_dB_fan, 6_dB_fan.
 _RATIO = re.compile("(-?[0-9]+_?dB)_.+", re.IGNORECASE)
+
+
+def check_roots(roots: Sequence[Path]) -> None:
+    """Refuse a root that is not there before anything heavy is loaded; a store is asked later.
+
+    Raises
+    ------
+    AsdError
+        If one is neither a folder nor a manifest.
+    """
+    for root in roots:
+        if not places.is_remote(root):
+            _is_manifest(root)
 
 
 def read_root(root: Path, supplements: Collection[str] = ()) -> Listing:
@@ -48,13 +61,8 @@ def read_root(root: Path, supplements: Collection[str] = ()) -> Listing:
 
 
 def _read(root: Path, supplements: Collection[str]) -> Listing:
-    if root.is_file() and root.suffix.lower() in SUFFIXES:
+    if _is_manifest(root):
         return read_manifest(root)
-    if not root.is_dir():
-        raise AsdError(
-            f"{root} is not a folder; --data wants the folder that holds the machines, or a "
-            f"manifest ({', '.join(SUFFIXES)})"
-        )
     found = joined([reader.read() for reader in _readers(root, supplements)])
     if not found.clips:
         reasons = "".join(f"\n  {fault}" for fault in found.faults[:5])
@@ -111,3 +119,15 @@ def _readers(root: Path, supplements: Collection[str]) -> list[MachineReader]:
         f"no machine in {root}: expected {root}/<machine>/train and .../test; for one's own "
         "recordings, train/ or normal/ for the normal ones and test/ or new/ for those to judge"
     )
+
+
+def _is_manifest(root: Path) -> bool:
+    """Whether a root is a manifest; else it is a folder, or refused."""
+    if root.is_file() and root.suffix.lower() in SUFFIXES:
+        return True
+    if not root.is_dir():
+        raise AsdError(
+            f"{root} is not a folder; --data wants the folder that holds the machines, or a "
+            f"manifest ({', '.join(SUFFIXES)})"
+        )
+    return False

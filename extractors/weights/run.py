@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from cache.arguments import Parser, add_arguments
+from cache.console import Console, Speech, console_of, parser_of
 from cache.errors import AsdError, guarded
 from cache.places import here
 from extractors.checkpoints import CHECKPOINTS, Checkpoint, find, named
@@ -15,13 +17,10 @@ from extractors.weights.place import home, path_of
 from extractors.weights.store import expected_hash, fetch, is_intact, matching
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
-        prog="python -m extractors.weights",
-        description=f"Published checkpoints: what there is, bring it here, check it.\n"
-        f"They lie in {home() / 'weights'}; ASD_HOME chooses another place.",
-        formatter_class=RawDescriptionHelpFormatter,
-    )
+def _parser() -> Parser:
+    about = f"""Published checkpoints: what there is, bring it here, check it.
+They lie in {home() / "weights"}; ASD_HOME chooses another place."""
+    parser = parser_of("extractors.weights", about)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="what is known, and what of it is here")
     listing.set_defaults(call=_list)
@@ -32,18 +31,28 @@ def _parser() -> ArgumentParser:
     verifying = commands.add_parser("verify", help="hold files against what is published")
     verifying.add_argument("files", nargs="+", type=here, metavar="FILE")
     verifying.set_defaults(call=_verify)
+    for command in (listing, fetching, verifying):
+        add_arguments(command, Speech)
     return parser
 
 
-def _list(_: Namespace) -> int:
+def _list(_: Namespace, console: Console) -> int:
     for checkpoint in CHECKPOINTS:
         variant = f":{checkpoint.variant}" if checkpoint.variant else ""
-        print(f"{checkpoint.name}  --backbone {checkpoint.backbone}{variant}  {_state(checkpoint)}")
-        print(f"    {checkpoint.about}; {checkpoint.paper}; {checkpoint.source}")
-        print(f"    {expected_hash(checkpoint) or 'no hash is published'}")
-        for url in checkpoint.urls:
-            print(f"    {url}")
-    print(f"{len(CHECKPOINTS)} checkpoints; what is fetched lies in {home() / 'weights'}")
+        lines = [
+            f"{checkpoint.name}  --backbone {checkpoint.backbone}{variant}  {_state(checkpoint)}",
+            f"    {checkpoint.about}; {checkpoint.paper}; {checkpoint.source}",
+            f"    {expected_hash(checkpoint) or 'no hash is published'}",
+            *(f"    {url}" for url in checkpoint.urls),
+        ]
+        console.made(
+            "\n".join(lines), name=checkpoint.name, backbone=f"{checkpoint.backbone}{variant}",
+            hash=expected_hash(checkpoint), licence=checkpoint.licence, urls=checkpoint.urls,
+            here=path_of(checkpoint).is_file(),
+        )  # fmt: skip
+    folder = home() / "weights"
+    told = f"{len(CHECKPOINTS)} checkpoints; what is fetched lies in {folder}"
+    console.made(told, checkpoints=len(CHECKPOINTS), folder=folder)
     return 0
 
 
@@ -53,7 +62,7 @@ def _state(checkpoint: Checkpoint) -> str:
     return "here" if path_of(checkpoint).is_file() else "not here"
 
 
-def _fetch(args: Namespace) -> int:
+def _fetch(args: Namespace, console: Console) -> int:
     apply_offline(args)
     for checkpoint in [named(name) for name in args.names]:
         if checkpoint.model:
@@ -65,7 +74,7 @@ def _fetch(args: Namespace) -> int:
                     f"{path} is not the published file ({expected_hash(checkpoint)}); delete it "
                     "and fetch it again"
                 )
-        print(f"{checkpoint.name} -> {path}")
+        console.made(f"{checkpoint.name} -> {path}", made=path, name=checkpoint.name)
     return 0
 
 
@@ -78,7 +87,7 @@ def _from_hub(checkpoint: Checkpoint) -> Path:
     return locate(checkpoint.backbone, Source(f"{checkpoint.model}@{AST_REVISION}")).path
 
 
-def _verify(args: Namespace) -> int:
+def _verify(args: Namespace, console: Console) -> int:
     code = 0
     for path in args.files:
         sha256, is_known = file_sha256(path), matching(path)
@@ -86,11 +95,13 @@ def _verify(args: Namespace) -> int:
         if is_known is None and expected is not None and is_intact(path, expected):
             is_known = expected
         if is_known is not None:
-            print(f"{path}: is the published {is_known.name} ({is_known.licence})")
+            told = f"{path}: is the published {is_known.name} ({is_known.licence})"
+            console.made(told, file=path, sha256=sha256, name=is_known.name)
             continue
         code = 1
         told = f"; {expected_hash(expected)} is expected of {expected.name}" if expected else ""
-        print(f"{path}: SHA-256 {sha256} is of no checkpoint known here{told}")
+        told = f"{path}: SHA-256 {sha256} is of no checkpoint known here{told}"
+        console.made(told, file=path, sha256=sha256, name=None)
     return code
 
 
@@ -109,5 +120,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where a file is not what is published; 2 for a mistake, or a file that cannot be had.
     """
     args = _parser().parse_args(argv)
-    code: int = args.call(args)
+    code: int = args.call(args, console_of(args))
     return code

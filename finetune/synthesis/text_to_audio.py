@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +23,8 @@ from cache.table import SYNTHETIC
 from extractors.waves import Wave
 from finetune.synthesis.levels import fitted
 from finetune.synthesis.method import Made, Material, MethodUnavailable, Parameters, draw
+
+_LOG = logging.getLogger(__name__)
 
 _NEGATIVE = "low quality, music, speech"  # what the model is led away from
 
@@ -179,7 +181,7 @@ class TextToAudio:
             )
         known = self.named == self.published.name
         licence = self.published.licence if known else "see its page on the hub"
-        sys.stderr.write(f"{self.named}: licence {licence}\n")
+        _LOG.info("%s: licence %s", self.named, licence)
         return name, revision
 
 

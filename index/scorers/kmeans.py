@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans as Clustering
 
 from cache.options import option
 from index.domains import Memory, TrainingSet, remember
@@ -21,7 +20,7 @@ _FOLDS = 10
 class KMeans(NeighbourScorer):
     """``min(d_s, d_t)``, d_s to the nearest of 16 k-means centres of the source clips.
 
-    With the cosine metric clips and centres are of unit length. Where the source has no more clips
+    Except with the Euclidean metric, clips and centres are of unit length. Where the source has no more clips
     than centres, the clips stand for themselves. Source clips are left out in ten interleaved folds
     instead of one by one. A centre is explained by the source clip nearest to it.
     """
@@ -40,9 +39,11 @@ class KMeans(NeighbourScorer):
         clips = training.vectors[source]
         if len(np.unique(clips, axis=0)) <= self.centres:
             return plain
+        from sklearn.cluster import KMeans as Clustering  # noqa: PLC0415 -- heavy, for fitting
+
         clustering = Clustering(self.centres, n_init=1, random_state=self.seed)
         centres = clustering.fit(clips.astype(np.float64)).cluster_centers_
-        if self.metric == "cosine":
+        if self.metric != "euclidean":
             centres = centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-30)
         centres = centres.astype(np.float32)
         nearest = remember(training, source).neighbours.search(centres, 1).rows[:, 0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from imblearn.over_sampling import SMOTE
 from numpy.typing import NDArray
 
 from cache.options import option
@@ -22,9 +21,9 @@ class KnnSmote(NeighbourScorer):
 
     SMOTE (Chawla et al. 2002) draws points on the lines from target clips to their
     `smote_neighbours` nearest target clips until the target has `ratio` times as many vectors as
-    the source. With the cosine metric vectors are of unit length before and after. Nothing is drawn
-    where the target is large enough already or has no more clips than `smote_neighbours`. A
-    synthetic vector is explained by the target clip nearest to it.
+    the source. Except with the Euclidean metric, vectors are of unit length before and after.
+    Nothing is drawn where the target is large enough already or has no more clips than
+    `smote_neighbours`. A synthetic vector is explained by the target clip nearest to it.
     """
 
     standardise: bool = option(
@@ -53,6 +52,8 @@ class KnnSmote(NeighbourScorer):
     def _oversampled(
         self, training: TrainingSet, source: NDArray[np.intp], target: NDArray[np.intp]
     ) -> Memory:
+        from imblearn.over_sampling import SMOTE  # noqa: PLC0415 -- heavy, for fitting only
+
         rows = np.concatenate([source, target])
         labels = np.repeat([0, 1], [len(source), len(target)])
         smote = SMOTE(
@@ -60,7 +61,7 @@ class KnnSmote(NeighbourScorer):
         )
         vectors, found = smote.fit_resample(training.vectors[rows].astype(np.float64), labels)
         every = vectors[found == 1]
-        if self.metric == "cosine":
+        if self.metric != "euclidean":
             every = every / np.maximum(np.linalg.norm(every, axis=1, keepdims=True), 1e-30)
         every = every.astype(np.float32)
         every[: len(target)] = training.vectors[target]

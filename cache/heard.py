@@ -1,0 +1,113 @@
+"""How much of a recording is heard, and which channel: what a user writes, read and made canonical.
+
+``10:zero`` and ``residual:.5`` stand on command lines, in experiments and in recipes; two spellings
+of one thing are one recipe.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.errors import AsdError
+
+AVERAGE, CANCEL, RESIDUAL = "average", "cancel", "residual"
+# The recordings of 2026: the first channel near the machine, the second far from it.
+CHANNELS = {"near": 0, "far": 1}
+WHOLE = "whole"
+POLICIES = ("zero", "tile", "cut")
+_LEAST, _MOST = 1e-3, 86_400.0  # s
+
+
+@dataclass(frozen=True)
+class Length:
+    """The length that clips are brought to.
+
+    Attributes
+    ----------
+    seconds
+        Longer clips are cut at their end.
+    policy
+        Of shorter ones: ``zero`` pads them with silence, ``tile`` repeats them from their beginning
+        until they are long enough, ``cut`` leaves them as they are.
+    """
+
+    seconds: float
+    policy: str = "cut"
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.10g}:{self.policy}"
+
+    def fit(self, samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+        """Bring a waveform to the length.
+
+        Parameters
+        ----------
+        samples
+            (..., T), T >= 1.
+        rate
+            Hz.
+
+        Returns
+        -------
+        ndarray
+            (..., ``round(seconds * rate)``), or shorter where the policy is ``cut``.
+        """
+        wanted = max(1, round(self.seconds * rate))
+        lacking = wanted - samples.shape[-1]
+        if lacking <= 0 or self.policy == "cut":
+            return samples[..., :wanted]
+        if self.policy == "zero":
+            return np.pad(samples, [(0, 0)] * (samples.ndim - 1) + [(0, lacking)])
+        return np.asarray(samples[..., np.arange(wanted) % samples.shape[-1]])
+
+
+def read_length(text: str) -> Length | None:
+    """Read ``SECONDS[:zero|tile|cut]``; ``whole`` is ``None``.
+
+    Raises
+    ------
+    AsdError
+        If it is anything else.
+    """
+    if text == WHOLE:
+        return None
+    number, colon, policy = text.partition(":")
+    try:
+        seconds = float(number)
+    except ValueError:
+        seconds = math.nan
+    if not _LEAST <= seconds <= _MOST or (colon and policy not in POLICIES):
+        raise AsdError(
+            f"length {text!r}: expected {WHOLE}, or SECONDS[:{'|'.join(POLICIES)}] with seconds "
+            f"from {_LEAST:g} to {_MOST:g}, e.g. 10:zero"
+        )
+    return Length(seconds, policy or "cut")
+
+
+def read_channel(text: str) -> str:
+    """Read the name of a channel, ``residual:.5`` becoming ``residual:0.5``.
+
+    Raises
+    ------
+    AsdError
+        If it is no name of one.
+    """
+    name, colon, weight = text.partition(":")
+    if name == RESIDUAL:
+        try:
+            share = float(weight) if colon else 0.5
+        except ValueError:
+            share = math.nan
+        if not 0 < share <= 10:
+            raise AsdError(f"channel {text!r}: expected residual:W, W above 0 up to 10, e.g. 0.5")
+        return f"{RESIDUAL}:{share:.10g}"
+    if text in (AVERAGE, CANCEL, *CHANNELS) or (text.isascii() and text.isdigit()):
+        return text
+    raise AsdError(
+        f"channel {text!r} is not one of {AVERAGE}, {', '.join(CHANNELS)}, 0, 1, ..., {CANCEL}, "
+        f"{RESIDUAL}:W"
+    )

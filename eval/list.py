@@ -1,0 +1,59 @@
+"""Command line that lists what may be chosen by name, and the package each comes from."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from cache.console import console_of, parser_of
+from cache.errors import AsdError, guarded
+from extractors import pooling, registry
+from index import scorer
+
+_ABOUT = """List backbones, poolings and scorers, ours and those of other installed packages, and see whether
+each can be loaded. Exit code 1 if one cannot: the others work without it."""
+
+
+def _kinds() -> dict[str, tuple[Sequence[str], Callable[[str], object]]]:
+    """Name what there is of each kind, and what loads one."""
+    return {
+        "backbone": (registry.names(), registry.find),
+        "pooling": (pooling.names(), lambda name: pooling.find(name, {})),
+        "scorer": (scorer.names(), scorer.find),
+    }
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """List backbones, poolings and scorers.
+
+    Parameters
+    ----------
+    argv
+        Arguments; the process's own by default.
+
+    Returns
+    -------
+    int
+        0; 1 where one cannot be loaded; 2 for a mistake in the call.
+    """
+    parser = parser_of("eval.list", _ABOUT)
+    console = console_of(parser.parse_args(argv))
+    faults = []
+    for kind, (names, find) in _kinds().items():
+        for name in names:
+            origin = getattr(name, "origin", "") or "machine-asd"
+            try:
+                find(name)
+                told = ""
+            except (AsdError, ImportError) as error:
+                faults.append(str(error))
+                told = "  cannot be loaded"
+            console.made(f"{kind:8}  {name:16}  {origin}{told}", name=name, kind=kind, origin=origin,
+                         loads=not told)  # fmt: skip
+    console.some("fault", faults)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
