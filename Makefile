@@ -6,10 +6,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint check bench chaos clean
+.PHONY: help demo test quick test-lowest lint check bench chaos clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -47,6 +47,14 @@ test: $(VENV)/.test  ## run the tests
 quick: $(VENV)/.test  ## run the tests but those that take long: kills, clusters, fleets
 	$(PYTEST) -m "not slow"
 
+LOWEST := $(VENV)-lowest
+test-lowest:  ## run the tests with the lowest versions that pyproject.toml allows, in an environment of its own
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check packaging
+	$(LOWEST)/bin/python .ci/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[test]'
+	$(LOWEST)/bin/python -m pytest
+
 lint: $(VENV)/.dev  ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -68,4 +76,4 @@ chaos: $(VENV)/.test  ## damage files, kill and starve runs, at random; five min
 	$(BIN)/python -m benchmarks.chaos
 
 clean:  ## remove the environment and the demo
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(LOWEST) $(DEMO)

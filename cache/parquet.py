@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from cache import bounds, objects, places
 from cache.atomic import write_atomic
 from cache.errors import AsdError, is_out_of_memory
+from cache.facts import Facts
 from cache.recipe import Recipe, from_json
 from cache.table import ClipKey, EmbeddingTable, Section
 from cache.text import parse_json
@@ -35,7 +36,8 @@ _DAMAGED = (
 )
 _SMALLEST = 2**26  # bytes that reading any table may take
 _KEY_COLUMNS = ("clip_id", "content_sha256", "domain", "condition", "attributes")
-_TEXT_COLUMNS = ("machine_type", "split", "domain", "condition", "attributes")
+_FACTS = "facts"  # JSON; tables of before it was kept have no such column
+_TEXT_COLUMNS = ("machine_type", "split", "domain", "condition", "attributes", _FACTS)
 _AS_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # made once: a call a clip
 
 
@@ -144,7 +146,7 @@ def read_keys(path: Path) -> tuple[ClipKey, ...]:
     AsdError
         If the file is missing or damaged.
     """
-    arrow = _read(path, columns=list(_KEY_COLUMNS))
+    arrow = _read(path, columns=[*_KEY_COLUMNS, _FACTS])
     try:
         return _keys(arrow)
     except _DAMAGED as error:
@@ -233,7 +235,9 @@ def _to_arrow(table: EmbeddingTable) -> pa.Table:
         "content_sha256": pa.array([k.content_sha256 for k in keys], pa.string()),
         "embedding": vectors,
     }
-    optional = {"domain", "condition"}
+    if any(k.facts for k in keys):
+        columns[_FACTS] = pa.array([_facts(k) for k in keys], pa.string())
+    optional = {"domain", "condition", _FACTS}
     fields = [pa.field(n, column.type, nullable=n in optional) for n, column in columns.items()]
     return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
 
@@ -251,12 +255,20 @@ def _from_arrow(arrow: pa.Table, blocks: Mapping[str, list[int]]) -> EmbeddingTa
 
 
 def _keys(arrow: pa.Table) -> tuple[ClipKey, ...]:
-    rows = zip(*(arrow[name].to_pylist() for name in _KEY_COLUMNS), strict=True)
+    columns = [arrow[name].to_pylist() for name in _KEY_COLUMNS]
     told = {text: parse_json(text) for text in arrow["attributes"].unique().to_pylist()}
+    texts = arrow[_FACTS].to_pylist() if _FACTS in arrow.column_names else [None] * len(arrow)
+    facts = {text: Facts(**parse_json(text)) if text else None for text in set(texts)}
     return tuple(
-        ClipKey(clip_id, sha256, domain, condition, told[attributes])
-        for clip_id, sha256, domain, condition, attributes in rows
+        ClipKey(clip_id, sha256, domain, condition, told[attributes], facts[text])
+        for clip_id, sha256, domain, condition, attributes, text in zip(
+            *columns, texts, strict=True
+        )
     )
+
+
+def _facts(key: ClipKey) -> str | None:
+    return None if key.facts is None else _AS_JSON.encode(key.facts.plain())
 
 
 def _attributes(key: ClipKey) -> str:
@@ -265,9 +277,11 @@ def _attributes(key: ClipKey) -> str:
 
 def _digest(table: EmbeddingTable, recipe: Recipe) -> str:
     """SHA-256 over all that is stored: a damaged footer is not covered by page checksums."""
-    keys = [
+    keys: list[list[str | None]] = [
         [k.clip_id, k.content_sha256, k.domain, k.condition, _attributes(k)] for k in table.keys
     ]
+    if any(k.facts for k in table.keys):  # as it was without, where nothing is known
+        keys = [[*row, _facts(key)] for row, key in zip(keys, table.keys, strict=True)]
     text = json.dumps([recipe.canonical, str(table.section), table.split, table.blocks, keys])
     digest = hashlib.sha256(text.encode())
     digest.update(np.ascontiguousarray(table.embeddings).data)

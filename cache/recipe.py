@@ -67,6 +67,11 @@ class Recipe:
         variant = dict(self.settings).get("variant")
         return f"{self.backbone}:{variant}" if variant else self.backbone
 
+    @property
+    def heard_rate(self) -> int | None:
+        """Highest rate that a model of it hears, Hz: nothing above half of it counts."""
+        return max((each.sample_rate or 0 for each in self.parents or (self,)), default=0) or None
+
     def __str__(self) -> str:
         if self.parents:
             return " + ".join(str(parent) for parent in self.parents)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import AsdError
+from cache.facts import Facts
 from cache.text import control_character
 
 Split = Literal["train", "test"]
@@ -82,6 +83,9 @@ class ClipKey:
         ``None`` where unknown, as in the challenge's evaluation data.
     attributes
         Operating conditions, name to value.
+    facts
+        What the recording turned out to be; ``None`` in tables of before it was kept. No part of
+        what tells one clip from another.
     """
 
     clip_id: str
@@ -89,6 +93,7 @@ class ClipKey:
     domain: str | None = None
     condition: str | None = None
     attributes: Mapping[str, str] | None = None
+    facts: Facts | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         _expect(self.clip_id, "domain", self.domain, DOMAINS)

@@ -21,6 +21,7 @@ from cache.recipe import concatenation
 from cache.select import Selection
 from cache.store import Store
 from cache.table import DOMAINS, Section
+from cache.text import masked, parse_json
 from cache.windows import split_id
 from eval.findings import ClipResult, Neighbour, Results
 from eval.scoring import score_table
@@ -244,9 +245,7 @@ class Detector:
             shutil.copytree(
                 self._root / _TABLES, partial / _TABLES, ignore=shutil.ignore_patterns(".lock")
             )
-            write_atomic(
-                partial / _SOURCES, json.dumps(self._sources(), ensure_ascii=False).encode()
-            )
+            write_atomic(partial / _SOURCES, masked(json.dumps(self._sources(), indent=0)).encode())
         partial.rename(folder)
         return folder
 
@@ -354,7 +353,7 @@ class Detector:
             return {clip.clip_id: str(clip.path.resolve()) for clip in self._listing.clips}
         path = self._fitted().root / _SOURCES
         try:
-            found: dict[str, str] = json.loads(path.read_bytes())
+            found: dict[str, str] = parse_json(path.read_bytes())
         except (OSError, ValueError):
             return {}
         return found

@@ -10,6 +10,8 @@ import numpy as np
 
 from cache.console import Progress, unseen
 from cache.errors import AsdError, listing
+from cache.facts import Remark, differences, remarks_of
+from cache.facts import told as said_of
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section
@@ -106,6 +108,7 @@ def score(scoring: Scoring, told: Progress = unseen) -> Scored:
     cautions: dict[str, list[str]] = {}
     calibration: dict[str, dict[str, Any]] = {}
     proxies = []
+    remarks: list[Remark] = []
     with scoring.results.run():
         for done, section in enumerate(sections):
             told(done, len(sections))
@@ -114,10 +117,15 @@ def score(scoring: Scoring, told: Progress = unseen) -> Scored:
             proxies.append(all_synthetic(section, [key.synthetic for key in table.keys]))
             limit = job.score(fitted, table)
             thresholds[str(section)] = limit if np.isfinite(limit) else None
-            cautions[str(section)] = list(fitted.cautions().values())
+            facts_of = {key.clip_id: key.facts for key in table.keys}
+            where, rate = f"{section} test", scoring.recipe.heard_rate
+            found = remarks_of(where, facts_of)
+            found += differences(where, facts_of, fitted.usual, rate)
+            remarks += found
+            cautions[str(section)] = [*fitted.cautions().values(), *said_of(found)]
             calibration[str(section)] = {**fitted.facts(), "promise": fitted.promise()}
             if thresholds[str(section)] is None:
-                job.notes += [f"{section}: {text}" for text in cautions[str(section)]]
+                job.notes += [f"{section}: {text}" for text in fitted.cautions().values()]
             if not scoring.built:
                 job.note_outdated(fitted)
         told(len(sections), len(sections))
@@ -135,7 +143,7 @@ def score(scoring: Scoring, told: Progress = unseen) -> Scored:
         )
         write_description(scoring.results, described)
         scoring.results.seal()
-    return Scored(tuple(sections), tuple(job.notes))
+    return Scored(tuple(sections), (*job.notes, *said_of(remarks)))
 
 
 class _Held:

@@ -5,34 +5,32 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from cache import places
 from cache.errors import AsdError
+from cache.facts import Facts
 from cache.heard import AVERAGE, CANCEL, CHANNELS, RESIDUAL, read_channel
 from cache.windows import Span
 from extractors.canceller import cancelled
+from extractors.ear import Ear, decoder_of
 from extractors.soundfiles import (
     LONGEST,
+    blocks,
     check_length,
-    check_samples,
-    check_whole,
-    content_sha256,
     decoder,
     opened,
     read_whole,
+    sha256_of,
 )
 
 # HQ: -99 dB of leakage beside a task whose machines differ by less than torchaudio's -47 dB.
 RESAMPLER = f"soxr-{soxr.__version__}-hq"
-_HASHING = Lock()
 
 
 @dataclass(frozen=True)
@@ -47,11 +45,14 @@ class Recording:
         Hexadecimal SHA-256 of the file's bytes.
     energy
         Of ``cancel``: sums of squares at the file's own rate, before and after.
+    facts
+        What the recording turned out to be.
     """
 
     samples: NDArray[np.float32]
     content_sha256: str
     energy: tuple[float, float] | None = None
+    facts: Facts | None = None
 
 
 @dataclass(frozen=True)
@@ -66,47 +67,70 @@ class Decoding:
         Hz.
     content_sha256
         Hexadecimal SHA-256 of the file's bytes.
+    remark
+        What of its header was put right; empty where nothing was.
+    decoder
+        See `extractors.ear.decoder_of`.
     """
 
     samples: NDArray[np.float32]
     sample_rate: int
     content_sha256: str
+    remark: str = ""
+    decoder: str = ""
 
 
 def decode_file(path: Path, span: Span | None = None, longest: float = LONGEST) -> Decoding:
     """Read a file, or a span of it and nothing else, at its own rate; see `read_audio`.
 
-    A whole file may last `longest` seconds; of what is longer, nothing is read.
+    A whole file may last `longest` seconds; of what is longer, nothing is read. The hash is that of
+    the very bytes that were decoded.
     """
     if span is not None:
         return _decode_span(path, span)
     data = read_whole(path)
     with decoder(io.BytesIO(data)) as file:
-        expected, rate = file.frames, int(file.samplerate)
-        check_length(file, expected, longest)
-        samples = file.read(dtype="float32", always_2d=True)
-    check_whole(io.BytesIO(data), len(samples), expected)
-    check_samples(samples)
-    return Decoding(samples, rate, hashlib.sha256(data).hexdigest())
+        frames, rate = int(file.frames), int(file.samplerate)
+        check_length(file, frames, longest)
+        samples = _joined(blocks(file, 0, frames, max(1, frames)))
+        told = file.measure.remark, decoder_of(str(file.subtype))
+    return Decoding(samples, rate, hashlib.sha256(data).hexdigest(), *told)
+
+
+def _joined(parts: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
+    found = list(parts)
+    return found[0] if len(found) == 1 else np.concatenate(found)
 
 
 def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> Recording:
     """Bring one channel of a decoded file, or their average, to a rate in Hz; see `read_audio`."""
     name, energy = channel.partition(":")[0], None
     if name == RESIDUAL:
-        both = [resampled(decoding, sample_rate, each).samples for each in CHANNELS]
-        return Recording(np.stack(both), decoding.content_sha256)
+        near_, far_ = (resampled(decoding, sample_rate, each) for each in CHANNELS)
+        both = np.stack([near_.samples, far_.samples])
+        return Recording(both, decoding.content_sha256, facts=near_.facts)
+    ear = Ear(decoding.sample_rate)
     if name == CANCEL:
-        near, far = (_mono(decoding.samples, each) for each in CHANNELS)
+        near, far = (mono(decoding.samples, each) for each in CHANNELS)
+        ear.hear(decoding.samples, near)
         samples = cancelled(near, far)
         energy = _energy(near), _energy(samples)
     else:
-        samples = _mono(decoding.samples, channel)
+        samples = mono(decoding.samples, channel)
+        ear.hear(decoding.samples, samples)
+        if name == AVERAGE:
+            ear.check_mix()
     if decoding.sample_rate != sample_rate:
-        samples = soxr.resample(samples, decoding.sample_rate, sample_rate, quality="HQ")
+        try:
+            samples = soxr.resample(samples, decoding.sample_rate, sample_rate, quality="HQ")
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise AsdError(
+                f"{decoding.sample_rate} Hz cannot be brought to {sample_rate} Hz: {error}"
+            ) from error
     if not samples.size:
         raise AsdError("too short: nothing is left after resampling")
-    return Recording(np.ascontiguousarray(samples), decoding.content_sha256, energy)
+    facts = ear.facts(decoding.remark, decoding.decoder)
+    return Recording(np.ascontiguousarray(samples), decoding.content_sha256, energy, facts)
 
 
 def read_audio(
@@ -135,7 +159,7 @@ def read_audio(
     ------
     AsdError
         If the file cannot be read, is empty, longer than an hour, cut short, not audio, holds NaN
-        or infinity, or has no such channel.
+        or infinity, has no such channel, or its channels cancel each other in the average.
     """
     return resampled(decode_file(path, span), sample_rate, channel)
 
@@ -168,36 +192,23 @@ def seconds_of(path: Path) -> float:
 
 def _decode_span(path: Path, span: Span) -> Decoding:
     with opened(path) as (file, raw):
-        rate = int(file.samplerate)
-        start, stop = (round(second * rate) for second in span)
+        rate, there = int(file.samplerate), int(file.frames)
+        start, stop = (min(round(second * rate), there) for second in span)
         check_length(file, stop - start, math.inf)
-        file.seek(min(start, file.frames))
-        samples = file.read(stop - start, dtype="float32", always_2d=True)
-        check_whole(raw, len(samples), min(stop, file.frames) - min(start, file.frames))
-    check_samples(samples)
-    return Decoding(samples, rate, hash_once(path))
-
-
-def hash_once(path: Path) -> str:
-    """Hash a long file once for all its spans, while it stays as it is; see `content_sha256`."""
-    try:
-        state = places.version(path)
-    except OSError as error:
-        raise AsdError(f"cannot be read: {error.strerror}") from error
-    with _HASHING:  # two threads with spans of one file hash it once
-        return _hash(path, state)
-
-
-@lru_cache(maxsize=256)
-def _hash(path: Path, _state: str) -> str:
-    return content_sha256(path)
+        sha256 = sha256_of(raw, path)
+        samples = _joined(blocks(file, start, stop - start, max(1, stop - start)))
+        if sha256_of(raw, path) != sha256:
+            raise AsdError("changed while it was read: run the same command again")
+        told = file.measure.remark, decoder_of(str(file.subtype))
+    return Decoding(samples, rate, sha256, *told)
 
 
 def _energy(samples: NDArray[np.float32]) -> float:
     return float(np.square(samples, dtype=np.float64).sum())
 
 
-def _mono(samples: NDArray[np.float32], channel: str) -> NDArray[np.float32]:
+def mono(samples: NDArray[np.float32], channel: str = AVERAGE) -> NDArray[np.float32]:
+    """Take a channel of (T, C) samples, or their average; see `read_audio`."""
     number, there = channel_number(channel), samples.shape[1]
     if number is None:
         return samples.mean(axis=1, dtype=np.float32) if there > 1 else samples[:, 0]

@@ -14,21 +14,25 @@ import numpy as np
 
 from cache.console import Progress, Steps, unseen
 from cache.errors import AsdError
+from cache.facts import Facts, Remark, differences, remarks_of
+from cache.facts import told as said_of
+from cache.facts import usual as usual_of
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
-from cache.table import ClipKey
+from cache.table import ClipKey, Section
 from cache.writer import TableWriter
-from extractors.audio import hash_once, read_audio
+from extractors.audio import read_audio
 from extractors.batches import Decoded, Decoder, Refused, equal_lengths
 from extractors.clips import Clip, Fault, Listing, list_clips
 from extractors.device import find_device
+from extractors.ear import DECODER
 from extractors.forward import Forward, Samples, Vectors, least_cosine
 from extractors.hearing import hearings
 from extractors.offline import apply_offline
 from extractors.output import DTYPES
 from extractors.recordings import Recordings
 from extractors.request import RAY, ExtractRequest
-from extractors.soundfiles import LONGEST, content_sha256
+from extractors.soundfiles import LONGEST, content_sha256, hash_once
 from extractors.tuning import Plan, remembered, usual
 from extractors.wanted import load_forwards
 
@@ -71,6 +75,11 @@ class Extracted:
         """Everything left out, with the reason, once each."""
         found = [*self.listing.faults, *(f for report in self.reports for f in report.faults)]
         return list(dict.fromkeys(map(str, found)))
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the recordings turned out to be that a user must know, a line a kind."""
+        return _said(self.reports)
 
     @property
     def removed(self) -> list[str]:
@@ -182,6 +191,8 @@ class Report:
         Ids taken out of the tables because their clip is no longer in the data.
     faults
         Clips that could not be used, each with the reason.
+    remarks
+        What the others turned out to be that a user must know.
     energy
         Machine type to the energy of the near channel before and after the far one was cancelled
         (``--channel cancel``), summed over the clips extracted in this run.
@@ -192,6 +203,7 @@ class Report:
     unchanged: int = 0
     removed: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
     energy: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def heard(self, machine_type: str, energy: Sequence[float]) -> None:
@@ -258,13 +270,16 @@ class Extraction:
             plans = [self._plan(forward, ordered, recordings) for forward in self.forwards]
             pools = [stack.enter_context(plan.pool()) for plan in plans]
             progress = Steps(len(clips) * len(self.forwards), told)
+            remarks = _Remarks({clip.section for clip in clips if clip.split == "train"})
             for _, group in groupby(ordered, lambda clip: (clip.section, clip.split)):
                 section = list(group)
                 jobs = zip(self.forwards, plans, pools, reports, strict=True)
                 for forward, plan, pool, report in jobs:
                     ahead = 2 * plan.batch * plan.workers
                     job = _Job(forward, plan, pool, Decoder(recordings, readers, ahead))
-                    _TableUpdate(self, job, section, report).run(progress)
+                    update = _TableUpdate(self, job, section, report)
+                    update.run(progress)
+                    report.remarks += remarks.of(update)
                 recordings.forget()
         return reports
 
@@ -340,6 +355,12 @@ class _TableUpdate:
     report: Report
     replaced: set[str] = field(default_factory=set)
     refused: list[Refused] = field(default_factory=list)
+    facts: dict[str, Facts | None] = field(default_factory=dict)
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of its first table."""
+        return self.job.forward.outputs[0].recipe
 
     def run(self, progress: Steps) -> None:
         self._remove_rows_of_gone_clips()
@@ -377,8 +398,9 @@ class _TableUpdate:
         fresh = {
             clip_id
             for clip_id, key in current.items()
-            if all(rows[clip_id] == key for rows in held)
+            if all(rows[clip_id] == key and _is_current(rows[clip_id]) for rows in held)
         }
+        self.facts |= {clip_id: held[0][clip_id].facts for clip_id in fresh}
         self.replaced = current.keys() - fresh
         self.report.unchanged += len(fresh)
         return [clip for clip in self.clips if clip.clip_id not in fresh]
@@ -412,7 +434,11 @@ class _TableUpdate:
         for index in np.flatnonzero(~finite).tolist():
             self._refuse(batch[index].clip, "its embedding is not finite")
         good = [decoded for decoded, ok in zip(batch, finite, strict=True) if ok]
-        keys = [_key(decoded.clip, decoded.recording.content_sha256) for decoded in good]
+        keys = [
+            _key(decoded.clip, decoded.recording.content_sha256, decoded.recording.facts)
+            for decoded in good
+        ]
+        self.facts |= {key.clip_id: key.facts for key in keys}
         outputs = self.job.forward.outputs
         for writer, output, values, bands in zip(
             writers, outputs, vectors.values, vectors.bands, strict=True
@@ -440,6 +466,42 @@ class _TableUpdate:
                 self.extraction.store.discard(output.recipe, section, split, clip_ids)
 
 
+@dataclass
+class _Remarks:
+    """What is to be said of the clips of tables that come test before training.
+
+    Attributes
+    ----------
+    trained
+        Sections whose training clips are among those of this run.
+    """
+
+    trained: Set[Section]
+    _tests: dict[tuple[str, Section], dict[str, Facts | None]] = field(default_factory=dict)
+
+    def of(self, update: _TableUpdate) -> list[Remark]:
+        section, split = update.clips[0].section, update.clips[0].split
+        recipe, rate = update.recipe, update.recipe.heard_rate
+        heard, key = update.facts, (update.recipe.fingerprint, section)
+        found = remarks_of(f"{section} {split}", heard)
+        if split == "test" and section in self.trained:
+            self._tests[key] = heard
+            return found
+        if split == "test":
+            kept = update.extraction.store.keys(recipe, section, "train").values()
+            trained = usual_of(each.facts for each in kept)
+        else:
+            trained = usual_of(heard.values())
+            tests = self._tests.pop(key, {})
+            found += differences(f"{section} test", tests, trained, rate)
+        return [*found, *differences(f"{section} {split}", heard, trained, rate)]
+
+
+def _said(reports: Sequence[Report]) -> list[str]:
+    """Write down what clips turned out to be: a line a kind, however many backbones heard them."""
+    return said_of(list(dict.fromkeys(r for report in reports for r in report.remarks)))
+
+
 def _fault(refused: Refused) -> Fault:
     clip, where = refused.clip, ""
     if clip.span is not None:
@@ -454,5 +516,10 @@ def _sha256(clip: Clip) -> str:
         return ""  # reading it again for the model gives the reason
 
 
-def _key(clip: Clip, sha256: str) -> ClipKey:
-    return ClipKey(clip.clip_id, sha256, clip.domain, clip.condition, clip.attributes)
+def _is_current(key: ClipKey) -> bool:
+    """Whether a row's recording would be decoded to the same samples today."""
+    return key.facts is None or key.facts.decoder in ("", DECODER)
+
+
+def _key(clip: Clip, sha256: str, facts: Facts | None = None) -> ClipKey:
+    return ClipKey(clip.clip_id, sha256, clip.domain, clip.condition, clip.attributes, facts)

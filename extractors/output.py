@@ -10,6 +10,7 @@ from extractors.audio import RESAMPLER
 from extractors.backbone import BackboneSpec
 from extractors.hearing import Hearing
 from extractors.pooling import Pooling
+from extractors.revisions import code_of
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -44,6 +45,7 @@ class Output:
         """What names the table."""
         settings: dict[str, Setting] = {
             **dict(self.spec.settings),
+            "code": code_of(self.spec),
             "resampler": RESAMPLER,
             "window": self.spec.max_samples,
             **self.hearing.settings,

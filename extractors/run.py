@@ -26,6 +26,7 @@ def _show(extracted: Extracted, root: Path, console: Console) -> None:
     console.some("left out", extracted.faults)
     console.some("no longer in the data, removed", extracted.removed, "removed")
     console.some("not finished, run again", extracted.lost)
+    console.notes(extracted.remarks)
     clips = f"{len(listing.clips)} clips"
     if files := len({clip.path for clip in listing.clips if clip.span}):
         clips += f", windows of {files} recordings among them"

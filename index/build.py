@@ -10,6 +10,7 @@ from typing import Any
 
 from cache.console import Progress, Steps, unseen
 from cache.errors import AsdError
+from cache.facts import usual
 from cache.options import (
     Checked,
     Option,
@@ -213,6 +214,7 @@ def _fit(section: Section, wanted: Wanted, request: BuildRequest) -> FittedSecti
         training=digest or "",
         calibration=known,
         recordings=len({split_id(clip_id)[0] for clip_id in table.clip_ids}),
+        usual=usual(key.facts for key in taken.keys),
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.bounds import read_npz
+from cache.facts import Usual
 from cache.options import Option, make, options_of
 from cache.recipe import Recipe
 from cache.table import Section
@@ -53,6 +54,8 @@ class FittedSection:
         `cache.store.Store.digest` of the training table; empty where it is not known.
     copies
         How many training clips were left out because another holds the same sound.
+    usual
+        What the training recordings have in common; ``None`` where it is not known.
     calibration
         How its threshold was learnt.
     """
@@ -68,6 +71,7 @@ class FittedSection:
     recordings: int = 0
     training: str = ""
     copies: int = 0
+    usual: Usual | None = None
     calibration: Calibration = field(default_factory=Calibration)
 
     def train_scores(self) -> NDArray[np.float64]:
@@ -123,6 +127,11 @@ class FittedSection:
             words["copies"] = (
                 f"{self.copies} of {count + self.copies} training clips {verb} of others (the same "
                 "SHA-256 or the same samples): each sound counts once"
+            )
+        if self.usual is not None and self.usual.lacking:
+            words["silent"] = (
+                f"{self.usual.lacking} of {self.usual.clips} training clips are silent or constant: "
+                "record them anew, or take them out and build the bank again"
             )
         rarest = 1 / (self.calibration.count + 1)
         if np.isinf(self.threshold.value):
@@ -194,6 +203,7 @@ def told_of(fitted: FittedSection, files: Mapping[str, Mapping[str, str]]) -> di
         "recordings": fitted.recordings,
         "training": fitted.training,
         "copies": fitted.copies,
+        "usual": None if fitted.usual is None else asdict(fitted.usual),
         "calibration": fitted.facts(),
         "threshold": threshold,
         "files": files,
@@ -256,5 +266,6 @@ def restored(
         recordings=int(record.get("recordings", 0)),
         training=str(record.get("training", "")),  # banks of before did not say
         copies=int(record.get("copies", 0)),
+        usual=Usual(**record["usual"]) if record.get("usual") else None,
         calibration=calibration,
     )

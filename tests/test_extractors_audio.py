@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from cache.errors import AsdError
+from cache.facts import Facts
 from extractors.audio import decode_file, read_audio, seconds_of
 from extractors.data.probe import Probe, probe
 from extractors.soundfiles import content_sha256
@@ -152,5 +153,6 @@ def test_a_channel_may_be_chosen(tmp_path: Path) -> None:
 def test_a_probe_says_what_a_file_is(tmp_path: Path) -> None:
     path = tmp_path / "clip.wav"
     soundfile.write(path, np.zeros((11_025, 2)), 44_100)
-    assert probe(path) == Probe(44_100, 2, 0.25, content_sha256(path))
+    facts = Facts(44_100, 2, 22_050.0, "silent")
+    assert probe(path) == Probe(44_100, 2, 0.25, content_sha256(path), facts)
     assert seconds_of(path) == 0.25

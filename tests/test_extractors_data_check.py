@@ -78,6 +78,7 @@ def test_every_kind_of_finding(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ("train and test share a recording:", "press/test/leak.wav, press/train/1.wav"),
         ("press: mixed recordings: 6 clips of 16000 Hz, 1 clips of 44100 Hz",),
         ("press: mixed recordings: 6 clips of 1 channels, 1 clips of 2 channels",),
+        ("1 clip is constant, every sample the same", "e.g. press/test/stereo.wav"),
     ]
     assert len(found) == len(expected)
     for parts in expected:

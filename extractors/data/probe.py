@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from extractors.soundfiles import check_samples, check_whole, content_sha256, opened
+from cache.facts import Facts
+from extractors.audio import mono
+from extractors.ear import Ear, decoder_of
+from extractors.soundfiles import blocks, check_length, opened, sha256_of
 
 _BLOCK = 2**18  # frames decoded at once
 
@@ -26,12 +28,15 @@ class Probe:
         Length.
     content_sha256
         Hexadecimal SHA-256 of the file's bytes.
+    facts
+        What it turned out to be.
     """
 
     sample_rate: int
     channels: int
     seconds: float
     content_sha256: str
+    facts: Facts
 
 
 def probe(path: Path) -> Probe:
@@ -43,11 +48,12 @@ def probe(path: Path) -> Probe:
         If it is refused.
     """
     with opened(path) as (file, raw):
-        rate, channels, total = int(file.samplerate), int(file.channels), 0
-        if not file.frames:
-            check_samples(np.zeros(0, np.float32))
-        for block in file.blocks(_BLOCK, dtype="float32", always_2d=True):
-            total += len(block)
-            check_samples(block)
-        check_whole(raw, total, file.frames)
-    return Probe(rate, channels, total / rate, content_sha256(path))
+        rate, channels, frames = int(file.samplerate), int(file.channels), int(file.frames)
+        check_length(file, min(frames, _BLOCK), math.inf)
+        sha256 = sha256_of(raw, path)
+        ear = Ear(rate)
+        for block in blocks(file, 0, frames, _BLOCK):
+            ear.hear(block, mono(block))
+        facts = ear.facts(file.measure.remark, decoder_of(str(file.subtype)))
+        ear.check_mix()
+    return Probe(rate, channels, frames / rate, sha256, facts)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from cache.errors import AsdError
+from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
+from cache.table import Section
 from extractors.clips import Clip, Fault, Listing
 from extractors.data.known import Kind, KnownSet, find_known
 from extractors.data.probe import Probe, probe
@@ -94,7 +96,9 @@ def survey(listing: Listing, year: int | None = None) -> Survey:
     absent, missing = _missing(clips, known)
     findings = [f"left out: {fault}" for fault in (*listing.faults, *faults)]
     findings += [*_duplicates(clips, probes), *_mixed(groups), *missing]
-    notes = [*listing.notes, *alike, *_rare(clips)]
+    lacking, put_right = _sounds(clips, probes)
+    findings += lacking
+    notes = [*listing.notes, *alike, *_rare(clips), *put_right]
     (notes if year is None else findings).extend(absent)
     return Survey(groups, _attributes(clips), known, findings, notes)
 
@@ -169,6 +173,25 @@ def _duplicates(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]
             shared = len({clip.split for clip in group}) > 1
             what = "train and test share a recording" if shared else "the same recording"
             yield f"{what}: {_some([clip.clip_id for clip in group])}"
+
+
+def _sounds(clips: Sequence[Clip], probes: Sequence[Probe]) -> tuple[list[str], list[str]]:
+    """Say what was heard: clips without sound or of another bandwidth; headers put right."""
+    places: dict[tuple[Section, str], dict[str, Facts]] = defaultdict(dict)
+    for clip, found in zip(clips, probes, strict=True):
+        places[clip.section, clip.split][clip.clip_id] = found.facts
+    lacking: list[Remark] = []
+    put_right: list[Remark] = []
+    for (section, split), facts in places.items():
+        for remark in remarks_of(f"{section} {split}", facts):
+            silent = any(word in remark.text for word in (SILENT, CONSTANT))
+            (lacking if silent else put_right).append(remark)
+        trained = usual(places.get((section, "train"), {}).values())
+        # Where the rates differ that is found anyway.
+        full = {name: each for name, each in facts.items() if trained
+                and each.sample_rate == trained.sample_rate}  # fmt: skip
+        lacking += differences(f"{section} {split}", full, trained, None)
+    return told(lacking), told(put_right)
 
 
 def _mixed(groups: Sequence[Group]) -> Iterator[str]:

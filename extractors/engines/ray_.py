@@ -172,6 +172,7 @@ def _add(whole: Report, part: Report) -> None:
     whole.unchanged += part.unchanged
     whole.removed += part.removed
     whole.faults += part.faults
+    whole.remarks += part.remarks
     for machine_type, energy in part.energy.items():
         whole.heard(machine_type, energy)
 

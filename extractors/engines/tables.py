@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cache.facts import Remark
 from cache.places import place, with_siblings
 from cache.table import Section
 from extractors.clips import Clip, Fault
@@ -190,4 +191,5 @@ def _clip(section: Section, split: str, fields: dict[str, Any]) -> Clip:
 
 def _report(fields: dict[str, Any]) -> Report:
     faults = [Fault(place(fault["path"]), fault["reason"]) for fault in fields["faults"]]
-    return Report(**{**fields, "faults": faults})
+    remarks = [Remark(**remark) for remark in fields["remarks"]]
+    return Report(**{**fields, "faults": faults, "remarks": remarks})

@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 
 from cache.errors import AsdError
+from cache.text import parse_json
 from extractors.audio import decode_file, resampled
 from extractors.clips import Clip
 from extractors.waves import Wave
@@ -92,7 +93,7 @@ def read_record(path: Path) -> Record | None:
     """Read how a clip was made; ``None`` if its file does not say so."""
     try:
         with soundfile.SoundFile(path) as file:
-            found = json.loads(file.comment)
+            found = parse_json(file.comment)
         return Record(
             str(found["method"]),
             tuple(map(str, found["sources"])),

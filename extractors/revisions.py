@@ -1,0 +1,167 @@
+"""Revisions of the code that makes numbers: part of every recipe, so that old and new never mix.
+
+A table says which weights made it, and that is not enough: another filter, window or pooling makes
+other vectors of the same clip. So each front end, each network's code and the poolings have a
+revision here, and golden values that belong to it. The values of the front ends are held against
+the code at run time too, in milliseconds: where they differ, whether by a change that nobody
+numbered or by a library, the recipe says so, and the tables are others. Those of the networks and
+poolings are held by tests, which say what to raise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from extractors.backbone import BackboneSpec
+from extractors.frontend import CentredLogMel, LogMel, PreEmphasisedLogMel, slaney_filters
+from extractors.kaldi import KaldiFbank
+
+POOLING = 1  # of `extractors.pooling`, its golden values in tests/test_extractors_revisions.py
+# Of the code of each backbone that has weights: its network, and its layers as frames.
+NETWORKS: Mapping[str, int] = {
+    "ast": 1, "beats": 1, "efficientat": 1, "hf": 1, "logmel": 1, "panns": 1,
+}  # fmt: skip
+_NEAR = 1e-3  # of the values' range; float32 on any processor stays within 1e-5
+_PARTS = 8  # of the bands, averaged
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """A front end, and what it makes of `signal`.
+
+    Attributes
+    ----------
+    revision
+        Raised whenever the golden values change.
+    build
+        Makes it: (1, T) waveform to (1, ...) values.
+    sample_rate
+        What it hears, Hz.
+    bands
+        Axis of the frequencies.
+    golden
+        What `summary` gives, a space between.
+    """
+
+    revision: int
+    build: Callable[[], Callable[[Tensor], Tensor]]
+    sample_rate: int
+    bands: int
+    golden: str
+
+
+def _logspec() -> Callable[[Tensor], Tensor]:
+    from extractors.backbones.logspec import Bands, LogSpectrum  # noqa: PLC0415 - it imports more
+
+    spectrum = LogSpectrum(Bands(), torch.device("cpu"))
+    return lambda waveforms: spectrum.features(waveforms, [0])[0].frames[:, :, 0]
+
+
+def _panns(sample_rate: int, n_fft: int, hop: int, top: float) -> Callable[[Tensor], Tensor]:
+    return CentredLogMel(slaney_filters(sample_rate, n_fft, 64, (50.0, top)), hop)
+
+
+FRONT_ENDS: Mapping[tuple[str, int], FrontEnd] = {
+    ("logmel", 16_000): FrontEnd(
+        1, lambda: LogMel(16_000, 1024, 512, 128), 16_000, 2,
+        "6.625 -12.82 -32.73 -30.09 -29.73 -24.63 -27.28 -25.15 -33.54 -28.46 -32.64 -29.99 "
+        "-29.72 -24.35 -14.35 -25.09 -33.15 -28.92 -32.73 -30.09 -29.73 -24.62 -27.28 -16.81 30",
+    ),
+    ("logspec", 16_000): FrontEnd(
+        1, _logspec, 16_000, 2,
+        "-4.321 -4.303 -15.62 -15.71 -11.92 -4.604 -1.858 -13.46 -13.71 -3.954 -4.535 -13.7 "
+        "-13.86 -13.69 -10.18 -6.51 -13.71 -3.954 -4.535 -13.7 -13.86 -13.69 -10.18 -6.51 2",
+    ),
+    ("beats", 16_000): FrontEnd(
+        1, lambda: KaldiFbank("povey"), 16_000, 2,
+        "-2.919 -7.847 -6.834 -5.587 -3.955 -2.819 -2.197 -1.098 -12.1 -8.997 -6.696 -5.573 "
+        "-3.917 -0.8559 -1.612 -1.04 -12.07 -9.051 -6.838 -5.604 -3.967 -2.86 -2.211 0.5559 98",
+    ),
+    ("ast", 16_000): FrontEnd(
+        1, lambda: KaldiFbank("hanning"), 16_000, 2,
+        "-3.031 -8.094 -6.914 -5.665 -4.026 -2.888 -2.279 -1.182 -12.12 -9.038 -6.726 -5.618 "
+        "-3.964 -0.9395 -1.707 -1.103 -12.03 -9.037 -6.834 -5.628 -4.003 -2.889 -2.269 0.4684 98",
+    ),
+    ("efficientat", 32_000): FrontEnd(
+        1, PreEmphasisedLogMel, 32_000, 1,
+        "0.4546 -0.9898 -0.4483 -0.2757 0.09511 0.4265 0.9188 1.052 -1.243 -1.007 -0.4018 -0.2479 "
+        "0.1397 0.3801 1.166 0.9483 -1.229 -0.9891 -0.3992 -0.2463 0.1387 0.3796 0.7808 0.9741 "
+        "100",
+    ),
+    ("panns", 16_000): FrontEnd(
+        1, lambda: _panns(16_000, 512, 160, 8000.0), 16_000, 2,
+        "-8.439 -25.81 -29.98 -31.02 -32.93 -21.26 -28.04 -25.97 -37.21 -30.72 -37.81 -33.04 "
+        "-33.85 -24.16 -20.9 -27.41 -33.61 -33.06 -36.5 -30.99 -32.26 -27.24 -30.3 -17.38 101",
+    ),
+    ("panns", 32_000): FrontEnd(
+        1, lambda: _panns(32_000, 1024, 320, 14_000.0), 32_000, 2,
+        "-1.846 -25.18 -26.03 -29.73 -29.78 -27.73 -21.33 -24.49 -34.95 -35.97 -28.96 -34.82 "
+        "-31.37 -27.9 -13.16 -25.86 -31.92 -37.08 -28.05 -32.14 -30.34 -26.3 -25.83 -24.74 101",
+    ),
+}  # fmt: skip
+
+
+def code_of(spec: BackboneSpec) -> str:
+    """Name the revisions of all code between a waveform and the vectors of a backbone."""
+    parts = [f"front end {revised}"] if (revised := _front_end(spec.name, spec.sample_rate)) else []
+    if spec.weights is not None and spec.name in NETWORKS:
+        parts.append(f"network {NETWORKS[spec.name]}")
+    return ", ".join([*parts, f"pooling {POOLING}"])
+
+
+@lru_cache(maxsize=64)
+def _front_end(name: str, sample_rate: int) -> str:
+    """Revision of a front end, marked where this installation gives other numbers than it."""
+    known = FRONT_ENDS.get((name, sample_rate))
+    if known is None:
+        return ""  # of a model's own, whose files and versions are in the recipe
+    found = summary(known)
+    if is_golden(known, found):
+        return str(known.revision)
+    digest = hashlib.sha256(np.round(found, 2).tobytes()).hexdigest()[:8]
+    logging.getLogger(__name__).warning(
+        "the front end of %s gives other numbers here than its revision %d; its tables are kept "
+        "apart from others", name, known.revision,
+    )  # fmt: skip
+    return f"{known.revision}+{digest}"
+
+
+def is_golden(front_end: FrontEnd, found: NDArray[np.float64]) -> bool:
+    """Whether a front end's `summary` is that of its revision."""
+    expected = np.array(front_end.golden.split(), dtype=np.float64)
+    near = _NEAR * np.ptp(expected[:-1])
+    return bool((np.abs(found - expected) <= near).all())
+
+
+def summary(front_end: FrontEnd) -> NDArray[np.float64]:
+    """Compute (25,) values that any change of a front end moves: of its first, middle, last frame.
+
+    And how many frames there are, last.
+    """
+    with torch.inference_mode():
+        values = front_end.build()(signal(front_end.sample_rate))[0]
+    frames = values.movedim(front_end.bands - 1, -1).double().numpy()  # (time, bands)
+    taken = [
+        part.mean()
+        for at in (0, len(frames) // 2, -1)
+        for part in np.array_split(frames[at], _PARTS)
+    ]
+    return np.array([*taken, float(len(frames))])
+
+
+def signal(sample_rate: int) -> Tensor:
+    """(1, T) float32, a second: a tone that rises through all frequencies, and noise."""
+    count = np.arange(sample_rate)
+    time = count / sample_rate
+    rising = 0.3 * np.sin(2 * np.pi * (50 * time + sample_rate / 4.2 * time**2))
+    noise = (count * 7919 % 10_007 / 10_007 - 0.5) * 0.1  # the same on every machine
+    return torch.from_numpy((rising + noise)[None].astype(np.float32))
