@@ -428,4 +428,4 @@ def test_an_experiment_takes_a_threshold_beside_its_name(
         2,
     )
     said = error_of(evaluate, "--false-alarms", "1/9", "--cache-dir", tmp_path)
-    assert "--false-alarms 1/9 is of an experiment, and none is named" in said
+    assert "scorer.false_alarms=1/9 is of an experiment, and none is named" in said
