@@ -140,7 +140,7 @@ def test_scoring_says_whose_training_clips_changed(
     said = capsys.readouterr().err
     assert "fan/section_01 has other training clips now" in said
     assert said.count("has other training clips now") == 1
-    built_again = "`python -m index.run` builds them anew"
+    built_again = "`python -m index.run` builds it anew"
     assert built_again in said
 
 
