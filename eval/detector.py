@@ -180,14 +180,16 @@ class Detector:
         inference = self._loaded(bank)
         cut = inference.cut(listing)
         found = inference.embed(cut.clips)
-        faults = [*map(str, cut.faults), *map(str, found.faults)]
+        faults = (*cut.faults, *found.faults)
         fitted = bank.read(section, inference.recipe)
-        cautions = tuple(fitted.cautions().values())
+        cautions = (fitted.promise(), *fitted.cautions().values())
         if section not in found.tables:
-            return Results((), tuple(faults), cautions)
+            return Results((), faults, cautions)
         table = found.tables[section]
         scored = score_table(fitted, table)
-        p_values = largest_p_values(fitted.train_scores(), scored.submission.scores, scored.windows)
+        p_values = largest_p_values(
+            fitted.train_scores(), scored.submission.scores, scored.windows, fitted.groups()
+        )
         by_id = {clip.clip_id: clip for clip in cut.clips}
         sources = self._sources()
         judged = np.isfinite(fitted.threshold.value)
@@ -218,9 +220,7 @@ class Detector:
                 _sources=sources,
             )
         order = dict.fromkeys(split_id(clip.clip_id)[0] for clip in cut.clips)
-        return Results(
-            tuple(results[name] for name in order if name in results), tuple(faults), cautions
-        )
+        return Results(tuple(results[name] for name in order if name in results), faults, cautions)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the bank to a folder, which must not exist; with it goes what `add` needs.

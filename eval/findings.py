@@ -14,7 +14,7 @@ from cache.errors import AsdError
 from cache.windows import split_id
 from eval.difference import Difference, describe
 from extractors.audio import read_audio
-from extractors.layouts.clip import Clip
+from extractors.layouts.clip import Clip, Fault
 from extractors.soundfiles import opened
 
 if TYPE_CHECKING:
@@ -125,15 +125,20 @@ class Results(Sequence[ClipResult]):
     ----------
     clips
         One a clip that could be read.
-    faults
+    unusable
         Clips that could not, each with the reason.
     cautions
-        What a reader of decisions must know of the bank's normal clips.
+        What the threshold promises, and what a reader of decisions must know of the bank's normal clips.
     """
 
     clips: tuple[ClipResult, ...]
-    faults: tuple[str, ...] = ()
+    unusable: tuple[Fault, ...] = ()
     cautions: tuple[str, ...] = ()
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Clips that could not be read, each with the reason, as text."""
+        return tuple(map(str, self.unusable))
 
     def __len__(self) -> int:
         return len(self.clips)

@@ -18,6 +18,14 @@ from index.scorer import Neighbours, State
 Floats = NDArray[np.float64]
 
 
+def weighted_sum(scores: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Add the parts of each query, (P, Q) scores times (P,) shares: (Q,).
+
+    Along rows in memory: across them, NumPy adds in an order that depends on the number of queries.
+    """
+    return np.asarray(np.ascontiguousarray((shares[:, None] * scores).T).sum(axis=1))
+
+
 class Part(NamedTuple):
     """One scorer of several.
 
@@ -100,7 +108,7 @@ class CompositeScorer(ABC):
         """Take the reason of the part that decided; see `Scorer.explain`."""
         self._check(queries)
         reasons = [
-            scorer.explain(queries[:, columns])
+            scorer.explain(np.ascontiguousarray(queries[:, columns]))
             for scorer, columns in zip(self._scorers, self._columns, strict=True)
         ]
         scores = np.array([reason.score for reason in reasons])
@@ -160,7 +168,7 @@ class CompositeScorer(ABC):
         self._check(queries)
         return np.array(
             [
-                scorer.score(queries[:, columns])
+                scorer.score(np.ascontiguousarray(queries[:, columns]))
                 for scorer, columns in zip(self._scorers, self._columns, strict=True)
             ]
         )

@@ -103,7 +103,8 @@ class Whitening:
         Distances between vectors are exact where one of both lies in the span of the clips, as they
         and their means do.
         """
-        offsets = vectors - self.centre
+        # In C order: a sum along a row adds in another order where its values lie apart.
+        offsets = np.ascontiguousarray(vectors - self.centre)
         along = row_products(offsets, self.axes)
         square = np.square(offsets).sum(axis=1)
         # Of a vector inside the span nothing is left but rounding errors.

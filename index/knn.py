@@ -72,7 +72,7 @@ class NearestNeighbours:
     ) -> None:
         if reference.ndim != 2 or 0 in reference.shape:
             raise AsdError(f"a reference of shape {reference.shape}: nothing to be near to")
-        _check_finite(reference, "reference")
+        check_finite(reference, "reference")
         reference = np.ascontiguousarray(reference, dtype=np.float32)
         self._index: faiss.Index = faiss.IndexFlatL2(reference.shape[1])
         self.recall = 1.0
@@ -198,7 +198,7 @@ class NearestNeighbours:
             raise AsdError(
                 f"queries of shape {queries.shape} against a reference of {self.width} values"
             )
-        _check_finite(queries, "query")
+        check_finite(queries, "query")
 
     def _propose(
         self, queries: NDArray[np.float32], count: int, weights: NDArray[np.float64] | None
@@ -259,7 +259,14 @@ class NearestNeighbours:
         return np.asarray(_TOLERANCE * (lengths + self._largest))
 
 
-def _check_finite(vectors: NDArray[np.float32], what: str) -> None:
+def check_finite(vectors: NDArray[np.float32], what: str) -> None:
+    """Refuse (Q, D) vectors that hold NaN or infinity, which no distance is known of.
+
+    Raises
+    ------
+    AsdError
+        Naming the first by `what` they are and its row.
+    """
     bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if bad.size:
         raise AsdError(f"{what} {bad[0]} and {bad.size - 1} more hold NaN or infinity")

@@ -114,6 +114,19 @@ class TestEveryScorer:
         for size in (1, 2, 64):
             parts = [scorer.score(points[i : i + size]) for i in range(0, 200, size)]
             np.testing.assert_array_equal(np.concatenate(parts), together)
+        np.testing.assert_array_equal(scorer.score(np.asfortranarray(points)), together)
+
+    def test_nor_does_it_over_many_blocks(self, name: str) -> None:
+        """Eight bands, or spectra of two spacings: sums over parts add in one order."""
+        for blocks in (
+            {f"beats/band{i}": (4 * i, 4 * i + 4) for i in range(16)},
+            {"logspec.linear": (0, 32), "logspec.erb": (32, 64)},
+        ):
+            table = replace(section(60, 10, 64), blocks=blocks)
+            scorer, points = fitted(name, table), queries(30, 64)
+            if not scorer.transductive:
+                alone = [scorer.score(points[i : i + 1]) for i in range(30)]
+                np.testing.assert_array_equal(np.concatenate(alone), scorer.score(points))
 
     def test_an_explanation_comes_with_the_score(self, name: str) -> None:
         scorer = fitted(name, section())

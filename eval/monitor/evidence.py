@@ -7,7 +7,7 @@ hundred clips cannot keep "one false alarm a month" clip by clip. Several clips 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -186,70 +186,6 @@ class Evidence:
         )
 
 
-@dataclass(frozen=True)
-class Rate:
-    """False alarms that are accepted: one in so many clips.
-
-    Attributes
-    ----------
-    clips
-        From 1.
-    text
-        As the user wrote it.
-    """
-
-    clips: float
-    text: str
-
-
-_PERIODS: Mapping[str, float] = {
-    "minute": 60.0,
-    "hour": 3600.0,
-    "day": 86_400.0,
-    "week": 7 * 86_400.0,
-    "month": 30 * 86_400.0,
-    "year": 365 * 86_400.0,
-}
-
-
-def read_rate(text: str, interval: float | None = None) -> Rate:
-    """Read ``1/100`` (one in a hundred clips) or ``1/month`` (a number of alarms a period).
-
-    Parameters
-    ----------
-    text
-        ``ALARMS/CLIPS`` or ``ALARMS/PERIOD``.
-    interval
-        Seconds from clip to clip, which a period needs.
-
-    Raises
-    ------
-    AsdError
-        If it is neither, lies above one alarm a clip, or a period comes without an interval.
-    """
-    alarms, slash, per = text.strip().partition("/")
-    try:
-        count = float(alarms)
-        clips = float(per) if per not in _PERIODS else None
-    except ValueError:
-        count, clips = 0.0, None
-        slash = ""
-    if not slash or not (math.isfinite(count) and count > 0):
-        known = ", ".join(f"1/{name}" for name in _PERIODS)
-        raise AsdError(
-            f"false alarms {text!r}: expected one in so many clips, such as 1/100, or one of {known}"
-        )
-    if clips is None:
-        if interval is None or not interval > 0:
-            raise AsdError(
-                f"false alarms {text!r} of a period: say how many seconds lie between clips"
-            )
-        clips = _PERIODS[per] / interval
-    if not (math.isfinite(clips) and clips >= count):
-        raise AsdError(f"false alarms {text!r} are more than one a clip; expected at most one")
-    return Rate(clips / count, text.strip())
-
-
 def single_limit(count: int) -> float:
     """Say in how many clips one false alarm is the least that one p-value can promise: ``n + 1``.
 
@@ -258,7 +194,7 @@ def single_limit(count: int) -> float:
     return float(count + 1)
 
 
-def votes_needed(share: float, window: int, rate: Rate) -> int | None:
+def votes_needed(share: float, window: int, rate: float) -> int | None:
     """Find how many of the last clips must be called abnormal for an alarm to keep a rate.
 
     The chance that at least k of `window` independent clips exceed a level of that share is the binomial's
@@ -271,7 +207,7 @@ def votes_needed(share: float, window: int, rate: Rate) -> int | None:
     window
         Clips looked at, from 1.
     rate
-        That is to be kept.
+        False alarms a clip that are accepted, in (0, 1), see `index.threshold.share_of`.
 
     Returns
     -------
@@ -281,5 +217,5 @@ def votes_needed(share: float, window: int, rate: Rate) -> int | None:
     from scipy.stats import binom  # noqa: PLC0415 (see above)
 
     tails = binom.sf(np.arange(window), window, share)  # P(at least k), k = 1 ... window
-    fits = np.flatnonzero(tails <= 1 / rate.clips)
+    fits = np.flatnonzero(tails <= rate)
     return int(fits[0]) + 1 if fits.size else None

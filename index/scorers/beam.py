@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cache.options import option
 from cache.table import EmbeddingTable
-from index.composite import CompositeScorer, Part
+from index.composite import CompositeScorer, Part, weighted_sum
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Beam(CompositeScorer):
 
     def merge(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean over the blocks."""
-        return np.asarray(scores.mean(axis=0))
+        return weighted_sum(scores, np.full(len(scores), 1 / len(scores)))
 
 
 SCORER = Beam

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cache.errors import AsdError
 from cache.options import option
 from cache.table import EmbeddingTable
-from index.composite import CompositeScorer, Part
+from index.composite import CompositeScorer, Part, weighted_sum
 from index.space import backbones
 
 USUAL = "usual"
@@ -86,8 +86,7 @@ class Fusion(CompositeScorer):
         z = self.standardised(scores)
         if self.merging == "min":
             return np.asarray(z.min(axis=0))
-        shares = self._shares / self._shares.sum()
-        return np.asarray((shares[:, None] * z).sum(axis=0))
+        return weighted_sum(z, self._shares / self._shares.sum())
 
     def deciding(self, standardised: NDArray[np.float64]) -> NDArray[np.intp]:
         """Name the member that gave the minimum, or the highest one of a mean."""

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from cache.options import option
 from cache.table import DOMAINS
+from index.covariance import row_products
 from index.densities import Densities
 from index.domains import DomainScorer, TrainingSet
+from index.knn import check_finite
 from index.scorer import State
 from index.space import Metric
 
@@ -104,6 +106,7 @@ class VarMin(DomainScorer):
         self, vectors: NDArray[np.float32], others: NDArray[np.float32]
     ) -> Iterator[tuple[slice, Floats]]:
         """Distances of a few vectors at a time to all others, (q, N)."""
+        check_finite(vectors, "query")
         lengths = np.einsum("nd,nd->n", others, others, dtype=np.float64)
         step, columns = max(1, _COSTS // len(others)), max(1, _COSTS // others.shape[1])
         for start in range(0, len(vectors), step):
@@ -111,7 +114,7 @@ class VarMin(DomainScorer):
             squares = np.einsum("qd,qd->q", part, part)[:, None] + lengths
             for first in range(0, len(others), columns):
                 block = slice(first, first + columns)
-                squares[:, block] -= 2 * part @ others[block].astype(np.float64).T
+                squares[:, block] -= 2 * row_products(part, others[block].astype(np.float64))
             rows = slice(start, start + len(part))
             yield rows, self._space.distance(np.sqrt(np.maximum(squares, 0)))
 

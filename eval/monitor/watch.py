@@ -1,0 +1,295 @@
+"""Watching a machine: recordings are judged as they arrive, each once, and alarms are told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from cache.locks import locked
+from cache.table import Section
+from eval.detector import Detector
+from eval.monitor.alarm import Alarm, AlarmRule
+from eval.monitor.evidence import Evidence, exceedance_levels
+from eval.monitor.history import History, Judgement, clip_key
+from eval.monitor.sinks import Delivery, Message, Sink
+from eval.monitor.sources import Arrival, Source
+from extractors.layouts.clip import Clip, Listing
+
+_BATCH = 16  # recordings judged before they are written down
+_LAST_POST = 15.0  # s that messages are given when a watch ends
+
+
+@dataclass(frozen=True)
+class WatchRequest:
+    """What is watched, by which bank, and what is done about it.
+
+    Attributes
+    ----------
+    detector
+        With its bank.
+    source
+        Where recordings arrive.
+    state
+        Folder of the history and of the sinks' queues; one for each machine that is watched.
+    section
+        Which of the bank's.
+    rule
+        When an alarm is raised.
+    sinks
+        Where alarms are told.
+    once
+        End when everything that is there was judged.
+    poll
+        Seconds from look to look.
+    words
+        Whether each judgement says what is different, which reads the nearest normal recording.
+    """
+
+    detector: Detector
+    source: Source
+    state: Path
+    section: Section
+    rule: AlarmRule = field(default_factory=AlarmRule)
+    sinks: Sequence[Sink] = ()
+    once: bool = False
+    poll: float = 2.0
+    words: bool = True
+
+
+@dataclass
+class Watched:
+    """What a watch did.
+
+    Attributes
+    ----------
+    judged, abnormal, unreadable
+        Clips.
+    raised
+        Alarms that were raised.
+    waiting
+        Messages that a sink has not taken yet; they are told when watching goes on.
+    """
+
+    judged: int = 0
+    abnormal: int = 0
+    unreadable: int = 0
+    raised: int = 0
+    waiting: int = 0
+
+
+def watch(
+    request: WatchRequest,
+    told: Callable[[Judgement], object] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> Watched:
+    """Judge recordings as they arrive until the source ends, `stop` is set or, once, all are judged.
+
+    Every recording is judged once: what was judged is known by name and content from the history, to which a
+    batch's judgements, the alarm's state and its events are added in one step. Another watcher on the same
+    state waits for that step, so that two share the work.
+
+    Parameters
+    ----------
+    request
+        What, by which bank.
+    told
+        Called with each judgement when it is kept.
+    stop
+        Ends the watch after the batch in hand.
+
+    Returns
+    -------
+    Watched
+        Counts of this call.
+
+    Raises
+    ------
+    AsdError
+        If the source or the state cannot be read, or the rule asks for evidence that the bank cannot give.
+    """
+    watcher, stop = _Watcher(request, told), stop or threading.Event()
+    post = _Post(watcher.history, [Delivery(sink, request.state) for sink in request.sinks])
+    with post:
+        while not stop.is_set():
+            new = watcher.new(request.source.arrived())
+            for start in range(0, len(new), _BATCH):
+                watcher.judge(new[start : start + _BATCH])
+                if stop.is_set():
+                    break
+            if request.source.ends or (request.once and not new):
+                break
+            if not new:
+                stop.wait(request.poll)
+    watcher.done.waiting = post.waiting
+    return watcher.done
+
+
+class _Watcher:
+    """What was judged so far, and how the next batch is."""
+
+    def __init__(self, request: WatchRequest, told: Callable[[Judgement], object]) -> None:
+        self.request, self.told, self.done = request, told, Watched()
+        self.history = History(request.state / "history")
+        bank = request.detector.bank
+        fitted = bank.read(request.section, bank.recipe())
+        self._bank = bank.fingerprint(request.section)
+        self._levels = (
+            exceedance_levels(fitted.train_scores(), fitted.calibration.count or None)
+            if request.rule.limit is not None
+            else []
+        )
+        self._known: dict[int, float] = {}
+        self._versions: dict[int, int] = {}
+        self._last = -1
+        self._alarm()  # a rule that this bank cannot serve is refused before anything is judged
+        self._catch_up()
+
+    def new(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
+        """Keep those that may not have been judged: of another name, time or size than any before."""
+        found = []
+        for arrival in arrivals:
+            key, version = clip_key(arrival.name), clip_key(arrival.version)
+            if key in self._versions:
+                judged = self._versions[key] == version
+            else:  # by an earlier run, which left no more than its time
+                judged = abs(self._known.get(key, -1.0) - arrival.time) < 1e-3
+            if judged:
+                self._versions[key] = version
+            else:
+                found.append(arrival)
+        return found
+
+    def judge(self, arrivals: Sequence[Arrival]) -> None:
+        """Judge a batch and write it down; pass over what another watcher has judged meanwhile."""
+        with locked(self.request.state):
+            self._catch_up()
+            arrived = {arrival.name: arrival for arrival in self.new(arrivals)}
+            judgements = self._judgements(arrived) if arrived else []
+            judgements = [
+                j for j in judgements if clip_key(j.clip, j.content_sha256) not in self._known
+            ]
+            alarm = self._alarm()
+            kept = [_with_event(judgement, alarm) for judgement in judgements]
+            if kept:
+                self.history.append(kept, {"alarm": alarm.state(), "bank": self._bank})
+        for name, arrival in arrived.items():
+            self._versions[clip_key(name)] = clip_key(arrival.version)
+        for judgement in kept:
+            self.done.judged += judgement.score is not None
+            self.done.unreadable += judgement.score is None
+            self.done.abnormal += judgement.decision == 1
+            self.done.raised += judgement.event == "raised"
+            self.told(judgement)
+
+    def _catch_up(self) -> None:
+        more, self._last = self.history.judged(self._last)
+        self._known |= more
+
+    def _alarm(self) -> Alarm:
+        """Go on from the history's state; another bank's evidence begins anew."""
+        alarm = Alarm(self.request.rule, Evidence(self._levels) if self._levels else None)
+        state = self.history.state()
+        if "alarm" in state:
+            held = dict(state["alarm"])
+            if state.get("bank", self._bank) != self._bank:
+                held["evidence"] = None
+            alarm.restore(held)
+        return alarm
+
+    def _judgements(self, arrived: dict[str, Arrival]) -> list[Judgement]:
+        request = self.request
+        clips = [Clip(a.name, a.path, request.section, "test") for a in arrived.values()]
+        results = request.detector.judge(Listing(tuple(clips)), request.section)
+        found = {
+            clip.clip: Judgement(
+                time=arrived[clip.clip].time,
+                clip=clip.clip,
+                content_sha256=clip.content_sha256,
+                machine_type=request.section.machine_type,
+                section=request.section.number,
+                score=clip.score,
+                threshold=clip.threshold,
+                p_value=clip.p_value,
+                decision=clip.decision,
+                sentence=difference.sentence
+                if request.words and (difference := clip.difference())
+                else "",
+                bank=self._bank,
+            )
+            for clip in results
+        }
+        reasons = {str(fault.path): fault.reason for fault in results.unusable}
+        for name, arrival in arrived.items():
+            if name not in found:
+                found[name] = Judgement(
+                    *(arrival.time, name, "", request.section.machine_type, request.section.number),
+                    *(None, None, None, None),
+                    sentence=reasons.get(str(arrival.path), "it was gone before it was read"),
+                    bank=self._bank,
+                )
+        return [found[name] for name in arrived]
+
+
+def _with_event(judgement: Judgement, alarm: Alarm) -> Judgement:
+    """Take a judgement into the alarm, and what that changed into the judgement."""
+    if judgement.score is None:
+        return judgement
+    event = alarm.add(judgement.time, judgement.score, judgement.decision == 1)
+    changed = replace(judgement, evidence=alarm.evidence)
+    if event is None:
+        return changed
+    return replace(changed, event=event.kind, alarm=event.number, reason=event.reason)
+
+
+class _Post:
+    """A thread that tells the history's events to the sinks, so that none of them holds up a judgement."""
+
+    def __init__(self, history: History, deliveries: Sequence[Delivery]) -> None:
+        self._history, self._deliveries = history, deliveries
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="alarms")
+        self.waiting = 0
+
+    def __enter__(self) -> None:
+        if self._deliveries:
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        if self._deliveries:
+            self._thread.join(_LAST_POST)
+            self.waiting = sum(len(self._pending(one)) for one in self._deliveries)
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.5):
+            self._deliver()
+        self._deliver()
+
+    def _deliver(self) -> None:
+        for delivery in self._deliveries:
+            delivery.run(self._pending(delivery))
+
+    def _pending(self, delivery: Delivery) -> list[tuple[int, Message]]:
+        table = self._history.read(after=delivery.delivered)
+        return [(row["number"], message(row)) for row in table.to_pylist() if row["event"]]
+
+
+def message(row: dict[str, object]) -> Message:
+    """Make what is told of an event from its row of the history."""
+    told = {"machine": row["machine_type"], "time": row["time"].isoformat()}  # type: ignore[attr-defined]
+    names = (
+        "number",
+        "section",
+        "event",
+        "alarm",
+        "reason",
+        "clip",
+        "score",
+        "threshold",
+        "p_value",
+        "sentence",
+        "bank",
+    )
+    return told | {name: row[name] for name in names}
