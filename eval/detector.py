@@ -33,7 +33,6 @@ from extractors.request import ExtractRequest
 from index.bank import Bank
 from index.build import BuildRequest, build
 from index.scorer import DEFAULT
-from index.threshold import largest_p_values
 
 if TYPE_CHECKING:
     from extractors.inference import Inference
@@ -65,6 +64,9 @@ class Detector:
         ``average``, ``near``, ``far`` or a number from 0.
     threshold, percentile
         How the threshold is learnt, and the share of normal clips meant to lie below it, %.
+    group
+        Which recordings were made together, and are left out together when the threshold is learnt:
+        ``auto`` goes by their sound; ``day``, ``folder`` ... as of ``--group``.
     machine
         What to call it.
 
@@ -90,6 +92,7 @@ class Detector:
         channel: str = "average",
         threshold: str = "gamma",
         percentile: float = 90.0,
+        group: str = "auto",
         machine: str = _MACHINE,
     ) -> None:
         names = (backbone,) if isinstance(backbone, str) else tuple(backbone)
@@ -98,7 +101,9 @@ class Detector:
             weights=(weights,) if isinstance(weights, str) else tuple(weights),
             heard=Heard(channel=channel, window=window, hop=hop),
         )
-        self._build = BuildRequest(scorer=scorer, threshold=threshold, percentile=percentile)
+        self._build = BuildRequest(
+            scorer=scorer, threshold=threshold, percentile=percentile, group=group
+        )
         self._build.unfitted()  # a name or an option that there is not is refused here, not in `fit`
         for text in self._request.backbone:
             registry.find(split_name(text)[0])
@@ -192,9 +197,7 @@ class Detector:
             return Results((), faults, cautions)
         table = found.tables[section]
         scored = score_table(fitted, table)
-        p_values = largest_p_values(
-            fitted.train_scores(), scored.submission.scores, scored.windows, fitted.groups()
-        )
+        p_values = fitted.p_values(scored.submission.scores, scored.windows)
         by_id = {clip.clip_id: clip for clip in cut.clips}
         sources = self._sources()
         judged = np.isfinite(fitted.threshold.value)

@@ -36,6 +36,23 @@ _EXTRAS = {"umap": "umap", "matplotlib": "figures"}  # module to extra of ours
 
 @documented
 @dataclass(frozen=True, kw_only=True)
+class Limits(Checked):
+    """How an experiment's threshold is learnt, as of `index.run`; what is left out it says itself."""
+
+    percentile: float | None = option(None, "normal clips meant to lie below it, %", metavar="P")
+    false_alarms: str | None = option(None, "1/100 of the clips, or 1/week", metavar="RATE")
+    clip_interval: float | None = option(None, "seconds from one clip to the next")
+    group: str | None = option(
+        None, "clips left out together: auto, day, folder ...", metavar="GROUPING"
+    )
+
+    def changes(self) -> tuple[str, ...]:
+        """Write them as changes of an experiment."""
+        return tuple(f"scorer.{k}={v}" for k, v in vars(self).items() if v is not None)
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
 class Evaluation(Checked):
     """What is evaluated, by what, and what is made of it.
 
@@ -95,6 +112,7 @@ class Evaluation(Checked):
     tables: Selection = option_group(
         Selection, "which tables (needed only where the cache holds several)"
     )
+    limits: Limits = option_group(Limits, "threshold of an experiment")
     command: str = ""
     built: bool = False
 
@@ -109,6 +127,11 @@ class Evaluation(Checked):
         if self.experiment is None:
             if self.changes:
                 raise AsdError(f"--set {self.changes[0]} changes an experiment, and none is named")
+            if self.limits.changes():
+                raise AsdError(
+                    f"--set {self.limits.changes()[0]} is of an experiment, and none is named: a bank "
+                    "has its threshold from `python -m index.run`"
+                )
         elif clash:
             raise AsdError(
                 f"{clash[0]} means nothing to an experiment, which says so itself: --set"

@@ -17,7 +17,7 @@ from cache.recipe import Recipe, concatenation
 from cache.select import Selection
 from cache.text import masked
 from eval.baselines.request import BaselineRequest
-from eval.evaluate import Evaluated, Evaluation, check, judge_all, score_all
+from eval.evaluate import Evaluated, Evaluation, Limits, check, judge_all, score_all
 from eval.experiment_file import (
     Autoencoder,
     BackboneChoice,
@@ -72,12 +72,12 @@ def run_experiment(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
     """
     name = str(wanted.experiment)
     text = read_text(name)
-    experiment = parse(text, name, wanted.changes)
+    experiment = parse(text, name, (*wanted.changes, *wanted.limits.changes()))
     check(wanted)
     results = Results(wanted.out)
     facts = (*wanted.note, *_facts(experiment, wanted.command))
-    plain = replace(wanted, experiment=None, changes=(), audio=wanted.data, data=(), note=facts,
-                    year=wanted.year or experiment.year)  # fmt: skip
+    plain = replace(wanted, experiment=None, changes=(), limits=Limits(), audio=wanted.data, data=(),
+                    note=facts, year=wanted.year or experiment.year)  # fmt: skip
     embedded: list[_Embedded] = []
     with results.run():
         if experiment.autoencoder is not None:
