@@ -30,7 +30,7 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.demo $(VENV)/.test
 
 demo: $(VENV)/.demo  ## synthesise machines, extract, index, score, report: the main job in two minutes
-	$(BIN)/python -m extractors.synthetic --to $(DEMO)/data
+	$(BIN)/python -m extractors.demo.run --to $(DEMO)/data
 	$(BIN)/python -m extractors.run --data $(DEMO)/data/dev_data $(DEMO)/data/eval_data \
 		--backbone logmel --cache-dir $(DEMO)/artifacts
 	$(BIN)/python -m index.run --backbone logmel --cache-dir $(DEMO)/artifacts

@@ -66,16 +66,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what `__getattr__` finds, for editors and type checkers
-    from cache.errors import AsdError
+    from cache.base.errors import AsdError
     from cache.store import Store
     from eval.detector import Detector
     from eval.evaluate import Evaluated, Evaluation, evaluate
-    from eval.findings import ClipResult, Neighbour, Results
     from eval.judge import Judging, judge
     from eval.judge import Run as Judged
     from eval.report import Reported, Reporting, report
     from eval.results.folder import Results as ResultsFolder
     from eval.score import Scored, Scoring, score
+    from eval.scoring.findings import ClipResult, Neighbour, Results
     from extractors.extract import Extracted, extract
     from extractors.request import ExtractRequest
     from finetune.request import TrainRequest
@@ -119,11 +119,11 @@ __all__ = [
 
 # Module to what comes from it: NAME, or NAME here = NAME there.
 _PLACES: dict[str, str] = {
-    "cache.errors": "AsdError",
+    "cache.base.errors": "AsdError",
     "cache.store": "Store",
     "eval.detector": "Detector",
     "eval.evaluate": "Evaluated Evaluation evaluate",
-    "eval.findings": "ClipResult Neighbour Results",
+    "eval.scoring.findings": "ClipResult Neighbour Results",
     "eval.judge": "Judged=Run Judging judge",
     "eval.report": "Reported Reporting report",
     "eval.results.folder": "ResultsFolder=Results",

@@ -18,7 +18,7 @@ from scorers import evaluate, read_tables
 
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
-from eval.sections import official_score
+from eval.metrics.sections import official_score
 from extractors.run import main as extract
 
 SCORERS = ("min-distance", "fusion")

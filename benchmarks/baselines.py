@@ -19,7 +19,7 @@ from cache.table import Section
 from eval.baselines.frames import Frames, read_frames
 from eval.baselines.network import Autoencoder
 from eval.baselines.training import Batches, train
-from extractors.clips import Clip
+from extractors.clips.listing import Clip
 
 CPU = torch.device("cpu")
 FRAMES = 313  # of a clip of 10 s
@@ -29,9 +29,7 @@ MIB = 2**20
 def noise(clips: int) -> Frames:
     """Frames of clips of 10 s, as loud as machines are."""
     values = np.random.default_rng(0).normal(-30, 5, (clips * FRAMES, 128)).astype(np.float32)
-    listed = tuple(
-        Clip(f"fan/train/{i}.wav", Path(), Section("fan", 0), "train") for i in range(clips)
-    )
+    listed = tuple(Clip(f"fan/train/{i}.wav", Path(), Section("fan", 0), "train") for i in range(clips))
     bounds = np.arange(clips + 1, dtype=np.int64) * FRAMES
     return Frames(values, bounds, listed, ("",) * clips)
 

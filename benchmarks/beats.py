@@ -25,14 +25,14 @@ from timing import in_turn, machine, spread
 
 from cache.store import Store
 from extractors import pooling, registry
-from extractors.audio import read_audio
+from extractors.audio.decode import read_audio
 from extractors.backbone import Backbone, Source
-from extractors.clips import list_clips
+from extractors.clips.listing import list_clips
 from extractors.device import cores
+from extractors.embedder import Forward
 from extractors.extract import Extraction
-from extractors.forward import Forward
 from extractors.output import Output
-from extractors.tuning import Plan, candidates, rate, usual
+from extractors.throughput import Plan, candidates, rate, usual
 
 SECONDS, RATE = 10, 16_000
 CPU = torch.device("cpu")
@@ -51,9 +51,7 @@ def operations() -> float:
 def against_products(ours: Backbone, rounds: int) -> None:
     """Print the encoder's operations a second beside those of its own largest products."""
     wave = torch.randn(1, SECONDS * RATE) / 10
-    tokens, up, down = (
-        torch.randn(*shape) for shape in ((TOKENS, WIDTH), (INNER, WIDTH), (WIDTH, INNER))
-    )
+    tokens, up, down = (torch.randn(*shape) for shape in ((TOKENS, WIDTH), (INNER, WIDTH), (WIDTH, INNER)))
 
     def products() -> None:
         for _ in range(10):

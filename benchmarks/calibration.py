@@ -26,10 +26,10 @@ from benchmarks.scorers import read_tables
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section
+from eval.metrics.sections import SectionTruth
 from eval.results.clips import labels_of
-from eval.scores import Submission
-from eval.sections import SectionTruth
-from eval.truth import find_truth
+from eval.results.submission import Submission
+from eval.results.truth import find_truth
 from extractors.run import main as extract
 from index.bank import Bank
 from index.build import BuildRequest, build
@@ -66,8 +66,7 @@ def cells(decided: NDArray[np.int64], truth: SectionTruth) -> str:
     texts = []
     for anomaly in (False, True):
         rates = [
-            decided[(truth.anomaly == anomaly) & (truth.target == target)].mean()
-            for target in (False, True)
+            decided[(truth.anomaly == anomaly) & (truth.target == target)].mean() for target in (False, True)
         ]
         texts.append(" / ".join(f"{100 * rate:.0f}" for rate in rates))
     return " | ".join(texts)
@@ -89,9 +88,7 @@ def measure(store: Store, recipe: Recipe, data: Path, work: Path) -> None:
                 scores, known = fitted.scorer.score(test.embeddings), fitted.train_scores()
                 row = [
                     cells(
-                        fit_threshold(known, "gamma", 100.0 - share, fitted.groups()).decide(
-                            scores
-                        ),
+                        fit_threshold(known, "gamma", 100.0 - share, fitted.groups()).decide(scores),
                         truth,
                     )
                     for share in SHARES
@@ -115,17 +112,13 @@ def drawn(effect: float, rng: np.random.Generator) -> tuple[EmbeddingTable, NDAr
     )
     values = train.astype(np.float32)
     blocks = {"drawn": (0, WIDTH)}
-    return EmbeddingTable(Section("drawn", 0), "train", keys, values, blocks), unseen.astype(
-        np.float32
-    )
+    return EmbeddingTable(Section("drawn", 0), "train", keys, values, blocks), unseen.astype(np.float32)
 
 
 def simulate(work: Path) -> None:
     """Print the share of unseen normal clips flagged at 10 %, by effect and grouping."""
     recipe = Recipe("drawn")
-    print(
-        "| effect | threshold | none | the right groups | auto |\n| ---: | --- | ---: | ---: | ---: |"
-    )
+    print("| effect | threshold | none | the right groups | auto |\n| ---: | --- | ---: | ---: | ---: |")
     for effect in EFFECTS:
         for method in ("gamma", "conformal"):
             row = []
@@ -155,9 +148,7 @@ def extracted(data: Path, cache: str, weights: str | None) -> Sequence[Recipe]:
         if weights:
             network = ["--backbone", "efficientat", "--weights", f"efficientat={weights}"]
             extract([*common, *network, "--layers", "efficientat=8", "--bands", "efficientat=keep"])
-    return sorted(
-        Store(Path(cache)).recipes(), key=lambda r: r.backbone != "logspec"
-    )  # the default
+    return sorted(Store(Path(cache)).recipes(), key=lambda r: r.backbone != "logspec")  # the default
 
 
 def main() -> None:

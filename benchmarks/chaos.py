@@ -3,9 +3,9 @@
 Every artefact that is read back is damaged many times over and read again: ``detected`` is an error
 that names the file, ``harmless`` gives the very same values. Mutated sound files are read in a
 process whose memory is bounded: each is read or refused. The chain's commands are killed, starved
-and run beside each other, and on other data, in other places: see `tests.kills`,
-`tests.system_faults`, `tests.together` and `tests.mixups`. Anything that is lost, wrong or unnamed
-ends with exit code 1.
+and run beside each other, and on other data, in other places: see `tests.helpers.kills`,
+`tests.helpers.system_faults`, `tests.helpers.together` and `tests.helpers.mixups`. Anything that is lost,
+wrong or unnamed ends with exit code 1.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from benchmarks.chaos_chain import chain
-from tests.damage import DETECTED, HARMLESS, artefacts, outcome
-from tests.mutation import damage
+from tests.helpers.damage import DETECTED, HARMLESS, artefacts, outcome
+from tests.helpers.mutation import damage
 
 
 def corrupted(cases: int, seed: int) -> bool:
@@ -53,7 +53,7 @@ def corrupted(cases: int, seed: int) -> bool:
 
 def heard(cases: int, seed: int) -> bool:
     """Read mutated sound files; whether each was read or refused."""
-    command = [sys.executable, "-m", "tests.hostile_audio", str(cases), str(seed)]
+    command = [sys.executable, "-m", "tests.helpers.hostile_audio", str(cases), str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode:
         print(f"exit code {done.returncode}: {done.stderr[-2000:]}")
@@ -62,9 +62,7 @@ def heard(cases: int, seed: int) -> bool:
     print("\n| sound files | tried | read | refused |\n|---|---|---|---|")
     for kind, seen in told["found"].items():
         print(f"| {kind} | {sum(seen.values())} | {seen['read']} | {seen['refused']} |")
-    print(
-        f"\nslowest {1000 * told['slowest_s']:.0f} ms, at most {told['peak_mib']:.0f} MiB of memory"
-    )
+    print(f"\nslowest {1000 * told['slowest_s']:.0f} ms, at most {told['peak_mib']:.0f} MiB of memory")
     return True
 
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.chain import environment
-from tests.system_faults import mounting
+from tests.helpers.chain import environment
+from tests.helpers.system_faults import mounting
 
 # Whom each process kills: about as long each.
 _SHARES = (["extraction", "index"], ["fine-tuning", "evaluation"], ["scoring new clips"])
@@ -28,13 +28,9 @@ class Part:
         What it is started with.
     """
 
-    def __init__(
-        self, module: str, arguments: Sequence[str] = (), prefix: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, module: str, arguments: Sequence[str] = (), prefix: Sequence[str] = ()) -> None:
         command = [*prefix, sys.executable, "-m", module, *arguments]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment()
-        )
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
 
     def told(self) -> dict[str, Any] | None:
         """Wait for it; ``None`` where it failed."""
@@ -97,14 +93,14 @@ def _shown(rows: dict[str, list[int]], found: dict[str, Any], told: dict[str, An
 def chain(kills: int, fresh: int, seed: int) -> bool:
     """Kill, starve and run at once, in processes side by side; whether all went well."""
     options = ["--kills", kills, "--fresh", fresh, "--seed", seed, "--older", "--commands"]
-    killing = [Part("tests.kills", [*map(str, options), *commands]) for commands in _SHARES]
+    killing = [Part("tests.helpers.kills", [*map(str, options), *commands]) for commands in _SHARES]
     sound, prefix = True, mounting()
     if prefix is None:
         print("\nno file system may be mounted here: disks are not tried")
     else:
-        sound = _judged(starved, [Part("tests.system_faults", prefix=prefix)])
-    sound &= _judged(beside, [Part("tests.together")])
-    sound &= _judged(mixed, [Part("tests.mixups", ["--rounds", "12", "--seed", str(seed)])])
+        sound = _judged(starved, [Part("tests.helpers.system_faults", prefix=prefix)])
+    sound &= _judged(beside, [Part("tests.helpers.together")])
+    sound &= _judged(mixed, [Part("tests.helpers.mixups", ["--rounds", "12", "--seed", str(seed)])])
     return _judged(killed, killing) and sound
 
 

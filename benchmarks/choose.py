@@ -19,7 +19,7 @@ from scorers import evaluate, read_tables
 
 from cache.store import Store
 from eval.choice import ChoiceRequest, choose
-from eval.sections import official_score
+from eval.metrics.sections import official_score
 from extractors.run import main as extract
 from index.options import parse_member
 
@@ -48,9 +48,7 @@ def main() -> None:
     every = sorted(next(iter(tables.values())))
     sections = [s for s in every if args.machine in ("", s.machine_type)]
     truth: dict[tuple[str, str, str], float] = {}
-    print(
-        "| machine | pseudo-outliers | candidates | rank correlation | chosen | official | best |"
-    )
+    print("| machine | pseudo-outliers | candidates | rank correlation | chosen | official | best |")
     print("| --- | --- | ---: | ---: | --- | ---: | ---: |")
     for section in sections:
         request = ChoiceRequest(cache_dir=Path(args.cache), machine=(section.machine_type,))

@@ -22,15 +22,16 @@ import torch
 from timing import machine
 
 from cache.table import Section
+from extractors.audio.ragged import Ragged
 from extractors.backbone import Source
-from extractors.clips import Clip
-from extractors.ragged import Ragged
-from extractors.tuned import load_any
-from finetune import augmentation, head, sampling, scope
-from finetune.batches import Batches
-from finetune.learner import build, measured
-from finetune.optimising import Optimising, Portions, Rates
-from finetune.waveforms import Waveforms
+from extractors.clips.listing import Clip
+from extractors.finetuned import load_any
+from finetune.data import augmentation, sampling
+from finetune.data.batches import Batches
+from finetune.data.waveforms import Waveforms
+from finetune.loop.optimising import Optimising, Portions, Rates
+from finetune.model import head, scope
+from finetune.model.learner import build, measured
 
 BACKBONES = ("beats", "ast", "panns")
 SCOPES = ("full", "last:blocks=2", "lora:rank=64")

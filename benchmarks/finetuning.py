@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 from scorers import Tables, evaluate, read_tables
 
+from cache.files.digest import file_sha256
 from cache.recipe import Recipe
 from cache.store import Store
-from eval.sections import official_score
-from extractors.digest import file_sha256
+from eval.metrics.sections import official_score
+from extractors.finetuned import record_of
 from extractors.run import main as extract
-from extractors.tuned import record_of
 from finetune.run import main as finetune
 from finetune.synthesise import main as synthesise
 

@@ -29,11 +29,11 @@ from typing import NamedTuple
 import numpy as np
 from timing import machine
 
-from cache.options import parse
+from cache.base.options import parse
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section
-from eval.scores import read_submission
+from eval.results.submission import read_submission
 from index.scorer import find
 
 SOURCE, TARGET, TEST, WIDTH = 990, 10, 200, 768
@@ -188,9 +188,7 @@ def moment(samples: Sequence[Sample], done: int) -> Sample:
 
 def disk(folder: Path) -> float:
     """Sum what the files of a folder take on disk, GB."""
-    blocks = sum(
-        (Path(root) / file).stat().st_blocks for root, _, files in os.walk(folder) for file in files
-    )
+    blocks = sum((Path(root) / file).stat().st_blocks for root, _, files in os.walk(folder) for file in files)
     return blocks * 512 / 1e9
 
 
@@ -233,9 +231,7 @@ def show(title: str, watched: Watched, total: int) -> None:
         print(f"| {name} | {wall:.3f} | {cpu:.3f} | {resident:.0f} |")
     last, worked = watched.samples[-1], moment(watched.samples, total)
     rest = last.wall - worked.wall
-    print(
-        f"\nin all {last.wall:.0f} s ({last.cpu:.0f} s of CPU), {rest:.0f} s of it after the last"
-    )
+    print(f"\nin all {last.wall:.0f} s ({last.cpu:.0f} s of CPU), {rest:.0f} s of it after the last")
     print(f"section; at most {watched.peak:.0f} MiB held; it said:\n")
     lines = watched.said.splitlines()
     shown = lines if len(lines) <= SHOWN else [*lines[:3], "...", *lines[3 - SHOWN :]]

@@ -17,12 +17,12 @@ from timing import in_turn, machine, spread
 
 from cache.store import Store
 from extractors import pooling, registry
-from extractors.audio import read_audio
+from extractors.audio.decode import read_audio
 from extractors.backbone import Source
 from extractors.backbones.logmel import SPEC
-from extractors.clips import list_clips
+from extractors.clips.listing import list_clips
+from extractors.embedder import Forward
 from extractors.extract import Extraction
-from extractors.forward import Forward
 from extractors.output import Output
 
 CLIPS, SECONDS, RATE = 200, 10, 16_000

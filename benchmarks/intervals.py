@@ -10,10 +10,10 @@ import numpy as np
 from scipy.stats import norm
 
 from cache.table import Section
-from eval.intervals import Floats, Plan, Scores
-from eval.rules import DEFAULT
-from eval.sections import SectionTruth
-from eval.tally import uncertainty
+from eval.metrics.intervals import Floats, Plan, Scores
+from eval.metrics.rules import DEFAULT
+from eval.metrics.sections import SectionTruth
+from eval.metrics.uncertainty import uncertainty
 
 ROUNDS = 1000
 CASES = ((1, 15, 1.2), (1, 50, 0.5), (1, 50, 1.2), (1, 50, 2.5), (7, 50, 0.5))

@@ -20,17 +20,17 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scorers import evaluate
 
-from cache.options import parse
+from cache.base.options import parse
 from cache.table import ClipKey, EmbeddingTable, Section
-from eval.scores import Submission
-from eval.scoring import labels_of
-from eval.sections import official_score
-from eval.truth import find_truth
+from eval.metrics.sections import official_score
+from eval.results.submission import Submission
+from eval.results.truth import find_truth
+from eval.scoring.sections import labels_of
 from extractors import pooling, registry
-from extractors.audio import read_audio
+from extractors.audio.decode import read_audio
 from extractors.backbone import Backbone, Source
-from extractors.clips import Clip, list_clips
-from extractors.waves import Wave
+from extractors.clips.listing import Clip, list_clips
+from extractors.demo.waves import Wave
 from finetune.synthesis.levels import added, levelled, rms
 from finetune.synthesis.method import Material, find
 from index.scorers.fusion import Fusion
@@ -117,9 +117,7 @@ def embedded(models: list[Backbone], waves: list[Wave]) -> NDArray[np.float32]:
     for wave in waves:
         samples = torch.from_numpy(wave.astype(np.float32))[None]
         parts = [
-            pooling.find(model.spec.pooling, model.spec.tuned)(
-                model.features(samples, [0])[0], "merge"
-            )
+            pooling.find(model.spec.pooling, model.spec.tuned)(model.features(samples, [0])[0], "merge")
             for model in models
         ]
         rows.append(torch.cat(parts, dim=1)[0].numpy())
@@ -139,9 +137,7 @@ class Machine:
         }
         names = tuple(Path(clip.clip_id).name for clip in self.clips["test"])
         empty = Submission(section, names, np.zeros(len(names)), np.zeros(len(names), dtype=int))
-        known = labels_of(
-            self.table("test", np.zeros((len(names), 1), dtype=np.float32), {"x": (0, 1)})
-        )
+        known = labels_of(self.table("test", np.zeros((len(names), 1), dtype=np.float32), {"x": (0, 1)}))
         found = find_truth(empty, truth, known)
         if found is None or found.target is None:
             raise SystemExit(f"no truth for {section} in {truth}")
@@ -150,9 +146,7 @@ class Machine:
 
     def table(self, split: str, values: NDArray[np.float32], blocks: Blocks) -> EmbeddingTable:
         """Table of embeddings of a split's clips."""
-        keys = tuple(
-            ClipKey(clip.clip_id, "", clip.domain, clip.condition) for clip in self.clips[split]
-        )
+        keys = tuple(ClipKey(clip.clip_id, "", clip.domain, clip.condition) for clip in self.clips[split])
         return EmbeddingTable(self.section, split, keys, values, blocks)
 
     def faulty(
@@ -184,26 +178,18 @@ def main() -> None:
         Machine(section, list(clips), data / "ground_truth")
         for section in sorted({clip.section for clip in clips})
     ]
-    models = [
-        registry.find(name).load(Source(), torch.device("cpu")) for name in ("logspec", "logmel")
-    ]
+    models = [registry.find(name).load(Source(), torch.device("cpu")) for name in ("logspec", "logmel")]
     blocks = {"logspec.linear": (0, 64), "logspec.erb": (64, 128), "logmel": (128, 256)}
     plain = {
-        (m.section, split): embedded(models, waves)
-        for m in machines
-        for split, waves in m.waves.items()
+        (m.section, split): embedded(models, waves) for m in machines for split, waves in m.waves.items()
     }
     print(f"| condition | {' | '.join(SYSTEMS)} |")
     print("| --- " + "| ---: " * len(SYSTEMS) + "|")
 
-    def line(
-        condition: str, tables: list[tuple[EmbeddingTable, EmbeddingTable]], truth: Path
-    ) -> None:
+    def line(condition: str, tables: list[tuple[EmbeddingTable, EmbeddingTable]], truth: Path) -> None:
         cells = []
         for over in SYSTEMS.values():
-            results = {
-                test.section: evaluate(Fusion(over), train, test, truth) for train, test in tables
-            }
+            results = {test.section: evaluate(Fusion(over), train, test, truth) for train, test in tables}
             each = [100 * (official_score({s: r}) or 0) for s, r in results.items()]
             cells.append(f"{' / '.join(f'{v:.1f}' for v in each)}: {np.mean(each):.1f}")
         print(f"| {condition} | {' | '.join(cells)} |", flush=True)
@@ -212,14 +198,10 @@ def main() -> None:
         tables = []
         for m, other in zip(machines, reversed(machines), strict=True):
             made = {
-                split: embedded(
-                    models, changed(change, f"{name} {split}", waves, other.waves["train"])
-                )
+                split: embedded(models, changed(change, f"{name} {split}", waves, other.waves["train"]))
                 for split, waves in m.waves.items()
             }
-            tables.append(
-                (m.table("train", made["train"], blocks), m.table("test", made["test"], blocks))
-            )
+            tables.append((m.table("train", made["train"], blocks), m.table("test", made["test"], blocks)))
         line(name, tables, data / "ground_truth")
     for name, change in FAULTS.items():
         tables = []

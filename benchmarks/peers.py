@@ -31,13 +31,13 @@ from sklearn.preprocessing import StandardScaler
 
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
-from eval.intervals import Plan, Scores
+from eval.metrics.intervals import Plan, Scores
+from eval.metrics.rules import DEFAULT as RULE
+from eval.metrics.sections import SectionTruth, evaluate_section, official_score
+from eval.metrics.uncertainty import bootstrap
 from eval.results.clips import labels_of
-from eval.rules import DEFAULT as RULE
-from eval.scores import Submission
-from eval.sections import SectionTruth, evaluate_section, official_score
-from eval.tally import bootstrap
-from eval.truth import find_truth
+from eval.results.submission import Submission
+from eval.results.truth import find_truth
 from extractors.run import main as extract
 from index.options import parse_member
 from index.scorer import DEFAULT
@@ -149,9 +149,7 @@ def main() -> None:
         least, most = 100 * np.percentile(ours - draws, [2.5, 97.5])
         less = "" if draws is ours else f"{least:.1f} to {most:.1f}"
         official = 100 * (official_score(results) or 0)
-        print(
-            f"| {name} | {' | '.join(cells)} | {official:.2f} | {low:.1f} to {high:.1f} | {less} |"
-        )
+        print(f"| {name} | {' | '.join(cells)} | {official:.2f} | {low:.1f} to {high:.1f} | {less} |")
 
 
 if __name__ == "__main__":

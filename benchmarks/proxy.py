@@ -25,10 +25,10 @@ from tqdm import tqdm
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
 from cache.table import SYNTHETIC, ClipKey, EmbeddingTable, Section
+from eval.metrics.sections import evaluate_section, official_score
 from eval.results.clips import labels_of
-from eval.scores import Submission
-from eval.sections import evaluate_section, official_score
-from eval.truth import find_truth
+from eval.results.submission import Submission
+from eval.results.truth import find_truth
 from extractors.run import main as extract
 from finetune.synthesise import main as synthesise
 from index.options import parse_member

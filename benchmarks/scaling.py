@@ -26,8 +26,8 @@ import torch
 from timing import machine, seconds, spread
 
 from cache.store import Store
-from extractors.audio import read_audio
-from extractors.clips import list_clips
+from extractors.audio.decode import read_audio
+from extractors.clips.listing import list_clips
 from extractors.engines import cluster
 from extractors.engines.pipeline import Pool
 from extractors.engines.ray_ import token_in
@@ -36,8 +36,8 @@ from extractors.engines.shares import Share
 from extractors.engines.tables import Table, manifest, tables_of
 from extractors.engines.worker import Orders, TableWorker
 from extractors.extract import extraction
+from extractors.models import load_forwards
 from extractors.request import ExtractRequest
-from extractors.wanted import load_forwards
 
 CPU = torch.device("cpu")
 SECONDS, RATE = 10, 16_000
@@ -77,9 +77,7 @@ def write_clips(root: Path, count: int) -> Path:
 def call(data: Path, cache: Path, backbone: str, weights: str) -> ExtractRequest:
     """Make the request of an extraction on this machine's CPU."""
     files = () if backbone == "logmel" else (weights,)
-    return ExtractRequest(
-        data=(data,), cache_dir=cache, backbone=(backbone,), weights=files, device="cpu"
-    )
+    return ExtractRequest(data=(data,), cache_dir=cache, backbone=(backbone,), weights=files, device="cpu")
 
 
 @contextmanager
@@ -137,9 +135,7 @@ def starts(data: Path, folder: Path, rounds: int) -> dict[str, list[float]]:
         for engine, times in found.items():
             command = [sys.executable, "-m", "extractors.run", "--data", one, "--engine", engine,
                        "--cache-dir", folder / f"{engine}{number}"]  # fmt: skip
-            times.append(
-                seconds(lambda c=command: subprocess.run(c, check=True, capture_output=True))
-            )
+            times.append(seconds(lambda c=command: subprocess.run(c, check=True, capture_output=True)))
     return found
 
 

@@ -102,9 +102,7 @@ def plot(path: Path, growth: dict[str, list[tuple[int, dict[str, float]]]]) -> N
         axis.set(xlabel="training clips x 768", ylabel="seconds", title=f"{what}, 200 test clips")
         axis.grid(visible=True, which="major", alpha=0.3)
     axes[0].set_title("fit, leave-one-out included")
-    figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
-    )
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=90)
 
 

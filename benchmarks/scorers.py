@@ -17,10 +17,10 @@ from pathlib import Path
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
+from eval.metrics.sections import SectionResult, evaluate_section, official_score
 from eval.results.clips import labels_of
-from eval.scores import Submission
-from eval.sections import SectionResult, evaluate_section, official_score
-from eval.truth import find_truth
+from eval.results.submission import Submission
+from eval.results.truth import find_truth
 from extractors.run import main as extract
 from index.options import parse_member
 from index.scorer import Scorer, names
@@ -51,9 +51,7 @@ def read_tables(store: Store, recipe: Recipe) -> Tables:
     }
 
 
-def evaluate(
-    scorer: Scorer, train: EmbeddingTable, test: EmbeddingTable, truth: Path
-) -> SectionResult:
+def evaluate(scorer: Scorer, train: EmbeddingTable, test: EmbeddingTable, truth: Path) -> SectionResult:
     """Fit, score and evaluate one section."""
     scorer.fit(train)
     scores = scorer.score(test.embeddings)

@@ -68,8 +68,7 @@ def measure(chain: list[str], score: list[str], rounds: int) -> None:
         busy = (time.process_time() - begin) / rounds
     command = [sys.executable, "-m", "eval.run", *score]
     process = [
-        seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
-        for _ in range(rounds)
+        seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)) for _ in range(rounds)
     ]
     print(f"{chain[-1]}: fit and save 7 sections {spread(built)} s")
     print(f"{chain[-1]}: score 7 sections {spread(scored)} s, of which CPU {busy:.2f} s a round")

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.signal import spectrogram
 
-from cache.options import parse
-from extractors.machines import NOISES, Valve
-from extractors.waves import SAMPLE_RATE, ratio
+from cache.base.options import parse
+from extractors.demo.machines import NOISES, Valve
+from extractors.demo.waves import SAMPLE_RATE, ratio
 from finetune.synthesis.levels import levelled, rms
 from finetune.synthesis.method import Material, find
 
@@ -61,13 +61,9 @@ def made(text: str) -> NDArray[np.float64]:
 
 def draw(axes: Axes, wave: NDArray[np.float64], title: str) -> None:
     """Draw one spectrogram, 70 dB from black to white, the same scale in every panel."""
-    frequency, time, power = spectrogram(
-        wave, SAMPLE_RATE, nperseg=WINDOW, noverlap=WINDOW * 7 // 8
-    )
+    frequency, time, power = spectrogram(wave, SAMPLE_RATE, nperseg=WINDOW, noverlap=WINDOW * 7 // 8)
     decibel = 10 * np.log10(power + 1e-14)
-    axes.pcolormesh(
-        time, frequency[1:], decibel[1:], cmap="magma", vmin=-115, vmax=-45, rasterized=True
-    )
+    axes.pcolormesh(time, frequency[1:], decibel[1:], cmap="magma", vmin=-115, vmax=-45, rasterized=True)
     axes.set_yscale("log")
     axes.set_ylim(60, SAMPLE_RATE / 2)
     axes.set_yticks([100, 300, 1000, 3000], ["0.1", "0.3", "1", "3"])

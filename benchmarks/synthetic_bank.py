@@ -17,7 +17,7 @@ import numpy as np
 from scorers import Tables, evaluate, read_tables
 
 from cache.store import Store
-from eval.sections import official_score
+from eval.metrics.sections import official_score
 from extractors.run import main as extract
 from finetune.synthesise import main as synthesise
 
@@ -67,9 +67,7 @@ def main() -> None:
     for scorer in SCORERS:
         cells = []
         for kind in found.values():
-            results = {
-                s: evaluate(scorer, *pair, args.data / "ground_truth") for s, pair in kind.items()
-            }
+            results = {s: evaluate(scorer, *pair, args.data / "ground_truth") for s, pair in kind.items()}
             parts = [official_score({s: r}) for s, r in results.items()]
             values = 100 * np.array([official_score(results) or 0, *(p or 0 for p in parts)])
             cells.append(f"{values[0]:.1f} ({' / '.join(f'{v:.1f}' for v in values[1:])})")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
-from cache.console import typed
-from cache.errors import Main, guarded
-from cache.options import nearest
+from cache.base.console import typed
+from cache.base.errors import Main, guarded
+from cache.base.options import nearest
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in verbs:
-        sys.stderr.write(
-            f"error: asd has no verb {name!r}{nearest(name, list(verbs))}; `asd` lists\n"
-        )
+        sys.stderr.write(f"error: asd has no verb {name!r}{nearest(name, list(verbs))}; `asd` lists\n")
         return 2
     verb = verbs[name]
     module, _, function = verb.target.partition(":")

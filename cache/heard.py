@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 
 AVERAGE, CANCEL, RESIDUAL = "average", "cancel", "residual"
 # The recordings of 2026: the first channel near the machine, the second far from it.
@@ -108,6 +108,5 @@ def read_channel(text: str) -> str:
     if text in (AVERAGE, CANCEL, *CHANNELS) or (text.isascii() and text.isdigit()):
         return text
     raise AsdError(
-        f"channel {text!r} is not one of {AVERAGE}, {', '.join(CHANNELS)}, 0, 1, ..., {CANCEL}, "
-        f"{RESIDUAL}:W"
+        f"channel {text!r} is not one of {AVERAGE}, {', '.join(CHANNELS)}, 0, 1, ..., {CANCEL}, {RESIDUAL}:W"
     )

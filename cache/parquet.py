@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache import bounds, objects, places
-from cache.atomic import write_atomic
-from cache.errors import AsdError, is_out_of_memory
+from cache.base.errors import AsdError, is_out_of_memory
+from cache.base.text import parse_json
 from cache.facts import Facts
+from cache.files import bounds, objects, places
+from cache.files.atomic import write_atomic
 from cache.recipe import Recipe, from_json
 from cache.table import ClipKey, EmbeddingTable, Section
-from cache.text import parse_json
 
 _RECIPE, _BLOCKS, _DIGEST = b"asd.recipe", b"asd.blocks", b"asd.sha256"
 _REMEDY = (
@@ -53,7 +53,7 @@ def write_table(path: Path, table: EmbeddingTable, recipe: Recipe, over: str | N
     recipe
         How they were made; stands in the schema's metadata.
     over
-        See `cache.atomic.write_atomic`.
+        See `cache.files.atomic.write_atomic`.
     """
     metadata = {
         _RECIPE: recipe.canonical.encode(),
@@ -261,9 +261,7 @@ def _keys(arrow: pa.Table) -> tuple[ClipKey, ...]:
     facts = {text: Facts(**parse_json(text)) if text else None for text in set(texts)}
     return tuple(
         ClipKey(clip_id, sha256, domain, condition, told[attributes], facts[text])
-        for clip_id, sha256, domain, condition, attributes, text in zip(
-            *columns, texts, strict=True
-        )
+        for clip_id, sha256, domain, condition, attributes, text in zip(*columns, texts, strict=True)
     )
 
 

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from cache.errors import AsdError
-from cache.text import parse_json
+from cache.base.errors import AsdError
+from cache.base.text import parse_json
 
 Setting = str | int | float | bool
 
@@ -78,10 +78,7 @@ class Recipe:
         settings = dict(self.settings)
         heard = "".join(f" {name}={settings[name]}" for name in HEARING if name in settings)
         weights = f" weights={self.weights[:12]}" if self.weights else ""
-        return (
-            f"{self.named} layer={self.layer} pooling={self.pooling} bands={self.bands}"
-            f"{weights}{heard}"
-        )
+        return f"{self.named} layer={self.layer} pooling={self.pooling} bands={self.bands}{weights}{heard}"
 
 
 def concatenation(parents: Sequence[Recipe]) -> Recipe:

@@ -6,11 +6,11 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from cache import places
-from cache.arguments import Parser, add_arguments
-from cache.atomic import leftovers
-from cache.console import Console, Speech, console_of, parser_of
-from cache.errors import AsdError, guarded
+from cache.base.arguments import Parser, add_arguments
+from cache.base.console import Console, Speech, console_of, parser_of
+from cache.base.errors import AsdError, guarded
+from cache.files import places
+from cache.files.atomic import leftovers
 from cache.recipe import Recipe
 from cache.select import add_cache_dir, add_selection, choose, selection
 from cache.store import DAMAGED, Store, Stored
@@ -26,9 +26,7 @@ def _parser() -> Parser:
     verify.add_argument("--repair", action="store_true",
         help=f"move faulty tables to {DAMAGED}/ in the cache folder, so that the next extraction "
         "makes them anew")  # fmt: skip
-    gc = commands.add_parser(
-        "gc", help="remove what killed runs left, and recipes no longer wanted"
-    )
+    gc = commands.add_parser("gc", help="remove what killed runs left, and recipes no longer wanted")
     for command, action in ((ls, _ls), (verify, _verify), (concat, _concat), (gc, _gc)):
         command.set_defaults(action=action)
         add_arguments(command, Speech)
@@ -122,9 +120,7 @@ def _gc(args: Namespace, console: Console) -> int:
 def _recipe(store: Store, fingerprint: str) -> Recipe:
     found = [r for r in store.recipes() if r.fingerprint == fingerprint]
     if not found:
-        raise AsdError(
-            f"no recipe {fingerprint!r} in {store.root}; `cache.run ls` lists them whole"
-        )
+        raise AsdError(f"no recipe {fingerprint!r} in {store.root}; `cache.run ls` lists them whole")
     return found[0]
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache.arguments import add_arguments, from_arguments
-from cache.errors import AsdError
+from cache.base.arguments import add_arguments, from_arguments
+from cache.base.errors import AsdError
+from cache.base.options import Checked, documented, option, option_fields
+from cache.files.places import place
 from cache.heard import WHOLE, read_channel, read_length
-from cache.options import Checked, documented, option, option_fields
-from cache.places import place
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
 
@@ -28,9 +28,7 @@ class Selection(Checked):
     ``far``. Of weights, one of those named must be the recipe's.
     """
 
-    backbones: tuple[str, ...] = option(
-        (), "several are concatenated", flag="--backbone", metavar="NAME"
-    )
+    backbones: tuple[str, ...] = option((), "several are concatenated", flag="--backbone", metavar="NAME")
     recipes: tuple[str, ...] = option(
         (), "as `cache.run ls` shows it", flag="--recipe", metavar="FINGERPRINT"
     )
@@ -41,14 +39,10 @@ class Selection(Checked):
         (), "beginning of the SHA-256 of the backbone's weights", metavar="SHA256"
     )
     channel: str | None = option(None, "as it was extracted, or both", metavar="NAME")
-    length: str | None = option(
-        None, "brought to it; whole: left as they are", metavar="SECONDS[:POLICY]"
-    )
+    length: str | None = option(None, "brought to it; whole: left as they are", metavar="SECONDS[:POLICY]")
     window: float | None = option(None, "cut into such; 0: left whole", metavar="SECONDS", least=0)
     hop: float | None = option(None, "between windows' starts", metavar="SECONDS", least=0)
-    weights: tuple[str, ...] = option(
-        (), "the backbone's checkpoint: a file or a name", metavar="FILE"
-    )
+    weights: tuple[str, ...] = option((), "the backbone's checkpoint: a file or a name", metavar="FILE")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,10 +150,7 @@ def choose(store: Store, wanted: Selection) -> Recipe:
             for way in ways
         ]
     else:
-        picked = [
-            _one([r for r in known if way.matches(r)], "a table", known)
-            for way in wanted.by_channel()
-        ]
+        picked = [_one([r for r in known if way.matches(r)], "a table", known) for way in wanted.by_channel()]
     return concatenation(picked)
 
 

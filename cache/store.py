@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import objects, places
-from cache.atomic import is_left, move, temporary_name, write_atomic
-from cache.errors import AsdError
-from cache.locks import locked
+from cache.base.errors import AsdError
+from cache.files import objects, places
+from cache.files.atomic import is_left, move, temporary_name, write_atomic
+from cache.files.locks import locked
 from cache.parquet import read_digest, read_keys, read_recipe, read_table, write_table
 from cache.recipe import Recipe
 from cache.table import SPLITS, ClipKey, EmbeddingTable, Section, append_rows, join_columns
@@ -42,7 +42,7 @@ class Store:
     root
         The cache folder; made on the first write. Tables lie at
         ``<root>/<fingerprint>/<machine_type>/section_<nn>/<split>.parquet``. May be in object
-        storage, see `cache.places`.
+        storage, see `cache.files.places`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -93,9 +93,7 @@ class Store:
 
         return self._change(recipe, table.section, table.split, added)
 
-    def discard(
-        self, recipe: Recipe, section: Section, split: str, clip_ids: Collection[str]
-    ) -> None:
+    def discard(self, recipe: Recipe, section: Section, split: str, clip_ids: Collection[str]) -> None:
         """Remove the rows of these clips; a table left without rows is removed."""
 
         def kept(stored: EmbeddingTable | None) -> EmbeddingTable | None:
@@ -353,13 +351,9 @@ class Store:
     def _check(self, stored: Stored) -> None:
         table, recipe = read_table(stored.path)
         if recipe.fingerprint != stored.fingerprint:
-            raise AsdError(
-                f"{stored.path} was made by recipe {recipe.fingerprint}; move it to that folder"
-            )
+            raise AsdError(f"{stored.path} was made by recipe {recipe.fingerprint}; move it to that folder")
         if str(stored.path) != str(self.path(recipe, stored.section, stored.split)):
-            raise AsdError(
-                f"{stored.path} lies in no section's folder and is never read; delete it"
-            )
+            raise AsdError(f"{stored.path} lies in no section's folder and is never read; delete it")
         _expect(stored.path, table, recipe, (recipe, stored.section, stored.split))
 
     def _locked(self, fingerprint: str) -> AbstractContextManager[None]:
@@ -370,9 +364,7 @@ def _sign(fingerprint: str) -> str:
     return f"writing-{fingerprint}"
 
 
-def _expect(
-    path: Path, table: EmbeddingTable, stored: Recipe, place: tuple[Recipe, Section, str]
-) -> None:
+def _expect(path: Path, table: EmbeddingTable, stored: Recipe, place: tuple[Recipe, Section, str]) -> None:
     recipe, section, split = place
     if stored != recipe or (table.section, table.split) != (section, split):
         raise AsdError(
@@ -414,8 +406,6 @@ def _named_apart(parts: list[EmbeddingTable], recipe: Recipe) -> list[EmbeddingT
         return parts
     labels = [f"{parent.backbone}@{parent.fingerprint[:8]}" for parent in recipe.parents]
     return [
-        replace(
-            part, blocks={label + name.removeprefix(own): at for name, at in part.blocks.items()}
-        )
+        replace(part, blocks={label + name.removeprefix(own): at for name, at in part.blocks.items()})
         for part, own, label in zip(parts, names, labels, strict=True)
     ]

@@ -12,9 +12,9 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
+from cache.base.text import control_character
 from cache.facts import Facts
-from cache.text import control_character
 
 Split = Literal["train", "test"]
 Domain = Literal["source", "target"]
@@ -43,13 +43,9 @@ class Section:
                 "with neither . nor -; rename it"
             )
         if found := control_character(name):
-            raise AsdError(
-                f"{name!r}: a machine type with the control character {found}; rename it"
-            )
+            raise AsdError(f"{name!r}: a machine type with the control character {found}; rename it")
         if not 0 <= self.number <= _LAST_SECTION:
-            raise AsdError(
-                f"{name!r} section {self.number}: expected a number from 0 to {_LAST_SECTION}"
-            )
+            raise AsdError(f"{name!r} section {self.number}: expected a number from 0 to {_LAST_SECTION}")
 
     def __str__(self) -> str:
         return f"{self.machine_type}/section_{self.number:02d}"

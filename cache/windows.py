@@ -9,9 +9,7 @@ import re
 
 Span = tuple[float, float]  # start and end in a file, s
 
-_ID = re.compile(
-    r"(?P<file>.+)#t=(?P<start>[0-9]+(?:\.[0-9]+)?)-(?P<stop>[0-9]+(?:\.[0-9]+)?)", re.DOTALL
-)
+_ID = re.compile(r"(?P<file>.+)#t=(?P<start>[0-9]+(?:\.[0-9]+)?)-(?P<stop>[0-9]+(?:\.[0-9]+)?)", re.DOTALL)
 
 
 def window_id(file_id: str, span: Span) -> str:

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.console import Progress, Steps, unseen
-from cache.errors import AsdError
-from cache.options import Checked, documented, option
+from cache.base.console import Progress, Steps, unseen
+from cache.base.errors import AsdError
+from cache.base.options import Checked, documented, option
 from cache.recipe import Recipe
 from cache.select import cache_dir_option
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
-from eval.metrics import auc
+from eval.metrics.official import auc
 from index.calibration import folds_of
 from index.groups import group_clips, originals
 from index.options import parse_member
@@ -175,9 +175,7 @@ class _Trial:
         sections = {t.section for t in store.tables(recipe) if t.split == "train"}
         for section in sorted(sections):
             self.tables[section] = store.read(recipe, section, "train")
-        self.tested = [
-            s for s in self.tables if not request.machine or s.machine_type in request.machine
-        ]
+        self.tested = [s for s in self.tables if not request.machine or s.machine_type in request.machine]
         if not self.tested:
             raise AsdError(f"no training clips of {recipe} in {store.root} for these machines")
 

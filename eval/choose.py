@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cache.console import parser_of, read
-from cache.errors import guarded
+from cache.base.console import parser_of, read
+from cache.base.errors import guarded
 from eval.choice import Candidate, Choice, ChoiceRequest, choose
-from eval.grid import align_rows, percent
+from eval.results.grid import align_rows, percent
 
 _ABOUT = (
     "Rank embeddings and scorers by how they tell pseudo-outliers from normal clips left out.\n"

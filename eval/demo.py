@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from cache.console import parser_of
-from cache.errors import Main, guarded
-from cache.places import here
+from cache.base.console import parser_of
+from cache.base.errors import Main, guarded
+from cache.files.places import here
 
 _ABOUT = """Synthesise recordings of machines, normal and broken, and tell them apart: data, embeddings, a
 bank and results with a report. Every step is shown as the command that does it."""
@@ -20,7 +20,7 @@ def _steps(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Name the modules of the chain and their arguments."""
     data = [str(folder / "data" / part) for part in ("dev_data", "eval_data")]
     cache = ["--cache-dir", str(folder / "artifacts")]
-    yield "extractors.synthetic", ["--to", str(folder / "data")]
+    yield "extractors.demo.run", ["--to", str(folder / "data")]
     yield "extractors.run", ["--data", *data, "--backbone", "logmel", *cache]
     yield "index.run", ["--backbone", "logmel", *cache]
     truth = ["--ground-truth", str(folder / "data" / "ground_truth")]
@@ -43,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or the exit code of the step that failed.
     """
     parser = parser_of("eval.demo", _ABOUT, "--to demo")
-    parser.add_argument(
-        "--to", type=here, default=Path("demo"), metavar="DIR", help="(default: ./demo)"
-    )
+    parser.add_argument("--to", type=here, default=Path("demo"), metavar="DIR", help="(default: ./demo)")
     for module, arguments in _steps(parser.parse_args(argv).to):
         sys.stderr.write(f"$ {shlex.join(['python', '-m', module, *arguments])}\n")
         call: Main = import_module(module).main

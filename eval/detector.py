@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.atomic import write_atomic
-from cache.errors import AsdError
+from cache.base.errors import AsdError
+from cache.base.text import masked, parse_json
+from cache.files.atomic import write_atomic
 from cache.recipe import concatenation
 from cache.select import Selection
 from cache.store import Store
 from cache.table import DOMAINS, Section
-from cache.text import masked, parse_json
 from cache.windows import split_id
-from eval.findings import ClipResult, Neighbour, Results
-from eval.scoring import score_table
+from eval.scoring.findings import ClipResult, Neighbour, Results
+from eval.scoring.sections import score_table
 from extractors import registry
+from extractors.audio.hearing import Heard
 from extractors.choices import split_name
-from extractors.hearing import Heard
-from extractors.layouts.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
+from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
 from extractors.request import ExtractRequest
 from index.bank import Bank
 from index.build import BuildRequest, build
@@ -101,9 +101,7 @@ class Detector:
             weights=(weights,) if isinstance(weights, str) else tuple(weights),
             heard=Heard(channel=channel, window=window, hop=hop),
         )
-        self._build = BuildRequest(
-            scorer=scorer, threshold=threshold, percentile=percentile, group=group
-        )
+        self._build = BuildRequest(scorer=scorer, threshold=threshold, percentile=percentile, group=group)
         self._build.unfitted()  # a name or an option that there is not is refused here, not in `fit`
         for text in self._request.backbone:
             registry.find(split_name(text)[0])
@@ -115,9 +113,7 @@ class Detector:
         self._inference: Inference | None = None
         self._counted = 0
 
-    def fit(
-        self, normal: Sounds, target: Sounds | None = None, *, rate: float | None = None
-    ) -> Detector:
+    def fit(self, normal: Sounds, target: Sounds | None = None, *, rate: float | None = None) -> Detector:
         """Learn what is normal.
 
         Parameters
@@ -143,9 +139,7 @@ class Detector:
         self._listing, self._counted = Listing(()), 0
         return self._learn(normal, target, rate)
 
-    def add(
-        self, normal: Sounds, target: Sounds | None = None, *, rate: float | None = None
-    ) -> Detector:
+    def add(self, normal: Sounds, target: Sounds | None = None, *, rate: float | None = None) -> Detector:
         """Take more recordings for normal and learn the thresholds anew; see `fit`."""
         self._fitted()
         if not self._listing.clips:
@@ -155,9 +149,7 @@ class Detector:
             )
         return self._learn(normal, target, rate)
 
-    def score(
-        self, sounds: Sounds, *, rate: float | None = None, machine: str | None = None
-    ) -> Results:
+    def score(self, sounds: Sounds, *, rate: float | None = None, machine: str | None = None) -> Results:
         """Judge recordings; a clip's score does not depend on the others.
 
         Parameters
@@ -245,9 +237,7 @@ class Detector:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(bank.root, partial, ignore=shutil.ignore_patterns(".lock", _TABLES))
         if self._listing.clips:
-            shutil.copytree(
-                self._root / _TABLES, partial / _TABLES, ignore=shutil.ignore_patterns(".lock")
-            )
+            shutil.copytree(self._root / _TABLES, partial / _TABLES, ignore=shutil.ignore_patterns(".lock"))
             write_atomic(partial / _SOURCES, masked(json.dumps(self._sources(), indent=0)).encode())
         partial.rename(folder)
         return folder
@@ -310,7 +300,7 @@ class Detector:
         from extractors.device import find_device  # noqa: PLC0415 (torch, as above)
         from extractors.extract import Extraction  # noqa: PLC0415
         from extractors.inference import Inference  # noqa: PLC0415
-        from extractors.wanted import load_forwards  # noqa: PLC0415
+        from extractors.models import load_forwards  # noqa: PLC0415
 
         domain = None if target is None else DOMAINS[0]
         section = self._section
@@ -321,9 +311,7 @@ class Detector:
         if faults := [fault for listing in new for fault in listing.faults]:
             raise AsdError("\n".join(["recordings that cannot be used:", *map(str, faults)]))
         twice = [
-            clip.clip_id
-            for i, clip in enumerate(clips)
-            if clip.clip_id in {c.clip_id for c in clips[:i]}
+            clip.clip_id for i, clip in enumerate(clips) if clip.clip_id in {c.clip_id for c in clips[:i]}
         ]
         if twice:
             raise AsdError(
@@ -340,9 +328,7 @@ class Detector:
         reports = Extraction(inference.forwards, store).run(cut.clips)
         unusable = [*cut.faults, *(fault for report in reports for fault in report.faults)]
         if unusable:
-            raise AsdError(
-                "\n".join(["recordings that cannot be used:", *map(str, dict.fromkeys(unusable))])
-            )
+            raise AsdError("\n".join(["recordings that cannot be used:", *map(str, dict.fromkeys(unusable))]))
         recipes = inference.recipe.parents or (inference.recipe,)
         tables = Selection(recipes=tuple(recipe.fingerprint for recipe in recipes))
         bank = self._root / "bank"
@@ -365,7 +351,7 @@ class Detector:
         self, sounds: Sounds, split: str, domain: str | None, rate: float | None, section: Section
     ) -> Listing:
         """List recordings of any kind as clips of one section."""
-        from extractors.layouts.folders import audio_files  # noqa: PLC0415 (as above)
+        from extractors.clips.folders import audio_files  # noqa: PLC0415 (as above)
 
         clips: list[Clip] = []
         faults: list[Fault] = []
@@ -388,16 +374,12 @@ class Detector:
                 elif path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
                     clips.append(Clip(path.name, path, section, split, domain))
                 else:
-                    raise AsdError(
-                        f"{path} is neither a folder nor one of {', '.join(AUDIO_SUFFIXES)}"
-                    )
+                    raise AsdError(f"{path} is neither a folder nor one of {', '.join(AUDIO_SUFFIXES)}")
             else:
                 samples, own = sound if isinstance(sound, tuple) else (sound, rate)
                 clips.append(self._written(np.asarray(samples), own, section, split, domain))
         if not clips:
-            raise AsdError(
-                f"no recordings in {sounds!r}: expected {', '.join(AUDIO_SUFFIXES)} at any depth"
-            )
+            raise AsdError(f"no recordings in {sounds!r}: expected {', '.join(AUDIO_SUFFIXES)} at any depth")
         return Listing(tuple(clips), tuple(faults))
 
     def _written(
@@ -409,14 +391,10 @@ class Detector:
         if rate is None or rate != int(rate) or rate <= 0:
             raise AsdError(f"an array comes with rate={rate}: give its sampling rate, whole Hz")
         if samples.ndim not in (1, 2) or samples.size == 0:
-            raise AsdError(
-                f"an array of shape {samples.shape}: expected (samples,) or (samples, channels)"
-            )
+            raise AsdError(f"an array of shape {samples.shape}: expected (samples,) or (samples, channels)")
         if not np.issubdtype(samples.dtype, np.floating):
             if not np.issubdtype(samples.dtype, np.signedinteger):
-                raise AsdError(
-                    f"an array of {samples.dtype}: expected floats in [-1, 1] or signed integers"
-                )
+                raise AsdError(f"an array of {samples.dtype}: expected floats in [-1, 1] or signed integers")
             samples = samples / -float(np.iinfo(samples.dtype).min)
         name = f"array_{self._counted:06d}.wav"
         self._counted += 1

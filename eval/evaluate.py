@@ -8,26 +8,26 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from cache.atomic import scratch_folder
-from cache.console import Progress, unseen
-from cache.errors import AsdError
-from cache.options import Checked, documented, option, option_group
-from cache.places import here, place
+from cache.base.console import Progress, unseen
+from cache.base.errors import AsdError
+from cache.base.options import Checked, documented, option, option_group
+from cache.files.atomic import scratch_folder
+from cache.files.places import here, place
 from cache.recipe import Recipe
 from cache.select import Selection, cache_dir_option, choose
 from cache.store import Store
-from eval.experiment_file import shipped
+from eval.experiments.file import shipped
 from eval.judge import Judging, Run, judge, years_told
+from eval.metrics.rules import RULES, choose_rule
 from eval.page.build import Audible
 from eval.ranking import Ranking, System, called, rank, read_system, run_folders
-from eval.ranking_tables import write_ranking
 from eval.report import Reported, Reporting, report
 from eval.results.folder import Results
-from eval.rules import RULES, choose_rule
+from eval.results.ranking_tables import write_ranking
+from eval.results.tables import SystemResult
 from eval.score import Scoring, score
-from eval.tables import SystemResult
-from extractors.clips import list_clips
-from extractors.offline import offline_option
+from extractors.clips.listing import list_clips
+from extractors.fetching.offline import offline_option
 from index.bank import Bank, find_bank
 from index.scorer import DEFAULT, names
 
@@ -42,9 +42,7 @@ class Limits(Checked):
     percentile: float | None = option(None, "normal clips meant to lie below it, %", metavar="P")
     false_alarms: str | None = option(None, "1/100 of the clips, or 1/week", metavar="RATE")
     clip_interval: float | None = option(None, "seconds from one clip to the next")
-    group: str | None = option(
-        None, "clips left out together: auto, day, folder ...", metavar="GROUPING"
-    )
+    group: str | None = option(None, "clips left out together: auto, day, folder ...", metavar="GROUPING")
 
     def changes(self) -> tuple[str, ...]:
         """Write them as changes of an experiment."""
@@ -87,20 +85,14 @@ class Evaluation(Checked):
         "as many misses", least=0, metavar="N",
     )  # fmt: skip
     report: bool = option(True, "write report.html and, when scoring, the map in it")
-    note: tuple[str, ...] = option(
-        (), "something to be said in results and report", metavar="NAME=TEXT"
-    )
+    note: tuple[str, ...] = option((), "something to be said in results and report", metavar="NAME=TEXT")
     figures: bool = option(False, "draw figures as files, for a paper")
     out: Path = option(
         Path("results"), "a folder of its own for what this run makes; of an earlier run's results "
         "nothing stays", read=here, metavar="DIR",
     )  # fmt: skip
-    scorer: str = option(
-        DEFAULT, "{choices}: which bank, where none is named", choices=names, metavar="NAME"
-    )
-    bank: Path | None = option(
-        None, "a bank's folder (default: found by scorer)", read=place, metavar="DIR"
-    )
+    scorer: str = option(DEFAULT, "{choices}: which bank, where none is named", choices=names, metavar="NAME")
+    bank: Path | None = option(None, "a bank's folder (default: found by scorer)", read=place, metavar="DIR")
     data: tuple[Path, ...] = option(
         (), "score the test clips of these data roots (default: those in the cache folder)",
         read=place, metavar="ROOT",
@@ -109,9 +101,7 @@ class Evaluation(Checked):
     map: str = option("pca", "how the report lays out embeddings", choices=("pca", "umap"))
     offline: bool = offline_option()
     cache_dir: Path = cache_dir_option()
-    tables: Selection = option_group(
-        Selection, "which tables (needed only where the cache holds several)"
-    )
+    tables: Selection = option_group(Selection, "which tables (needed only where the cache holds several)")
     limits: Limits = option_group(Limits, "threshold of an experiment")
     command: str = ""
     built: bool = False
@@ -133,9 +123,7 @@ class Evaluation(Checked):
                     "has its threshold from `python -m index.run`"
                 )
         elif clash:
-            raise AsdError(
-                f"{clash[0]} means nothing to an experiment, which says so itself: --set"
-            )
+            raise AsdError(f"{clash[0]} means nothing to an experiment, which says so itself: --set")
         elif not self.data:
             raise AsdError(f"experiment {self.experiment}: name the data roots with --data")
 
@@ -218,8 +206,7 @@ def check(wanted: Evaluation) -> None:
     for flag, (module, asked) in needed.items():
         if asked and find_spec(module) is None:
             raise AsdError(
-                f"{flag} needs {module}, which is not installed: pip install "
-                f"'machine-asd[{_EXTRAS[module]}]'"
+                f"{flag} needs {module}, which is not installed: pip install 'machine-asd[{_EXTRAS[module]}]'"
             )
 
 
@@ -286,7 +273,7 @@ def _test_tables(wanted: Evaluation, recipe: Recipe) -> Iterator[tuple[Store, tu
         yield Store(wanted.cache_dir), ()
         return
     # Torch is loaded only where clips are to be extracted.
-    from eval.extraction import extract_tests  # noqa: PLC0415
+    from eval.scoring.extraction import extract_tests  # noqa: PLC0415
 
     with scratch_folder() as folder:
         store = Store(folder)

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.table import Section
-from eval.described import Described, read_description
-from eval.intervals import Plan, Scores, Uncertainty
-from eval.names import DECISIONS, SCORES, misnamed, section_files, sections_in
+from eval.metrics.intervals import Plan, Scores, Uncertainty
+from eval.metrics.rules import DEFAULT, Rule
+from eval.metrics.sections import SectionResult, SectionTruth, evaluate_section
+from eval.metrics.uncertainty import Tally
 from eval.results.clips import read_clips
-from eval.rows import raise_faults, some
-from eval.rules import DEFAULT, Rule
-from eval.scores import Submission, read_submission
-from eval.sections import SectionResult, SectionTruth, evaluate_section
-from eval.tally import Tally
-from eval.truth import find_truth, truth_from_names, truth_sections
+from eval.results.description import Described, read_description
+from eval.results.names import DECISIONS, SCORES, misnamed, section_files, sections_in
+from eval.results.rows import raise_faults, some
+from eval.results.submission import Submission, read_submission
+from eval.results.truth import find_truth, truth_from_names, truth_sections
 
 
 @dataclass(frozen=True)

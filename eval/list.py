@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from cache.console import console_of, parser_of
-from cache.errors import AsdError, guarded
+from cache.base.console import console_of, parser_of
+from cache.base.errors import AsdError, guarded
 from extractors import pooling, registry
 from index import scorer
 

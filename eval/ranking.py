@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.table import Section
-from eval.compare import Comparison, compare, drawn_runs, several
-from eval.intervals import Interval, Plan, has_parts, percentiles
 from eval.judge import Judging, Run, judge
-from eval.names import sections_in
-from eval.sections import FIGURES, summarise
+from eval.metrics.comparison import Comparison, compare, drawn_runs, several
+from eval.metrics.intervals import Interval, Plan, has_parts, percentiles
+from eval.metrics.sections import FIGURES, summarise
+from eval.results.names import sections_in
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ class System:
         shared = set.intersection(*(set(run.results) for run in self.runs))
         return {
             section: {
-                name: spread([run.results[section].figures[name] for run in self.runs])
-                for name in FIGURES
+                name: spread([run.results[section].figures[name] for run in self.runs]) for name in FIGURES
             }
             for section in sorted(shared)
         }

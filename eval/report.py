@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cache.text import shown
+from cache.base.text import shown
 from eval.judge import Run
 from eval.page.build import Audible, write_page
 from eval.results.folder import Results
-from eval.tables import SystemResult, write_results
+from eval.results.tables import SystemResult, write_results
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def report(reporting: Reporting) -> Reported:
             silent = write_page(results, run, result, reporting.audible)
         if reporting.figures:
             # Matplotlib is loaded only where figures are asked for.
-            from eval.figures import write_figures  # noqa: PLC0415
+            from eval.page.figures import write_figures  # noqa: PLC0415
 
             write_figures(results, run, result)
     return Reported(result, silent)

@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cache.console import Console, parser_of, read
-from cache.errors import guarded
-from cache.text import command_line
+from cache.base.console import Console, parser_of, read
+from cache.base.errors import guarded
+from cache.base.text import command_line
 from eval.evaluate import Evaluated, Evaluation, evaluate
-from eval.experiment import run_experiment
-from eval.ranking_tables import format_ranking
-from eval.tables import format_table
-from extractors.offline import apply_offline
+from eval.experiments.chain import run_experiment
+from eval.results.ranking_tables import format_ranking
+from eval.results.tables import format_table
+from extractors.fetching.offline import apply_offline
 
 _ABOUT = """Score test clips with a bank, take submission folders of any system, or run a whole experiment;
 compute the task's official figures where the truth is known."""
@@ -26,9 +26,7 @@ def _show(done: Evaluated, wanted: Evaluation, console: Console) -> None:
     left_out, out = len(done.left_out), wanted.out
     if done.ranking is not None:
         entries, runs = done.ranking.entries, len(done.results)
-        counts = (
-            f"{len(entries)} systems, {runs} runs evaluated, {len(done.refused)} systems refused"
-        )
+        counts = f"{len(entries)} systems, {runs} runs evaluated, {len(done.refused)} systems refused"
         console.made(
             f"{format_ranking(done.ranking)}\n\n{counts}: ranking.{{csv,json,md}} and a folder a "
             f"run in {out}", made=out, systems=len(entries), runs=runs, refused=len(done.refused),

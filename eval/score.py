@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from cache.console import Progress, unseen
-from cache.errors import AsdError, listing
+from cache.base.console import Progress, unseen
+from cache.base.errors import AsdError, listing
 from cache.facts import Remark, differences, remarks_of
 from cache.facts import told as said_of
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section
 from cache.windows import split_id
-from eval.described import Described, promise_of, write_description
-from eval.mapping import write_map
-from eval.proxy import all_synthetic
 from eval.results.clips import write_clips
+from eval.results.description import Described, promise_of, write_description
 from eval.results.folder import Results
-from eval.scores import write_submission
-from eval.scoring import SectionScores, score_table, surplus, write_reasons, write_windows
-from extractors.clips import Clip
+from eval.results.proxy import all_synthetic
+from eval.results.submission import write_submission
+from eval.scoring.maps import write_map
+from eval.scoring.sections import SectionScores, score_table, surplus, write_reasons, write_windows
+from extractors.clips.listing import Clip
 from index.bank import Bank
 from index.fitted import FittedSection
 
@@ -45,7 +45,7 @@ class Scoring:
     training
         Where the training tables lie, which scoring does not need; ``None`` where `store` is it.
     layout
-        How embeddings are laid out on a map, see `eval.mapping.METHODS`; ``None`` for no map.
+        How embeddings are laid out on a map, see `eval.scoring.maps.METHODS`; ``None`` for no map.
     machines
         Machine types to score; empty for all.
     clips
@@ -138,9 +138,7 @@ def score(scoring: Scoring, told: Progress = unseen) -> Scored:
         }
         title = f"{scoring.recipe.backbone}, {fitted.scorer_name}"
         transductive = fitted.scorer.transductive
-        described = Described(
-            title, transductive, facts, thresholds, any(proxies), cautions, calibration
-        )
+        described = Described(title, transductive, facts, thresholds, any(proxies), cautions, calibration)
         write_description(scoring.results, described)
         scoring.results.seal()
     return Scored(tuple(sections), (*job.notes, *said_of(remarks)))

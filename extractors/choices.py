@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cache.errors import AsdError
-from cache.places import here
+from cache.base.errors import AsdError
+from cache.files.places import here
 from extractors import registry
 from extractors.backbone import Source
 
@@ -53,9 +53,7 @@ def chosen(values: Sequence[str], name: str, names: Sequence[str]) -> list[str]:
     return own or common
 
 
-def source(
-    values: Sequence[str], text: str, names: Sequence[str], accepted: Sequence[str] = ()
-) -> Source:
+def source(values: Sequence[str], text: str, names: Sequence[str], accepted: Sequence[str] = ()) -> Source:
     """Read ``--weights`` for one backbone.
 
     Parameters

@@ -7,8 +7,8 @@ import os
 import torch
 from torch import Tensor
 
-from cache import errors
-from cache.errors import AsdError
+from cache.base import errors
+from cache.base.errors import AsdError
 
 
 def find_device(name: str) -> torch.device:
@@ -35,9 +35,7 @@ def find_device(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise AsdError(
-            f"--device {name}: not to be had here ({reason}); use auto or cpu"
-        ) from error
+        raise AsdError(f"--device {name}: not to be had here ({reason}); use auto or cpu") from error
     return device
 
 

@@ -17,20 +17,20 @@ from huggingface_hub import try_to_load_from_cache
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from cache import objects
-from cache.console import Console
-from cache.errors import AsdError
-from cache.places import is_remote
+from cache.base.console import Console
+from cache.base.errors import AsdError
+from cache.files import objects
+from cache.files.places import is_remote
 from extractors import compat, pooling, registry
 from extractors.backbone import Source
-from extractors.checkpoints import AST_REVISION, CHECKPOINTS, Checkpoint
 from extractors.device import cores, find_device
-from extractors.disk import free_space, megabytes
-from extractors.forward import Forward
-from extractors.loading import RANDOM
-from extractors.offline import VARIABLE, is_offline
+from extractors.embedder import Forward
+from extractors.fetching.disk import free_space, megabytes
+from extractors.fetching.offline import VARIABLE, is_offline
 from extractors.output import Output
+from extractors.weights.loading import RANDOM
 from extractors.weights.place import home, path_of
+from extractors.weights.published import AST_REVISION, CHECKPOINTS, Checkpoint
 from extractors.weights.store import is_intact
 
 _PROJECT = "machine-asd"

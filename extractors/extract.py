@@ -12,8 +12,8 @@ from itertools import groupby
 
 import numpy as np
 
-from cache.console import Progress, Steps, unseen
-from cache.errors import AsdError
+from cache.base.console import Progress, Steps, unseen
+from cache.base.errors import AsdError
 from cache.facts import Facts, Remark, differences, remarks_of
 from cache.facts import told as said_of
 from cache.facts import usual as usual_of
@@ -21,20 +21,20 @@ from cache.recipe import Recipe, concatenation
 from cache.store import Store
 from cache.table import ClipKey, Section
 from cache.writer import TableWriter
-from extractors.audio import read_audio
-from extractors.batches import Decoded, Decoder, Refused, equal_lengths
-from extractors.clips import Clip, Fault, Listing, list_clips
+from extractors.audio.batches import Decoded, Decoder, Refused, equal_lengths
+from extractors.audio.decode import read_audio
+from extractors.audio.files import LONGEST, content_sha256, hash_once
+from extractors.audio.hearing import hearings
+from extractors.audio.inspection import DECODER
+from extractors.audio.recordings import Recordings
+from extractors.clips.listing import Clip, Fault, Listing, list_clips
 from extractors.device import find_device
-from extractors.ear import DECODER
-from extractors.forward import Forward, Samples, Vectors, least_cosine
-from extractors.hearing import hearings
-from extractors.offline import apply_offline
+from extractors.embedder import Forward, Samples, Vectors, least_cosine
+from extractors.fetching.offline import apply_offline
+from extractors.models import load_forwards
 from extractors.output import DTYPES
-from extractors.recordings import Recordings
 from extractors.request import RAY, ExtractRequest
-from extractors.soundfiles import LONGEST, content_sha256, hash_once
-from extractors.tuning import Plan, remembered, usual
-from extractors.wanted import load_forwards
+from extractors.throughput import Plan, remembered, usual
 
 _DECODERS = 2  # threads; a clip is decoded in milliseconds
 _SHARED = 2**30  # bytes of waveforms kept for the next backbone: 1600 clips of 10 s at 16 kHz
@@ -136,9 +136,7 @@ def _listing(request: ExtractRequest) -> Listing:
     return hearings(request.heard)[0].cut(listing.only(request.machine, request.split))
 
 
-def _run(
-    request: ExtractRequest, forwards: Sequence[Forward], listing: Listing, told: Progress
-) -> Extracted:
+def _run(request: ExtractRequest, forwards: Sequence[Forward], listing: Listing, told: Progress) -> Extracted:
     if request.engine == RAY:
         try:  # an optional extra, of hundreds of megabytes
             from extractors.engines import ray_  # noqa: PLC0415
@@ -407,9 +405,7 @@ class _TableUpdate:
 
     def _decoded(self, clips: Sequence[Clip]) -> Iterator[Decoded]:
         spec = self.job.forward.backbone.spec
-        for item in self.job.decoder.decoded(
-            clips, spec.sample_rate, self.job.forward.hearing.channel
-        ):
+        for item in self.job.decoder.decoded(clips, spec.sample_rate, self.job.forward.hearing.channel):
             if isinstance(item, Refused):
                 self._refuse(item.clip, item.reason)
                 continue
@@ -427,16 +423,13 @@ class _TableUpdate:
                     self.report.heard(item.clip.section.machine_type, recording.energy)
                 yield Decoded(item.clip, replace(recording, samples=samples))
 
-    def _write(
-        self, writers: Sequence[TableWriter], batch: Sequence[Decoded], vectors: Vectors
-    ) -> None:
+    def _write(self, writers: Sequence[TableWriter], batch: Sequence[Decoded], vectors: Vectors) -> None:
         finite = np.all([np.isfinite(values).all(axis=1) for values in vectors.values], axis=0)
         for index in np.flatnonzero(~finite).tolist():
             self._refuse(batch[index].clip, "its embedding is not finite")
         good = [decoded for decoded, ok in zip(batch, finite, strict=True) if ok]
         keys = [
-            _key(decoded.clip, decoded.recording.content_sha256, decoded.recording.facts)
-            for decoded in good
+            _key(decoded.clip, decoded.recording.content_sha256, decoded.recording.facts) for decoded in good
         ]
         self.facts |= {key.clip_id: key.facts for key in keys}
         outputs = self.job.forward.outputs

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import torch
 
-from cache.atomic import scratch_folder
-from cache.errors import AsdError
+from cache.base.errors import AsdError
+from cache.files.atomic import scratch_folder
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
 from extractors import choices, pooling
+from extractors.audio.hearing import Hearing, hearing_of
 from extractors.backbone import Source
-from extractors.checkpoints import published
-from extractors.clips import Clip, Fault, Listing
+from extractors.clips.listing import Clip, Fault, Listing
+from extractors.embedder import Forward
 from extractors.extract import Extraction
-from extractors.forward import Forward
-from extractors.hearing import Hearing, hearing_of
-from extractors.loading import RANDOM
+from extractors.finetuned import load_any
 from extractors.output import DTYPES, Output
-from extractors.tuned import load_any
+from extractors.weights.loading import RANDOM
+from extractors.weights.published import published
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from cache.heard import AVERAGE
 from cache.recipe import Recipe, Setting
-from extractors.audio import RESAMPLER
+from extractors.audio.decode import RESAMPLER
+from extractors.audio.hearing import Hearing
 from extractors.backbone import BackboneSpec
-from extractors.hearing import Hearing
 from extractors.pooling import Pooling
 
 DTYPES = ("float32", "bfloat16", "float16")

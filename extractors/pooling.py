@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-from cache.errors import AsdError
-from cache.options import nearest, parse, text_of
-from cache.plugins import Plugins, part
+from cache.base.errors import AsdError
+from cache.base.options import nearest, parse, text_of
+from cache.base.plugins import Plugins, part
 from extractors.backbone import Features
 
 if TYPE_CHECKING:
@@ -192,9 +192,7 @@ class _Parameter:
         except ValueError:
             value = math.nan
         if not self.low < value <= self.high:
-            raise AsdError(
-                f"pooling {pooling!r}: {self.name} must be in ({self.low:g}, {self.high:g}]"
-            )
+            raise AsdError(f"pooling {pooling!r}: {self.name} must be in ({self.low:g}, {self.high:g}]")
         return value
 
 
@@ -255,18 +253,12 @@ def find(text: str, tuned: Mapping[str, tuple[float, ...]]) -> Pooling:
     if name in _PLAIN:
         raise AsdError(f"pooling {text!r}: {name} has no parameter")
     if name not in _OTHERS.offered(_OWN):
-        raise AsdError(
-            f"unknown pooling {text!r}; known are {', '.join(names())}{nearest(name, names())}"
-        )
-    made: object = parse(
-        text, lambda name: cast(type, part(_OTHERS.find(name), "POOLING", "pooling"))
-    )
+        raise AsdError(f"unknown pooling {text!r}; known are {', '.join(names())}{nearest(name, names())}")
+    made: object = parse(text, lambda name: cast(type, part(_OTHERS.find(name), "POOLING", "pooling")))
     return Pooling(text_of(name, made), cast(Callable[["Tensor"], "Tensor"], made))
 
 
-def _values(
-    text: str, given: str, parameters: Sequence[_Parameter], own: Sequence[float]
-) -> list[float]:
+def _values(text: str, given: str, parameters: Sequence[_Parameter], own: Sequence[float]) -> list[float]:
     """Read what stands behind a pooling's name: ``name=value`` each, or all values in order."""
     known = [parameter.name for parameter in parameters]
     if "=" not in given:
@@ -279,9 +271,7 @@ def _values(
         for assignment in given.split(":"):
             key, _, value = assignment.partition("=")
             if key not in known:
-                raise AsdError(
-                    f"pooling {text!r} has no parameter {key!r}, only {', '.join(known)}"
-                )
+                raise AsdError(f"pooling {text!r} has no parameter {key!r}, only {', '.join(known)}")
             chosen[key] = value
         texts = list(chosen.values())
     return [one.read(value, text) for one, value in zip(parameters, texts, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from cache.plugins import Plugins, part
+from cache.base.plugins import Plugins, part
 from extractors.backbone import BackboneFile
 
 _PLUGINS = Plugins("extractors.backbones", "backbone", "machine_asd.backbones")

@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cache.errors import AsdError
-from cache.options import Checked, documented, option, option_group
-from cache.places import place
+from cache.base.errors import AsdError
+from cache.base.options import Checked, documented, option, option_group
+from cache.files.places import place
 from cache.select import cache_dir_option
 from cache.table import SPLITS
 from extractors import registry
-from extractors.hearing import Heard
-from extractors.layouts.machine import SUPPLEMENTS
-from extractors.offline import offline_option
+from extractors.audio.files import LONGEST
+from extractors.audio.hearing import Heard
+from extractors.clips.machine import SUPPLEMENTS
+from extractors.fetching.offline import offline_option
 from extractors.output import DTYPES
 from extractors.pooling import BANDS
 from extractors.pooling import names as pooling_names
-from extractors.soundfiles import LONGEST
 
 LOCAL, RAY = ENGINES = ("local", "ray")
 _RAY_DEVICES = ("auto", "cpu", "cuda")  # Ray says which GPU is whose
@@ -58,9 +58,7 @@ class ExtractRequest(Checked):
         (), "use a file of this hash though another is published under its name", metavar="SHA256"
     )
     offline: bool = offline_option()
-    doctor: bool = option(
-        False, "see whether libraries, device, folders, weights and backbones work"
-    )
+    doctor: bool = option(False, "see whether libraries, device, folders, weights and backbones work")
     layers: tuple[str, ...] = option(
         (), "layers to take, all from one pass (default: the backbone's own)", metavar="N"
     )

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from extractors.backbone import BackboneSpec
-from extractors.frontend import CentredLogMel, LogMel, PreEmphasisedLogMel, slaney_filters
-from extractors.kaldi import KaldiFbank
+from extractors.nets.kaldi import KaldiFbank
+from extractors.nets.melspectrogram import CentredLogMel, LogMel, PreEmphasisedLogMel, slaney_filters
 
-POOLING = 1  # of `extractors.pooling`, its golden values in tests/test_extractors_revisions.py
+POOLING = 1  # of `extractors.pooling`, its golden values in tests/extractors/test_revisions.py
 # Of the code of each backbone that has weights: its network, and its layers as frames.
 NETWORKS: Mapping[str, int] = {
     "ast": 1, "beats": 1, "efficientat": 1, "hf": 1, "logmel": 1, "panns": 1,
@@ -150,11 +150,7 @@ def summary(front_end: FrontEnd) -> NDArray[np.float64]:
     with torch.inference_mode():
         values = front_end.build()(signal(front_end.sample_rate))[0]
     frames = values.movedim(front_end.bands - 1, -1).double().numpy()  # (time, bands)
-    taken = [
-        part.mean()
-        for at in (0, len(frames) // 2, -1)
-        for part in np.array_split(frames[at], _PARTS)
-    ]
+    taken = [part.mean() for at in (0, len(frames) // 2, -1) for part in np.array_split(frames[at], _PARTS)]
     return np.array([*taken, float(len(frames))])
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache.console import Console, parser_of, read
-from cache.errors import guarded
-from extractors.layouts.roots import check_roots
-from extractors.offline import apply_offline
+from cache.base.console import Console, parser_of, read
+from cache.base.errors import guarded
+from extractors.clips.roots import check_roots
+from extractors.fetching.offline import apply_offline
 from extractors.request import ExtractRequest
 
 if TYPE_CHECKING:

@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
+from cache.base.options import REQUIRED, Checked, documented, option, option_group
+from cache.base.plugins import Plugins
+from cache.files.places import here, place
 from cache.heard import RESIDUAL
-from cache.options import REQUIRED, Checked, documented, option, option_group
-from cache.places import here, place
-from cache.plugins import Plugins
 from cache.select import cache_dir_option
 from extractors import registry
+from extractors.audio.hearing import Heard, Hearing
 from extractors.backbone import EMBEDDINGS, Source
-from extractors.hearing import Heard, Hearing
-from extractors.offline import offline_option
+from extractors.fetching.offline import offline_option
 from extractors.request import device_option
-from finetune.labelling import Labelling
-from finetune.sampling import names as samplings
-from finetune.scope import names as scopes
+from finetune.data.sampling import names as samplings
+from finetune.labels.classes import Labelling
+from finetune.model.scope import names as scopes
 
-HEADS = Plugins("finetune.heads", "head")
+HEADS = Plugins("finetune.model.heads", "head")
 AUGMENTATIONS = Plugins("finetune.augment", "augmentation")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -39,21 +39,15 @@ class Rates(Checked):
         1e-4, "of the topmost block and its adapters", least=0, flag="--learning-rate",
         metavar="RATE",
     )  # fmt: skip
-    head: float = option(
-        1e-3, "of embedding and head", least=0, flag="--head-learning-rate", metavar="RATE"
-    )
+    head: float = option(1e-3, "of embedding and head", least=0, flag="--head-learning-rate", metavar="RATE")
     decay: float = option(
         1.0, "of the rate from each block to the one below", least=0, most=1, flag="--layer-decay",
         metavar="FACTOR",
     )  # fmt: skip
     weight_decay: float = option(0.01, "of the weights a step", least=0, metavar="X")
     warmup: int = option(100, "steps of linear rise", least=0, metavar="STEPS")
-    schedule: str = option(
-        SCHEDULES[0], "after that, down to 0 at the end or not", choices=SCHEDULES
-    )
-    clip: float = option(
-        1.0, "largest norm of the gradients", least=1e-6, flag="--clip-norm", metavar="NORM"
-    )
+    schedule: str = option(SCHEDULES[0], "after that, down to 0 at the end or not", choices=SCHEDULES)
+    clip: float = option(1.0, "largest norm of the gradients", least=1e-6, flag="--clip-norm", metavar="NORM")
 
     def factor(self, step: int, steps: int) -> float:
         """Return the factor of the learning rates at a step, from 0, of `steps`."""
@@ -69,13 +63,9 @@ class Rates(Checked):
 class Portions(Checked):
     """What goes through the network at once."""
 
-    batch: int = option(
-        8, "clips a forward pass and device", least=1, flag="--batch-size", metavar="N"
-    )
+    batch: int = option(8, "clips a forward pass and device", least=1, flag="--batch-size", metavar="N")
     accumulate: int = option(1, "forward passes a step", least=1, metavar="N")
-    precision: str = option(
-        "float32", "of the arithmetic", choices=tuple(PRECISIONS), flag="--dtype"
-    )
+    precision: str = option("float32", "of the arithmetic", choices=tuple(PRECISIONS), flag="--dtype")
 
 
 @documented
@@ -129,16 +119,12 @@ class Settings(Checked):
         "full", "{choices}", choices=scopes, named=True, flag="--train",
         metavar="NAME[:KEY=VALUE...]",
     )  # fmt: skip
-    sampling: str = option(
-        "balanced", "{choices}", choices=samplings, named=True, metavar="NAME[:KEY=VALUE]"
-    )
+    sampling: str = option("balanced", "{choices}", choices=samplings, named=True, metavar="NAME[:KEY=VALUE]")
     augment: tuple[str, ...] = option(
         ("mixup",), "{choices}, in this order; nothing for none", choices=AUGMENTATIONS.names,
         named=True, nargs="*", metavar="NAME[:KEY=VALUE...]",
     )  # fmt: skip
-    crop: float = option(
-        10.0, "longest part of a clip that is shown", least=0.01, metavar="SECONDS"
-    )
+    crop: float = option(10.0, "longest part of a clip that is shown", least=0.01, metavar="SECONDS")
     held: float = option(
         0.0, "of each class, to watch the loss of", least=0, most=0.5, flag="--hold-out",
         metavar="SHARE",
@@ -181,12 +167,8 @@ class TrainRequest(Checked):
     overwrite: bool = option(False, "replace a file of another training")
     device: str = device_option()
     offline: bool = offline_option()
-    tensorboard: Path | None = option(
-        None, "write curves there as well", read=here, metavar="FOLDER"
-    )
-    memory: float = option(
-        4.0, "of decoded clips; more go to a file in --cache-dir", least=0, metavar="GIB"
-    )
+    tensorboard: Path | None = option(None, "write curves there as well", read=here, metavar="FOLDER")
+    memory: float = option(4.0, "of decoded clips; more go to a file in --cache-dir", least=0, metavar="GIB")
     cache_dir: Path = cache_dir_option()
     heard: Heard = option_group(Heard)
     settings: Settings = option_group(Settings, "model")

@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cache.console import parser_of, read
-from cache.errors import guarded
-from extractors.layouts.roots import check_roots
-from extractors.offline import apply_offline
+from cache.base.console import parser_of, read
+from cache.base.errors import guarded
+from extractors.clips.roots import check_roots
+from extractors.fetching.offline import apply_offline
 from finetune.request import TrainRequest
 
 _ABOUT = """Train a backbone to tell the labels of normal training clips apart, and write it to a file
@@ -52,9 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.notes(trained.made[0].notes)
         for made in trained.made:
             last = made.history[-1] if made.history else {}
-            figures = {
-                name: last[name] for name in ("loss", "held_loss", "accuracy") if name in last
-            }
+            figures = {name: last[name] for name in ("loss", "held_loss", "accuracy") if name in last}
             done = f"{len(made.history)} epochs" if made.is_new else "there already"
             told_of = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
             console.made(

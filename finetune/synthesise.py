@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cache.arguments import Parser
-from cache.console import Console, console_of, parser_of
-from cache.errors import AsdError, guarded
-from cache.options import parse
-from cache.text_tables import read_text
-from extractors.clips import Clip, list_clips
+from cache.base.arguments import Parser
+from cache.base.console import Console, console_of, parser_of
+from cache.base.errors import AsdError, guarded
+from cache.base.options import parse
+from cache.files.text_tables import read_text
+from extractors.clips.listing import Clip, list_clips
 from finetune.synthesis.folder import Written, claim, recipe, write_clips
 from finetune.synthesis.method import Method, find, names
 from finetune.synthesis.plan import KINDS, Order, plan
@@ -72,9 +72,7 @@ def _order(args: Namespace) -> Order:
             raise AsdError(f"--method {name} is named twice; give it one range")
         methods[name] = _with_text_options(method, args)
     if args.per_section < 1 or args.seed < 0:
-        raise AsdError(
-            f"--per-section {args.per_section} --seed {args.seed}: from 1, and from 0, on"
-        )
+        raise AsdError(f"--per-section {args.per_section} --seed {args.seed}: from 1, and from 0, on")
     held_out = 0.3 if args.held_out is None else args.held_out
     if not 0 < held_out < 1:
         raise AsdError(f"--held-out {held_out}: a share between 0 and 1, such as 0.3")

@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cache.console import Progress, unseen
-from cache.errors import AsdError
+from cache.base.console import Progress, unseen
+from cache.base.errors import AsdError
 from extractors import choices
-from extractors.clips import Clip, list_clips
+from extractors.audio.hearing import hearings
+from extractors.clips.listing import Clip, list_clips
 from extractors.device import find_device
-from extractors.hearing import hearings
-from extractors.offline import apply_offline
-from finetune.history import History
-from finetune.making import Made, Maker, load_tunable
+from extractors.fetching.offline import apply_offline
+from finetune.data.waveforms import Room, read_waveforms
+from finetune.loop.history import History
+from finetune.loop.model_file import Made, Maker, load_tunable
+from finetune.loop.state import Row
 from finetune.request import Settings, TrainRequest
-from finetune.state import Row
 from finetune.synthesis.manifest import list_pseudo_anomalies
-from finetune.waveforms import Room, read_waveforms
 
 _GIB = 2**30
 _LOG = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 
 EXACT_UP_TO = 200_000  # vectors; an exact search of 200 clips among them takes about a second
 _SAMPLE = 512  # reference vectors that recall is measured with

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-from cache import places
-from cache.atomic import write_atomic
-from cache.errors import AsdError, listing
-from cache.locks import locked
-from cache.options import options_of
+from cache.base.errors import AsdError, listing
+from cache.base.options import options_of
+from cache.files import places
+from cache.files.atomic import write_atomic
+from cache.files.locks import locked
 from cache.recipe import Recipe, from_json
 from cache.table import Section
 from index.fitted import FittedSection, data_files, restored, told_of
@@ -45,9 +45,7 @@ class Bank:
 
     def sections(self) -> list[Section]:
         """Sections that have a record, ascending."""
-        return sorted(
-            Section.at(path.parent) for path in places.matching(self.root, f"*/section_*/{RECORD}")
-        )
+        return sorted(Section.at(path.parent) for path in places.matching(self.root, f"*/section_*/{RECORD}"))
 
     def holds(self, section: Section) -> bool:
         """Whether a section has a record; nothing is listed for it."""
@@ -130,9 +128,7 @@ class Bank:
                     raise
         return self._restored(read_record(path), section, recipe)
 
-    def _restored(
-        self, record: Mapping[str, Any], section: Section, recipe: Recipe
-    ) -> FittedSection:
+    def _restored(self, record: Mapping[str, Any], section: Section, recipe: Recipe) -> FittedSection:
         path = self._record_path(section)
         if (record["machine_type"], record["section"]) != (section.machine_type, section.number):
             held = f"{record['machine_type']} section {record['section']}"

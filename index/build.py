@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cache.console import Progress, Steps, unseen
-from cache.errors import AsdError
-from cache.facts import usual
-from cache.options import (
+from cache.base.console import Progress, Steps, unseen
+from cache.base.errors import AsdError
+from cache.base.options import (
     Checked,
     Option,
     documented,
@@ -20,7 +19,8 @@ from cache.options import (
     option_group,
     options_of,
 )
-from cache.places import place
+from cache.facts import usual
+from cache.files.places import place
 from cache.recipe import Recipe
 from cache.select import Selection, cache_dir_option, choose
 from cache.store import Store
@@ -46,15 +46,9 @@ class BuildRequest(Checked):
     no others; `clips`, ids of training clips, to fit to no others.
     """
 
-    scorer: str = option(
-        DEFAULT, "{choices}", choices=names, named=True, metavar="NAME[:KEY=VALUE...]"
-    )
-    threshold: str = option(
-        "gamma", "how it is learnt from left-out training clips", choices=tuple(METHODS)
-    )
-    percentile: float = option(
-        90.0, "normal clips meant to lie below the threshold, %", metavar="P"
-    )
+    scorer: str = option(DEFAULT, "{choices}", choices=names, named=True, metavar="NAME[:KEY=VALUE...]")
+    threshold: str = option("gamma", "how it is learnt from left-out training clips", choices=tuple(METHODS))
+    percentile: float = option(90.0, "normal clips meant to lie below the threshold, %", metavar="P")
     false_alarms: str | None = option(
         None,
         "instead of --percentile, how often a normal clip may be flagged: 1/100 of the clips, or "
@@ -74,16 +68,12 @@ class BuildRequest(Checked):
     bank: Path | None = option(
         None, "where to put it (default: in the cache folder)", read=place, metavar="DIR"
     )
-    synthetic: bool = option(
-        False, "let synthetic training clips into the bank (default: recordings alone)"
-    )
+    synthetic: bool = option(False, "let synthetic training clips into the bank (default: recordings alone)")
     rebuild: bool = option(
         False, "fit every section anew (default: not those that are there, of the same clips)"
     )
     cache_dir: Path = cache_dir_option()
-    tables: Selection = option_group(
-        Selection, "which tables (needed only where the cache holds several)"
-    )
+    tables: Selection = option_group(Selection, "which tables (needed only where the cache holds several)")
     scorer_options: Mapping[str, Option] = field(default_factory=dict)
     sections: Collection[Section] | None = None
     clips: Collection[str] | None = None
@@ -203,9 +193,7 @@ def _fit(section: Section, wanted: Wanted, request: BuildRequest) -> FittedSecti
     made = sum(key.synthetic for key in table.keys)
     groups = group_clips(table, wanted.grouping)
     known = calibrate(request.unfitted, table, groups, wanted.grouping)
-    scores, of = (
-        (known.scores, known.groups) if known.scores.size else (fitted.train_scores(), None)
-    )
+    scores, of = (known.scores, known.groups) if known.scores.size else (fitted.train_scores(), None)
     threshold = fit_threshold(scores, wanted.method, wanted.percentile, of)
     return FittedSection(
         *(section, wanted.recipe, wanted.scorer_name, fitted, threshold, clips, made),
@@ -234,9 +222,7 @@ def _recordings(table: EmbeddingTable) -> EmbeddingTable:
     """Return the table without its synthetic clips."""
     rows = [row for row, key in enumerate(table.keys) if not key.synthetic]
     if not rows:
-        raise AsdError(
-            f"{table.section} has only synthetic training clips; --synthetic fits to them"
-        )
+        raise AsdError(f"{table.section} has only synthetic training clips; --synthetic fits to them")
     return table if len(rows) == len(table) else table.select(rows)
 
 
@@ -277,8 +263,7 @@ class _Report:
             source = clips.get("source")
             known = "source domain alone" if source else "normal clips, all of one domain"
             self.unusual["target"].append(
-                f"{section} has no target clips ({count} in all): scores are distances to the "
-                f"{known}"
+                f"{section} has no target clips ({count} in all): scores are distances to the {known}"
             )
         if fitted.recordings == 1 < count:
             self.unusual["windows"].append(
@@ -293,8 +278,7 @@ class _Report:
         synthetic = []
         if self.left_out:
             synthetic.append(
-                f"{self.left_out} synthetic training clips left out of the bank; --synthetic takes "
-                "them in"
+                f"{self.left_out} synthetic training clips left out of the bank; --synthetic takes them in"
             )
         if self.joined:
             synthetic.append(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.table import EmbeddingTable
 from index.options import parse_member
 from index.scorer import Neighbours, State

@@ -124,18 +124,14 @@ def whitening(covariance: Covariance, points: Floats) -> Whitening:
         (P, D) that are to lie in the span beside the clips, the means of domains.
     """
     centre = points.mean(axis=0)
-    inside = (
-        1 - covariance.shrinkage
-    ) * covariance.variances + covariance.shrinkage * covariance.level
+    inside = (1 - covariance.shrinkage) * covariance.variances + covariance.shrinkage * covariance.level
     axes, scale = covariance.axes, np.sqrt(np.maximum(inside, covariance.floor))
     for point in points[1:]:
         offset = point - centre
         for _ in range(2):  # twice is enough (Giraud, Langou and Rozloznik 2005)
             offset = offset - axes.T @ (axes @ offset)
         length = float(np.sqrt(offset @ offset))
-        if length > 1e-6 * float(np.sqrt(np.square(point - centre).sum())) and len(axes) < len(
-            centre
-        ):
+        if length > 1e-6 * float(np.sqrt(np.square(point - centre).sum())) and len(axes) < len(centre):
             axes = np.concatenate([axes, offset[None] / length])
             scale = np.append(scale, np.sqrt(covariance.floor))
     return Whitening(centre, axes, scale, float(np.sqrt(covariance.floor)))

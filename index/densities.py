@@ -37,9 +37,7 @@ class Densities:
         Domain to the densities of its clips, in the order of its rows.
     """
 
-    def __init__(
-        self, training: TrainingSet, k: int, space: Space, search: SearchKind = "exact"
-    ) -> None:
+    def __init__(self, training: TrainingSet, k: int, space: Space, search: SearchKind = "exact") -> None:
         count = len(training.vectors)
         self._training, self._space = training, space
         self._k = min(k, count - 1)
@@ -121,9 +119,7 @@ class Densities:
         np.minimum.at(values, (place, targets.astype(np.intp)), corrected)
         return values
 
-    def _around(
-        self, rows: NDArray[np.intp]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    def _around(self, rows: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
         """Clips that have one of `rows` among their K nearest, at which place, and which one."""
         y, near = np.nonzero(np.isin(self._rows[:, : self._k], rows))
         order = np.argsort(rows)

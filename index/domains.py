@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.options import option
+from cache.base.options import option
 from cache.table import DOMAINS, EmbeddingTable
 from index.knn import Nearest, NearestNeighbours, SearchKind
 from index.scorer import Neighbours, State
@@ -207,9 +207,7 @@ class DomainScorer(SpaceOptions, ABC):
         self._train_scores = arrays["train_scores"]
         nobody = np.empty((0, 1), dtype=np.intp)
         self._memories = {
-            domain: Memory(
-                cast(NearestNeighbours, state[domain]), arrays[f"{domain}.clip_ids"], nobody
-            )
+            domain: Memory(cast(NearestNeighbours, state[domain]), arrays[f"{domain}.clip_ids"], nobody)
             for domain in DOMAINS
             if domain in state
         }

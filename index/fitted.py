@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.bounds import read_npz
+from cache.base.options import Option, make, options_of
 from cache.facts import Usual
-from cache.options import Option, make, options_of
+from cache.files.bounds import read_npz
 from cache.recipe import Recipe
 from cache.table import Section
 from index.calibration import Calibration
@@ -149,9 +149,7 @@ class FittedSection:
             )
         elif count < ENOUGH or self.calibration.count == 1:
             known = "all of one group" if count >= ENOUGH else f"of {ENOUGH} that it takes"
-            words["threshold"] = (
-                f"the threshold is a guess: {count} different training clips, {known}"
-            )
+            words["threshold"] = f"the threshold is a guess: {count} different training clips, {known}"
         elif self.promised < rarest and self.calibration.grouping:
             words["threshold"] = (
                 f"the threshold is extrapolated: {self.calibration.count} groups of training clips "

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError, listing
+from cache.base.errors import AsdError, listing
 from cache.table import ClipKey, EmbeddingTable
 from cache.windows import split_id
 from index.knn import NearestNeighbours
@@ -197,9 +197,7 @@ def _numbers(names: Sequence[str]) -> NDArray[np.intp]:
     return np.array([place.setdefault(name, row) for row, name in enumerate(names)], dtype=np.intp)
 
 
-def _linked(
-    table: EmbeddingTable, files: Sequence[str], numbers: NDArray[np.intp]
-) -> NDArray[np.intp]:
+def _linked(table: EmbeddingTable, files: Sequence[str], numbers: NDArray[np.intp]) -> NDArray[np.intp]:
     """Least row of each group once copies and windows of one file are joined to it."""
     rows = np.arange(len(table))
     others = (_numbers(files), originals(table), _numbers([str(n) for n in numbers.tolist()]))

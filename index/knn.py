@@ -8,7 +8,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from index.approximate import EXACT_UP_TO, build_inverted
 
 SearchKind = Literal["auto", "exact", "inverted"]
@@ -172,9 +172,7 @@ class NearestNeighbours:
             raise AsdError(f"a {type(index).__name__} where a flat Euclidean index is expected")
         lists: Any = getattr(index, "invlists", None)
         if lists is not None and lists.compute_ntotal() != index.ntotal:
-            raise AsdError(
-                f"a FAISS index of {lists.compute_ntotal()} vectors that claims {index.ntotal}"
-            )
+            raise AsdError(f"a FAISS index of {lists.compute_ntotal()} vectors that claims {index.ntotal}")
         made = cls.__new__(cls)
         made._index = index  # noqa: SLF001 (an alternative constructor)
         made.recall = recall
@@ -195,9 +193,7 @@ class NearestNeighbours:
         if needed > len(self):
             raise AsdError(f"{needed} neighbours asked of a reference of {len(self)}; lower k")
         if queries.ndim != 2 or queries.shape[1] != self.width:
-            raise AsdError(
-                f"queries of shape {queries.shape} against a reference of {self.width} values"
-            )
+            raise AsdError(f"queries of shape {queries.shape} against a reference of {self.width} values")
         check_finite(queries, "query")
 
     def _propose(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.options import option
+from cache.base.options import option
 from cache.table import DOMAINS
 from index.domains import DomainScorer, Memory, TrainingSet
 from index.knn import Nearest, NearestNeighbours
@@ -48,16 +48,12 @@ class NeighbourScorer(DomainScorer):
             for count in np.unique(np.minimum(left, self.k)):  # one k a call
                 some = np.flatnonzero(np.minimum(left, self.k) == count)
                 if count:
-                    found = memory.neighbours.search(
-                        training.vectors[rows[some]], int(count), excluded[some]
-                    )
+                    found = memory.neighbours.search(training.vectors[rows[some]], int(count), excluded[some])
                     mean = self._space.distance(found.distances).mean(axis=1)
                     distances[some, DOMAINS.index(name)] = mean
         return distances
 
-    def cross_fit(
-        self, training: TrainingSet, rows: NDArray[np.intp], folds: int
-    ) -> NDArray[np.float64]:
+    def cross_fit(self, training: TrainingSet, rows: NDArray[np.intp], folds: int) -> NDArray[np.float64]:
         """(n, 2) distances of rows to memories made without them, in interleaved folds."""
         distances = np.full((len(rows), len(DOMAINS)), np.inf)
         for fold in range(min(folds, len(rows))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from cache.options import parse
+from cache.base.options import parse
 from index.scorer import DEFAULT, Scorer, find
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cache import places
-from cache.errors import AsdError
-from cache.text import parse_json
+from cache.base.errors import AsdError
+from cache.base.text import parse_json
+from cache.files import places
 
 RECORD = "record.json"
 FORMAT = 2  # 1 had no digest of the record itself

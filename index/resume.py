@@ -7,9 +7,9 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from cache.errors import AsdError
-from cache.objects import Unreachable
-from cache.options import options_of
+from cache.base.errors import AsdError
+from cache.base.options import options_of
+from cache.files.objects import Unreachable
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
@@ -71,9 +71,7 @@ class Wanted:
             return table
         rows = [row for row, clip_id in enumerate(table.clip_ids) if clip_id in self.clips]
         if not rows:
-            raise AsdError(
-                f"{table.section}: none of its {len(table)} training clips is in the data"
-            )
+            raise AsdError(f"{table.section}: none of its {len(table)} training clips is in the data")
         return table if len(rows) == len(table) else table.select(rows)
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from cache.arguments import Parser, add_arguments, from_arguments
-from cache.console import console_of, parser_of
-from cache.errors import AsdError, guarded
-from cache.options import option_names
+from cache.base.arguments import Parser, add_arguments, from_arguments
+from cache.base.console import console_of, parser_of
+from cache.base.errors import AsdError, guarded
+from cache.base.options import option_names
 from index.build import BuildRequest, build
 from index.options import scorer_named_in
 from index.scorer import find, names
@@ -72,9 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         made=built.root, recipe=built.recipe, scorer=scorer, sections=count, kept=built.kept,
     )  # fmt: skip
     if built.kept and not console.speech.json:
-        console.made(
-            f"{built.kept} of them were there already, of the same clips (--rebuild fits anew)"
-        )
+        console.made(f"{built.kept} of them were there already, of the same clips (--rebuild fits anew)")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.plugins import Plugins, part
+from cache.base.plugins import Plugins, part
 from cache.table import EmbeddingTable
 from index.knn import NearestNeighbours
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cache.console import console_of, parser_of
-from cache.errors import AsdError, guarded
-from cache.places import place
+from cache.base.console import console_of, parser_of
+from cache.base.errors import AsdError, guarded
+from cache.files.places import place
 from index.bank import Bank
 
 _ABOUT = """Say what banks hold, a line a section, and read each in full. Exit code 1 if one is damaged."""

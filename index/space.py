@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
-from cache.options import option
+from cache.base.errors import AsdError
+from cache.base.options import option
 from cache.table import EmbeddingTable
 
 Metric = Literal["euclidean", "cosine", "chord"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 
 Floats = NDArray[np.float64]
 
@@ -134,9 +134,7 @@ def group_weights(groups: NDArray[np.intp]) -> Floats:
     return np.asarray(1 / sizes[place])
 
 
-def gamma_percentile(
-    train_scores: Floats, share: float, weights: Floats
-) -> tuple[float, dict[str, float]]:
+def gamma_percentile(train_scores: Floats, share: float, weights: Floats) -> tuple[float, dict[str, float]]:
     """Quantile of a gamma distribution fitted to the scores.
 
     DCASE 2023 Task 2 (Dohi et al. 2023), eq. (1); the task's baseline takes the 90th percentile.
@@ -185,9 +183,7 @@ def _gamma_shape(difference: float) -> float:
     )
 
 
-def empirical_quantile(
-    train_scores: Floats, share: float, weights: Floats
-) -> tuple[float, dict[str, float]]:
+def empirical_quantile(train_scores: Floats, share: float, weights: Floats) -> tuple[float, dict[str, float]]:
     """Quantile of the scores themselves.
 
     By linear interpolation where all weigh the same, else the least score that a share of the
@@ -199,9 +195,7 @@ def empirical_quantile(
     return float(found), {}
 
 
-def conformal_quantile(
-    train_scores: Floats, share: float, weights: Floats
-) -> tuple[float, dict[str, float]]:
+def conformal_quantile(train_scores: Floats, share: float, weights: Floats) -> tuple[float, dict[str, float]]:
     """Least score that a share of the weight does not exceed, a new group counting as infinite.
 
     For clips of their own the ceil(share (n + 1))-th smallest: conformal prediction (Vovk et al.
@@ -218,9 +212,7 @@ def conformal_quantile(
     return value, {"rank": float(rank + 1)}
 
 
-def p_values(
-    train_scores: Floats, scores: Floats, groups: NDArray[np.intp] | None = None
-) -> Floats:
+def p_values(train_scores: Floats, scores: Floats, groups: NDArray[np.intp] | None = None) -> Floats:
     """Conformal p-values: ``(1 + #{train scores >= score}) / (n + 1)``.
 
     Of G groups: ``(1 + sum over groups of the share of their scores >= score) / (G + 1)``, which no

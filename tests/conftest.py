@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from cache.files.digest import file_sha256
 from cache.recipe import Recipe
 from cache.table import ClipKey, EmbeddingTable, Section
-from extractors.checkpoints import EFFICIENTAT
-from extractors.digest import file_sha256
-from tests.bad_server import BadServer
+from extractors.weights.published import EFFICIENTAT
+from tests.helpers.bad_server import BadServer
 
 RATE = 16_000
 _HERE = ("127.0.0.1", "localhost", "::1", "")
@@ -122,7 +122,7 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServer]:
     """A server on this machine, and leave to fetch from it without pauses between tries."""
     monkeypatch.delenv("ASD_OFFLINE", raising=False)
-    monkeypatch.setattr("extractors.transfer._PAUSE", 0.0)
+    monkeypatch.setattr("extractors.fetching.http._PAUSE", 0.0)
     running = BadServer()
     yield running
     running.stop()

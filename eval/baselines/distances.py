@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 
 Floats = NDArray[np.float64]
 Residuals = NDArray[np.float32]  # (T, 5, 128)

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
-from extractors.audio import read_audio
-from extractors.clips import Clip, Fault
-from extractors.frontend import LogMel
-from extractors.ragged import Ragged, hold
+from cache.base.errors import AsdError
+from extractors.audio.decode import read_audio
+from extractors.audio.ragged import Ragged, hold
+from extractors.clips.listing import Clip, Fault
+from extractors.nets.melspectrogram import LogMel
 
 # Dohi et al. 2023, section 4: windows of 64 ms, half of them new, 128 mel bands, 5 frames a vector.
 SAMPLE_RATE = 16_000  # Hz

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import torch
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.table import Section
 from eval.baselines.distances import Residuals
 from eval.baselines.frames import Frames, clip_frames, read_frames
 from eval.baselines.model import Model, Run
 from eval.baselines.scoring import Scoring, SectionScores, by_section, decide, hold_out
 from eval.baselines.training import Batches, loss_fault
-from extractors.clips import Clip, Fault
+from extractors.clips.listing import Clip, Fault
 
 Score = Callable[[Residuals], float]
 
@@ -174,9 +174,7 @@ class _Scorer:
     def _residuals(self, rows: Sequence[int]) -> Iterator[Residuals]:
         return (self.model.residuals(self.frames[i]) for i in rows)
 
-    def _held_scores(
-        self, fitted: Sequence[Score], domains: Mapping[str, list[int]]
-    ) -> list[list[float]]:
+    def _held_scores(self, fitted: Sequence[Score], domains: Mapping[str, list[int]]) -> list[list[float]]:
         rows = [i for rows in domains.values() for i in rows if i in self.held]
         return [[score(residuals) for score in fitted] for residuals in self._residuals(rows)]
 

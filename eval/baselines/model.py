@@ -14,14 +14,14 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from cache.atomic import write_atomic
-from cache.errors import AsdError
+from cache.base.errors import AsdError
+from cache.files.atomic import write_atomic
 from eval.baselines.distances import Residuals
 from eval.baselines.frames import BANDS, STACK, Frames
 from eval.baselines.network import Autoencoder
 from eval.baselines.training import Batches, train
-from extractors.audio import RESAMPLER
-from extractors.loading import tensors_sha256
+from extractors.audio.decode import RESAMPLER
+from extractors.weights.loading import tensors_sha256
 
 _VERSION = "2"  # of what a model depends on beside its clips; another one trains anew
 _VECTORS = 4096  # reconstructed at a time

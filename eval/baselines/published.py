@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from eval.ranking import Spread, System
 
 # The development data of DCASE 2023 Task 2. That of 2024 has the same names.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.errors import AsdError
-from cache.options import REQUIRED, Checked, documented, option
-from cache.places import here, place
+from cache.base.errors import AsdError
+from cache.base.options import REQUIRED, Checked, documented, option
+from cache.files.places import here, place
 from cache.select import cache_dir_option
 from eval.baselines.scoring import FORMS, MODES, Scoring
 from extractors.request import device_option
@@ -61,9 +61,7 @@ class BaselineRequest(Checked):
     jobs: int | None = option(
         None, "machines and seeds at once (default: one a core; 1 on a GPU)", least=1, metavar="N"
     )
-    memory: float = option(
-        1.0, "of frames held by each; more goes to a file", least=1e-6, metavar="GIB"
-    )
+    memory: float = option(1.0, "of frames held by each; more goes to a file", least=1e-6, metavar="GIB")
     report: bool = option(True, "write report.html of every run")
     out: Path = option(Path("baselines"), "where the results go", read=here, metavar="DIR")
     cache_dir: Path = cache_dir_option()

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cache.console import parser_of, read
-from cache.errors import guarded
-from cache.text import command_line
+from cache.base.console import parser_of, read
+from cache.base.errors import guarded
+from cache.base.text import command_line
 from eval.baselines.request import BaselineRequest
-from eval.ranking_tables import format_ranking
+from eval.results.ranking_tables import format_ranking
 
 _ABOUT = "Train the task's autoencoder once a machine and seed, score its test clips."
 _EXAMPLE = """--mode mahalanobis --data dev_data eval_data --ground-truth ground_truth --out mahalanobis
@@ -32,9 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where clips were left out or a loss did not fall; 2 for a mistake in the call.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    request, console = read(
-        parser_of("eval.baselines.run", _ABOUT, _EXAMPLE), BaselineRequest, arguments
-    )
+    request, console = read(parser_of("eval.baselines.run", _ABOUT, _EXAMPLE), BaselineRequest, arguments)
     request = replace(request, command=command_line("python -m eval.baselines.run", arguments))
     # Torch comes with them.
     from eval.baselines.evaluate import evaluate  # noqa: PLC0415

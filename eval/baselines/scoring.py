@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.table import Section
 from eval.baselines.distances import (
     Clips,
@@ -19,7 +19,7 @@ from eval.baselines.distances import (
     frames_score,
     mean_square,
 )
-from extractors.clips import Clip
+from extractors.clips.listing import Clip
 from index.threshold import Threshold, fit_threshold
 
 MODES = ("mse", "mahalanobis")

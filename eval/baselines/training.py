@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from eval.baselines.frames import BANDS, STACK, Frames
 
 # Dohi et al. 2023, section 4
@@ -57,9 +57,7 @@ class Batches:
         lengths = np.diff(self.frames.bounds)[list(self.rows)]
         return int((lengths - STACK + 1).sum())
 
-    def _blocks(
-        self, rng: torch.Generator
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    def _blocks(self, rng: torch.Generator) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """Frames (n, 128) and the first frame of each vector (m,), m >= 2."""
         values, bounds = self.frames.values, self.frames.bounds
         if values.nbytes <= self.budget:
@@ -107,9 +105,7 @@ def train(network: nn.Module, batches: Batches, seed: int, epochs: int) -> Itera
             total += step(network, optimiser, vectors) * len(vectors)
         loss = total.item() / batches.count
         if not math.isfinite(loss):
-            raise AsdError(
-                f"the loss of epoch {epoch + 1} is {loss}: look at the recordings' level"
-            )
+            raise AsdError(f"the loss of epoch {epoch + 1} is {loss}: look at the recordings' level")
         yield loss
 
 

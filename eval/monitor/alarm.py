@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from eval.monitor.evidence import Evidence
 
 
@@ -122,9 +122,7 @@ class Alarm:
             self.raised = False
             self._votes.clear()
             if self._told:
-                return Event(
-                    "cleared", f"{self._calm} clips in a row are normal", time, self.number
-                )
+                return Event("cleared", f"{self._calm} clips in a row are normal", time, self.number)
         return None
 
     def _alarm(self, reason: str, time: float) -> Event | None:
@@ -150,9 +148,7 @@ class Alarm:
             and value is not None
             and value >= rule.limit
         ):
-            reasons.append(
-                f"normal clips score as high together once in {rule.limit:,.0f} clips at most"
-            )
+            reasons.append(f"normal clips score as high together once in {rule.limit:,.0f} clips at most")
             self._evidence.reset()
         return "; ".join(reasons)
 

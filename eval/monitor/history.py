@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cache.atomic import write_atomic
-from cache.errors import AsdError
+from cache.base.errors import AsdError
+from cache.files.atomic import write_atomic
 
 _STATE = b"asd_state"
 _NAME = re.compile(r"(\d{10})-(\d{10})\.parquet")
@@ -117,8 +117,7 @@ class History:
         segments = self._segments()
         first = segments[-1][1] + 1 if segments else 0
         columns = [
-            pa.array(_column(name, judgements), type=_SCHEMA.field(name).type)
-            for name in _SCHEMA.names
+            pa.array(_column(name, judgements), type=_SCHEMA.field(name).type) for name in _SCHEMA.names
         ]
         table = pa.Table.from_arrays(columns, schema=_SCHEMA)
         self._write(table, first, first + len(judgements) - 1, json.dumps(state).encode())
@@ -156,9 +155,7 @@ class History:
         for first, last in self._segments():
             if last > after:
                 table = _read(self.root / _name(first, last)).replace_schema_metadata(None)
-                numbered = table.add_column(
-                    0, schema.field(0), pa.array(range(first, last + 1), pa.int64())
-                )
+                numbered = table.add_column(0, schema.field(0), pa.array(range(first, last + 1), pa.int64()))
                 found.append(numbered.slice(max(0, after + 1 - first)))
         return pa.concat_tables(found)
 
@@ -216,9 +213,7 @@ class History:
     def _segments(self) -> list[tuple[int, int]]:
         """First and last numbers of the files that count, ascending, without a gap."""
         matches = [_NAME.fullmatch(path.name) for path in self.root.glob("*.parquet")]
-        spans = sorted(
-            ((int(m[1]), int(m[2])) for m in matches if m), key=lambda span: (span[0], -span[1])
-        )
+        spans = sorted(((int(m[1]), int(m[2])) for m in matches if m), key=lambda span: (span[0], -span[1]))
         kept: list[tuple[int, int]] = []
         for span in spans:
             if kept and span[1] <= kept[-1][1]:
@@ -252,20 +247,14 @@ def _opened(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, page_checksum_verification=True)
     except (OSError, ValueError) as error:
-        raise AsdError(
-            f"{path} is damaged ({error}); put a copy back, or begin a new history"
-        ) from error
+        raise AsdError(f"{path} is damaged ({error}); put a copy back, or begin a new history") from error
 
 
 def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         table = _opened(path).read(columns=columns)
     except (OSError, ValueError) as error:
-        raise AsdError(
-            f"{path} is damaged ({error}); put a copy back, or begin a new history"
-        ) from error
+        raise AsdError(f"{path} is damaged ({error}); put a copy back, or begin a new history") from error
     if columns is None and table.schema.names != _SCHEMA.names:
-        raise AsdError(
-            f"{path} has columns {table.schema.names}, expected {_SCHEMA.names}: not a history"
-        )
+        raise AsdError(f"{path} has columns {table.schema.names}, expected {_SCHEMA.names}: not a history")
     return table

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from cache.atomic import write_atomic
-from cache.errors import AsdError
+from cache.base.errors import AsdError
+from cache.files.atomic import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -109,9 +109,7 @@ class Command:
             raise AsdError(f"{self.name} cannot be run: {error}") from error
         if done.returncode:
             told = (done.stderr or done.stdout).strip().splitlines()
-            raise AsdError(
-                f"{self.name} ended with {done.returncode}{': ' + told[-1] if told else ''}"
-            )
+            raise AsdError(f"{self.name} ended with {done.returncode}{': ' + told[-1] if told else ''}")
 
 
 @dataclass(frozen=True)
@@ -172,9 +170,7 @@ class Mqtt:
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not parts.path.strip("/"):
             raise AsdError(f"{self.name}: expected mqtt://HOST[:PORT]/TOPIC")
         if parts.username or parts.password:
-            raise AsdError(
-                f"{self.name}: user and password belong into ASD_MQTT_USER and ASD_MQTT_PASSWORD"
-            )
+            raise AsdError(f"{self.name}: user and password belong into ASD_MQTT_USER and ASD_MQTT_PASSWORD")
 
     @property
     def name(self) -> str:
@@ -187,15 +183,11 @@ class Mqtt:
         try:
             from paho.mqtt import publish  # noqa: PLC0415 (an extra)
         except ImportError as error:
-            raise AsdError(
-                f"{self.name} needs paho-mqtt: pip install 'machine-asd[mqtt]'"
-            ) from error
+            raise AsdError(f"{self.name} needs paho-mqtt: pip install 'machine-asd[mqtt]'") from error
         parts = urlsplit(self.url)
         topic, secure = parts.path.strip("/"), parts.scheme == "mqtts"
         user, password = os.environ.get("ASD_MQTT_USER"), os.environ.get("ASD_MQTT_PASSWORD")
-        known: publish.AuthParameter | None = (
-            {"username": user, "password": password or ""} if user else None
-        )
+        known: publish.AuthParameter | None = {"username": user, "password": password or ""} if user else None
         discovery, record = home_assistant(topic, str(message.get("machine", "machine")))
         try:
             publish.multiple(
@@ -219,9 +211,7 @@ def home_assistant(topic: str, machine: str) -> tuple[str, dict[str, Any]]:
     tuple
         The discovery topic and its payload.
     """
-    key = "".join(
-        c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in f"asd_{topic}_{machine}"
-    )
+    key = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in f"asd_{topic}_{machine}")
     return f"homeassistant/binary_sensor/{key}/config", {
         "name": f"{machine} sounds abnormal",
         "unique_id": key,

@@ -14,9 +14,9 @@ from typing import Protocol
 import numpy as np
 import soundfile
 
-from cache.errors import AsdError
-from cache.places import is_remote
-from extractors.layouts.clip import AUDIO_SUFFIXES
+from cache.base.errors import AsdError
+from cache.files.places import is_remote
+from extractors.clips.clip import AUDIO_SUFFIXES
 
 log = logging.getLogger(__name__)
 _STAMP = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T_ -]?(\d{2})[-_:.h]?(\d{2})(?:[-_:.m]?(\d{2}))?")
@@ -117,9 +117,7 @@ class FolderSource:
         now = self.clock()
         for path in self.root.rglob("*"):
             name = path.relative_to(self.root).as_posix()
-            if path.suffix.lower() not in AUDIO_SUFFIXES or any(
-                part[0] == "." for part in name.split("/")
-            ):
+            if path.suffix.lower() not in AUDIO_SUFFIXES or any(part[0] == "." for part in name.split("/")):
                 continue
             try:
                 status = path.stat()
@@ -127,11 +125,7 @@ class FolderSource:
                 continue
             written = float(getattr(status, "st_mtime", 0.0) or 0.0)
             version = seen[name] = f"{status.st_size}-{written:.6f}"
-            whole = (
-                is_remote(self.root)
-                or self._seen.get(name) == version
-                or now - written >= self.settled
-            )
+            whole = is_remote(self.root) or self._seen.get(name) == version or now - written >= self.settled
             if whole and status.st_size:
                 stamp = recorded_at(path.name)
                 found.append(Arrival(name, path, written if stamp is None else stamp, version))

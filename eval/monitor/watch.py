@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cache.locks import locked
+from cache.files.locks import locked
 from cache.table import Section
 from eval.detector import Detector
 from eval.monitor.alarm import Alarm, AlarmRule
@@ -15,7 +15,7 @@ from eval.monitor.evidence import Evidence, exceedance_levels
 from eval.monitor.history import History, Judgement, clip_key
 from eval.monitor.sinks import Delivery, Message, Sink
 from eval.monitor.sources import Arrival, Source
-from extractors.layouts.clip import Clip, Listing
+from extractors.clips.clip import Clip, Listing
 
 _BATCH = 16  # recordings judged before they are written down
 _LAST_POST = 15.0  # s that messages are given when a watch ends
@@ -167,9 +167,7 @@ class _Watcher:
             self._catch_up()
             arrived = {arrival.name: arrival for arrival in self.new(arrivals)}
             judgements = self._judgements(arrived) if arrived else []
-            judgements = [
-                j for j in judgements if clip_key(j.clip, j.content_sha256) not in self._known
-            ]
+            judgements = [j for j in judgements if clip_key(j.clip, j.content_sha256) not in self._known]
             alarm = self._alarm()
             kept = [_with_event(judgement, alarm) for judgement in judgements]
             if kept:
@@ -213,9 +211,7 @@ class _Watcher:
                 threshold=clip.threshold,
                 p_value=clip.p_value,
                 decision=clip.decision,
-                sentence=difference.sentence
-                if request.words and (difference := clip.difference())
-                else "",
+                sentence=difference.sentence if request.words and (difference := clip.difference()) else "",
                 bank=self._bank,
             )
             for clip in results

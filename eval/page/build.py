@@ -15,7 +15,7 @@ from eval.page.recordings import Recordings
 from eval.page.views import clip_views
 from eval.results.clips import read_clips
 from eval.results.folder import Results
-from eval.tables import SystemResult
+from eval.results.tables import SystemResult
 
 _LARGEST = 9_800_000  # bytes of a page: 10 MB less what playable clips add to the list
 _SCRIPTS = ("dom.js", "charts.js", "figures.js", "spectrogram.js", "listen.js", "app.js")
@@ -37,9 +37,7 @@ class Audible:
     most: int = 12
 
 
-def write_page(
-    results: Results, run: Run, result: SystemResult, audible: Audible
-) -> tuple[str, ...]:
+def write_page(results: Results, run: Run, result: SystemResult, audible: Audible) -> tuple[str, ...]:
     """Write a self-contained page about one run, whole or not at all.
 
     Parameters

@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from cache.table import Section
-from eval.curves import implied_threshold, roc_curves
-from eval.difference import Difference
-from eval.intervals import Interval
 from eval.judge import Run
-from eval.mapping import map_path, read_columns
+from eval.metrics.curves import implied_threshold, roc_curves
+from eval.metrics.intervals import Interval
 from eval.page.listen import Heard
 from eval.page.verdict import detail, headline
 from eval.page.views import ClipView
-from eval.proxy import PROXY
-from eval.tables import SystemResult
+from eval.results.proxy import PROXY
+from eval.results.tables import SystemResult
+from eval.scoring.difference import Difference
+from eval.scoring.maps import map_path, read_columns
 
 _MAP = {"clip_id", "name", "split", "domain", "attributes", "x", "y", "method"}
 

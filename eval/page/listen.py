@@ -10,14 +10,14 @@ from itertools import zip_longest
 
 from tqdm import tqdm
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.table import Section
 from cache.windows import split_id
-from eval.difference import Difference, describe
 from eval.page.sound import Sound, make_sound, native_rate
 from eval.page.views import ClipView
-from extractors.audio import read_audio
-from extractors.clips import Clip
+from eval.scoring.difference import Difference, describe
+from extractors.audio.decode import read_audio
+from extractors.clips.listing import Clip
 
 _WORKERS = 2  # encoding leaves the interpreter; more would only heat a shared machine
 _BATCH = 32

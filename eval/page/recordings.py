@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from cache.base.text import composed
 from cache.table import Section
-from cache.text import composed
 from cache.windows import split_id
-from extractors.clips import SUPPLEMENTS, Clip, list_clips
+from extractors.clips.listing import SUPPLEMENTS, Clip, list_clips
 
 
 class Recordings:

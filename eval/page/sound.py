@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.windows import Span
-from extractors.audio import read_audio
-from extractors.soundfiles import opened
+from extractors.audio.decode import read_audio
+from extractors.audio.files import opened
 
 Floats = NDArray[np.float64]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.metrics.sections import SectionResult
 from eval.page.views import ClipView
-from eval.scoring import surplus
-from eval.sections import SectionResult
+from eval.scoring.sections import surplus
 
 # How well scores part anomalies from normal clips, by the lowest AUC of the official score.
 _GRADES = ((0.9, "well"), (0.75, "fairly well"), (0.6, "poorly"))
@@ -46,14 +46,12 @@ def detail(
     cautions
         What must be known of the training clips, sentences without a full stop.
     calibration
-        How often a normal clip is flagged, see `eval.described.Described`; ``None`` where nothing
+        How often a normal clip is flagged, see `eval.results.description.Described`; ``None`` where nothing
         was judged or nobody says.
     """
     known = calibration or {}
     first = (
-        _without_truth(clips, known.get("promised"))
-        if result is None
-        else _with_truth(clips, result, parts)
+        _without_truth(clips, known.get("promised")) if result is None else _with_truth(clips, result, parts)
     )
     sentences = [known["promise"], *cautions] if "promise" in known else cautions
     return first + "".join(f" {text[0].upper()}{text[1:]}." for text in sentences)

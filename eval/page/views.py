@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.table import DOMAINS, Section
 from eval.judge import Run
-from eval.mapping import read_columns
 from eval.page.recordings import Recordings
-from eval.scoring import reasons_path
-from eval.truth import clip_name
-from extractors.clips import Clip, parse_name, parse_tail
+from eval.results.truth import clip_name
+from eval.scoring.maps import read_columns
+from eval.scoring.sections import reasons_path
+from extractors.clips.listing import Clip, parse_name, parse_tail
 
 _REASONS = {
     *("clip_id", "name", "p_value", "decided", "part"),
@@ -73,9 +73,7 @@ class ClipView:
         return "miss" if self.condition == "anomaly" and self.decision == 0 else ""
 
 
-def clip_views(
-    run: Run, section: Section, recordings: Recordings, *, judged: bool = True
-) -> list[ClipView]:
+def clip_views(run: Run, section: Section, recordings: Recordings, *, judged: bool = True) -> list[ClipView]:
     """Collect what is known of a section's clips, the most anomalous first.
 
     Where nothing was `judged`, the decisions of 0 that a submission must hold are not shown.
@@ -120,9 +118,7 @@ def _view(
     )
 
 
-def _neighbour(
-    domain: str, reason: Mapping[str, Any], recordings: Recordings
-) -> NeighbourView | None:
+def _neighbour(domain: str, reason: Mapping[str, Any], recordings: Recordings) -> NeighbourView | None:
     clip, distance = str(reason.get(f"{domain}_clip", "")), reason.get(f"{domain}_distance")
     if not clip or distance is None or not math.isfinite(distance):
         return None

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.table import ClipKey, EmbeddingTable, Section
 from cache.windows import split_id
-from eval.clip_names import result_names
-from eval.names import file_name
+from eval.results.clip_names import result_names
 from eval.results.folder import Results
-from eval.truth import Truth
+from eval.results.names import file_name
+from eval.results.truth import Truth
 
 _KIND = "clips"
 _COLUMNS = ["name", "clip_id", "condition", "domain", "synthetic", "content_sha256"]

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cache.atomic import write_atomic
-from cache.errors import AsdError, listing
-from cache.locks import locked
-from cache.text_tables import read_bytes
-from eval.sums import SUMS, check_sum, read_sums, sums_bytes
+from cache.base.errors import AsdError, listing
+from cache.files.atomic import write_atomic
+from cache.files.locks import locked
+from cache.files.text_tables import read_bytes
+from eval.results.digests import SUMS, check_sum, read_sums, sums_bytes
 
 SYSTEM = "system.json"
 _SECTION = r"_.+_section_[0-9]{2,}_test"

@@ -19,17 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from extractors import compat
 from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
-from extractors.checkpoints import AST, AST_MODEL, AST_REVISION
 from extractors.device import portions
-from extractors.hub import Folder, locate
-from extractors.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
-from extractors.loading import RANDOM, load_strictly, random_parameters
 from extractors.nets.encoders import AST as TYPE
 from extractors.nets.encoders import ast_encoder, hidden_states
-from extractors.pretrained import (
+from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
+from extractors.weights.hub import Folder, locate
+from extractors.weights.loading import RANDOM, load_strictly, random_parameters
+from extractors.weights.pretrained import (
     Reading,
     as_json,
     build_model,
@@ -38,6 +37,7 @@ from extractors.pretrained import (
     load_model,
     readable,
 )
+from extractors.weights.published import AST, AST_MODEL, AST_REVISION
 
 _MEAN, _STD = -4.2677393, 4.5689974  # of log mel on AudioSet, Gong et al. 2021, section 3.1
 _HEAD = ("classifier.",)  # of AudioSet's 527 classes
@@ -88,9 +88,7 @@ class Ast:
         SHA-256 of the checkpoint.
     """
 
-    def __init__(
-        self, network: Any, frontend: Spectrogram, device: torch.device, weights: str
-    ) -> None:
+    def __init__(self, network: Any, frontend: Spectrogram, device: torch.device, weights: str) -> None:
         self.network = network.to(device)
         self._frontend = frontend.to(device)
         self._encoder = ast_encoder(self.network)
@@ -127,9 +125,7 @@ class Ast:
         """
         parts = [self._states(part, layers) for part in portions(inputs.values)]
         states = {n: torch.cat([part[n] for part in parts]) for n in layers}
-        return [
-            Features(self._encoder.arrange(states[n], n), states[n][:, :2].mean(1)) for n in layers
-        ]
+        return [Features(self._encoder.arrange(states[n], n), states[n][:, :2].mean(1)) for n in layers]
 
     @property
     def trainable(self) -> Trainable:
@@ -195,9 +191,7 @@ def _frontend(folder: Folder) -> Spectrogram:
     """Read the front end's figures, and refuse what it cannot do."""
     config, extractor = load_config(folder), load_extractor(folder)
     if config.model_type != TYPE:
-        raise AsdError(
-            f"{folder.name} is a {config.model_type}, no AST; --backbone hf takes others"
-        )
+        raise AsdError(f"{folder.name} is a {config.model_type}, no AST; --backbone hf takes others")
     with readable(folder):
         given = {
             "sampling_rate": (extractor.sampling_rate, SAMPLE_RATE),

@@ -23,14 +23,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
-from extractors.checkpoints import BEATS
 from extractors.device import portions
-from extractors.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
-from extractors.loading import RANDOM, load_checkpoint, load_strictly, random_parameters, tensors
 from extractors.nets.beats import Beats, BeatsConfig, from_published
+from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
+from extractors.weights.loading import RANDOM, load_checkpoint, load_strictly, random_parameters, tensors
 from extractors.weights.needed import needed
+from extractors.weights.published import BEATS
 
 SPEC = BackboneSpec(
     name="beats",

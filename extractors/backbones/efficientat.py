@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
-from extractors.checkpoints import EFFICIENTAT
 from extractors.device import portions
-from extractors.frontend import PreEmphasisedLogMel
-from extractors.loading import RANDOM, load_state, load_strictly, random_parameters
+from extractors.nets.melspectrogram import PreEmphasisedLogMel
 from extractors.nets.mobilenet import LAYERS, MobileNet
+from extractors.weights.loading import RANDOM, load_state, load_strictly, random_parameters
 from extractors.weights.needed import needed
+from extractors.weights.published import EFFICIENTAT
 
 SPEC = BackboneSpec(
     name="efficientat",
@@ -104,9 +104,7 @@ def load(source: Source, device: torch.device) -> EfficientAt:
     Variants are ``mn01`` to ``mn40``; a checkpoint tells its own. See `BackboneFile.load`.
     """
     if source.seed is not None:
-        network = random_parameters(
-            lambda: MobileNet(_width(source.variant or "mn10")), source.seed
-        )
+        network = random_parameters(lambda: MobileNet(_width(source.variant or "mn10")), source.seed)
         return EfficientAt(network, device, RANDOM)
     file = needed(source, "efficientat", EFFICIENTAT)
     weights, state = file.path, load_state(file)

@@ -22,14 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.recipe import Setting
 from extractors import compat
 from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
-from extractors.hub import Folder, locate
-from extractors.loading import RANDOM, load_strictly, random_parameters
 from extractors.nets.encoders import AST, Encoder, encoder_of, hidden_states, parts
-from extractors.pretrained import (
+from extractors.weights.hub import Folder, locate
+from extractors.weights.loading import RANDOM, load_strictly, random_parameters
+from extractors.weights.pretrained import (
     Reading,
     as_json,
     build_extractor,
@@ -95,9 +95,7 @@ class Hf:
         return [
             Features(
                 self._heard(self._encoder.arrange(states[n], n), inputs.samples),
-                self._encoder.native(output)
-                if self._encoder.native and n in self.spec.native
-                else None,
+                self._encoder.native(output) if self._encoder.native and n in self.spec.native else None,
             )
             for n in layers
         ]

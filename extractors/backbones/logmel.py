@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from extractors.backbone import (
     Backbone,
     BackboneSpec,
@@ -24,9 +24,9 @@ from extractors.backbone import (
     Source,
     Trainable,
 )
-from extractors.frontend import LogMel
-from extractors.loading import RANDOM, load_strictly, random_parameters
+from extractors.nets.melspectrogram import LogMel
 from extractors.nets.small import CHANNELS, SmallCnn
+from extractors.weights.loading import RANDOM, load_strictly, random_parameters
 
 SPEC = BackboneSpec(
     name="logmel",

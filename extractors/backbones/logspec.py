@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cache.errors import AsdError
-from cache.options import Checked, make, option, options_of
+from cache.base.errors import AsdError
+from cache.base.options import Checked, make, option, options_of
 from cache.recipe import Setting
 from extractors.backbone import Backbone, BackboneSpec, Features, Kept, Source, Tunable
 
@@ -164,8 +164,7 @@ class LogSpectrum:
         )
         self._samples = bands.samples
         self._edges = [
-            band_edges(spacing, bands.bands, bands.samples, bands.rate)
-            for spacing in bands.spacings
+            band_edges(spacing, bands.bands, bands.samples, bands.rate) for spacing in bands.spacings
         ]
         self._device = device
 

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
-from extractors.checkpoints import PANNS
-from extractors.frontend import CentredLogMel, slaney_filters
-from extractors.loading import (
+from extractors.nets.cnn14 import MELS, Cnn
+from extractors.nets.melspectrogram import CentredLogMel, slaney_filters
+from extractors.weights.loading import (
     RANDOM,
     Trusted,
     WeightsFile,
@@ -29,8 +29,8 @@ from extractors.loading import (
     random_parameters,
     tensors,
 )
-from extractors.nets.cnn14 import MELS, Cnn
 from extractors.weights.needed import needed
+from extractors.weights.published import PANNS
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,7 @@ def load(source: Source, device: torch.device) -> Panns:
     variant = _variant_of(state, weights)
     if asked not in {None, variant}:
         raise AsdError(
-            f"{weights} holds {variant.name}, not {source.variant}; leave the variant out or bring "
-            "its file"
+            f"{weights} holds {variant.name}, not {source.variant}; leave the variant out or bring its file"
         )
     _check_input(state, variant, weights)
     with torch.device("meta"):  # no memory, and no random numbers that would be overwritten

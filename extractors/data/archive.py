@@ -9,12 +9,12 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from cache.atomic import write_atomic
-from cache.errors import AsdError, tell_some
-from cache.text import parse_json
+from cache.base.errors import AsdError, tell_some
+from cache.base.text import parse_json
+from cache.files.atomic import write_atomic
+from cache.files.digest import file_sha256
 from extractors.data.unpack import unpack
-from extractors.digest import file_sha256
-from extractors.download import Remote, alone, download, matches
+from extractors.fetching.download import Remote, alone, download, matches
 
 _WORDS = ("dev", "eval", "data", "train", "test")  # of an archive's name, beside the machine
 

@@ -6,11 +6,11 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _Su
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from cache.arguments import add_arguments
-from cache.console import Console, Speech
-from cache.errors import tell_some
-from cache.places import place
-from extractors.clips import SUPPLEMENTS, list_clips
+from cache.base.arguments import add_arguments
+from cache.base.console import Console, Speech
+from cache.base.errors import tell_some
+from cache.files.places import place
+from extractors.clips.listing import SUPPLEMENTS, list_clips
 from extractors.data.known import KNOWN
 from extractors.data.survey import Group, Survey, survey
 

@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
-from cache.arguments import add_arguments
-from cache.console import Console, Speech
-from cache.errors import AsdError
-from cache.places import here
+from cache.base.arguments import add_arguments
+from cache.base.console import Console, Speech
+from cache.base.errors import AsdError
+from cache.files.places import here
 from extractors.data.archive import Archive, bring
 from extractors.data.unpack import ROOTS
 from extractors.data.zenodo import DATASETS, PARTS, Record, page_of, read_record
-from extractors.disk import megabytes, require_room
-from extractors.offline import add_offline, apply_offline, is_offline
+from extractors.fetching.disk import megabytes, require_room
+from extractors.fetching.offline import add_offline, apply_offline, is_offline
 
 _ARCHIVES = "archives"
 _JOBS = 3  # archives at once; more would not make Zenodo faster

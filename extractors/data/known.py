@@ -49,9 +49,7 @@ _TRAIN: dict[Kind, int] = {
     ("train", "target", "normal"): 10,
 }
 _LABELLED: dict[Kind, int] = {
-    ("test", domain, condition): 50
-    for domain in ("source", "target")
-    for condition in ("normal", "anomaly")
+    ("test", domain, condition): 50 for domain in ("source", "target") for condition in ("normal", "anomaly")
 }
 _DEV: dict[Kind, int] = {**_TRAIN, **_LABELLED}
 _EVAL: dict[Kind, int] = {**_TRAIN, ("test", None, None): 200}
@@ -63,9 +61,7 @@ _OF_2022 = "ToyCar ToyTrain bearing fan gearbox slider valve"
 KNOWN = (
     KnownSet(
         *(2020, "dev"),
-        _each("ToyCar", 1, 2, 3, 4)
-        | _each("ToyConveyor", 1, 2, 3)
-        | _each(_MIMII_2020, 0, 2, 4, 6),
+        _each("ToyCar", 1, 2, 3, 4) | _each("ToyConveyor", 1, 2, 3) | _each(_MIMII_2020, 0, 2, 4, 6),
     ),
     KnownSet(
         *(2020, "eval"),
@@ -76,9 +72,7 @@ KNOWN = (
     KnownSet(2022, "dev", _each(_OF_2022, 0, 1, 2), _DEV),
     KnownSet(2022, "eval", _each(_OF_2022, 3, 4, 5), _EVAL),
     KnownSet(2023, "dev", _each(_OF_2022, 0), _DEV),
-    KnownSet(
-        2023, "eval", _each("ToyDrone ToyNscale ToyTank Vacuum bandsaw grinder shaker", 0), _EVAL
-    ),
+    KnownSet(2023, "eval", _each("ToyDrone ToyNscale ToyTank Vacuum bandsaw grinder shaker", 0), _EVAL),
     KnownSet(2024, "dev", _each(_OF_2022, 0), _DEV),
     KnownSet(
         *(2024, "eval"),
@@ -92,9 +86,7 @@ KNOWN = (
     KnownSet(2025, "dev", _each(_OF_2022, 0), _DEV),
     KnownSet(
         *(2025, "eval"),
-        _each(
-            "AutoTrash BandSealer CoffeeGrinder HomeCamera Polisher ScrewFeeder ToyPet ToyRCCar", 0
-        ),
+        _each("AutoTrash BandSealer CoffeeGrinder HomeCamera Polisher ScrewFeeder ToyPet ToyRCCar", 0),
         _EVAL,
     ),
     KnownSet(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.facts import Facts
-from extractors.audio import mono
-from extractors.ear import Ear, decoder_of
-from extractors.soundfiles import blocks, check_length, opened, sha256_of
+from extractors.audio.decode import mono
+from extractors.audio.files import blocks, check_length, opened, sha256_of
+from extractors.audio.inspection import Ear, decoder_of
 
 _BLOCK = 2**18  # frames decoded at once
 
@@ -40,7 +40,7 @@ class Probe:
 
 
 def probe(path: Path) -> Probe:
-    """Decode a file block by block, keep nothing, refuse what `extractors.audio` refuses.
+    """Decode a file block by block, keep nothing, refuse what `extractors.audio.decode` refuses.
 
     Raises
     ------

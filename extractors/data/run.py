@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cache.console import console_of, parser_of
-from cache.errors import guarded
+from cache.base.console import console_of, parser_of
+from cache.base.errors import guarded
 from extractors.data import check, fetch
 
 # Each adds its sub-parser, whose default `call` takes the arguments and gives the exit code.

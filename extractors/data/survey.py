@@ -9,20 +9,18 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
 from cache.table import Section
-from extractors.clips import Clip, Fault, Listing
+from extractors.clips.listing import Clip, Fault, Listing
+from extractors.clips.names import parse_stem
 from extractors.data.known import Kind, KnownSet, find_known
 from extractors.data.probe import Probe, probe
-from extractors.layouts.names import parse_stem
 
 _READERS = 4  # threads; decoding and hashing release the interpreter
 _TRAINING_CLIPS, _TEST_CLIPS = 1000, 200  # of a section, in every year
 
-GroupKey = tuple[
-    str, int, str, str | None, str | None
-]  # machine, section, split, domain, condition
+GroupKey = tuple[str, int, str, str | None, str | None]  # machine, section, split, domain, condition
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ def survey(listing: Listing, year: int | None = None) -> Survey:
     Parameters
     ----------
     listing
-        Of `extractors.clips.list_clips`.
+        Of `extractors.clips.listing.list_clips`.
     year
         Compare with the data of this year, where every absence is a finding; ``None`` finds the
         year out and takes machines and sets that are wholly absent as left out on purpose.

@@ -10,9 +10,9 @@ from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from tqdm import tqdm
 
-from cache.errors import AsdError
-from extractors.disk import require_room
-from extractors.download import alone
+from cache.base.errors import AsdError
+from extractors.fetching.disk import require_room
+from extractors.fetching.download import alone
 
 ROOTS = ("dev_data", "eval_data")  # names of data roots, around the machines in some archives
 _JUNK = ("__MACOSX", ".DS_Store")  # what a Mac adds

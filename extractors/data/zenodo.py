@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import requests
 
-from cache.errors import AsdError
-from extractors.download import Remote
-from extractors.transfer import reason_of
+from cache.base.errors import AsdError
+from extractors.fetching.download import Remote
+from extractors.fetching.http import reason_of
 
 VARIABLE = "ASD_ZENODO"
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and without a byte

@@ -12,7 +12,7 @@ from io import StringIO
 
 import ray
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from extractors.device import cores
 from extractors.engines.shares import Node, Room, Share, share
 

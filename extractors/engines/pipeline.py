@@ -61,9 +61,7 @@ class Hired:
 class Pipeline:
     """The pass itself; ending its process ends the actors that it started."""
 
-    def answers(
-        self, rows: Sequence[pa.Table], contract: Sequence[Any], pool: Pool
-    ) -> Iterator[pa.Table]:
+    def answers(self, rows: Sequence[pa.Table], contract: Sequence[Any], pool: Pool) -> Iterator[pa.Table]:
         """Have tables made, a row of the manifest each; give the answers as they come.
 
         Parameters
@@ -90,9 +88,7 @@ class Pipeline:
             fn_constructor_args=(contract,),
             batch_size=None,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(
-                size=pool.share.actors, max_tasks_in_flight_per_actor=1
-            ),
+            compute=ray.data.ActorPoolStrategy(size=pool.share.actors, max_tasks_in_flight_per_actor=1),
             num_cpus=pool.share.cpus,
             num_gpus=pool.share.gpus,
             max_restarts=pool.restarts,

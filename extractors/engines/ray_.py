@@ -9,19 +9,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cache import places
-from cache.atomic import temporary_name, write_atomic
-from cache.console import Progress, Steps, unseen
-from cache.errors import AsdError
+from cache.base.console import Progress, Steps, unseen
+from cache.base.errors import AsdError
+from cache.files import places
+from cache.files.atomic import temporary_name, write_atomic
 from cache.store import Store
-from extractors.clips import Clip
+from extractors.clips.listing import Clip
+from extractors.embedder import Forward
 from extractors.engines.cluster import connected, room, settled_share
 from extractors.engines.pipeline import Pool
 from extractors.engines.rounds import Round
 from extractors.engines.tables import Answer, Lost, Outcome, Table, TableKey, tables_of
 from extractors.engines.worker import Orders, TableWorker
 from extractors.extract import Report
-from extractors.forward import Forward
 from extractors.request import ExtractRequest
 
 _FRUITLESS = 2  # passes in a row that finish no table; then what is left is given up
@@ -158,9 +158,7 @@ class _Run:
 
     def _lost(self, table: Table, reason: str) -> Lost:
         held = [
-            self.store.keys(output.recipe, *table.key)
-            for each in self.forwards
-            for output in each.outputs
+            self.store.keys(output.recipe, *table.key) for each in self.forwards for output in each.outputs
         ]
         ids = (clip.clip_id for clip in table.clips)
         return Lost(table, tuple(i for i in ids if not all(i in rows for rows in held)), reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 
 _MOST_CPUS = 8  # of one worker: beyond, its threads wait for the one interpreter they share
 
@@ -88,8 +88,7 @@ def share(room: Room, tables: int, actors: int | None, gpus: int) -> Share:
         needs = "a CPU and a GPU" if gpus else "a CPU"
         remedy = "ask for fewer" if held else "wait for other work to end, or add machines"
         raise AsdError(
-            f"the cluster holds {held} of {max(wanted, 1)} actors, each with {needs}: {room}; "
-            f"{remedy}"
+            f"the cluster holds {held} of {max(wanted, 1)} actors, each with {needs}: {room}; {remedy}"
         )
     cpus = next(n for n in range(_MOST_CPUS, 0, -1) if room.holds(n, gpus) >= wanted)
     return Share(wanted, cpus, gpus)

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from cache.facts import Remark
-from cache.places import place, with_siblings
+from cache.files.places import place, with_siblings
 from cache.table import Section
-from extractors.clips import Clip, Fault
+from extractors.clips.listing import Clip, Fault
 from extractors.extract import Report
 
 _SHOWN = 3  # clips that are named of those without a row
@@ -140,8 +140,7 @@ def manifest(table: Table) -> pa.Table:
 def tables_from(rows: pa.Table) -> list[Table]:
     """Read what `manifest` wrote."""
     return [
-        Table(*_key(row), tuple(_clip(*_key(row), clip) for clip in row["clips"]))
-        for row in rows.to_pylist()
+        Table(*_key(row), tuple(_clip(*_key(row), clip) for clip in row["clips"])) for row in rows.to_pylist()
     ]
 
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from cache import places
-from cache.console import hearing
-from cache.errors import AsdError
+from cache.base.console import hearing
+from cache.base.errors import AsdError
+from cache.files import places
 from cache.recipe import Recipe
 from extractors.device import find_device, take_cores
 from extractors.engines.tables import Answer, Table, answer_rows, tables_from
 from extractors.extract import Extraction, Report, extraction
-from extractors.offline import apply_offline
+from extractors.fetching.offline import apply_offline
+from extractors.models import load_forwards
 from extractors.request import ExtractRequest
-from extractors.wanted import load_forwards
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,7 @@ class TableWorker:
             return Answer(*table.key, error=str(error))
         except Exception as error:  # noqa: BLE001 -- Ray Data would drop the table without a word
             traceback.print_exc()  # into the log that Ray keeps of this process
-            return Answer(
-                *table.key, failure=f"{type(error).__name__} on {platform.node()}: {error}"
-            )
+            return Answer(*table.key, failure=f"{type(error).__name__} on {platform.node()}: {error}")
         return Answer(*table.key, tuple(reports), tuple(heard.notes))
 
 
@@ -144,9 +142,7 @@ def _difference(own: Recipe, asked: Recipe) -> str:
     """Name the settings in which two recipes differ."""
     facts = [{**vars(recipe), **dict(recipe.settings)} for recipe in (own, asked)]
     names = [
-        name
-        for name in {**facts[0], **facts[1]}
-        if name not in ("settings", "canonical", "fingerprint")
+        name for name in {**facts[0], **facts[1]} if name not in ("settings", "canonical", "fingerprint")
     ]
     pairs = [(name, facts[0].get(name), facts[1].get(name)) for name in names]
     return ", ".join(f"{name} {one} instead of {two}" for name, one, two in pairs if one != two)

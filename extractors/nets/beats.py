@@ -199,9 +199,7 @@ class _Layer(nn.Module):
             return tokens + self._forth(self.final_layer_norm(tokens))
         attended = torch.add(self.self_attn(tokens, bias), tokens, alpha=self._residual)
         tokens = self.self_attn_layer_norm(attended)
-        result: Tensor = self.final_layer_norm(
-            torch.add(self._forth(tokens), tokens, alpha=self._residual)
-        )
+        result: Tensor = self.final_layer_norm(torch.add(self._forth(tokens), tokens, alpha=self._residual))
         return result
 
     def _forth(self, tokens: Tensor) -> Tensor:
@@ -222,9 +220,7 @@ class _Encoder(nn.Module):
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.encoder_layers))
         self.layer_norm = nn.LayerNorm(width)
         if config.relative_position_embedding:
-            self.relative_attention_bias = nn.Embedding(
-                config.num_buckets, config.encoder_attention_heads
-            )
+            self.relative_attention_bias = nn.Embedding(config.num_buckets, config.encoder_attention_heads)
         self._config = config
 
     def forward(self, tokens: Tensor, layers: Sequence[int]) -> list[Tensor]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 
 AST = "audio-spectrogram-transformer"
 CLAP = "clap"
@@ -152,9 +152,7 @@ def encoder_of(model: Any, name: str) -> Encoder:
             "wav2vec2 and its kin, Whisper, CLAP, AST and the like"
         )
     width = config.output_hidden_size if getattr(config, "add_adapter", False) else None
-    return Encoder(
-        network, stack, width or config.hidden_size, 1, lambda state, _: state[:, :, None]
-    )
+    return Encoder(network, stack, width or config.hidden_size, 1, lambda state, _: state[:, :, None])
 
 
 def ast_encoder(model: Any) -> Encoder:

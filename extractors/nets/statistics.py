@@ -7,7 +7,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from extractors.backbone import Kind
 from extractors.pooling import mean, mean_std
 

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from extractors.backbone import Source
-from extractors.checkpoints import Checkpoint, find, published, usual
-from extractors.loading import WeightsFile, read_weights
+from extractors.weights.loading import WeightsFile, read_weights
+from extractors.weights.published import Checkpoint, find, published, usual
 from extractors.weights.store import expected_hash, fetch
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from cache.errors import NO_HOME, AsdError
+from cache.base.errors import NO_HOME, AsdError
+from cache.files.digest import file_sha256
 from cache.select import Selection
-from extractors.checkpoints import Checkpoint, find
-from extractors.digest import file_sha256
+from extractors.weights.published import Checkpoint, find
 
 VARIABLE = "ASD_HOME"
 _CACHES = {"HF_HOME": "huggingface", "TORCH_HOME": "torch", "MPLCONFIGDIR": "matplotlib"}
@@ -31,9 +31,7 @@ def home() -> Path:
     """
     given = os.environ.get(VARIABLE)
     try:
-        return (
-            Path(given).expanduser() if given else user_cache_path("machine-asd", appauthor=False)
-        )
+        return Path(given).expanduser() if given else user_cache_path("machine-asd", appauthor=False)
     except RuntimeError as error:
         raise AsdError(f"{NO_HOME}, e.g. {VARIABLE}=/var/tmp/machine-asd") from error
 
@@ -65,9 +63,7 @@ def with_hashes(wanted: Selection) -> Selection:
     AsdError
         If it is none of these.
     """
-    return replace(
-        wanted, weights=(), weights_hash=(*wanted.weights_hash, *map(_hash_of, wanted.weights))
-    )
+    return replace(wanted, weights=(), weights_hash=(*wanted.weights_hash, *map(_hash_of, wanted.weights)))
 
 
 def _hash_of(text: str) -> str:

@@ -6,14 +6,14 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from cache.arguments import Parser, add_arguments
-from cache.console import Console, Speech, console_of, parser_of
-from cache.errors import AsdError, guarded
-from cache.places import here
-from extractors.checkpoints import CHECKPOINTS, Checkpoint, find, named
-from extractors.digest import file_sha256
-from extractors.offline import add_offline, apply_offline
+from cache.base.arguments import Parser, add_arguments
+from cache.base.console import Console, Speech, console_of, parser_of
+from cache.base.errors import AsdError, guarded
+from cache.files.digest import file_sha256
+from cache.files.places import here
+from extractors.fetching.offline import add_offline, apply_offline
 from extractors.weights.place import home, path_of
+from extractors.weights.published import CHECKPOINTS, Checkpoint, find, named
 from extractors.weights.store import expected_hash, fetch, is_intact, matching
 
 
@@ -81,8 +81,8 @@ def _fetch(args: Namespace, console: Console) -> int:
 def _from_hub(checkpoint: Checkpoint) -> Path:
     # The hub's client, and torch behind it, are loaded only where they are needed.
     from extractors.backbone import Source  # noqa: PLC0415
-    from extractors.checkpoints import AST_REVISION  # noqa: PLC0415
-    from extractors.hub import locate  # noqa: PLC0415
+    from extractors.weights.hub import locate  # noqa: PLC0415
+    from extractors.weights.published import AST_REVISION  # noqa: PLC0415
 
     return locate(checkpoint.backbone, Source(f"{checkpoint.model}@{AST_REVISION}")).path
 

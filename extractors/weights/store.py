@@ -6,14 +6,14 @@ import json
 import sys
 from pathlib import Path
 
-from cache.atomic import write_atomic
-from cache.errors import AsdError
-from cache.text import parse_json
-from extractors.checkpoints import Checkpoint, published
-from extractors.digest import file_sha256
-from extractors.download import Remote, download, matches
-from extractors.offline import is_offline
+from cache.base.errors import AsdError
+from cache.base.text import parse_json
+from cache.files.atomic import write_atomic
+from cache.files.digest import file_sha256
+from extractors.fetching.download import Remote, download, matches
+from extractors.fetching.offline import is_offline
 from extractors.weights.place import path_of
+from extractors.weights.published import Checkpoint, published
 
 
 def fetch(checkpoint: Checkpoint, wanted_by: str = "") -> Path:

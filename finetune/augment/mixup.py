@@ -8,11 +8,11 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from cache.errors import AsdError
-from cache.options import option
-from finetune.augmentation import Augmentation, Batch
-from finetune.draws import beta, chosen, partners
-from finetune.mixture import Mixture
+from cache.base.errors import AsdError
+from cache.base.options import option
+from finetune.data.augmentation import Augmentation, Batch
+from finetune.data.draws import beta, chosen, partners
+from finetune.data.mixture import Mixture
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from cache.options import Span, option
-from finetune.augmentation import WaveformAugmentation
-from finetune.snr import with_noise
+from cache.base.options import Span, option
+from finetune.data.augmentation import WaveformAugmentation
+from finetune.data.snr import with_noise
 
 
 @dataclass(frozen=True)

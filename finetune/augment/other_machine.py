@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from torch import Generator
 
-from cache.options import Span, option
-from finetune.augmentation import Augmentation, Batch
-from finetune.draws import chosen, partners
-from finetune.snr import with_noise
+from cache.base.options import Span, option
+from finetune.data.augmentation import Augmentation, Batch
+from finetune.data.draws import chosen, partners
+from finetune.data.snr import with_noise
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from cache.options import Span, option
-from finetune.augmentation import WaveformAugmentation
-from finetune.draws import uniform
-from finetune.lengths import fitted
-from finetune.stretch import SHORTEST, at_pitch
+from cache.base.options import Span, option
+from finetune.data.augmentation import WaveformAugmentation
+from finetune.data.draws import uniform
+from finetune.data.lengths import fitted
+from finetune.data.stretch import SHORTEST, at_pitch
 
 _SILENT = 1e-12  # a level below which nothing is to be restored
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from cache.options import option
-from finetune.augmentation import SpectrogramAugmentation
-from finetune.draws import uniform
+from cache.base.options import option
+from finetune.data.augmentation import SpectrogramAugmentation
+from finetune.data.draws import uniform
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Generator, Tensor
 
-from cache.options import Span, option
+from cache.base.options import Span, option
 from extractors.compat import torchaudio
-from finetune.augmentation import WaveformAugmentation
-from finetune.draws import uniform
-from finetune.lengths import fitted
+from finetune.data.augmentation import WaveformAugmentation
+from finetune.data.draws import uniform
+from finetune.data.lengths import fitted
 
 # Zero crossings of the interpolating sinc: torchaudio's usual 6 leak -47 dB.
 _WIDTH = 64

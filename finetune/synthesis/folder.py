@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cache.atomic import write_atomic
-from cache.errors import AsdError
-from cache.options import option_names, text_of
-from extractors.clips import Clip
-from extractors.writing import write_attributes
+from cache.base.errors import AsdError
+from cache.base.options import option_names, text_of
+from cache.files.atomic import write_atomic
+from extractors.clips.listing import Clip
+from extractors.clips.writer import write_attributes
 from finetune.synthesis.manifest import write_manifest
 from finetune.synthesis.method import Method, MethodUnavailable
 from finetune.synthesis.plan import Order, Planned

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.random import Generator
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.table import DOMAINS
-from extractors.clips import Clip
-from extractors.soundfiles import content_sha256
+from extractors.audio.files import content_sha256
+from extractors.clips.listing import Clip
 
 Members = Sequence[Clip]
 

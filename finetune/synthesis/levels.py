@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from extractors.waves import Wave, ratio
+from extractors.demo.waves import Wave, ratio
 
 # The largest that 16 bits hold; libsndfile writes 1.0 as this integer.
 PEAK = (2**15 - 1) / 2**15

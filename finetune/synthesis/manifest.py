@@ -7,12 +7,12 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
+from cache.base.text import parse_json
 from cache.table import Section
-from cache.text import parse_json
-from extractors.clips import Clip
-from extractors.layouts.folders import PSEUDO
-from extractors.writing import write_table
+from extractors.clips.folders import PSEUDO
+from extractors.clips.listing import Clip
+from extractors.clips.writer import write_table
 from finetune.synthesis.plan import Planned
 from finetune.synthesis.rendering import Record
 

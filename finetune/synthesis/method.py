@@ -9,10 +9,10 @@ from typing import ClassVar, Protocol, cast
 
 from numpy.random import Generator
 
-from cache.errors import AsdError
-from cache.options import Span
-from cache.plugins import Plugins
-from extractors.waves import Wave
+from cache.base.errors import AsdError
+from cache.base.options import Span
+from cache.base.plugins import Plugins
+from extractors.demo.waves import Wave
 
 _PLUGINS = Plugins("finetune.synthesis.methods", "method of synthesis")
 

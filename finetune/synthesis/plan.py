@@ -9,11 +9,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from cache.table import SYNTHETIC, Section
-from extractors.clips import Clip
-from extractors.layouts.folders import PSEUDO
-from extractors.writing import ClipName
+from extractors.clips.folders import PSEUDO
+from extractors.clips.listing import Clip
+from extractors.clips.writer import ClipName
 from finetune.synthesis.held_out import Members, by_domain, domain_of, hold_out, shuffled
 from finetune.synthesis.method import Method
 
@@ -106,9 +106,7 @@ def plan(order: Order, clips: Members) -> tuple[list[Planned], list[str]]:
     """
     faulty = [name for name, method in order.methods.items() if method.is_fault]
     if order.kind == "normals" and faulty:
-        raise AsdError(
-            f"{faulty[0]} makes a fault, which is no normal sound: take it for --as anomalies"
-        )
+        raise AsdError(f"{faulty[0]} makes a fault, which is no normal sound: take it for --as anomalies")
     sections: dict[Section, list[Clip]] = {}
     for clip in clips:
         sections.setdefault(clip.section, []).append(clip)

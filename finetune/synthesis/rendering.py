@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from cache.errors import AsdError
-from cache.text import parse_json
-from extractors.audio import decode_file, resampled
-from extractors.clips import Clip
-from extractors.waves import Wave
-from extractors.writing import wav_bytes
+from cache.base.errors import AsdError
+from cache.base.text import parse_json
+from extractors.audio.decode import decode_file, resampled
+from extractors.clips.listing import Clip
+from extractors.clips.writer import wav_bytes
+from extractors.demo.waves import Wave
 from finetune.synthesis.levels import fitted, levelled, rms
 from finetune.synthesis.method import Material, Method, Parameters
 from finetune.synthesis.plan import Planned
@@ -75,9 +75,7 @@ def render(planned: Planned, method: Method) -> tuple[bytes, Record]:
     """
     waves, rate = _decoded(planned.sources)
     first = planned.sources[0]
-    material = Material(
-        waves, rate, planned.section.machine_type, planned.name.condition, first.attributes
-    )
+    material = Material(waves, rate, planned.section.machine_type, planned.name.condition, first.attributes)
     made = method.apply(np.random.default_rng(planned.seed), material)
     wave = fitted(made.wave, len(waves[0]))
     if not np.isfinite(wave).all() or not wave.any():

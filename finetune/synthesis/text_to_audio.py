@@ -18,9 +18,9 @@ import numpy as np
 import soxr
 from numpy.random import Generator
 
-from cache.options import Span, option
+from cache.base.options import Span, option
 from cache.table import SYNTHETIC
-from extractors.waves import Wave
+from extractors.demo.waves import Wave
 from finetune.synthesis.levels import fitted
 from finetune.synthesis.method import Made, Material, MethodUnavailable, Parameters, draw
 
@@ -194,12 +194,9 @@ def _pipeline_class(name: str) -> Any:
         diffusers = import_module("diffusers")
     except ModuleNotFoundError as error:
         raise MethodUnavailable(
-            "sounds from text need diffusers, which is not installed: pip install "
-            "'machine-asd[synthesis]'"
+            "sounds from text need diffusers, which is not installed: pip install 'machine-asd[synthesis]'"
         ) from error
     found = getattr(diffusers, name, None)
     if found is None:
-        raise MethodUnavailable(
-            f"diffusers {diffusers.__version__} has no {name}; try another --method"
-        )
+        raise MethodUnavailable(f"diffusers {diffusers.__version__} has no {name}; try another --method")
     return found

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from index.neighbours import NeighbourScorer
 from index.scorer import Neighbours
 

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
-from cache.options import option
+from cache.base.errors import AsdError
+from cache.base.options import option
 from cache.table import EmbeddingTable
 from index.composite import CompositeScorer, Part, weighted_sum
 from index.space import backbones
@@ -49,9 +49,7 @@ class Fusion(CompositeScorer):
     by: Literal["all", "backbone"] = option(
         "all", "each member sees all its columns at once, or is fitted backbone by backbone"
     )
-    merging: Literal["mean", "min"] = option(
-        "mean", "of the members' z-scores; the minimum knows no shares"
-    )
+    merging: Literal["mean", "min"] = option("mean", "of the members' z-scores; the minimum knows no shares")
 
     def members(self) -> list[str]:
         """List the texts of the member scorers, without backbone and share."""
@@ -90,9 +88,7 @@ class Fusion(CompositeScorer):
 
     def deciding(self, standardised: NDArray[np.float64]) -> NDArray[np.intp]:
         """Name the member that gave the minimum, or the highest one of a mean."""
-        return np.asarray(
-            (standardised if self.merging == "mean" else -standardised).argmax(axis=0)
-        )
+        return np.asarray((standardised if self.merging == "mean" else -standardised).argmax(axis=0))
 
 
 @dataclass(frozen=True)
@@ -118,15 +114,11 @@ class _Member:
             raise AsdError(f"{text.strip()!r}: {given[-1]}; expected share=<number above 0>")
         return cls(own, backbone, share)
 
-    def parts(
-        self, table: EmbeddingTable, owners: list[str], by: Literal["all", "backbone"]
-    ) -> list[Part]:
+    def parts(self, table: EmbeddingTable, owners: list[str], by: Literal["all", "backbone"]) -> list[Part]:
         """Fit it to the backbones it is for, at once or one by one."""
         meant = [owner for owner in owners if not self.backbone or _is_of(owner, self.backbone)]
         if not meant and self.backbone:
-            raise AsdError(
-                f"a member for {self.backbone!r}, and the backbones are {', '.join(owners)}"
-            )
+            raise AsdError(f"a member for {self.backbone!r}, and the backbones are {', '.join(owners)}")
         blocks = [(name.partition("/")[0], name) for name in table.blocks]
         if by == "all" and meant:
             label = f"{self.text} {self.backbone}".strip()

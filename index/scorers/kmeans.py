@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.options import option
+from cache.base.options import option
 from index.domains import Memory, TrainingSet, remember
 from index.knn import NearestNeighbours
 from index.neighbours import NeighbourScorer

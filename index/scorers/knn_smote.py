@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.options import option
+from cache.base.options import option
 from index.domains import Memory, TrainingSet, remember
 from index.neighbours import NeighbourScorer
 from index.space import Metric
@@ -56,9 +56,7 @@ class KnnSmote(NeighbourScorer):
 
         rows = np.concatenate([source, target])
         labels = np.repeat([0, 1], [len(source), len(target)])
-        smote = SMOTE(
-            sampling_strategy=self.ratio, k_neighbors=self.smote_neighbours, random_state=self.seed
-        )
+        smote = SMOTE(sampling_strategy=self.ratio, k_neighbors=self.smote_neighbours, random_state=self.seed)
         vectors, found = smote.fit_resample(training.vectors[rows].astype(np.float64), labels)
         every = vectors[found == 1]
         if self.metric != "euclidean":

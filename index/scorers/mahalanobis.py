@@ -7,8 +7,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import AsdError
-from cache.options import option
+from cache.base.errors import AsdError
+from cache.base.options import option
 from cache.table import DOMAINS
 from index.covariance import Covariance, fit_covariance
 from index.domains import DomainScorer, TrainingSet
@@ -33,8 +33,7 @@ class Mahalanobis(DomainScorer):
         """Fit a covariance to each domain."""
         amount = self._amount()
         self._covariances = {
-            domain: fit_covariance(training.vectors[rows], amount)
-            for domain, rows in training.rows.items()
+            domain: fit_covariance(training.vectors[rows], amount) for domain, rows in training.rows.items()
         }
         largest = max(self._covariances.values(), key=lambda covariance: covariance.count)
         for domain, own in self._covariances.items():

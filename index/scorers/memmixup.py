@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cache.options import option
+from cache.base.options import option
 from index.domains import Memory, TrainingSet
 from index.knn import NearestNeighbours
 from index.neighbours import NeighbourScorer
@@ -40,9 +40,7 @@ class MemMixup(NeighbourScorer):
         every = np.concatenate([vectors[target], made.reshape(len(parents), -1)])
         together = np.concatenate([own, parents])
         clip_ids = training.clip_ids[together[:, 0]]
-        return plain | {
-            "target": Memory(self._neighbours(every.astype(np.float32)), clip_ids, together)
-        }
+        return plain | {"target": Memory(self._neighbours(every.astype(np.float32)), clip_ids, together)}
 
 
 SCORER = MemMixup

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.options import option
+from cache.base.options import option
 from cache.table import DOMAINS, EmbeddingTable
 from index.covariance import Whitening, fit_covariance, whitening
 from index.domains import TrainingSet, training_set
@@ -216,9 +216,7 @@ class Pooled(SpaceOptions):
         return terms
 
 
-def fold_numbers(
-    order: NDArray[np.intp], groups: NDArray[Any] | None, folds: int
-) -> NDArray[np.intp]:
+def fold_numbers(order: NDArray[np.intp], groups: NDArray[Any] | None, folds: int) -> NDArray[np.intp]:
     """Deal groups of clips out to folds, one after the other.
 
     Parameters

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.options import option
+from cache.base.options import option
 from cache.table import DOMAINS
 from index.covariance import row_products
 from index.densities import Densities

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cache.options import Checked, option
+from cache.base.options import Checked, option
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.options import option
+from cache.base.options import option
 from cache.table import EmbeddingTable
 from index.scorer import Neighbours, State
 

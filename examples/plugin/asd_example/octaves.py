@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cache.errors import AsdError
+from cache.base.errors import AsdError
 from extractors.backbone import Backbone, BackboneSpec, Features, Source
 
 _WINDOW, _HOP = 1024, 512  # samples at 16 kHz

@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.random import Generator
 
-from cache.options import Span, option
-from extractors.waves import Wave, impulses, ring
+from cache.base.options import Span, option
+from extractors.demo.waves import Wave, impulses, ring
 from finetune.synthesis.levels import added
 from finetune.synthesis.method import Made, Material, draw, draw_ratio
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.random import Generator
 
-from cache.options import Span, option
+from cache.base.options import Span, option
 from finetune.synthesis.method import Made, Material, draw, draw_ratio
 
 
@@ -16,9 +16,7 @@ from finetune.synthesis.method import Made, Material, draw, draw_ratio
 class Dropouts:
     """Gaps of silence with sharp edges, one in each of equal parts of the clip."""
 
-    share: Span = option(
-        Span(0.03, 0.15), "of the clip's time, that is silent", least=0.001, most=0.5
-    )
+    share: Span = option(Span(0.03, 0.15), "of the clip's time, that is silent", least=0.001, most=0.5)
     length: Span = option(Span(0.01, 0.08), "of a gap, s", least=0.0005, most=1.0)
 
     clips: ClassVar[int] = 1

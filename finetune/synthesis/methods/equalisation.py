@@ -10,7 +10,7 @@ from numpy.random import Generator
 from scipy.fft import irfft, rfft
 from scipy.interpolate import CubicSpline
 
-from cache.options import Span, option
+from cache.base.options import Span, option
 from finetune.synthesis.method import Made, Material, draw
 
 _LOWEST = 62.5  # Hz, the first knot
@@ -24,9 +24,7 @@ class Equalisation:
     microphone.
     """
 
-    deviation: Span = option(
-        Span(1.0, 4.0), "standard deviation of the gains, dB", least=0.0, most=20.0
-    )
+    deviation: Span = option(Span(1.0, 4.0), "standard deviation of the gains, dB", least=0.0, most=20.0)
     tilt: Span = option(Span(-1.5, 1.5), "dB an octave", least=-12.0, most=12.0)
 
     clips: ClassVar[int] = 1

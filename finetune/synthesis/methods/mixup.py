@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from numpy.random import Generator
 
-from cache.options import Span, option
-from extractors.waves import unit_rms
+from cache.base.options import Span, option
+from extractors.demo.waves import unit_rms
 from finetune.synthesis.levels import fitted
 from finetune.synthesis.method import Made, Material, draw
 

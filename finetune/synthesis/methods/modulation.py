@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.random import Generator
 
-from cache.options import Span, option
+from cache.base.options import Span, option
 from finetune.synthesis.method import Made, Material, draw, draw_ratio
 
 

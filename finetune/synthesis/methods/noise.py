@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from numpy.random import Generator
 
-from cache.options import Span, option
-from extractors.waves import coloured_noise
+from cache.base.options import Span, option
+from extractors.demo.waves import coloured_noise
 from finetune.synthesis.levels import added
 from finetune.synthesis.method import Made, Material, draw
 
@@ -21,9 +21,7 @@ class Noise:
 
     snr: Span = option(Span(0.0, 15.0), "RMS of the clip against that of the noise, dB",
                         least=-40.0, most=60.0)  # fmt: skip
-    slope: Span = option(
-        Span(-6.0, 0.0), "dB an octave: 0 is white, -3 pink", least=-12.0, most=12.0
-    )
+    slope: Span = option(Span(-6.0, 0.0), "dB an octave: 0 is white, -3 pink", least=-12.0, most=12.0)
 
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = False

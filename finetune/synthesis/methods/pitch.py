@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from numpy.random import Generator
 
-from cache.options import Span, option
-from finetune.stretch import SHORTEST, at_pitch
+from cache.base.options import Span, option
+from finetune.data.stretch import SHORTEST, at_pitch
 from finetune.synthesis.levels import fitted
 from finetune.synthesis.method import Made, Material, draw
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from numpy.random import Generator
 
-from cache.options import Span, option
-from finetune.stretch import at_speed
+from cache.base.options import Span, option
+from finetune.data.stretch import at_speed
 from finetune.synthesis.levels import fitted
 from finetune.synthesis.method import Made, Material, draw
 

@@ -1,0 +1,212 @@
+"""What every command says and how: results on stdout, all else on stderr, progress as a bar."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from cache.base.arguments import Parser, add_arguments, from_arguments
+from cache.base.errors import tell_some
+from cache.base.options import Checked, option
+
+T = TypeVar("T")
+PACKAGES = ("cache", "extractors", "finetune", "index", "eval")  # whose loggers a command hears
+Progress = Callable[[int, int], object]
+"""Called with what is done and with all there is, in a stage's unit: clips, sections, epochs."""
+_TYPED: ContextVar[str] = ContextVar("typed", default="")
+
+
+def unseen(_done: int, _total: int) -> None:
+    """Draw no progress."""
+
+
+@dataclass
+class Steps:
+    """Counts what is done and tells it.
+
+    Attributes
+    ----------
+    total
+        All there is.
+    told
+        Called at the start and whenever something is done.
+    done
+        So far.
+    """
+
+    total: int
+    told: Progress = unseen
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        self.told(self.done, self.total)
+
+    def update(self, more: int) -> None:
+        """Count `more` as done."""
+        self.done += more
+        self.told(self.done, self.total)
+
+
+@dataclass(frozen=True)
+class Speech(Checked):
+    """Options of what a command says; every command has them."""
+
+    quiet: bool = option(False, "say nothing but warnings, faults and errors")
+    json: bool = option(False, "results on stdout as JSON, an object a line, for programs")
+
+
+class _Handler(logging.Handler):
+    """Writes what libraries log to stderr, around a bar that is drawn there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = "note" if record.levelno < logging.WARNING else record.levelname.lower()
+        text = f"{kind}: {record.getMessage()}\n"
+        drawn = sys.modules.get("tqdm")
+        if drawn is None:
+            sys.stderr.write(text)
+        else:
+            drawn.tqdm.write(text, sys.stderr, end="")
+
+
+_HANDLER = _Handler()
+
+
+@contextmanager
+def hearing(handler: logging.Handler) -> Iterator[None]:
+    """Hand what our libraries log, notes and worse, to a handler for a while."""
+    loggers = [logging.getLogger(name) for name in PACKAGES]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
+@dataclass(frozen=True)
+class Console:
+    """Where a command says what it did.
+
+    Attributes
+    ----------
+    speech
+        How much, and in which form.
+    """
+
+    speech: Speech = Speech()
+
+    def made(self, text: str, **facts: Any) -> None:
+        """Say a result: a line for people, or an object with these facts."""
+        if self.speech.json:
+            print(json.dumps(facts, default=str), flush=True)  # noqa: T201
+        elif not self.speech.quiet:
+            print(text, flush=True)  # noqa: T201
+
+    def some(self, kind: str, items: Sequence[object], key: str = "fault") -> None:
+        """Name what deserves a look: the first of many on stderr, each of them as an object."""
+        tell_some(kind, items)
+        if self.speech.json:
+            for item in items:
+                self.made("", **{key: str(item), "kind": kind})
+
+    def notes(self, texts: Sequence[object]) -> None:
+        """Say what is worth knowing and no fault."""
+        if not self.speech.quiet:
+            tell_some("note", texts)
+
+    @contextmanager
+    def progress(self, unit: str) -> Iterator[Progress]:
+        """Draw a bar on stderr while a stage works, if that is a terminal.
+
+        Parameters
+        ----------
+        unit
+            What is counted, one of it.
+        """
+        from tqdm import tqdm  # noqa: PLC0415 -- a help page needs none
+
+        with tqdm(total=0, unit=unit, disable=self.speech.quiet or None) as drawn:
+
+            def told(done: int, total: int) -> None:
+                drawn.total = total
+                drawn.update(done - drawn.n)
+
+            yield told
+
+
+@contextmanager
+def typed(words: str) -> Iterator[None]:
+    """Let usage lines name another command than ``python -m``: the words that were typed."""
+    token = _TYPED.set(words)
+    try:
+        yield
+    finally:
+        _TYPED.reset(token)
+
+
+def prog(module: str) -> str:
+    """How a command was called, for its usage line."""
+    return _TYPED.get() or f"python -m {module}"
+
+
+def parser_of(module: str, about: str, example: str = "") -> Parser:
+    """Make the parser of a command, its request's options still to be added.
+
+    Parameters
+    ----------
+    module
+        What ``python -m`` runs.
+    about
+        What the command does.
+    example
+        Its arguments in a typical call; of several lines, one call each.
+    """
+    name = prog(module)
+    lines = [f"{name} {line}" for line in example.splitlines()]
+    told = f"example: {lines[0]}" if len(lines) == 1 else "\n  ".join(["examples:", *lines])
+    parser = Parser(prog=name, description=about, epilog=told if lines else None)
+    add_arguments(parser.add_argument_group("what is said"), Speech)
+    return parser
+
+
+def read(parser: Parser, request: type[T], argv: Sequence[str] | None) -> tuple[T, Console]:
+    """Parse a command line; from here on the command hears what the libraries log.
+
+    Parameters
+    ----------
+    parser
+        Of `parser_of`.
+    request
+        The dataclass whose options it takes.
+    argv
+        Arguments; the process's own by default.
+
+    Raises
+    ------
+    AsdError
+        If the request refuses them.
+    """
+    add_arguments(parser, request)
+    args = parser.parse_args(argv)
+    return from_arguments(request, args), console_of(args)
+
+
+def console_of(args: Namespace) -> Console:
+    """Say on stderr what the libraries log from here on, as much as the arguments ask for."""
+    speech = from_arguments(Speech, args)
+    for name in PACKAGES:
+        logger = logging.getLogger(name)
+        logger.addHandler(_HANDLER)  # the same one again changes nothing
+        logger.setLevel(logging.WARNING if speech.quiet else logging.INFO)
+    return Console(speech)

@@ -1,0 +1,139 @@
+"""How far the official score would move with other clips: bootstrap and jackknife."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.table import Section
+from eval.metrics.areas import weighted_parts
+from eval.metrics.rules import Rule
+from eval.metrics.sections import SectionTruth, area_masks
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How intervals are made.
+
+    Attributes
+    ----------
+    resamples
+        Number of bootstrap resamples.
+    level
+        Share of intervals meant to hold the true value.
+    seed
+        Of the resampling; the same seed, the same intervals.
+    """
+
+    resamples: int = 2000
+    level: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From `low` to `high`, both in [0, 1] for a score and in [-1, 1] for a difference."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """One section's scores with their truth, in the same order of clips.
+
+    Attributes
+    ----------
+    scores
+        (N,) float64.
+    truth
+        Of the N clips, with their names.
+    """
+
+    scores: Floats
+    truth: SectionTruth
+
+    def by_clip(self) -> Scores:
+        """Return the same with the clips in the order of their names."""
+        order = np.array(sorted(range(len(self.scores)), key=lambda i: self.truth.clips[i]))
+        target = None if self.truth.target is None else self.truth.target[order]
+        clips = tuple(self.truth.clips[i] for i in order)
+        return Scores(self.scores[order], SectionTruth(self.truth.anomaly[order], target, clips))
+
+
+Sections = Mapping[Section, Scores]
+
+
+@dataclass(frozen=True)
+class Uncertainty:
+    """Intervals of one run.
+
+    Attributes
+    ----------
+    level
+        Share of intervals meant to hold the true value.
+    bootstrap, jackknife
+        Of the official score.
+    parts
+        Section to figure to its bootstrap interval.
+    """
+
+    level: float
+    bootstrap: Interval
+    jackknife: Interval
+    parts: Mapping[Section, Mapping[str, Interval]] = field(default_factory=dict)
+
+
+def has_parts(sections: Sections, rule: Rule) -> bool:
+    """Whether every section has the clips that the official score needs."""
+    masks = [area_masks(one.truth, rule) for one in sections.values()]
+    wanted = [m.get(name, (np.zeros(1), np.zeros(1))) for m in masks for name in rule.parts]
+    return bool(wanted) and all(low.any() and high.any() for low, high in wanted)
+
+
+def official(sections: Sections, rule: Rule) -> float:
+    """Official score of sections that have every part of it."""
+    ordered = sorted(sections)
+    points = np.stack([point(sections[section], rule) for section in ordered])
+    return float(rule.official(ordered, points))
+
+
+def percentiles(values: Floats, level: float) -> Interval:
+    """Interval that leaves out the same share of (B,) draws at either end (Efron 1979)."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def point(one: Scores, rule: Rule) -> Floats:
+    """Give the (P,) figures of a section, in the order of the rule's parts."""
+    parts = weighted_parts(one.scores, one.truth, rule, np.ones((1, len(one.scores))))
+    return np.asarray(parts[0])
+
+
+def drawn(section: Section, one: Scores, rule: Rule, plan: Plan) -> Floats:
+    """(B, P) figures of the clips drawn, in an order of clips that all systems share."""
+    one = one.by_clip()
+    return weighted_parts(one.scores, one.truth, rule, _resamples(section, one.truth, plan))
+
+
+def _resamples(section: Section, truth: SectionTruth, plan: Plan) -> Floats:
+    """(B, N) how often each clip is drawn; it depends on the section and its truth alone."""
+    rng = np.random.default_rng([plan.seed, zlib.crc32(str(section).encode())])
+    weights = np.zeros((plan.resamples, len(truth.anomaly)))
+    for rows in strata_of(truth):
+        even = np.full(rows.size, 1 / rows.size)
+        weights[:, rows] = rng.multinomial(rows.size, even, size=plan.resamples)
+    return weights
+
+
+def strata_of(truth: SectionTruth) -> list[NDArray[np.intp]]:
+    """Give the rows of each domain and condition that has clips."""
+    target = np.zeros_like(truth.anomaly) if truth.target is None else truth.target
+    kinds = 2 * target.astype(int) + truth.anomaly
+    return [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]

@@ -1,0 +1,215 @@
+"""One audio file to a mono waveform; whatever is not sound audio is refused with the reason."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from cache.base.errors import AsdError
+from cache.facts import Facts
+from cache.heard import AVERAGE, CANCEL, CHANNELS, RESIDUAL, read_channel
+from cache.windows import Span
+from extractors.audio.canceller import cancelled
+from extractors.audio.files import (
+    LONGEST,
+    blocks,
+    check_length,
+    decoder,
+    opened,
+    read_whole,
+    sha256_of,
+)
+from extractors.audio.inspection import Ear, decoder_of
+
+# HQ: -99 dB of leakage beside a task whose machines differ by less than torchaudio's -47 dB.
+RESAMPLER = f"soxr-{soxr.__version__}-hq"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A decoded clip.
+
+    Attributes
+    ----------
+    samples
+        (T,) float32, nominally in [-1, 1], finite, T >= 1; (2, T), near and far, of ``residual``.
+    content_sha256
+        Hexadecimal SHA-256 of the file's bytes.
+    energy
+        Of ``cancel``: sums of squares at the file's own rate, before and after.
+    facts
+        What the recording turned out to be.
+    """
+
+    samples: NDArray[np.float32]
+    content_sha256: str
+    energy: tuple[float, float] | None = None
+    facts: Facts | None = None
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A file's sound at its own rate.
+
+    Attributes
+    ----------
+    samples
+        (T, C) float32, a column a channel, finite.
+    sample_rate
+        Hz.
+    content_sha256
+        Hexadecimal SHA-256 of the file's bytes.
+    remark
+        What of its header was put right; empty where nothing was.
+    decoder
+        See `extractors.audio.inspection.decoder_of`.
+    """
+
+    samples: NDArray[np.float32]
+    sample_rate: int
+    content_sha256: str
+    remark: str = ""
+    decoder: str = ""
+
+
+def decode_file(path: Path, span: Span | None = None, longest: float = LONGEST) -> Decoding:
+    """Read a file, or a span of it and nothing else, at its own rate; see `read_audio`.
+
+    A whole file may last `longest` seconds; of what is longer, nothing is read. The hash is that of
+    the very bytes that were decoded.
+    """
+    if span is not None:
+        return _decode_span(path, span)
+    data = read_whole(path)
+    with decoder(io.BytesIO(data)) as file:
+        frames, rate = int(file.frames), int(file.samplerate)
+        check_length(file, frames, longest)
+        samples = _joined(blocks(file, 0, frames, max(1, frames)))
+        told = file.measure.remark, decoder_of(str(file.subtype))
+    return Decoding(samples, rate, hashlib.sha256(data).hexdigest(), *told)
+
+
+def _joined(parts: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
+    found = list(parts)
+    return found[0] if len(found) == 1 else np.concatenate(found)
+
+
+def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> Recording:
+    """Bring one channel of a decoded file, or their average, to a rate in Hz; see `read_audio`."""
+    name, energy = channel.partition(":")[0], None
+    if name == RESIDUAL:
+        near_, far_ = (resampled(decoding, sample_rate, each) for each in CHANNELS)
+        both = np.stack([near_.samples, far_.samples])
+        return Recording(both, decoding.content_sha256, facts=near_.facts)
+    ear = Ear(decoding.sample_rate)
+    if name == CANCEL:
+        near, far = (mono(decoding.samples, each) for each in CHANNELS)
+        ear.hear(decoding.samples, near)
+        samples = cancelled(near, far)
+        energy = _energy(near), _energy(samples)
+    else:
+        samples = mono(decoding.samples, channel)
+        ear.hear(decoding.samples, samples)
+        if name == AVERAGE:
+            ear.check_mix()
+    if decoding.sample_rate != sample_rate:
+        try:
+            samples = soxr.resample(samples, decoding.sample_rate, sample_rate, quality="HQ")
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise AsdError(
+                f"{decoding.sample_rate} Hz cannot be brought to {sample_rate} Hz: {error}"
+            ) from error
+    if not samples.size:
+        raise AsdError("too short: nothing is left after resampling")
+    facts = ear.facts(decoding.remark, decoding.decoder)
+    return Recording(np.ascontiguousarray(samples), decoding.content_sha256, energy, facts)
+
+
+def read_audio(path: Path, sample_rate: int, span: Span | None = None, channel: str = AVERAGE) -> Recording:
+    """Read a file as mono at a given rate.
+
+    Parameters
+    ----------
+    path
+        WAV, FLAC, OGG or MP3 of any width, rate and number of channels.
+    sample_rate
+        Rate wanted, Hz; the file is resampled where it differs.
+    span
+        What to read of it, s; ``None`` for all.
+    channel
+        ``average`` of all, ``near``, ``far``, a channel's number from 0; ``cancel``: near less what
+        far hears too, see `extractors.audio.canceller`; ``residual:W``: near and far, two rows.
+
+    Returns
+    -------
+    Recording
+        Of the span; the hash is the whole file's.
+
+    Raises
+    ------
+    AsdError
+        If the file cannot be read, is empty, longer than an hour, cut short, not audio, holds NaN
+        or infinity, has no such channel, or its channels cancel each other in the average.
+    """
+    return resampled(decode_file(path, span), sample_rate, channel)
+
+
+def channel_number(channel: str) -> int | None:
+    """Find the number of a channel by its name; ``None`` where it is made of several.
+
+    Raises
+    ------
+    AsdError
+        If it is no name of one.
+    """
+    name = read_channel(channel)
+    if name in CHANNELS:
+        return CHANNELS[name]
+    return int(name) if name.isdigit() else None
+
+
+def seconds_of(path: Path) -> float:
+    """Length of a file by its header, s.
+
+    Raises
+    ------
+    AsdError
+        If it cannot be read or is not audio.
+    """
+    with opened(path) as (file, _):
+        return float(file.frames / file.samplerate)
+
+
+def _decode_span(path: Path, span: Span) -> Decoding:
+    with opened(path) as (file, raw):
+        rate, there = int(file.samplerate), int(file.frames)
+        start, stop = (min(round(second * rate), there) for second in span)
+        check_length(file, stop - start, math.inf)
+        sha256 = sha256_of(raw, path)
+        samples = _joined(blocks(file, start, stop - start, max(1, stop - start)))
+        if sha256_of(raw, path) != sha256:
+            raise AsdError("changed while it was read: run the same command again")
+        told = file.measure.remark, decoder_of(str(file.subtype))
+    return Decoding(samples, rate, sha256, *told)
+
+
+def _energy(samples: NDArray[np.float32]) -> float:
+    return float(np.square(samples, dtype=np.float64).sum())
+
+
+def mono(samples: NDArray[np.float32], channel: str = AVERAGE) -> NDArray[np.float32]:
+    """Take a channel of (T, C) samples, or their average; see `read_audio`."""
+    number, there = channel_number(channel), samples.shape[1]
+    if number is None:
+        return samples.mean(axis=1, dtype=np.float32) if there > 1 else samples[:, 0]
+    if number >= there:
+        raise AsdError(f"no channel {channel}: it has {there}; --channel {AVERAGE} takes any file")
+    return samples[:, number]

@@ -1,0 +1,175 @@
+"""What of a recording is heard: which channel, and the whole or windows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.base.errors import AsdError
+from cache.base.options import Checked, documented, option
+from cache.heard import AVERAGE, CHANNELS, RESIDUAL, WHOLE, Length, read_channel, read_length
+from cache.recipe import Recipe, Setting
+from cache.select import BOTH
+from cache.windows import Span, window_id
+from extractors.audio.decode import seconds_of
+from extractors.clips.listing import Clip, Fault, Listing
+
+_READERS = 4  # threads that read headers
+_LEAST = 1e-3  # s; ids tell times to the millisecond
+
+
+@documented
+@dataclass(frozen=True)
+class Heard(Checked):
+    """Options of what is heard of a recording; `hearings` makes a `Hearing` a table of them."""
+
+    channel: str = option(
+        AVERAGE,
+        "average of all channels; near, far (2026's first and second) or a number; cancel: near "
+        "less what far hears too; residual:W: near's embedding less W times far's; both: a table "
+        "of near and one of far",
+        metavar="NAME",
+    )
+    length: str = option(
+        WHOLE,
+        "bring clips to it: longer ones are cut, shorter ones padded with silence (zero), repeated "
+        "(tile) or left (cut, where no policy is named)",
+        metavar="SECONDS[:POLICY]",
+    )
+    window: float | None = option(
+        None, "cut longer recordings into windows, each a clip of its own", metavar="SECONDS",
+        least=_LEAST,
+    )  # fmt: skip
+    hop: float | None = option(
+        None, "between windows' starts (default: --window)", metavar="SECONDS", least=_LEAST
+    )
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How recordings are heard; part of the recipe.
+
+    Attributes
+    ----------
+    channel
+        ``average``, ``near``, ``far``, a number, ``cancel`` or ``residual:W``, see
+        `extractors.audio.decode`.
+    window, hop
+        Files longer than a window are cut into windows of that many seconds, one every `hop`
+        seconds, the last one at the end; ``None`` leaves them whole.
+    length
+        What clips are brought to before the model hears them; ``None`` leaves them as long as they
+        are.
+    """
+
+    channel: str = AVERAGE
+    window: float | None = None
+    hop: float | None = None
+    length: Length | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channel", read_channel(self.channel))
+        if self.length is not None and self.window is not None:
+            raise AsdError(
+                f"--length {self.length} and --window {self.window:g} both say how long a clip is: "
+                "give one of them"
+            )
+        if self.window is None:
+            if self.hop is not None:
+                raise AsdError("--hop says how far apart windows start: give --window too")
+            return
+        if not (self.window >= _LEAST and self.hop is not None and self.hop >= _LEAST):
+            raise AsdError(f"--window {self.window:g} --hop {self.hop}: expected seconds above 0")
+        if self.hop > self.window:
+            raise AsdError(
+                f"--hop {self.hop:g} leaves gaps between windows of {self.window:g} s; expected at "
+                "most the window"
+            )
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """What of it differs from the whole of all channels, for the recipe."""
+        found: dict[str, Setting] = {}
+        if self.channel != AVERAGE:
+            found["channel"] = self.channel
+        if self.window is not None and self.hop is not None:
+            found |= {"window_s": self.window, "hop_s": self.hop}
+        if self.length is not None:
+            found["length"] = str(self.length)
+        return found
+
+    @property
+    def residual(self) -> float | None:
+        """Weight of the far channel's embedding, which is subtracted; ``None`` where it is not."""
+        name, _, weight = self.channel.partition(":")
+        return float(weight) if name == RESIDUAL else None
+
+    def fit(self, samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+        """Bring (..., T) samples at a rate in Hz to the length."""
+        return samples if self.length is None else self.length.fit(samples, rate)
+
+    def cut(self, listing: Listing) -> Listing:
+        """Put windows in the place of clips longer than one.
+
+        A file whose length cannot be read becomes a fault.
+        """
+        if self.window is None:
+            return listing
+        with ThreadPoolExecutor(_READERS, "length") as pool:
+            lengths = list(pool.map(_seconds, listing.clips))
+        clips: list[Clip] = []
+        faults = list(listing.faults)
+        for clip, seconds in zip(listing.clips, lengths, strict=True):
+            if isinstance(seconds, str):
+                faults.append(Fault(clip.path, seconds))
+            else:
+                clips += self._windows(clip, seconds)
+        return Listing(tuple(clips), tuple(faults), listing.notes)
+
+    def _windows(self, clip: Clip, seconds: float) -> Sequence[Clip]:
+        spans = self.spans(seconds)
+        if len(spans) == 1:
+            return [clip]
+        return [replace(clip, clip_id=window_id(clip.clip_id, s), span=s) for s in spans]
+
+    def spans(self, seconds: float) -> list[Span]:
+        """Place windows in a file of this length; one of the file's own length if that is less."""
+        if self.window is None or self.hop is None or seconds <= self.window + _LEAST:
+            return [(0.0, seconds)]
+        last = seconds - self.window
+        count = int((last + _LEAST) / self.hop) + 1
+        starts = [round(i * self.hop, 3) for i in range(count)]
+        if last - starts[-1] > _LEAST:
+            starts.append(int(last * 1000) / 1000)  # down: a window never ends behind the file
+        return [(start, round(start + self.window, 3)) for start in starts]
+
+
+def hearing_of(recipe: Recipe) -> Hearing:
+    """Read how recordings were heard from a recipe that is no concatenation."""
+    settings = dict(recipe.settings)
+    window, hop = settings.get("window_s"), settings.get("hop_s")
+    return Hearing(
+        str(settings.get("channel", AVERAGE)),
+        None if window is None else float(window),
+        None if hop is None else float(hop),
+        read_length(str(settings.get("length", WHOLE))),
+    )
+
+
+def hearings(heard: Heard) -> list[Hearing]:
+    """Give one way to hear recordings, or two that differ in channel."""
+    hop = heard.window if heard.hop is None else heard.hop
+    channels = CHANNELS if heard.channel == BOTH else [heard.channel]
+    length = read_length(heard.length)
+    return [Hearing(channel, heard.window, hop, length) for channel in channels]
+
+
+def _seconds(clip: Clip) -> float | str:
+    try:
+        return seconds_of(clip.path)
+    except AsdError as error:
+        return str(error)

@@ -1,0 +1,114 @@
+"""What a recording turns out to be while it is decoded: its bandwidth, silence, what a mix leaves."""
+
+from __future__ import annotations
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from cache.base.errors import AsdError
+from cache.facts import CONSTANT, SILENT, Facts
+
+# Formats whose samples the decoder decides, not the file: another version may round otherwise.
+_LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")
+DECODER = f"libsndfile-{soundfile.__libsndfile_version__}"
+_LAST_BIT = 2.0**-14  # peak to peak of 16-bit samples in which the lowest bit alone is heard
+_NOTHING = 1e-7  # deviation, re full scale, of what is no sound in any format
+_CANCELLED = 1e-3  # of the channels' power; 512 unrelated channels leave more
+_FRAME, _FRAMES, _BANDS = 1024, 64, 64
+_CLIFF = 1e3  # ratio of power, 30 dB, within two bands: no machine and no room does that
+_BELOW = 4  # bands below an edge that must all be that loud, so that a tone is no edge
+_LOWEST = 12  # band; edges below are the machine's own
+
+
+class Ear:
+    """Takes in a recording block by block, and says what it was.
+
+    Parameters
+    ----------
+    sample_rate
+        Of the file, Hz.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._rate = sample_rate
+        self._low, self._high, self._count, self._sum, self._square = np.inf, -np.inf, 0, 0.0, 0.0
+        self._mixed, self._apart, self._channels = 0.0, 0.0, 1
+        self._coarse = True
+        self._spectra: list[NDArray[np.float64]] = []
+
+    def hear(self, samples: NDArray[np.float32], mono: NDArray[np.float32]) -> None:
+        """Take a block in.
+
+        Parameters
+        ----------
+        samples
+            (T, C), T >= 1.
+        mono
+            (T,), what the model hears of it.
+        """
+        self._channels = samples.shape[1]
+        self._low, self._high = min(self._low, mono.min()), max(self._high, mono.max())
+        self._count += len(mono)
+        self._sum += float(mono.sum(dtype=np.float64))
+        square = float(np.dot(mono, mono))
+        self._square += square
+        if self._channels > 1:
+            self._mixed += square
+            self._apart += float(np.einsum("tc,tc->", samples, samples)) / self._channels
+        if self._high - self._low <= _LAST_BIT:
+            scaled = mono * np.float32(2**15)
+            self._coarse = self._coarse and bool((scaled == np.rint(scaled)).all())
+        if len(self._spectra) < _FRAMES and len(mono) >= _FRAME:
+            self._spectra.append(_spectrum(mono))
+
+    def check_mix(self) -> None:
+        """Refuse an average in which the channels cancel each other.
+
+        Raises
+        ------
+        AsdError
+            If it is all but silent, and the channels are not.
+        """
+        if self._apart > self._count * _NOTHING**2 and self._mixed < _CANCELLED * self._apart:
+            raise AsdError(
+                f"the average of its {self._channels} channels is silent though they are not (one "
+                "is the other turned over): choose one, --channel 0, of an experiment --set channel=near"
+            )
+
+    def facts(self, remark: str = "", decoder: str = "") -> Facts:
+        """Say what it was; see `cache.facts.Facts`."""
+        mean = self._sum / self._count
+        deviation = max(0.0, self._square / self._count - mean**2) ** 0.5
+        coarse = self._coarse and self._high - self._low <= _LAST_BIT
+        lack = ""
+        if self._high == self._low or deviation < _NOTHING or coarse:
+            lack = CONSTANT if abs(mean) > 1e-3 else SILENT
+        bandwidth = self._rate / 2
+        if self._spectra and not lack:
+            bandwidth *= _edge(np.mean(self._spectra, axis=0))
+        return Facts(self._rate, self._channels, bandwidth, lack, remark, decoder)
+
+
+def decoder_of(subtype: str) -> str:
+    """Name the decoder where the samples of a format depend on it; empty where they do not."""
+    return DECODER if subtype in _LOSSY else ""
+
+
+def _spectrum(mono: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(64,) power in bands of equal width, averaged over frames spread evenly."""
+    count = min(_FRAMES, len(mono) // _FRAME)
+    starts = np.linspace(0, len(mono) - _FRAME, count).astype(np.intp)
+    frames = mono[starts[:, None] + np.arange(_FRAME)] * np.hanning(_FRAME).astype(np.float32)
+    spectrum = np.fft.rfft(frames - frames.mean(1, keepdims=True))
+    power = (spectrum.real**2 + spectrum.imag**2).mean(0)[1:]
+    return np.asarray(power.reshape(_BANDS, -1).mean(1), dtype=np.float64)
+
+
+def _edge(power: NDArray[np.float64]) -> float:
+    """Share of the spectrum below a cliff; 1 where there is none."""
+    above = np.maximum.accumulate(power[::-1])[::-1]
+    for band in range(_LOWEST, _BANDS):
+        if power[band - 1 - _BELOW : band - 1].min() > _CLIFF * above[band]:
+            return (band - 1) / _BANDS
+    return 1.0

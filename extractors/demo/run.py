@@ -1,0 +1,260 @@
+"""A small synthetic data set in the task's layout: what `make demo` runs on.
+
+Written below the folder named by ``--to``::
+
+    dev_data/fan/                      development data: the truth stands in the names
+      train/section_00_source_train_normal_0000_speed_1200_noise_factory.wav
+      train/section_00_target_train_normal_0000_speed_1800_noise_wind.wav
+      test/section_00_source_test_anomaly_0000_speed_1200_noise_factory.wav
+      attributes_00.csv                file_name,d1p,d1v,d2p,d2v: attribute names and values
+    eval_data/valve/                   evaluation data: test clips are anonymous
+      train/section_00_source_train_normal_0000_interval_500_noise_factory.wav
+      test/section_00_0000.wav
+      attributes_00.csv                training clips only
+    ground_truth/                      what the evaluator knows of the anonymous clips
+      ground_truth_data/ground_truth_valve_section_00_test.csv        file,1 for an anomaly
+      ground_truth_domain/ground_truth_valve_section_00_test.csv      file,1 for the target domain
+      ground_truth_attributes/ground_truth_valve_section_00_test.csv  file,original name
+
+A machine has 60 source and 10 target training clips, all normal, and 10 test clips of each domain
+and condition: 16 kHz, mono, 16 bit, 6, 8 or 10 s. The machine is as loud in every clip, and noise
+is mixed in at -3 to 2 dB, so loudness alone tells nothing; the domains differ in speed and noise.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from cache.base.arguments import Parser
+from cache.base.console import console_of, parser_of
+from cache.base.errors import AsdError, guarded
+from cache.files.atomic import write_atomic
+from cache.files.places import here
+from extractors.clips.writer import ClipName, wav_bytes, write_attributes
+from extractors.demo.machines import NOISES, Fan, Fault, Operation, Valve
+from extractors.demo.waves import SAMPLE_RATE, Wave, ratio, unit_rms
+
+_SECONDS = (6, 8, 10)
+_SNR = (-3.0, 2.0)  # dB, machine against noise
+_LEVEL = 0.06  # RMS of a clip, full scale 1
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Under which a clip is recorded: the machine's operating point and the place's noise."""
+
+    operation: Operation
+    noise: str
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """Name to value, as in clip names and attribute files."""
+        return {name: str(value) for name, value in vars(self.operation).items()} | {"noise": self.noise}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine type: which set it is part of, and each domain's conditions, used in turn."""
+
+    folder: str
+    domains: Mapping[str, tuple[Condition, ...]]
+
+    def condition(self, domain: str, number: int) -> Condition:
+        """Give the condition of a domain's clip of this number."""
+        conditions = self.domains[domain]
+        return conditions[number % len(conditions)]
+
+
+MACHINES: Mapping[str, Machine] = MappingProxyType(
+    {
+        "fan": Machine(
+            "dev_data",
+            {
+                "source": (
+                    Condition(Fan(1200), "factory"),
+                    Condition(Fan(1500), "factory"),
+                    Condition(Fan(1200), "street"),
+                    Condition(Fan(1500), "street"),
+                ),
+                "target": (Condition(Fan(1800), "wind"),),
+            },
+        ),
+        "valve": Machine(
+            "eval_data",
+            {
+                "source": (
+                    Condition(Valve(500, 4), "factory"),
+                    Condition(Valve(650, 4), "street"),
+                ),
+                "target": (Condition(Valve(400, 6), "wind"),),
+            },
+        ),
+    }
+)
+
+_PLANS = tuple(
+    ClipName(split, domain, condition, number)
+    for split, domain, condition, count in (
+        ("train", "source", "normal", 60),
+        ("train", "target", "normal", 10),
+        ("test", "source", "normal", 10),
+        ("test", "source", "anomaly", 10),
+        ("test", "target", "normal", 10),
+        ("test", "target", "anomaly", 10),
+    )
+    for number in range(count)
+)
+
+
+def make_clip(machine: Machine, plan: ClipName, seed: Sequence[int]) -> tuple[Condition, Wave]:
+    """Make one clip.
+
+    Parameters
+    ----------
+    machine, plan
+        What is recorded.
+    seed
+        Decides everything random about the clip, and about no other clip.
+
+    Returns
+    -------
+    condition, wave
+        Under which it was recorded; (T,) float64 in [-1, 1] at 16 kHz.
+    """
+    rng = np.random.default_rng(seed)
+    samples = int(rng.choice(_SECONDS)) * SAMPLE_RATE
+    condition = machine.condition(plan.domain, plan.number)
+    faults = condition.operation.faults
+    fault = Fault(faults[plan.number % len(faults)], float(rng.random()))
+    broken = fault if plan.condition == "anomaly" else None
+    sound = condition.operation.sound(rng, samples, broken)  # RMS 1
+    noise = NOISES[condition.noise].sound(rng, samples) * ratio(-rng.uniform(*_SNR))
+    return condition, np.clip(_LEVEL * unit_rms(sound + noise), -1.0, 1.0)
+
+
+def write_data_set(root: Path, seed: int) -> int:
+    """Write both machines and the ground truth.
+
+    Parameters
+    ----------
+    root
+        The folder; made where it does not exist.
+    seed
+        From 0; the same seed gives the same bytes.
+
+    Returns
+    -------
+    int
+        Clips written.
+
+    Raises
+    ------
+    AsdError
+        If the folder holds a file that is not such a data set's, or cannot be written.
+    """
+    files = (path for path in root.rglob("*") if path.is_file() and path.name[0] != ".")
+    strangers = sorted({path.relative_to(root).as_posix() for path in files} - _own_files())
+    if strangers:  # the task has a fan and a valve too: nobody's recordings are overwritten
+        raise AsdError(f"{root} holds {strangers[0]!r} and is not overwritten; name a new folder")
+    for index, (name, machine) in enumerate(MACHINES.items()):
+        _write_machine(root, name, machine, (seed, index))
+    return len(MACHINES) * len(_PLANS)
+
+
+def _own_files() -> set[str]:
+    """Paths below the root of all that `write_data_set` writes, with any seed."""
+    paths = set()
+    for name, machine in MACHINES.items():
+        folder, anonymous = f"{machine.folder}/{name}", machine.folder == "eval_data"
+        paths.add(f"{folder}/attributes_00.csv")
+        for file, plan, _ in _files(anonymous, (0,)):
+            original = plan.name(machine.condition(plan.domain, plan.number).attributes)
+            paths.add(f"{folder}/{plan.split}/{file or original}.wav")
+        if anonymous:
+            paths |= {_truth_file(kind, name) for kind in ("data", "domain", "attributes")}
+    return paths
+
+
+def _truth_file(kind: str, machine: str) -> str:
+    folder = f"ground_truth/ground_truth_{kind}"
+    return f"{folder}/ground_truth_{machine}_section_00_test.csv"
+
+
+def _write_machine(root: Path, name: str, machine: Machine, seed: tuple[int, int]) -> None:
+    anonymous = machine.folder == "eval_data"
+    rows: dict[str, dict[str, str]] = {}
+    truth: list[tuple[str, ClipName, str]] = []
+    for file, plan, number in _files(anonymous, seed):
+        condition, wave = make_clip(machine, plan, (*seed, number))
+        original = plan.name(condition.attributes)
+        clip = f"{name}/{plan.split}/{file or original}.wav"
+        write_atomic(root / machine.folder / clip, wav_bytes(wave, SAMPLE_RATE))
+        if file is None:
+            rows[clip] = condition.attributes
+        else:
+            truth.append((f"{file}.wav", plan, original))
+    write_attributes(root / machine.folder / name / "attributes_00.csv", rows)
+    if truth:
+        _write_truth(root, name, truth)
+
+
+def _files(anonymous: bool, seed: Sequence[int]) -> Iterator[tuple[str | None, ClipName, int]]:
+    """Plans with their number and, for anonymous test clips, the shuffled name they get."""
+    tests = [plan for plan in _PLANS if plan.split == "test"]
+    order = iter(np.random.default_rng(seed).permutation(len(tests)))
+    for number, plan in enumerate(_PLANS):
+        hidden = anonymous and plan.split == "test"
+        yield (f"section_00_{next(order):04d}" if hidden else None), plan, number
+
+
+def _write_truth(root: Path, machine: str, truth: Sequence[tuple[str, ClipName, str]]) -> None:
+    columns: dict[str, list[object]] = {
+        "data": [int(plan.condition == "anomaly") for _, plan, _ in truth],
+        "domain": [int(plan.domain == "target") for _, plan, _ in truth],
+        "attributes": [original for _, _, original in truth],
+    }
+    for kind, values in columns.items():
+        lines = sorted(f"{file},{v}\n" for (file, _, _), v in zip(truth, values, strict=True))
+        write_atomic(root / _truth_file(kind, machine), "".join(lines).encode())
+
+
+def _parser() -> Parser:
+    about = "Write a data set of made-up machines in the task's layout, with its truth."
+    parser = parser_of("extractors.demo.run", about, "--to demo/data --seed 0")
+    parser.add_argument("--to", type=here, required=True, metavar="DIR", help="where to write it")
+    parser.add_argument("--seed", type=int, default=0, help="from 0 (default: %(default)s)")
+    return parser
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the data set.
+
+    Parameters
+    ----------
+    argv
+        Arguments; the process's own by default.
+
+    Returns
+    -------
+    int
+        0, or 2 for a mistake in the call.
+    """
+    args = _parser().parse_args(argv)
+    if args.seed < 0:
+        raise AsdError(f"--seed {args.seed}: a whole number from 0")
+    count = write_data_set(args.to, args.seed)
+    machines = " and ".join(f"{machine.folder}/{name}" for name, machine in MACHINES.items())
+    told = f"{count} synthetic clips of {machines} with their truth in {args.to}"
+    console_of(args).made(told, made=args.to, clips=count)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

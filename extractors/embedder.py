@@ -1,0 +1,178 @@
+"""Waveforms to the vectors of every output in one pass: windows, number format, memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cache.base.errors import AsdError
+from extractors.audio.hearing import Hearing
+from extractors.backbone import Backbone
+from extractors.device import is_out_of_memory
+from extractors.output import Output
+from extractors.precision import reduced
+
+Samples = NDArray[np.float32]
+_LOG = logging.getLogger(__name__)
+
+
+def window_starts(samples: int, window: int) -> list[int]:
+    """Place as few windows as cover a clip, evenly, so that they overlap rather than overhang.
+
+    Parameters
+    ----------
+    samples
+        Length of the clip.
+    window
+        Length of a window.
+
+    Returns
+    -------
+    list of int
+        First samples, from 0 to ``samples - window``; just 0 for a clip of one window or less.
+    """
+    count = -(-samples // window)
+    if count <= 1:
+        return [0]
+    return [round(i * (samples - window) / (count - 1)) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What one pass gives, output by output.
+
+    Attributes
+    ----------
+    values
+        (B, D) float32 each.
+    bands
+        Bands of the layer each was taken from.
+    """
+
+    values: tuple[NDArray[np.float32], ...]
+    bands: tuple[int, ...]
+
+
+@dataclass
+class Forward:
+    """A backbone and what is wanted of it.
+
+    Attributes
+    ----------
+    backbone
+        The loaded model.
+    outputs
+        What to take from one pass; all of one number format and one hearing.
+    device
+        Where the model is.
+    limit
+        Clips a pass at most; halved where the device's memory does not hold them.
+    """
+
+    backbone: Backbone
+    outputs: Sequence[Output]
+    device: torch.device
+    limit: int | None = None
+
+    @property
+    def hearing(self) -> Hearing:
+        """How its recordings are heard."""
+        return self.outputs[0].hearing
+
+    def __call__(self, samples: Samples) -> Vectors:
+        """Embed clips of one length.
+
+        Parameters
+        ----------
+        samples
+            (B, T) in [-1, 1] at the backbone's rate. A clip longer than ``spec.max_samples`` is
+            heard in windows, and its vector is the mean of theirs. (B, 2, T), near and far, where
+            the hearing is ``residual:W``: the vector is near's less W times far's.
+
+        Raises
+        ------
+        AsdError
+            If the device's memory does not hold a single clip.
+        """
+        if (weight := self.hearing.residual) is not None and samples.ndim == 3:
+            near, far = (self(samples[:, channel]) for channel in (0, 1))
+            pairs = zip(near.values, far.values, strict=True)
+            return Vectors(tuple(n - np.float32(weight) * f for n, f in pairs), near.bands)
+        size = min(self.limit or len(samples), len(samples))
+        try:
+            parts = [self._pass(samples[i : i + size]) for i in range(0, len(samples), size)]
+        except (RuntimeError, MemoryError) as error:
+            self._halve(size, error)
+            return self(samples)
+        values = zip(*(part.values for part in parts), strict=True)
+        return Vectors(tuple(np.concatenate(each) for each in values), parts[0].bands)
+
+    def in_float32(self) -> Forward:
+        """Return the same without a smaller number format."""
+        return replace(self, outputs=[replace(output, dtype="float32") for output in self.outputs])
+
+    def _halve(self, size: int, error: Exception) -> None:
+        if not is_out_of_memory(error):
+            raise error
+        if size == 1:
+            raise AsdError(
+                f"{self.device}: no memory for a single clip ({str(error).splitlines()[0]}); "
+                "choose another device or a smaller model"
+            ) from error
+        self.limit = size // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        text = "%s has no memory for %d clips at once; on with %d"
+        _LOG.info(text, self.device, size, self.limit)
+
+    def _pass(self, samples: Samples) -> Vectors:
+        window = self.backbone.spec.max_samples
+        starts = window_starts(samples.shape[1], window)
+        with torch.inference_mode():
+            total, bands = self._pooled(samples[:, : starts[0] + window])
+            for start in starts[1:]:
+                more, _ = self._pooled(samples[:, start : start + window])
+                total = [one.add_(other) for one, other in zip(total, more, strict=True)]
+            means = [one.div_(len(starts)) for one in total] if len(starts) > 1 else total
+            return Vectors(tuple(each.cpu().numpy() for each in means), bands)
+
+    def _pooled(self, samples: Samples) -> tuple[list[Tensor], tuple[int, ...]]:
+        """One window of each clip: (B, D) on the device, and the bands, for each output."""
+        layers = sorted({output.layer for output in self.outputs})
+        waveforms = self._moved(torch.from_numpy(np.ascontiguousarray(samples)))
+        with reduced(self.device, getattr(torch, self.outputs[0].dtype)):
+            features = self.backbone.features(waveforms, layers)
+        of = dict(zip(layers, features, strict=True))
+        values = [output.pooling(of[output.layer], output.bands) for output in self.outputs]
+        bands = tuple(int(of[output.layer].frames.shape[2]) for output in self.outputs)
+        return values, bands
+
+    def _moved(self, waveforms: Tensor) -> Tensor:
+        """To the device; from pinned memory where the copy can then run beside the arithmetic."""
+        if self.device.type == "cuda":
+            return waveforms.pin_memory().to(self.device, non_blocking=True)
+        return waveforms.to(self.device)
+
+
+def least_cosine(forward: Forward, samples: Samples) -> float:
+    """Smallest cosine between a clip's vectors in the outputs' number format and in float32.
+
+    Parameters
+    ----------
+    forward
+        With outputs in another format.
+    samples
+        (B, T) to compare on.
+    """
+    found = []
+    pairs = zip(forward(samples).values, forward.in_float32()(samples).values, strict=True)
+    for ours, exact in pairs:
+        norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(exact, axis=1)
+        found.append(np.sum(ours * exact, axis=1) / np.maximum(norms, np.finfo(np.float32).tiny))
+    return float(np.min(found))

@@ -1,0 +1,226 @@
+"""Batched spectral front ends on the model's device."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+_FILTER_GROUPS = 4  # products a clip: fewer multiply zeros, more are too small
+
+
+def slaney_filters(
+    sample_rate: int, n_fft: int, n_mels: int, band: tuple[float, float] | None = None
+) -> NDArray[np.float64]:
+    """Triangular mel filters of equal area.
+
+    The mel scale of Slaney's Auditory Toolbox (1998): linear, 200/3 Hz a mel, below 1 kHz, then
+    logarithmic with 27 mels for a factor of 6.4. The same as librosa's default.
+
+    Parameters
+    ----------
+    sample_rate
+        Hz.
+    n_fft
+        Transform length, samples.
+    n_mels
+        Number of filters.
+    band
+        Lower edge, at most 1000 Hz, and upper edge, at least 1000 Hz; 0 Hz to half the sample rate
+        where none is given.
+
+    Returns
+    -------
+    ndarray
+        (n_fft // 2 + 1, n_mels), each column's weight 2 / (its width in Hz).
+    """
+    low, high = band or (0.0, sample_rate / 2)
+    step = np.log(6.4) / 27
+    mels = np.linspace(low * 3 / 200, 15.0 + np.log(high / 1000) / step, n_mels + 2)
+    edges = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp(step * (mels - 15)))  # Hz
+    bins = np.linspace(0.0, sample_rate / 2, n_fft // 2 + 1)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    return np.asarray(triangles * 2 / (edges[2:] - edges[:-2]), dtype=np.float64)
+
+
+def kaldi_filters(
+    sample_rate: int, n_fft: int, n_mels: int, band: tuple[float, float]
+) -> NDArray[np.float64]:
+    """Triangular filters of height 1, straight on Kaldi's mel scale ``1127 ln(1 + f / 700)``.
+
+    Parameters
+    ----------
+    sample_rate
+        Hz.
+    n_fft
+        Transform length, samples.
+    n_mels
+        Number of filters.
+    band
+        Lower and upper edge, Hz.
+
+    Returns
+    -------
+    ndarray
+        (n_fft // 2 + 1, n_mels); as in Kaldi, the bin at half the sample rate counts for nothing.
+    """
+    low, high = (1127 * np.log(1 + edge / 700) for edge in band)
+    edges = np.linspace(low, high, n_mels + 2)  # mel
+    bins = 1127 * np.log(1 + np.arange(n_fft // 2 + 1) * sample_rate / n_fft / 700)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    filters[-1] = 0.0
+    return np.asarray(filters, dtype=np.float64)
+
+
+class MelPower(nn.Module):
+    """Windowed frames to mel power.
+
+    Parameters
+    ----------
+    window
+        (n_fft,) float32.
+    hop
+        Step, samples.
+    filters
+        (n_fft // 2 + 1, n_mels).
+    """
+
+    window: Tensor
+
+    def __init__(self, window: Tensor, hop: int, filters: NDArray[np.float64]) -> None:
+        super().__init__()
+        self.hop = hop
+        self.register_buffer("window", window, persistent=False)
+        # A filter spans few bins: neighbours are multiplied together with the bins they touch.
+        self._spans: list[slice] = []
+        for group in np.array_split(np.arange(filters.shape[1]), _FILTER_GROUPS):
+            bins = np.flatnonzero(filters[:, group].any(axis=1))
+            span = slice(int(bins.min(initial=len(filters))), int(bins.max(initial=0)) + 1)
+            part = torch.from_numpy(filters[span][:, group]).to(torch.float32)
+            self.register_buffer(f"filters{len(self._spans)}", part, persistent=False)
+            self._spans.append(span)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Compute (B, 1 + (T - n_fft) // hop, n_mels) power from (B, T) waveforms, T >= n_fft.
+
+        In float32 even under autocast: half precision has too few digits for a power.
+        """
+        with torch.autocast(waveforms.device.type, enabled=False):
+            frames = waveforms.unfold(-1, len(self.window), self.hop) * self.window
+            spectrum = torch.fft.rfft(frames)  # (B, time, bin)
+            # In place: on a CPU, fresh memory for every step costs more than the arithmetic.
+            power = spectrum.real.square().add_(spectrum.imag.square())
+            return torch.stack([self._filtered(clip) for clip in power])
+
+    def _filtered(self, power: Tensor) -> Tensor:
+        """One clip at a time, so that its result does not depend on the batch it came in."""
+        parts = [power[:, span] @ self.get_buffer(f"filters{i}") for i, span in enumerate(self._spans)]
+        return torch.cat(parts, dim=1)
+
+
+class LogMel(nn.Module):
+    """Mel power in decibels.
+
+    Parameters
+    ----------
+    sample_rate
+        Hz, at least 2000.
+    n_fft, hop
+        Hann window and step, samples. Frames lie inside the clip: nothing is padded.
+    n_mels
+        Number of mel filters.
+    """
+
+    def __init__(self, sample_rate: int, n_fft: int, hop: int, n_mels: int) -> None:
+        super().__init__()
+        filters = slaney_filters(sample_rate, n_fft, n_mels)
+        self._power = MelPower(torch.hann_window(n_fft), hop, filters)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Compute the log-mel spectrogram.
+
+        Parameters
+        ----------
+        waveforms
+            (B, T) float32 in [-1, 1], T >= n_fft.
+
+        Returns
+        -------
+        Tensor
+            (B, 1 + (T - n_fft) // hop, n_mels) float32, dB; 1e-10 and less is -100 dB.
+        """
+        return _decibels(self._power(waveforms))
+
+
+class CentredLogMel(nn.Module):
+    """Mel power in decibels, frames centred on multiples of the step.
+
+    As torchlibrosa and librosa have it (``center=True``, ``pad_mode="reflect"``, a periodic Hann
+    window, no limit to the dynamic range).
+
+    Parameters
+    ----------
+    filters
+        (n_fft // 2 + 1, n_mels).
+    hop
+        Step, samples.
+    """
+
+    def __init__(self, filters: NDArray[np.float64], hop: int) -> None:
+        super().__init__()
+        self._half = len(filters) - 1
+        self._power = MelPower(torch.hann_window(2 * self._half), hop, filters)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Compute the log-mel spectrogram.
+
+        Parameters
+        ----------
+        waveforms
+            (B, T) float32 in [-1, 1], T > n_fft // 2; mirrored by that much at both ends.
+
+        Returns
+        -------
+        Tensor
+            (B, 1 + T // hop, n_mels) float32, dB; 1e-10 and less is -100 dB.
+        """
+        mirrored = nn.functional.pad(waveforms, (self._half, self._half), mode="reflect")
+        return _decibels(self._power(mirrored))
+
+
+def _decibels(power: Tensor) -> Tensor:
+    """Replace power by ``10 log10(max(power, 1e-10))``, in place."""
+    return power.clamp_min_(1e-10).log10_().mul_(10)
+
+
+class PreEmphasisedLogMel(nn.Module):
+    """The front end of EfficientAT (Schmid et al. 2023, section 3; evaluation mode)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        filters = kaldi_filters(32_000, 1024, 128, (0.0, 15_000.0))
+        window = nn.functional.pad(torch.hann_window(800, periodic=False), (112, 112))
+        self._power = MelPower(window, 320, filters)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Compute the network's input.
+
+        Parameters
+        ----------
+        waveforms
+            (B, T) float32 in [-1, 1] at 32 kHz, T >= 514; mirrored by 512 samples at both ends.
+
+        Returns
+        -------
+        Tensor
+            (B, 128, 1 + (T - 1) // 320) float32.
+        """
+        emphasised = waveforms[:, 1:] - 0.97 * waveforms[:, :-1]
+        mirrored = nn.functional.pad(emphasised, (512, 512), mode="reflect")
+        mel: Tensor = self._power(mirrored)
+        return mel.add_(1e-5).log_().add_(4.5).div_(5).transpose(1, 2)

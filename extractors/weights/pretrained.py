@@ -1,0 +1,208 @@
+"""Models of transformers from their files: every key accounted for, nothing of them run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from cache.base.errors import AsdError
+from extractors import compat
+from extractors.backbone import Kept
+from extractors.weights.hub import Folder
+from extractors.weights.loading import faults
+from extractors.weights.sizes import check_extractor, check_model
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of a checkpoint must fit.
+
+    Attributes
+    ----------
+    parts
+        Beginnings of the names of what is used; everything by default.
+    heads
+        Beginnings of the names that the checkpoint may hold beside the model; ``None`` for all
+        that are under none of the model's own modules.
+    optional
+        Parameters that training alone uses.
+    """
+
+    parts: tuple[str, ...] = ("",)
+    heads: tuple[str, ...] | None = None
+    optional: tuple[str, ...] = ()
+
+
+def load_model(folder: Folder, kind: str, reading: Reading) -> nn.Module:
+    """Build a model with its weights in float32, for inference.
+
+    Parameters
+    ----------
+    folder
+        Its files; only safetensors are opened, and no code among them is run.
+    kind
+        Class of transformers.
+    reading
+        What must fit.
+
+    Raises
+    ------
+    AsdError
+        If files are missing or damaged, or keys missing, unexpected or of another shape.
+    """
+    folder.weights()  # says what is missing better than transformers does
+    with readable(folder):
+        network, report = getattr(compat.transformers(), kind).from_pretrained(
+            folder.path,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # so that all are reported; refused below
+            local_files_only=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    found = faults(_unfit(network, report, reading))
+    if found:
+        raise AsdError(f"{folder.name} does not fit {type(network).__name__}: {found}")
+    ready: nn.Module = network.eval()
+    return ready
+
+
+def load_config(folder: Folder) -> Any:
+    """Read a model's configuration.
+
+    Raises
+    ------
+    AsdError
+        If transformers knows no such model.
+    """
+    with readable(folder):
+        return compat.transformers().AutoConfig.from_pretrained(
+            folder.path, local_files_only=True, trust_remote_code=False
+        )
+
+
+def load_extractor(folder: Folder) -> Any:
+    """Build a model's own feature extractor.
+
+    Raises
+    ------
+    AsdError
+        If it has none for audio.
+    """
+    with readable(folder):
+        found = compat.transformers().AutoFeatureExtractor.from_pretrained(
+            folder.path, local_files_only=True, trust_remote_code=False
+        )
+    if not isinstance(getattr(found, "sampling_rate", None), int):
+        raise AsdError(f"{folder.name} is no audio model: {type(found).__name__} takes no waveform")
+    return found
+
+
+def as_json(described: Any) -> dict[str, Any]:
+    """Turn a configuration, or a feature extractor, of transformers into plain JSON."""
+    plain: dict[str, Any] = json.loads(described.to_json_string())
+    return plain
+
+
+def build_model(kept: Kept, kind: str) -> Any:
+    """Build a fine-tuned model as its configuration says, its parameters still to be filled in.
+
+    Parameters
+    ----------
+    kept
+        Its blueprint holds the ``config``.
+    kind
+        Class of transformers, ``AutoModel`` for the configuration's own.
+
+    Raises
+    ------
+    AsdError
+        If transformers knows no such model, or its sizes are not those of the file's tensors.
+    """
+    with readable(Folder(kept.path, str(kept.path))):
+        kinds = compat.transformers()
+        given = dict(kept.blueprint["config"])
+        config = kinds.AutoConfig.for_model(given.pop("model_type"), **given)
+
+        def build() -> Any:
+            if kind != "AutoModel":
+                return getattr(kinds, kind)(config)
+            return kinds.AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+
+        check_model(kept, given, build)
+        model = build()
+    return model.eval()
+
+
+def build_extractor(kept: Kept) -> Any:
+    """Build a fine-tuned model's feature extractor from the blueprint's ``extractor``.
+
+    Raises
+    ------
+    AsdError
+        If transformers knows no such extractor, or its sizes are absurd.
+    """
+    given = dict(kept.blueprint["extractor"])
+    check_extractor(kept, given)
+    name = str(given.get("feature_extractor_type"))
+    kind = getattr(compat.transformers(), name, None) if name.isidentifier() else None
+    if kind is None or not name.endswith("FeatureExtractor"):
+        raise AsdError(f"{kept.path}: transformers has no feature extractor {name!r}")
+    with readable(Folder(kept.path, str(kept.path))):
+        return kind.from_dict(given)
+
+
+@contextmanager
+def readable(folder: Folder) -> Iterator[None]:
+    """Keep transformers' reports off the screen, and make one line of whatever it raises.
+
+    Raises
+    ------
+    AsdError
+        If it cannot make anything of the files.
+    """
+    logging = compat.transformers().utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except AsdError:
+        raise
+    except Exception as error:
+        text = str(error).strip()
+        reason = text.splitlines()[0] if text else type(error).__name__
+        raise AsdError(f"{folder.name} cannot be loaded: {reason}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _unfit(network: Any, report: Mapping[str, Any], reading: Reading) -> dict[str, list[str]]:
+    """Keys that do not fit, by kind, as `Reading` sees it."""
+    prefix = f"{network.base_model_prefix}."
+    modules = {name for name, _ in network.named_children()}
+
+    def is_head(key: str) -> bool:
+        if reading.heads is not None:
+            return key.startswith(reading.heads)
+        name = key.removeprefix(prefix)
+        return name.split(".")[0] not in modules or not name.startswith(reading.parts)
+
+    missing = [
+        key for key in report["missing_keys"] if key.startswith(reading.parts) and key not in reading.optional
+    ]
+    reshaped = [key for key, *_ in report["mismatched_keys"] if key.startswith(reading.parts)]
+    return {
+        "missing": sorted(missing),
+        "unexpected": sorted(key for key in report["unexpected_keys"] if not is_head(key)),
+        "of another shape": sorted(reshaped),
+    }

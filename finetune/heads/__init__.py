@@ -1,1 +1,0 @@
-"""Heads, one a file; a file's name is the head's name."""

@@ -1,0 +1,74 @@
+"""Recordings as they arrive: files that still grow, times in names, samples on a stream."""
+
+from __future__ import annotations
+
+import io
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from cache.base.errors import AsdError
+from eval.monitor.sources import FolderSource, PcmSource, recorded_at
+from tests.conftest import write_clip
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pump 2026-11-26T21-54-07.wav",
+        "20261126_215407.wav",
+        "a-20261126215407-b.wav",
+        "2026-11-26 21.54.07 x.wav",
+    ],
+)
+def test_a_time_in_a_name(name: str) -> None:
+    assert recorded_at(name) == datetime(2026, 11, 26, 21, 54, 7, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize("name", ["section_00_source_test_normal_0000.wav", "20261326_215407.wav", "a.wav"])
+def test_no_time_in_a_name(name: str) -> None:
+    assert recorded_at(name) is None
+
+
+def test_a_file_that_grows_is_left_alone(tmp_path: Path) -> None:
+    now = 1e9
+    source = FolderSource(tmp_path, settled=5.0, clock=lambda: now)
+    path = write_clip(tmp_path / "sub dir" / "a.wav", 1)
+    os.utime(path, (now, now))
+    (tmp_path / "notes.txt").write_text("no sound")
+    write_clip(tmp_path / ".hidden" / "b.wav", 2)
+    assert source.arrived() == []  # written a moment ago
+    with path.open("ab") as file:
+        file.write(b"1234")
+    os.utime(path, (now, now))
+    assert source.arrived() == []  # has grown since
+    assert [arrival.name for arrival in source.arrived()] == ["sub dir/a.wav"]
+    now += 10
+    again = FolderSource(tmp_path, settled=5.0, clock=lambda: now)
+    assert [arrival.time for arrival in again.arrived()] == [1e9]  # old enough at the first look
+
+
+def test_oldest_first_by_the_time_in_the_name(tmp_path: Path) -> None:
+    for name in ("20260102_000000.wav", "20260101_000000.wav"):
+        write_clip(tmp_path / name, 1)
+    source = FolderSource(tmp_path, settled=0.0)
+    assert [arrival.name[:8] for arrival in source.arrived()] == ["20260101", "20260102"]
+    with pytest.raises(AsdError, match="not a folder"):
+        FolderSource(tmp_path / "none").arrived()
+
+
+def test_a_stream_becomes_recordings(tmp_path: Path) -> None:
+    samples = np.arange(2500, dtype="<i2").reshape(-1, 2)
+    source = PcmSource(io.BytesIO(samples.tobytes()), 1000, 0.5, tmp_path / "heard", channels=2, keep=1)
+    names = []
+    while not source.ends:
+        names += [arrival.path for arrival in source.arrived()]
+    assert len(names) == 2  # 1.25 s: what is left over is no recording
+    assert [path.exists() for path in names] == [False, True]
+    heard, rate = soundfile.read(names[1], dtype="int16")
+    assert rate == 1000
+    assert np.array_equal(heard, samples[500:1000])

@@ -1,0 +1,89 @@
+"""Figures and intervals of many sections, added up section by section."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cache.table import Section
+from eval.metrics.intervals import Plan, Scores, official
+from eval.metrics.rules import RULES, Rule
+from eval.metrics.sections import SectionTruth, evaluate_section
+from eval.metrics.uncertainty import Tally, bootstrap, jackknife, uncertainty
+from eval.results.tables import SystemResult, format_table
+
+
+def truth() -> SectionTruth:
+    kinds = np.arange(12) % 4
+    clips = tuple(f"{i:02d}" for i in range(12))
+    return SectionTruth(kinds % 2 == 1, kinds >= 2, clips)
+
+
+def drawn_sections(count: int) -> dict[Section, Scores]:
+    rng = np.random.default_rng(count)
+    names = [Section(("fan", "pump", "saw")[i % 3], i) for i in range(count)]
+    return {
+        name: Scores(rng.normal(size=12) + truth().anomaly * rng.uniform(0, 2), truth())
+        for name in sorted(names)
+    }
+
+
+def test_many_sections_print_as_their_lowest() -> None:
+    sections = {s: evaluate_section(one.scores, None, one.truth) for s, one in drawn_sections(70).items()}
+    text = format_table(SystemResult("ours", sections, {}))
+    assert "the 20 lowest of 70 sections" in text
+    height = {s: sum(r.figures[n] for n in RULES[2023].parts) for s, r in sections.items()}
+    lowest = sorted(height, key=lambda s: height[s])[:20]
+    for section, found in sections.items():
+        cells = [f"{100 * found.figures[name]:.2f}" for name in ("auc_source", "auc_target")]
+        line = "  ".join([f"{section.machine_type:14}", f"{section.number:02d}"])
+        assert (line.split() in [row.split()[:2] for row in text.splitlines()]) == (section in lowest), cells
+    few = dict(list(sections.items())[:60])
+    assert "lowest" not in format_table(SystemResult("ours", few, {}))
+
+
+@pytest.mark.parametrize("rule", [RULES[2020], RULES[2023]])
+def test_intervals_of_many_sections_are_their_definition(rule: Rule) -> None:
+    # Clip by clip, all sections stacked each time.
+    sections, plan = drawn_sections(5), Plan(resamples=40)
+    variance = 0.0
+    for name, one in sections.items():
+        kinds = 2 * one.truth.target + one.truth.anomaly
+        values = np.empty(12)
+        for i in range(12):
+            keep = np.arange(12) != i
+            rest = SectionTruth(one.truth.anomaly[keep], one.truth.target[keep])
+            values[i] = official({**sections, name: Scores(one.scores[keep], rest)}, rule)
+        for kind in range(4):
+            own = values[kinds == kind]
+            variance += (len(own) - 1) / len(own) * np.sum((own - own.mean()) ** 2)
+    found = jackknife(sections, rule, 0.95)
+    assert found is not None
+    reach = 1.959964 * np.sqrt(variance)
+    assert found.high == pytest.approx(min(1, official(sections, rule) + reach), rel=1e-6)
+    whole = uncertainty(sections, rule, plan)
+    assert whole is not None
+    low, high = np.quantile(bootstrap(sections, rule, plan), [0.025, 0.975])
+    assert (whole.bootstrap.low, whole.bootstrap.high) == (low, high)
+    assert whole.jackknife == found
+    assert set(whole.parts) == set(sections)
+
+
+def test_a_section_of_no_use_gives_a_score_of_zero_and_an_interval() -> None:
+    rule, sections = RULES[2023], drawn_sections(3)
+    worst = next(iter(sections))
+    sections[worst] = Scores(-1.0 * truth().anomaly, truth())
+    assert official(sections, rule) == 0
+    found = jackknife(sections, rule, 0.95)
+    assert found is not None
+    assert (found.low, found.high) == (0, 0)
+
+
+def test_one_section_without_domains_leaves_no_interval() -> None:
+    sections = drawn_sections(3)
+    tally = Tally(RULES[2023], Plan(resamples=10))
+    for name, one in sections.items():
+        tally.add(name, one)
+    assert tally.uncertainty() is not None
+    tally.add(Section("zoo", 0), Scores(np.arange(12.0), SectionTruth(truth().anomaly)))
+    assert tally.uncertainty() is None

@@ -1,0 +1,173 @@
+"""One pass: windows of long clips, number formats, memory that runs out, measured plans."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from cache.base.errors import AsdError
+from extractors import pooling, registry
+from extractors import throughput as tuning
+from extractors.backbone import BackboneSpec, Features
+from extractors.embedder import Forward, least_cosine, window_starts
+from extractors.output import Output
+from extractors.throughput import Plan
+from tests.helpers.small_models import SMALL
+
+CPU = torch.device("cpu")
+
+
+class Meter:
+    """A backbone whose only frame is the mean of the waveform; its memory can be bounded."""
+
+    def __init__(self, holds: int = 100, error: Exception | None = None) -> None:
+        self.spec = BackboneSpec(
+            "meter", 16_000, (0,), 0, 1, 1, min_samples=1, max_samples=10, pooling="mean"
+        )
+        self.holds, self.error, self.sizes = holds, error, list[tuple[int, int]]()
+
+    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
+        self.sizes.append((waveforms.shape[0], waveforms.shape[1]))
+        if len(waveforms) > self.holds:
+            raise self.error or torch.OutOfMemoryError("out of memory: tried to allocate 9 GiB")
+        return [Features(waveforms.mean(1)[:, None, None, None]) for _ in layers]
+
+
+def forward_of(model: Meter) -> Forward:
+    return Forward(model, [Output(model.spec, 0, pooling.find("mean", {}), "merge")], CPU)
+
+
+def test_windows_cover_a_clip_evenly_and_are_as_few_as_can_be() -> None:
+    assert window_starts(7, 10) == [0]
+    assert window_starts(10, 10) == [0]
+    assert window_starts(11, 10) == [0, 1]
+    assert window_starts(20, 10) == [0, 10]
+    assert window_starts(25, 10) == [0, 8, 15]
+    for samples in range(1, 200):
+        starts = window_starts(samples, 10)
+        covered = {sample for start in starts for sample in range(start, start + 10)}
+        assert covered >= set(range(samples))
+        assert len(starts) == -(-samples // 10)
+        assert starts[-1] + 10 <= max(samples, 10)
+
+
+def test_a_long_clips_vector_is_the_mean_of_its_windows() -> None:
+    model = Meter()
+    clips = np.arange(50, dtype=np.float32).reshape(2, 25)
+    vectors = forward_of(model)(clips)
+    windows = [clips[:, start : start + 10].mean(axis=1) for start in (0, 8, 15)]
+    np.testing.assert_allclose(vectors.values[0][:, 0], np.mean(windows, axis=0))
+    assert model.sizes == [(2, 10)] * 3  # never more than one window of each at once
+
+
+@pytest.mark.parametrize(
+    "error",
+    [None, MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")],
+)
+def test_a_batch_that_does_not_fit_is_halved_and_said_so(
+    error: Exception | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Meter(holds=3, error=error)
+    forward = forward_of(model)
+    clips = np.arange(70, dtype=np.float32).reshape(7, 10)
+    np.testing.assert_allclose(forward(clips).values[0][:, 0], clips.mean(axis=1))
+    assert "cpu has no memory for 7 clips at once; on with 3" in capsys.readouterr().err
+    forward(clips)
+    assert capsys.readouterr().err == ""  # learnt
+    assert model.sizes[0][0] == 7
+    assert max(size for size, _ in model.sizes[1:]) == 3
+
+
+def test_no_memory_for_one_clip_is_an_error_and_others_pass_through() -> None:
+    with pytest.raises(AsdError, match="no memory for a single clip .*choose another device"):
+        forward_of(Meter(holds=0))(np.zeros((4, 5), np.float32))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        forward_of(Meter(0, RuntimeError("shapes cannot be multiplied")))(np.zeros((4, 5), "f4"))
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [*((name, "bfloat16") for name in registry.names()), ("beats", "float16")]
+)
+def test_smaller_number_formats_stay_near_and_have_their_own_recipe(
+    name: str, dtype: str, tmp_path: Path
+) -> None:
+    model = registry.find(name).load(SMALL[name](tmp_path), CPU)
+    plain = Output(model.spec, model.spec.layer, pooling.find("mean", {}), "merge")
+    forward = Forward(model, [replace(plain, dtype=dtype)], CPU)
+    length = max(model.spec.min_samples, model.spec.sample_rate)
+    clips = np.random.default_rng(0).normal(0, 0.1, (2, length)).astype(np.float32)
+    assert least_cosine(forward, clips) >= 0.999
+    assert forward(clips).values[0].dtype == np.float32
+    assert forward.outputs[0].recipe.fingerprint != plain.recipe.fingerprint
+
+
+def test_least_cosine_is_the_least() -> None:
+    class Half(Meter):
+        def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
+            turned = torch.is_autocast_enabled("cpu")
+            side = waveforms[:, :1] * turned
+            frames = torch.cat([waveforms[:, 1:2], side], dim=1)[:, None, None]
+            return [Features(frames) for _ in layers]
+
+    model = Half()
+    output = Output(model.spec, 0, pooling.find("mean", {}), "merge", "bfloat16")
+    clips = np.array([[0.0, 1.0], [1.0, 1.0]], np.float32)
+    cosine = least_cosine(Forward(model, [output], CPU), clips)
+    assert cosine == pytest.approx(2**-0.5)
+
+
+def test_the_usual_plan_uses_every_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "cores", lambda: 8)
+    spec = replace(Meter().spec, cpu_threads=2, batch={"cpu": 4})
+    assert tuning.usual(spec, CPU) == Plan(batch=4, workers=4, threads=2)
+    assert tuning.usual(replace(spec, cpu_threads=None), CPU) == Plan(4, 1, 8)
+    assert tuning.candidates(spec, CPU)[0] == Plan(4, 4, 2)
+    assert {(plan.workers, plan.threads) for plan in tuning.candidates(spec, CPU)} == {
+        (4, 2), (1, 8), (8, 1), (2, 4),
+    }  # fmt: skip
+
+
+def test_the_fastest_plan_wins_and_too_large_ones_end_the_measuring(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = {1: 5.0, 2: 9.0, 4: 9.1, 8: 20.0}
+    plans = [Plan(batch, 1, 1) for batch in rates]
+    forward = forward_of(Meter())
+
+    def rate(forward: Forward, plan: Plan, _: object) -> float:
+        if plan.batch == 8:
+            forward.limit = 4  # as after running out of memory
+        return rates[plan.batch]
+
+    monkeypatch.setattr(tuning, "rate", rate)
+    assert tuning.fastest(forward, plans, np.zeros(5, np.float32)).batch == 2  # 1 % is noise
+    assert forward.limit is None
+
+
+def test_a_plan_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = forward_of(Meter())
+    clip = np.zeros(10, np.float32)
+    plan = tuning.remembered(tmp_path, forward, clip)
+    assert plan in tuning.candidates(forward.backbone.spec, CPU)
+    monkeypatch.setattr(tuning, "fastest", lambda *_: pytest.fail("measured again"))
+    assert tuning.remembered(tmp_path, forward, clip) == plan
+    stored = json.loads((tmp_path / tuning.PLANS).read_text())
+    assert len(stored) == 1
+    monkeypatch.undo()
+    for damaged in ("", "[]", '{"x": 3}', '{"x": {"batch": 0, "workers": 1, "threads": 1}}'):
+        (tmp_path / tuning.PLANS).write_text(damaged)
+        assert tuning.remembered(tmp_path, forward, clip).batch >= 1
+
+
+def test_the_rate_counts_the_clips_of_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([100.0, 102.0])
+    monkeypatch.setattr("extractors.throughput.time.perf_counter", lambda: next(moments))
+    found = tuning.rate(forward_of(Meter()), Plan(3, 2, 1), np.zeros(10, np.float32))
+    assert found == 6 / 2

@@ -1,0 +1,142 @@
+"""Another package's scorer, backbone and pooling: installed, listed, run; a broken one is named."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache.base.errors import AsdError
+from cache.store import Store
+from extractors import pooling
+
+REPOSITORY = Path(__file__).parents[2]
+BROKEN = {
+    "METADATA": "Metadata-Version: 2.1\nName: asd-broken\nVersion: 2.5\n",
+    "entry_points.txt": "[machine_asd.scorers]\nbad = asd_broken\n"
+    "[machine_asd.backbones]\nlogmel = asd_broken\n",
+}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to put on the path: the example as pip installs it, and a package that is broken."""
+    folder = tmp_path_factory.mktemp("plugins")
+    # A copy: setuptools writes beside what it builds.
+    source = shutil.copytree(REPOSITORY / "examples" / "plugin", folder / "source")
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation",
+               "--no-index", "--disable-pip-version-check", "--root-user-action=ignore",
+               "--target", folder / "site", source]  # fmt: skip
+    subprocess.run(command, check=True, timeout=300)
+    (folder / "site" / "asd_broken.py").write_text("raise ZeroDivisionError('in its own code')\n")
+    record = folder / "site" / "asd_broken-2.5.dist-info"
+    record.mkdir()
+    for name, text in BROKEN.items():
+        (record / name).write_text(text)
+    return folder / "site"
+
+
+def run(installed: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([str(installed), str(REPOSITORY)])
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        check=False, text=True, capture_output=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "500"},
+    )  # fmt: skip
+
+
+def test_a_package_of_another_adds_choices(installed: Path, root: Path, tmp_path: Path) -> None:
+    where = ("--cache-dir", tmp_path / "cache")
+    chosen = ("--backbone", "octaves", "--pooling", "median:q=0.25", "--bands", "keep")
+    made = run(installed, "extractors.run", "--data", root, *chosen, *where)
+    assert (made.returncode, made.stderr) == (0, "")
+    scorer = "nearest-mean:power=1"
+    made = run(installed, "index.run", "--scorer", scorer, "--bank", tmp_path / "bank", *where)
+    assert made.returncode == 0, made.stderr
+    made = run(installed, "eval.run", "--bank", tmp_path / "bank", "--out", tmp_path / "out",
+               "--no-report", *where)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+
+    store = Store(tmp_path / "cache")
+    (recipe,) = store.recipes()
+    assert (recipe.backbone, recipe.pooling) == ("octaves", "median:q=0.25")
+    for section in {stored.section for stored in store.tables(recipe)}:
+        train, test = (store.read(recipe, section, split) for split in ("train", "test"))
+        assert train.embeddings.shape[1] == 7
+        is_target = np.array([key.domain == "target" for key in train.keys])
+        means = [train.embeddings[is_target == flag].astype(float).mean(0) for flag in (False, True)
+                 if (is_target == flag).any()]  # fmt: skip
+        expected = np.min([np.abs(test.embeddings - mean).sum(1) for mean in means], axis=0)
+        name = f"anomaly_score_{section.machine_type}_section_{section.number:02d}_test.csv"
+        with next((tmp_path / "out").rglob(name)).open(newline="") as file:
+            found = {row[0]: float(row[1]) for row in csv.reader(file)}
+        for clip_id, score in zip(test.clip_ids, expected, strict=True):
+            assert found[Path(clip_id).name] == pytest.approx(score, rel=1e-6)
+
+
+def test_help_and_list_say_where_each_comes_from(installed: Path) -> None:
+    said = " ".join(run(installed, "extractors.run", "--help").stdout.split())
+    assert ", octaves (of asd-example 0.1.0), panns" in said
+    assert "mean+std, median (of asd-example 0.1.0), native" in said
+    said = " ".join(run(installed, "index.run", "--help").stdout.split())
+    assert "nearest-mean (of asd-example 0.1.0)" in said
+    told = run(installed, "eval.list", "--json")
+    rows = {(row["kind"], row["name"]): row for row in map(json.loads, told.stdout.splitlines())
+            if "name" in row}  # fmt: skip
+    assert rows["scorer", "nearest-mean"]["origin"] == "asd-example 0.1.0"
+    assert rows["backbone", "octaves"]["loads"]
+    assert rows["pooling", "median"]["loads"]
+    assert rows["scorer", "ldn"]["origin"] == "machine-asd"
+
+
+def test_a_broken_package_is_named_and_stops_no_other(installed: Path, tmp_path: Path) -> None:
+    told = run(installed, "eval.list")
+    assert told.returncode == 1
+    assert (
+        "scorer 'bad' of asd-broken 2.5 cannot be loaded from asd_broken: ZeroDivisionError: in its "
+        "own code; mend or uninstall that package"
+    ) in told.stderr
+    assert told.stderr.count("cannot be loaded") == 1  # what is called as ours is not asked for
+    used = run(installed, "index.run", "--scorer", "bad", "--cache-dir", tmp_path)
+    assert used.returncode == 2
+    assert "asd-broken 2.5" in used.stderr
+    mistyped = run(installed, "index.run", "--scorer", "nearest-maen", "--cache-dir", tmp_path)
+    assert "did you mean 'nearest-mean'?" in mistyped.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("gwrp:r=0.4", "gwrp:0.4"),
+        ("gwrp:0.4", "gwrp:0.4"),
+        ("rdp+gem:p=3:gamma=16", "rdp+gem:3,16"),
+        ("rdp+gem:gamma=16:p=3", "rdp+gem:3,16"),
+        ("rdp+gem:gamma=16", "rdp+gem:9,16"),
+        ("rdp+gem:3,16", "rdp+gem:3,16"),
+        ("mean", "mean"),
+    ],
+)
+def test_poolings_are_spelt_like_everything_else(text: str, canonical: str) -> None:
+    assert pooling.find(text, {}).name == canonical
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gwrp:q=1", "'gwrp:q=1' has no parameter 'q', only r"),
+        ("rdp+gem:3", "expected rdp\\+gem:p=...:gamma=..."),
+        ("mean:r=1", "mean has no parameter"),
+        ("gwrq", "unknown pooling 'gwrq'; .* did you mean 'gwrp'"),
+        ("gem:p=0", r"p must be in \(0, 1000\]"),
+    ],
+)
+def test_a_pooling_that_is_not_one(text: str, message: str) -> None:
+    with pytest.raises(AsdError, match=message):
+        pooling.find(text, {})
