@@ -4,8 +4,8 @@ Every artefact that is read back is damaged many times over and read again: ``de
 that names the file, ``harmless`` gives the very same values. Mutated sound files are read in a
 process whose memory is bounded: each is read or refused. The chain's commands are killed, starved
 and run beside each other, and on other data, in other places: see `tests.helpers.kills`,
-`tests.helpers.system_faults`, `tests.helpers.together` and `tests.helpers.mixups`. Anything that is lost, wrong or unnamed
-ends with exit code 1.
+`tests.helpers.system_faults`, `tests.helpers.together` and `tests.helpers.mixups`. Anything that is lost,
+wrong or unnamed ends with exit code 1.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from index.scorer import Scorer, names
 
 POOLINGS = ("mean", "max", "mean+std", "gwrp:0.97", "gwrp:0.7")
 LAYERS = (4, 8, 12, 16)
-SPACINGS = ("linear", "erb", "mel", "log")
+SPACINGS = ("linear", "erb", "mel", "log", "bands=32", "bands=128")
 VARIANTS = (
     "fusion:merging=min",
     "kmeans:metric=euclidean:standardise=true",

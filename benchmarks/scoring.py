@@ -10,6 +10,7 @@ import io
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def main() -> None:
             section = Section(f"machine{i}", 0)
             store.write(table(section, "train", 990, 10), Recipe("synthetic"))
             store.write(table(section, "test", 100, 100), Recipe("synthetic"))
-        for scorer in ("min-distance", "fusion"):
+        for scorer in ("min-distance", "pooled", "fusion"):
             chain = ["--backbone", "synthetic", "--cache-dir", folder, "--scorer", scorer]
             score = [*chain, "--out", str(Path(folder) / "results"), "--no-report"]
             measure(chain, score, rounds)
@@ -62,13 +63,15 @@ def measure(chain: list[str], score: list[str], rounds: int) -> None:
     """Print the times of one scorer."""
     with contextlib.redirect_stdout(io.StringIO()):
         built = [seconds(lambda: build(chain)) for _ in range(rounds)]
+        begin = time.process_time()
         scored = [seconds(lambda: evaluate(score)) for _ in range(rounds)]
+        busy = (time.process_time() - begin) / rounds
     command = [sys.executable, "-m", "eval.run", *score]
     process = [
         seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)) for _ in range(rounds)
     ]
     print(f"{chain[-1]}: fit and save 7 sections {spread(built)} s")
-    print(f"{chain[-1]}: score 7 sections {spread(scored)} s")
+    print(f"{chain[-1]}: score 7 sections {spread(scored)} s, of which CPU {busy:.2f} s a round")
     print(f"{chain[-1]}: the same as a fresh process {spread(process)} s")
 
 

@@ -39,6 +39,7 @@ VERBS: dict[str, dict[str, Verb]] = {
     },
     "detect": {
         "extract": Verb("extractors.run:main", "clips to embeddings"),
+        "choose": Verb("eval.choose:main", "which of these"),
         "build": Verb("index.run:main", "these to a bank"),
         "score": Verb("eval.run:main", "test clips with it"),
         "judge": Verb("eval.run:main", "submissions against the truth", ("--submission",)),

@@ -150,7 +150,7 @@ def choose(store: Store, wanted: Selection) -> Recipe:
             for way in ways
         ]
     else:
-        picked = [_one(known, "a table", known)]
+        picked = [_one([r for r in known if way.matches(r)], "a table", known) for way in wanted.by_channel()]
     return concatenation(picked)
 
 

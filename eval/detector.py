@@ -25,14 +25,15 @@ from cache.table import DOMAINS, Section
 from cache.windows import split_id
 from eval.scoring.findings import ClipResult, Neighbour, Results
 from eval.scoring.sections import score_table
+from extractors import registry
 from extractors.audio.hearing import Heard
+from extractors.choices import split_name
 from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
 from extractors.request import ExtractRequest
 from index.bank import Bank, locate
 from index.build import BuildRequest, build
 from index.fitted import FittedSection
 from index.scorer import DEFAULT
-from index.threshold import largest_p_values
 
 if TYPE_CHECKING:
     from extractors.inference import Inference
@@ -64,6 +65,9 @@ class Detector:
         ``average``, ``near``, ``far`` or a number from 0.
     threshold, percentile
         How the threshold is learnt, and the share of normal clips meant to lie below it, %.
+    group
+        Which recordings were made together, and are left out together when the threshold is learnt:
+        ``auto`` goes by their sound; ``day``, ``folder`` ... as of ``--group``.
     machine
         What to call it.
 
@@ -89,6 +93,7 @@ class Detector:
         channel: str = "average",
         threshold: str = "gamma",
         percentile: float = 90.0,
+        group: str = "auto",
         machine: str = _MACHINE,
     ) -> None:
         names = (backbone,) if isinstance(backbone, str) else tuple(backbone)
@@ -97,7 +102,10 @@ class Detector:
             weights=(weights,) if isinstance(weights, str) else tuple(weights),
             heard=Heard(channel=channel, window=window, hop=hop),
         )
-        self._build = BuildRequest(scorer=scorer, threshold=threshold, percentile=percentile)
+        self._build = BuildRequest(scorer=scorer, threshold=threshold, percentile=percentile, group=group)
+        self._build.unfitted()  # a name or an option that there is not is refused here, not in `fit`
+        for text in self._request.backbone:
+            registry.find(split_name(text)[0])
         self._section = Section(machine, 0)
         self._root = Path(mkdtemp(prefix="asd-detector-"))  # goes with this object
         weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
@@ -183,9 +191,7 @@ class Detector:
             return Results((), faults, cautions)
         table = found.tables[section]
         scored = score_table(fitted, table)
-        p_values = largest_p_values(
-            fitted.train_scores(), scored.submission.scores, scored.windows, fitted.groups()
-        )
+        p_values = fitted.p_values(scored.submission.scores, scored.windows)
         by_id = {clip.clip_id: clip for clip in cut.clips}
         sources = self._sources()
         judged = np.isfinite(fitted.threshold.value)

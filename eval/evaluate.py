@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
+from cache.base.options import Checked, documented, option, option_group
 from cache.files.atomic import scratch_folder
+from cache.files.places import here, place
 from cache.recipe import Recipe
-from cache.select import DEFAULT_CACHE_DIR, Selection, choose
+from cache.select import Selection, cache_dir_option, choose
 from cache.store import Store
+from eval.experiments.file import shipped
 from eval.judge import Judging, Run, judge, years_told
-from eval.metrics.rules import choose_rule
+from eval.metrics.rules import RULES, choose_rule
 from eval.page.build import Audible
 from eval.ranking import Ranking, System, called, rank, read_system, run_folders
 from eval.report import Reported, Reporting, report
@@ -24,74 +27,105 @@ from eval.results.ranking_tables import write_ranking
 from eval.results.tables import SystemResult
 from eval.score import Scoring, score
 from extractors.clips.listing import list_clips
+from extractors.fetching.offline import offline_option
 from index.bank import Bank, find_bank
-from index.scorer import DEFAULT
+from index.scorer import DEFAULT, names
 
 _EXTRAS = {"umap": "umap", "matplotlib": "figures"}  # module to extra of ours
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@documented
+@dataclass(frozen=True, kw_only=True)
+class Limits(Checked):
+    """How an experiment's threshold is learnt, as of `index.run`; what is left out it says itself."""
+
+    percentile: float | None = option(None, "normal clips meant to lie below it, %", metavar="P")
+    false_alarms: str | None = option(None, "1/100 of the clips, or 1/week", metavar="RATE")
+    clip_interval: float | None = option(None, "seconds from one clip to the next")
+    group: str | None = option(None, "clips left out together: auto, day, folder ...", metavar="GROUPING")
+
+    def changes(self) -> tuple[str, ...]:
+        """Write them as changes of an experiment."""
+        return tuple(f"scorer.{k}={v}" for k, v in vars(self).items() if v is not None)
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Checked):
     """What is evaluated, by what, and what is made of it.
 
-    Attributes
-    ----------
-    out
-        Where results go.
-    submission
-        Folders of submission files; none, and a bank scores.
-    ground_truth
-        Folder in the evaluator's form, where there is one.
-    year
-        Whose rule scores; ``None`` leaves it to the files.
-    part
-        Whether submissions of a part of the ground truth are accepted.
-    audio
-        Data roots whose recordings the report plays, and what they hold is what is scored.
-    data
-        Data roots whose test clips are extracted and scored; none, and those in the cache are.
-    machine
-        Machine types to score; empty for all.
-    scorer, bank
-        Which bank: its folder, or found by its scorer.
-    tables
-        Which tables, where the cache holds several.
-    cache_dir
-        Where tables and banks lie.
-    listen
-        Clips a section that the report plays at most.
-    report, figures
-        Whether to write the page, and to draw figures as files.
-    map
-        How the page lays out embeddings.
-    notes
-        What else results and page say, name to text.
-    command
-        How this was called.
-    built
-        Whether the bank was just built of what `audio` holds.
+    Beside its options: `command`, how this was called; `built`, whether the bank was just built of
+    what `audio` holds.
     """
 
-    out: Path
-    submission: tuple[Path, ...] = ()
-    ground_truth: Path | None = None
-    year: int | None = None
-    part: bool = False
-    audio: tuple[Path, ...] = ()
-    data: tuple[Path, ...] = ()
-    machine: tuple[str, ...] = ()
-    scorer: str = DEFAULT
-    bank: Path | None = None
-    tables: Selection = field(default_factory=Selection)
-    weights: tuple[str, ...] = ()
-    cache_dir: Path = DEFAULT_CACHE_DIR
-    listen: int = Audible.most
-    report: bool = True
-    figures: bool = False
-    map: str = "pca"
-    notes: tuple[tuple[str, str], ...] = ()
+    experiment: str | None = option(
+        None, f"a TOML file, or one of {', '.join(shipped())}: run the chain on --data",
+        flag="EXPERIMENT",
+    )  # fmt: skip
+    changes: tuple[str, ...] = option(
+        (), "change the experiment, e.g. backbones.beats.weights=BEATs_iter3.pt", flag="--set",
+        metavar="KEY=VALUE",
+    )  # fmt: skip
+    submission: tuple[Path, ...] = option(
+        (), "folders of anomaly_score_*.csv and decision_result_*.csv; a folder of such folders is "
+        "one system of several runs; several are ranked", read=here, metavar="DIR",
+    )  # fmt: skip
+    ground_truth: Path | None = option(
+        None, "holds ground_truth_data, ground_truth_domain, ground_truth_attributes (default: "
+        "labels in the file names)", read=here, metavar="DIR",
+    )  # fmt: skip
+    year: int | None = option(None, "whose rule scores (default: the files')", choices=tuple(RULES))
+    part: bool = option(False, "accept submissions of a part of the ground truth")
+    audio: tuple[Path, ...] = option(
+        (), "data roots: only what they hold is scored, and the report plays it (default: --data)",
+        read=place, metavar="ROOT",
+    )  # fmt: skip
+    listen: int = option(
+        Audible.most, "clips a section that the report plays at most, and as many false alarms and "
+        "as many misses", least=0, metavar="N",
+    )  # fmt: skip
+    report: bool = option(True, "write report.html and, when scoring, the map in it")
+    note: tuple[str, ...] = option((), "something to be said in results and report", metavar="NAME=TEXT")
+    figures: bool = option(False, "draw figures as files, for a paper")
+    out: Path = option(
+        Path("results"), "a folder of its own for what this run makes; of an earlier run's results "
+        "nothing stays", read=here, metavar="DIR",
+    )  # fmt: skip
+    scorer: str = option(DEFAULT, "{choices}: which bank, where none is named", choices=names, metavar="NAME")
+    bank: Path | None = option(None, "a bank's folder (default: found by scorer)", read=place, metavar="DIR")
+    data: tuple[Path, ...] = option(
+        (), "score the test clips of these data roots (default: those in the cache folder)",
+        read=place, metavar="ROOT",
+    )  # fmt: skip
+    machine: tuple[str, ...] = option((), "only these machine types (default: all)", metavar="NAME")
+    map: str = option("pca", "how the report lays out embeddings", choices=("pca", "umap"))
+    offline: bool = offline_option()
+    cache_dir: Path = cache_dir_option()
+    tables: Selection = option_group(Selection, "which tables (needed only where the cache holds several)")
+    limits: Limits = option_group(Limits, "threshold of an experiment")
     command: str = ""
     built: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tables = self.tables
+        given = {"--submission": self.submission, "--bank": self.bank and not self.built,
+                 "--backbone": tables.backbones, "--recipe": tables.recipes and not self.built,
+                 "--channel": tables.channel, "--window": tables.window,
+                 "--hop": tables.hop, "--length": tables.length}  # fmt: skip
+        clash = [name for name, value in given.items() if value]
+        if self.experiment is None:
+            if self.changes:
+                raise AsdError(f"--set {self.changes[0]} changes an experiment, and none is named")
+            if self.limits.changes():
+                raise AsdError(
+                    f"--set {self.limits.changes()[0]} is of an experiment, and none is named: a bank "
+                    "has its threshold from `python -m index.run`"
+                )
+        elif clash:
+            raise AsdError(f"{clash[0]} means nothing to an experiment, which says so itself: --set")
+        elif not self.data:
+            raise AsdError(f"experiment {self.experiment}: name the data roots with --data")
 
     @property
     def layout(self) -> str | None:
@@ -122,8 +156,6 @@ class Evaluated:
         What deserves a look.
     silent
         Recordings that a report does not play, each with the reason.
-    incomplete
-        Whether a stage before left something out, and said so.
     """
 
     results: tuple[SystemResult, ...] = ()
@@ -132,7 +164,6 @@ class Evaluated:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
-    incomplete: bool = False
 
 
 def evaluate(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
@@ -172,11 +203,10 @@ def check(wanted: Evaluation) -> None:
             raise AsdError(f"--submission {folder} is not a folder")
     needed = {"--map umap": ("umap", wanted.layout == "umap"),
               "--figures": ("matplotlib", wanted.figures)}  # fmt: skip
-    for option, (module, asked) in needed.items():
+    for flag, (module, asked) in needed.items():
         if asked and find_spec(module) is None:
             raise AsdError(
-                f"{option} needs {module}, which is not installed: pip install "
-                f"'machine-asd[{_EXTRAS[module]}]'"
+                f"{flag} needs {module}, which is not installed: pip install 'machine-asd[{_EXTRAS[module]}]'"
             )
 
 
@@ -247,13 +277,14 @@ def _test_tables(wanted: Evaluation, recipe: Recipe) -> Iterator[tuple[Store, tu
 
     with scratch_folder() as folder:
         store = Store(folder)
-        faults = extract_tests(wanted.data, recipe, store, wanted.weights)
+        faults = extract_tests(wanted.data, recipe, store, wanted.tables.weights)
         yield store, tuple(map(str, faults))
 
 
 def _reporting(wanted: Evaluation, run: Run, results: Results) -> Reporting:
     audible = Audible(wanted.audio or wanted.data, wanted.listen)
-    return Reporting(run, results, wanted.report, audible, wanted.figures, dict(wanted.notes))
+    notes = dict(note.partition("=")[::2] for note in wanted.note)
+    return Reporting(run, results, wanted.report, audible, wanted.figures, notes)
 
 
 def _evaluated(made: Sequence[Reported]) -> Evaluated:

@@ -4,53 +4,44 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
-from tqdm import tqdm
-
-from cache.base.errors import guarded, tell_some
+from cache.base.console import Console, parser_of, read
+from cache.base.errors import guarded
 from cache.base.text import command_line
-from eval.evaluate import Evaluated, evaluate
+from eval.evaluate import Evaluated, Evaluation, evaluate
 from eval.experiments.chain import run_experiment
-from eval.experiments.file import parse, read_text
-from eval.request import evaluation_of, parser
 from eval.results.ranking_tables import format_ranking
-from eval.results.tables import SystemResult, format_table
+from eval.results.tables import format_table
 from extractors.fetching.offline import apply_offline
 
+_ABOUT = """Score test clips with a bank, take submission folders of any system, or run a whole experiment;
+compute the task's official figures where the truth is known."""
+_EXAMPLES = """--backbone logmel --ground-truth ground_truth --out results
+--submission ours theirs --ground-truth ground_truth --out results
+logmel --data dev_data eval_data --ground-truth ground_truth --out results"""
 
-def _show(done: Evaluated, out: str, page: bool) -> int:
-    """Say what was done; the exit code."""
-    tell_some("left out", done.left_out)
-    tell_some("note", done.notes)
-    tell_some("not played", done.silent)
-    for fault in done.refused:
-        sys.stderr.write(f"refused: {fault}\n")
+
+def _show(done: Evaluated, wanted: Evaluation, console: Console) -> None:
+    left_out, out = len(done.left_out), wanted.out
     if done.ranking is not None:
-        entries = done.ranking.entries
-        print(format_ranking(done.ranking))
-        counts = f"{len(entries)} systems, {len(done.results)} runs evaluated"
-        print(
-            f"\n{counts}, {len(done.refused)} systems refused: ranking.{{csv,json,md}} and a "
-            f"folder a run in {out}"
-        )
-    elif done.results:
-        _show_one(done.results[0], done, out, page)
-    else:
-        return 2
-    return 1 if done.left_out or done.refused or done.incomplete else 0
-
-
-def _show_one(result: SystemResult, done: Evaluated, out: str, page: bool) -> None:
-    scored = f"{len(result.sections) + len(result.unknown)} sections scored"
-    if done.left_out:
-        scored += f", {len(done.left_out)} clips left out"
-    made = ["report.html"] if page else []
-    if result.sections:
-        print(format_table(result) + "\n")
-        made.append("results.{csv,json,md}")
-    else:
-        scored += " without ground truth"
-    print(f"{scored}: {', '.join([*made, 'submission'])} in {out}")
+        entries, runs = done.ranking.entries, len(done.results)
+        counts = f"{len(entries)} systems, {runs} runs evaluated, {len(done.refused)} systems refused"
+        console.made(
+            f"{format_ranking(done.ranking)}\n\n{counts}: ranking.{{csv,json,md}} and a folder a "
+            f"run in {out}", made=out, systems=len(entries), runs=runs, refused=len(done.refused),
+        )  # fmt: skip
+        return
+    for result in done.results:
+        sections = len(result.sections) + len(result.unknown)
+        scored = f"{sections} sections scored" + (f", {left_out} clips left out" * bool(left_out))
+        made = ["report.html"] * wanted.report + ["results.{csv,json,md}"] * bool(result.sections)
+        table = f"{format_table(result)}\n\n" if result.sections else ""
+        scored += "" if result.sections else " without ground truth"
+        console.made(
+            f"{table}{scored}: {', '.join([*made, 'submission'])} in {out}", made=out,
+            sections=sections, left_out=left_out, official_score=result.summary.official,
+        )  # fmt: skip
 
 
 @guarded
@@ -68,22 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where clips were left out or submissions refused; 2 for a mistake in the call.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    args = parser().parse_args(arguments)
-    apply_offline(args)
-    wanted = evaluation_of(args, command_line("python -m eval.run", arguments))
-    with tqdm(total=0, unit="section", disable=None) as drawn:
-
-        def told(done: int, total: int) -> None:
-            drawn.total = total
-            drawn.update(done - drawn.n)
-
-        if args.experiment is None:
-            done = evaluate(wanted, told)
-        else:
-            text = read_text(args.experiment)
-            experiment = parse(text, args.experiment, args.set)
-            done = run_experiment(experiment, text, wanted, told)
-    return _show(done, str(args.out), args.report)
+    wanted, console = read(parser_of("eval.run", _ABOUT, _EXAMPLES), Evaluation, arguments)
+    wanted = replace(wanted, command=command_line("python -m eval.run", arguments))
+    apply_offline(wanted)
+    with console.progress("section") as told:
+        done = (run_experiment if wanted.experiment else evaluate)(wanted, told)
+    console.notes(done.notes)
+    for kind in ("left_out", "silent", "refused"):
+        name = {"silent": "not played"}.get(kind, kind.replace("_", " "))
+        console.some(name, getattr(done, kind))
+    _show(done, wanted, console)
+    if not done.results:
+        return 2
+    return 1 if done.left_out or done.refused else 0
 
 
 if __name__ == "__main__":

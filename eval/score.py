@@ -258,7 +258,8 @@ class _Job:
         nearest = write_reasons(results, fitted, table, scored)
         write_windows(results, fitted, table, scored)
         known = self._keys(table.section, "train")
-        write_clips(results, table, {clip: known[clip] for clip in nearest & known.keys()})
+        held = {clip: known[clip] for clip in nearest & known.keys()}
+        write_clips(results, table.section, table.keys, held)
         if scoring.layout is not None:
             write_map(results, self._train_table(table.section), table, scoring.layout)
         if any(key.condition is None for key in table.keys):

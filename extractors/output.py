@@ -10,7 +10,6 @@ from extractors.audio.decode import RESAMPLER
 from extractors.audio.hearing import Hearing
 from extractors.backbone import BackboneSpec
 from extractors.pooling import Pooling
-from extractors.revisions import code_of
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -43,6 +42,8 @@ class Output:
     @property
     def recipe(self) -> Recipe:
         """What names the table."""
+        from extractors.revisions import code_of  # noqa: PLC0415 -- torch comes with it
+
         settings: dict[str, Setting] = {
             **dict(self.spec.settings),
             "code": code_of(self.spec),

@@ -21,7 +21,7 @@ from index.calibration import Calibration
 from index.knn import NearestNeighbours
 from index.record import FORMAT
 from index.scorer import Scorer, State, find
-from index.threshold import ENOUGH, Threshold, vary
+from index.threshold import ENOUGH, Threshold, largest_limit, largest_p_values, vary
 
 _HELD_OUT, _GROUPS = "held_out", "held_out_groups"  # beside the scorer's own arrays
 
@@ -82,6 +82,25 @@ class FittedSection:
     def groups(self) -> NDArray[np.intp] | None:
         """Give the (n,) group that each of `train_scores` was left out with; `None` for none."""
         return self.calibration.groups if self.calibration.scores.size else None
+
+    def limit(self, count: int = 1) -> float:
+        """Give the score above which the largest of `count` windows is called anomalous."""
+        return largest_limit(self.threshold, self.train_scores(), count, self.groups())
+
+    def p_values(
+        self, scores: NDArray[np.float64], counts: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float64]:
+        """Say how often a normal clip of a new group would score as high; see `p_values`.
+
+        Parameters
+        ----------
+        scores
+            (Q,).
+        counts
+            (Q,) of how many windows each is the largest; of one where not said.
+        """
+        each = np.ones(len(scores), dtype=np.intp) if counts is None else counts
+        return largest_p_values(self.train_scores(), scores, each, self.groups())
 
     @property
     def promised(self) -> float:

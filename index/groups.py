@@ -22,9 +22,14 @@ from index.space import SpaceOptions
 _SAME = 1e-5
 _PROJECTED = 8
 # Clips nearer to each other than this share of the median distance of two clips count as siblings.
-# Chosen on two machines (benchmarks/calibration.md): 0.6 lets up to twice as many alarms through
-# as promised, 0.8 holds out most of a machine at once.
+# Chosen on two machines (benchmarks/calibration.md), where unrelated clips of few independent values
+# often lie as near by chance: the cut sooner holds out too much than too little.
 _SIBLINGS = 0.7
+# Of many independent values unrelated clips all lie about as far apart; siblings stand out that are
+# nearer than so many deviations below the median, measured above it, where no siblings are. Chosen
+# by simulation: 2 lets a quarter of normal clips through where groups differ moderately, 1 halves
+# the promised share where they do not.
+_DEVIATIONS = 1.5
 _CLUSTERED = 4096  # clips a domain that are clustered; further ones join the nearest of these
 _DAY = re.compile(
     r"(?<![0-9])((?:19|20)[0-9]{2})([-_.]?)([01][0-9])\2([0-3][0-9])"
@@ -119,9 +124,10 @@ def alike(table: EmbeddingTable) -> NDArray[np.intp]:
     """Cluster the clips of each domain by how alike they sound, (N,) numbers.
 
     Average linkage (Sokal and Michener 1958) of Euclidean distances between standardised
-    embeddings, cut at 0.7 of the median distance of two clips of the domain. Unrelated clips of
-    many independent values all lie about as far from each other, so that none are joined; where
-    clips fill few dimensions many are, and the threshold comes out higher than it need be.
+    embeddings, cut at ``max(0.7, 1 - 1.5 s)`` of the median distance of two clips of the domain,
+    ``s`` the 84th percentile of these distances over their median, less 1: a deviation, measured
+    where siblings have no part. Some unrelated clips are joined too, so that the threshold comes out
+    higher than it need be rather than too low.
     """
     from scipy.cluster.hierarchy import fcluster, linkage  # noqa: PLC0415 -- heavy, and a bank that is read needs none of it
     from scipy.spatial.distance import pdist  # noqa: PLC0415
@@ -135,7 +141,10 @@ def alike(table: EmbeddingTable) -> NDArray[np.intp]:
         places = np.linspace(0, len(rows) - 1, min(len(rows), _CLUSTERED)).round().astype(np.intp)
         some = vectors[rows[places]]
         distances = pdist(some.astype(np.float64))
-        height = _SIBLINGS * float(np.median(distances))
+        median, upper = np.quantile(distances, [0.5, 0.84])  # 0.84: one deviation of a normal one
+        height = median - _DEVIATIONS * (upper - median)
+        # Clips that are all as far from each other, but for rounding, are no siblings.
+        height = min(max(height, _SIBLINGS * median), 0.99 * median)
         found = fcluster(linkage(distances, "average"), height, "distance")
         if len(rows) > len(places):
             found = found[NearestNeighbours(some).search(vectors[rows], 1).rows[:, 0]]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any, Literal, NamedTuple
 
 import faiss
@@ -19,6 +22,7 @@ _COSTS = 1 << 24  # float32 costs (64 MiB) held at once where a gain goes with e
 # Float32 error of |q|^2 + |r|^2 - 2 q.r, relative to |q|^2 + |r|^2: 2^-24 times a dot product's
 # error growth of about sqrt(D), D <= 10^4.
 _TOLERANCE = 1e-5
+_READING = Lock()
 
 
 class Nearest(NamedTuple):
@@ -160,11 +164,9 @@ class NearestNeighbours:
         AsdError
             If it is not an index of `to_bytes`.
         """
-        # No part of a file is longer than the file, whatever it claims.
-        faiss.set_deserialization_vector_byte_limit(len(data))
-        faiss.set_deserialization_loop_limit(len(data))
         try:
-            index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
+            with _bounded(len(data)):  # no part of a file is longer than the file, whatever it claims
+                index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
         except RuntimeError as error:
             raise AsdError(f"not a FAISS index: {str(error).splitlines()[0]}") from error
         known = isinstance(index, faiss.IndexFlat | faiss.IndexIVFFlat)
@@ -253,6 +255,23 @@ class NearestNeighbours:
     def _error(self, queries: NDArray[np.float32]) -> NDArray[np.float64]:
         lengths = np.einsum("qd,qd->q", queries, queries, dtype=np.float64)
         return np.asarray(_TOLERANCE * (lengths + self._largest))
+
+
+@contextmanager
+def _bounded(size: int) -> Iterator[None]:
+    """Let FAISS read nothing longer than `size`; its limits are the process's, so one read at a time."""
+    with _READING:
+        limits = {
+            faiss.set_deserialization_vector_byte_limit: faiss.get_deserialization_vector_byte_limit(),
+            faiss.set_deserialization_loop_limit: faiss.get_deserialization_loop_limit(),
+        }
+        try:
+            for set_limit in limits:
+                set_limit(size)
+            yield
+        finally:
+            for set_limit, before in limits.items():
+                set_limit(before)
 
 
 def check_finite(vectors: NDArray[np.float32], what: str) -> None:

@@ -84,8 +84,8 @@ class Outcome:
         Mean loss of each epoch, dB^2.
     faults
         Clips left out, each with the reason.
-    warnings
-        What makes scores doubtful; each names the machine.
+    warnings, notes
+        What makes scores doubtful, and what deserves a look; each names the machine.
     """
 
     machine: str
@@ -94,6 +94,7 @@ class Outcome:
     losses: tuple[float, ...]
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def run_job(job: Job, told: Callable[[int], object]) -> Outcome:
@@ -126,7 +127,7 @@ def run_job(job: Job, told: Callable[[int], object]) -> Outcome:
     scores, faults = _Scorer(model, frames, held).scores(settings.scorings, job.test)
     return Outcome(
         job.machine, job.seed, scores, model.losses, (*frames.faults, *faults),
-        tuple(_warnings(job, model, scores)),
+        tuple(_warnings(job, model)), tuple(_notes(job, scores)),
     )  # fmt: skip
 
 
@@ -147,17 +148,20 @@ class _Scorer:
         faults: list[Fault] = []
         kept: dict[Section, list[Clip]] = defaultdict(list)
         values: dict[Section, list[list[float]]] = defaultdict(list)
-        for clip, _, frames in clip_frames(test, faults.append):
+        hashes: dict[Section, list[str]] = defaultdict(list)
+        for clip, sha, frames in clip_frames(test, faults.append):
             if clip.section not in fitted:
                 raise AsdError(f"{clip.section} has test clips but no training clip to learn from")
             residuals = self.model.residuals(frames)
             kept[clip.section].append(clip)
+            hashes[clip.section].append(sha)
             values[clip.section].append([score(residuals) for score in fitted[clip.section]])
         known = {s: self._held_scores(fitted[s], sections[s]) for s in kept}
         columns = range(len(scorings))
         return tuple(
             tuple(
-                decide(s, kept[s], [v[k] for v in values[s]], [h[k] for h in known[s]]) for s in sorted(kept)
+                decide(s, (kept[s], hashes[s]), [v[k] for v in values[s]], [h[k] for h in known[s]])
+                for s in sorted(kept)
             )
             for k in columns
         ), faults
@@ -175,14 +179,17 @@ class _Scorer:
         return [[score(residuals) for score in fitted] for residuals in self._residuals(rows)]
 
 
-def _warnings(job: Job, model: Model, scores: Sequence[Sequence[SectionScores]]) -> Iterator[str]:
+def _warnings(job: Job, model: Model) -> Iterator[str]:
     if fault := loss_fault(model.losses):
         yield f"{job.machine}, seed {job.seed}: {fault}"
+
+
+def _notes(job: Job, scores: Sequence[Sequence[SectionScores]]) -> Iterator[str]:
     for section in scores[0]:
         if section.threshold.value == float("inf"):
             yield (
-                f"{section.section}, seed {job.seed}: no training clip to spare for the threshold; "
-                "no clip is called anomalous"
+                f"{section.section}, seed {job.seed}: too few training clips to spare for the "
+                "threshold; no clip is called anomalous"
             )
 
 

@@ -1,4 +1,4 @@
-"""Many machines and seeds in processes side by side, their epochs shown together."""
+"""Many machines and seeds in processes side by side, their epochs counted together."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from threading import Thread
 
-from tqdm import tqdm
-
+from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
 from eval.baselines.jobs import Job, Outcome, run_job
 
 
-def run_jobs(jobs: Sequence[Job], processes: int) -> list[Outcome]:
-    """Run jobs, several at once where asked for, and show the epochs done.
+def run_jobs(jobs: Sequence[Job], processes: int, told: Progress = unseen) -> list[Outcome]:
+    """Run jobs, several at once where asked for.
 
     Parameters
     ----------
@@ -27,6 +26,8 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> list[Outcome]:
         Each machine and seed once.
     processes
         How many at once; 1 runs them here.
+    told
+        How many epochs are done, of all jobs.
 
     Returns
     -------
@@ -38,20 +39,19 @@ def run_jobs(jobs: Sequence[Job], processes: int) -> list[Outcome]:
     AsdError
         If one of them fails, after those in flight are finished; finished models stay.
     """
-    epochs = sum(job.settings.epochs for job in jobs)
-    with tqdm(total=epochs, unit="epoch", disable=None) as progress:
-        if processes == 1:
-            return [run_job(job, progress.update) for job in jobs]
-        try:
-            return _side_by_side(jobs, processes, progress)
-        except BrokenProcessPool as error:
-            raise AsdError(
-                "a training process died, perhaps for want of memory; finished models stay: run "
-                "again with a smaller --jobs or --memory"
-            ) from error
+    progress = Steps(sum(job.settings.epochs for job in jobs), told)
+    if processes == 1:
+        return [run_job(job, progress.update) for job in jobs]
+    try:
+        return _side_by_side(jobs, processes, progress)
+    except BrokenProcessPool as error:
+        raise AsdError(
+            "a training process died, perhaps for want of memory; finished models stay: run "
+            "again with a smaller --jobs or --memory"
+        ) from error
 
 
-def _side_by_side(jobs: Sequence[Job], processes: int, progress: tqdm) -> list[Outcome]:
+def _side_by_side(jobs: Sequence[Job], processes: int, progress: Steps) -> list[Outcome]:
     context = multiprocessing.get_context("spawn")  # a forked torch may hang
     queue = context.SimpleQueue()
     with ProcessPoolExecutor(processes, context, _connect, (queue,)) as pool:
@@ -63,7 +63,7 @@ def _side_by_side(jobs: Sequence[Job], processes: int, progress: tqdm) -> list[O
     return [future.result() for future in futures]
 
 
-def _watch(futures: Sequence[Future[Outcome]], queue: SimpleQueue[int], progress: tqdm) -> None:
+def _watch(futures: Sequence[Future[Outcome]], queue: SimpleQueue[int], progress: Steps) -> None:
     waiting = set(futures)
     while waiting:
         done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from eval.baselines.summary import OFFICIAL, SHOWN, Spread, Summary
+from cache.base.errors import AsdError
+from eval.ranking import Spread, System
 
 # The development data of DCASE 2023 Task 2. That of 2024 has the same names.
 MACHINES = ("ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve")
@@ -21,6 +22,8 @@ TABLES = {
     "mse": "Table 1: simple autoencoder mode",
     "mahalanobis": "Table 2: selective Mahalanobis mode",
 }
+OFFICIAL = "official"  # the figure of all machines together
+SHOWN = {"auc_source": "AUC source", "auc_target": "AUC target", "pauc": "pAUC"}
 _LIMIT = 3  # published standard deviations
 
 
@@ -51,8 +54,8 @@ class Comparison:
         Its type; ``all`` for the official score.
     figure
         Its name.
-    ours
-        Over our runs; ``None`` where they do not allow the figure.
+    ours, runs
+        Over so many runs of ours; ``None`` where they do not allow the figure.
     published
         ``None`` where there is none.
     """
@@ -61,6 +64,7 @@ class Comparison:
     figure: str
     ours: Spread | None
     published: Published | None
+    runs: int = 1
 
     @property
     def difference(self) -> float | None:
@@ -100,27 +104,34 @@ def read_published() -> dict[Key, Published]:
     }
 
 
-def compare(mode: str, summary: Summary, published: dict[Key, Published]) -> list[Comparison]:
+def compare(mode: str, system: System, published: dict[Key, Published]) -> list[Comparison]:
     """Put our figures of every machine, and the official score of all seven, beside the published.
 
     Parameters
     ----------
     mode
         ``mse`` or ``mahalanobis``.
-    summary
+    system
         Our runs of that mode on the development data.
     published
         What `read_published` gave.
+
+    Raises
+    ------
+    AsdError
+        If the truth of no test clip is known.
     """
-    rows = []
-    for section in summary.sections:
-        machine = section.partition("/")[0]
+    if not system.sections:
+        raise AsdError("the truth of no test clip is known; is this the development data?")
+    rows, runs = [], len(system.runs)
+    for section, figures in system.sections.items():
+        machine = section.machine_type
         for figure in SHOWN:
             found = published.get((mode, machine, figure))
-            rows.append(Comparison(machine, figure, summary.spread(section, figure), found))
+            rows.append(Comparison(machine, figure, figures[figure], found, runs))
     if {row.machine for row in rows} == set(MACHINES):
-        ours = summary.spread("", OFFICIAL)
-        rows.append(Comparison("all", OFFICIAL, ours, published.get((mode, "", OFFICIAL))))
+        found = published.get((mode, "", OFFICIAL))
+        rows.append(Comparison("all", OFFICIAL, system.official, found, runs))
     return rows
 
 
@@ -138,7 +149,7 @@ def comparison_csv(mode: str, rows: Sequence[Comparison]) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
-        ours = [100 * row.ours.mean, _times(row.ours.deviation), row.ours.runs] if row.ours else []
+        ours = [100 * row.ours.mean, _times(row.ours.deviation), row.runs] if row.ours else []
         theirs = [row.published.mean, row.published.deviation] if row.published else []
         line = [*(ours or [None] * 3), *(theirs or [None] * 2), row.outside]
         writer.writerow([mode, row.machine, row.figure, *line])
@@ -155,19 +166,21 @@ def _times(deviation: float | None) -> float | None:
 
 
 def _cells(row: Comparison) -> list[str]:
-    ours = "-" if row.ours is None else row.ours.percent()
+    ours = None if row.ours is None else (100 * row.ours.mean, _times(row.ours.deviation))
+    theirs = None if row.published is None else (row.published.mean, row.published.deviation)
     difference = "-" if row.difference is None else f"{row.difference:+.2f}"
     return [
-        row.machine, SHOWN.get(row.figure, "official score"), ours, _printed(row.published),
+        row.machine, SHOWN.get(row.figure, "official score"), _printed(ours), _printed(theirs),
         difference, "*" if row.outside else "",
     ]  # fmt: skip
 
 
-def _printed(published: Published | None) -> str:
-    if published is None:
+def _printed(found: tuple[float, float | None] | None) -> str:
+    """Mean +- deviation, %."""
+    if found is None:
         return "-"
-    tail = "" if published.deviation is None else f" +- {published.deviation:.2f}"
-    return f"{published.mean:.2f}{tail}"
+    mean, deviation = found
+    return f"{mean:.2f}" + ("" if deviation is None else f" +- {deviation:.2f}")
 
 
 def _notes(rows: Sequence[Comparison]) -> list[str]:

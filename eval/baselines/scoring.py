@@ -93,8 +93,8 @@ class SectionScores:
     ----------
     section
         Whose.
-    clips
-        N test clips.
+    clips, hashes
+        N test clips, and the SHA-256 of each one's file.
     scores
         (N,) float64, higher is more anomalous.
     decisions
@@ -105,13 +105,17 @@ class SectionScores:
 
     section: Section
     clips: tuple[Clip, ...]
+    hashes: tuple[str, ...]
     scores: NDArray[np.float64]
     decisions: NDArray[np.int64]
     threshold: Threshold
 
 
 def decide(
-    section: Section, clips: Sequence[Clip], scores: Sequence[float], held_out: Sequence[float]
+    section: Section,
+    read: tuple[Sequence[Clip], Sequence[str]],
+    scores: Sequence[float],
+    held_out: Sequence[float],
 ) -> SectionScores:
     """Call test clips anomalous by the scores of clips that were held out from training.
 
@@ -119,14 +123,18 @@ def decide(
     ----------
     section
         Whose clips.
-    clips, scores
-        N test clips and their scores.
+    read
+        N test clips, and the SHA-256 of each one's file.
+    scores
+        Theirs.
     held_out
         Scores of the training clips held out; may be none.
     """
     threshold = fit_threshold(np.array(held_out, dtype=np.float64), "gamma", _PERCENTILE)
     values = np.array(scores, dtype=np.float64)
-    return SectionScores(section, tuple(clips), values, threshold.decide(values), threshold)
+    clips, hashes = read
+    decisions = threshold.decide(values)
+    return SectionScores(section, tuple(clips), tuple(hashes), values, decisions, threshold)
 
 
 def hold_out(clips: Sequence[Clip], seed: int) -> set[int]:

@@ -6,9 +6,7 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -18,8 +16,17 @@ from cache.base.errors import AsdError
 from cache.base.text import masked
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection
-from eval.evaluate import Evaluated, Evaluation, check, judge_all, score_all
-from eval.experiments.file import Autoencoder, BackboneChoice, Experiment, ScorerChoice, training
+from eval.baselines.request import BaselineRequest
+from eval.evaluate import Evaluated, Evaluation, Limits, check, judge_all, score_all
+from eval.experiments.file import (
+    Autoencoder,
+    BackboneChoice,
+    Experiment,
+    ScorerChoice,
+    parse,
+    read_text,
+    training,
+)
 from eval.results.folder import Results
 from extractors.audio.hearing import Heard
 from extractors.fetching.offline import is_offline
@@ -48,17 +55,13 @@ class _Embedded:
     notes: tuple[str, ...] = ()
 
 
-def run_experiment(
-    experiment: Experiment, text: str, wanted: Evaluation, told: Progress = unseen
-) -> Evaluated:
+def run_experiment(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
     """Extract what is missing, index, score, evaluate and report.
 
     Parameters
     ----------
-    experiment, text
-        The experiment and the file it was read from.
     wanted
-        The data roots, where results go and what is made of them.
+        The experiment, the data roots, where results go and what is made of them.
     told
         How many sections are scored, of how many.
 
@@ -67,18 +70,20 @@ def run_experiment(
     AsdError
         If a stage fails.
     """
+    name = str(wanted.experiment)
+    text = read_text(name)
+    experiment = parse(text, name, (*wanted.changes, *wanted.limits.changes()))
     check(wanted)
     results = Results(wanted.out)
-    facts = (*wanted.notes, *_facts(experiment, wanted.command))
-    plain = replace(wanted, audio=wanted.data, data=(), year=wanted.year or experiment.year,
-                    notes=facts)  # fmt: skip
+    facts = (*wanted.note, *_facts(experiment, wanted.command))
+    plain = replace(wanted, experiment=None, changes=(), limits=Limits(), audio=wanted.data, data=(),
+                    note=facts, year=wanted.year or experiment.year)  # fmt: skip
     embedded: list[_Embedded] = []
     with results.run():
         if experiment.autoencoder is not None:
-            incomplete = bool(_train(experiment.autoencoder, wanted))
-            _include(results, results.root / _TRAINED, experiment.autoencoder.seeds)
+            embedded = [_train(experiment.autoencoder, plain)]
+            results.include(Results(results.root / _TRAINED))
             done = judge_all(replace(plain, submission=(results.root / _TRAINED,)), results)
-            done = replace(done, incomplete=incomplete)
         elif experiment.finetune is not None:
             _check_weights(experiment)
             embedded = _tune(experiment, plain, results, told)
@@ -163,14 +168,13 @@ def train_request(experiment: Experiment, name: str, seed: int, wanted: Evaluati
     )  # fmt: skip
 
 
-def baseline_arguments(system: Autoencoder, wanted: Evaluation) -> list[str]:
-    """Arguments of ``python -m eval.baselines.run``."""
-    truth = ["--ground-truth", str(wanted.ground_truth)] if wanted.ground_truth else []
-    return [
-        *("--mode", system.mode, "--form", system.form, "--data", *map(str, wanted.data)),
-        *("--seeds", *map(str, system.seeds), "--epochs", str(system.epochs), *truth),
-        *("--out", str(wanted.out / _TRAINED)),
-    ]
+def baseline_request(system: Autoencoder, wanted: Evaluation) -> BaselineRequest:
+    """Ask for the task's baseline; every run gets its report when all are ranked."""
+    return BaselineRequest(
+        mode=system.mode, form=system.form, data=wanted.audio, seeds=tuple(system.seeds),
+        epochs=system.epochs, ground_truth=wanted.ground_truth, report=False,
+        out=wanted.out / _TRAINED, cache_dir=wanted.cache_dir, command=wanted.command,
+    )  # fmt: skip
 
 
 def _embed(experiment: Experiment, wanted: Evaluation, bank: Path) -> _Embedded:
@@ -206,7 +210,7 @@ def _tune(experiment: Experiment, wanted: Evaluation, results: Results, told: Pr
         embedded = _embed(tuned, wanted, bank)
         scored = _with_bank(wanted, embedded.recipes, bank)
         part = Results(wanted.out / _TUNED / f"seed_{seed}")
-        score_all(replace(scored, report=False, figures=False, notes=()), part, told)
+        score_all(replace(scored, report=False, figures=False, note=()), part, told)
         every.append(embedded)
     _include(results, wanted.out / _TUNED, experiment.seeds)
     return every
@@ -226,19 +230,11 @@ def _with_bank(wanted: Evaluation, recipes: Sequence[Recipe], bank: Path) -> Eva
     return replace(wanted, tables=chosen, bank=bank, built=True)
 
 
-def _train(system: Autoencoder, wanted: Evaluation) -> int:
-    if find_spec("eval.baselines") is None:
-        raise AsdError(
-            "[autoencoder] needs the package eval.baselines, which this installation lacks; "
-            "install the project anew, or name [backbones.NAME] and [scorer]"
-        )
-    return _called("eval.baselines.run", baseline_arguments(system, wanted))
+def _train(system: Autoencoder, wanted: Evaluation) -> _Embedded:
+    from eval.baselines.evaluate import evaluate  # noqa: PLC0415 -- torch comes with it
 
-
-def _called(module: str, arguments: Sequence[str]) -> int:
-    """Run a command as a function: what a user can put right is raised, not printed."""
-    main = import_module(module).main
-    return int(main.__wrapped__(arguments))
+    done = evaluate(baseline_request(system, wanted))
+    return _Embedded((), (*done.left_out, *done.warnings), done.notes)
 
 
 def _check_weights(experiment: Experiment) -> None:
@@ -257,8 +253,8 @@ def _can_be_had(weights: str) -> bool:
     return located(weights).exists() or (find(weights) is not None and not is_offline())
 
 
-def _facts(experiment: Experiment, command: str) -> list[tuple[str, str]]:
-    """Say what a reader should know of the experiment, name and text."""
+def _facts(experiment: Experiment, command: str) -> list[str]:
+    """Say what a reader should know of the experiment, ``name=text``."""
     facts = {"experiment": experiment.title, "about": experiment.about,
              "measured": experiment.measured, "command": command}  # fmt: skip
     published = experiment.published
@@ -266,7 +262,7 @@ def _facts(experiment: Experiment, command: str) -> list[tuple[str, str]]:
         scores = {"development": published.development, "evaluation": published.evaluation}
         known = [f"{name} {value:.2f} %" for name, value in scores.items() if value is not None]
         facts["published"] = "; ".join([published.paper, *known])
-    return [(name, text) for name, text in facts.items() if text]
+    return [f"{name}={text}" for name, text in facts.items() if text]
 
 
 def _record(experiment: Experiment, recipes: Sequence[Recipe], command: str) -> bytes:

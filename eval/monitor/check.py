@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cache.base.errors import AsdError, listing
 from cache.base.options import REQUIRED, Checked, documented, option
@@ -225,28 +223,3 @@ def _judged(clip: ClipResult, arrival: Arrival, bank: str, words: bool) -> Judge
         high=difference.high,
         decibels=difference.decibels,
     )
-
-
-def line_of(judgement: Judgement) -> str:
-    """Write a judgement as a line for people."""
-    one = judgement
-    verdict = {1: "ABNORMAL", 0: "normal", None: "not judged"}[one.decision]
-    parts = [utc(one.time), f"{verdict:10}"]
-    if one.score is not None:
-        sign = ">" if one.decision == 1 else "<="
-        limit = "" if one.threshold is None else f" {sign} {one.threshold:.4g}"
-        parts.append(f"{one.score:.4g}{limit}")
-    if one.p_value is not None:
-        parts.append(f"p {one.p_value:.2g}")
-    text = "  ".join([*parts, one.clip]) + (f": {one.sentence}" if one.sentence else "")
-    return text + (f"\n  alarm {one.alarm} {one.event}: {one.reason}" if one.event else "")
-
-
-def facts_of(judgement: Judgement) -> dict[str, Any]:
-    """Write a judgement as JSON values."""
-    return asdict(judgement) | {"time": utc(judgement.time)}
-
-
-def utc(time: float) -> str:
-    """Write seconds since 1970 as ISO 8601 in UTC, to the second."""
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,7 +7,8 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ class Judgement:
     sentence
         What is different, or why it could not be judged.
     kind, low, high, decibels
-        The difference in figures, see `eval.scoring.difference.Difference`; empty and ``None`` where none was looked
-        for.
+        The difference in figures, see `eval.scoring.difference.Difference`; empty and ``None`` where none
+        was looked for.
     bank
         Fingerprint of the bank.
     event, alarm, reason
@@ -249,6 +250,31 @@ class History:
                 )
             kept.append(span)
         return kept
+
+
+def line_of(judgement: Judgement) -> str:
+    """Write a judgement as a line for people."""
+    one = judgement
+    verdict = {1: "ABNORMAL", 0: "normal", None: "not judged"}[one.decision]
+    parts = [utc(one.time), f"{verdict:10}"]
+    if one.score is not None:
+        sign = ">" if one.decision == 1 else "<="
+        limit = "" if one.threshold is None else f" {sign} {one.threshold:.4g}"
+        parts.append(f"{one.score:.4g}{limit}")
+    if one.p_value is not None:
+        parts.append(f"p {one.p_value:.2g}")
+    text = "  ".join([*parts, one.clip]) + (f": {one.sentence}" if one.sentence else "")
+    return text + (f"\n  alarm {one.alarm} {one.event}: {one.reason}" if one.event else "")
+
+
+def facts_of(judgement: Judgement) -> dict[str, Any]:
+    """Write a judgement as JSON values."""
+    return asdict(judgement) | {"time": utc(judgement.time)}
+
+
+def utc(time: float) -> str:
+    """Write seconds since 1970 as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def clip_key(name: str, content_sha256: str = "") -> int:

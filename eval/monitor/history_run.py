@@ -13,8 +13,7 @@ from typing import Any
 from cache.base.console import parser_of, read
 from cache.base.errors import AsdError, guarded
 from cache.base.options import Checked, documented, option
-from eval.monitor.check import facts_of, line_of
-from eval.monitor.history import History, Judgement
+from eval.monitor.history import History, Judgement, facts_of, line_of
 
 _ABOUT = "Print what a watch has judged, in that order; with filters, what fits all of them."
 _EXAMPLES = "watch --events\nwatch --abnormal --since 2026-11-01 --table november.csv"

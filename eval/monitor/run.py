@@ -14,8 +14,8 @@ from tqdm import tqdm
 from cache.base.console import Console, parser_of, read, typed
 from cache.base.errors import AsdError, guarded
 from cache.files.places import place
-from eval.monitor.check import CheckRequest, check, facts_of, line_of
-from eval.monitor.history import Judgement
+from eval.monitor.check import CheckRequest, check
+from eval.monitor.history import Judgement, facts_of, line_of
 from eval.monitor.prometheus import HistoryMetrics
 from eval.monitor.request import WatchOptions
 from eval.monitor.watch import watch

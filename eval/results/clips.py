@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,21 +36,23 @@ class Clips:
     hashes: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_clips(results: Results, table: EmbeddingTable, nearest: Mapping[str, ClipKey]) -> Path:
-    """Write what a table tells of its test clips, a row a file, and of training clips.
+def write_clips(
+    results: Results, section: Section, keys: Sequence[ClipKey], nearest: Mapping[str, ClipKey]
+) -> Path:
+    """Write what is known of a section's test clips, a row a file, and of training clips.
 
     Parameters
     ----------
     results
         The folder.
-    table
-        A section's test clips.
+    section, keys
+        Its test clips.
     nearest
         Id to key of the training clips that the results name, as far as they are known.
     """
     rows = {
         split_id(key.clip_id)[0]: _row(name, key)
-        for name, key in zip(result_names(table.clip_ids), table.keys, strict=True)
+        for name, key in zip(result_names([key.clip_id for key in keys]), keys, strict=True)
     }
     rows |= {
         file_id: _row("", key)
@@ -59,7 +61,7 @@ def write_clips(results: Results, table: EmbeddingTable, nearest: Mapping[str, C
     }
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *rows.values()])
-    return results.write(file_name(_KIND, table.section), text.getvalue().encode())
+    return results.write(file_name(_KIND, section), text.getvalue().encode())
 
 
 def read_clips(directory: Path, section: Section) -> Clips | None:

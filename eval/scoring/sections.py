@@ -19,7 +19,6 @@ from eval.results.names import file_name
 from eval.results.submission import Submission
 from index.fitted import FittedSection
 from index.scorer import Neighbours
-from index.threshold import largest_limit, largest_p_values, p_values
 
 Floats = NDArray[np.float64]
 
@@ -71,7 +70,7 @@ def score_table(fitted: FittedSection, table: EmbeddingTable) -> SectionScores:
     scores = reasons.score
     names = result_names(table.clip_ids)
     deciding, windows = _deciding(names, scores)
-    limits = {n: _limit(fitted, n) for n in {*windows.tolist(), int(np.median(windows))}}
+    limits = {n: fitted.limit(n) for n in {*windows.tolist(), int(np.median(windows))}}
     decisions = scores[deciding] > np.array([limits[n] for n in windows.tolist()])
     submission = Submission(
         table.section,
@@ -105,7 +104,7 @@ def write_reasons(
     """
     rows, ids = scored.deciding, table.clip_ids
     names, reasons = result_names(ids), {n: v[rows] for n, v in vars(scored.reasons).items()}
-    p = largest_p_values(fitted.train_scores(), reasons["score"], scored.windows, fitted.groups())
+    p = fitted.p_values(reasons["score"], scored.windows)
     clips = {"clip_id": [ids[i] for i in rows], "name": [names[i] for i in rows]}
     frame = pd.DataFrame({**clips, "score": reasons["score"], "p_value": p} | reasons)
     buffer = io.BytesIO()
@@ -131,7 +130,7 @@ def write_windows(
     if all(span is None for span in spans):
         return
     names = result_names(table.clip_ids)
-    p = p_values(fitted.train_scores(), scored.scores, fitted.groups()).tolist()
+    p = fitted.p_values(scored.scores).tolist()
     rows = sorted(
         (name, *span, score, likely)
         for name, span, score, likely in zip(names, spans, scored.scores.tolist(), p, strict=True)
@@ -181,7 +180,3 @@ def _deciding(names: tuple[str, ...], scores: Floats) -> tuple[NDArray[np.intp],
     deciding = np.array(sorted(best.values()), dtype=np.intp)
     counts = pd.Series(names).value_counts()
     return deciding, np.array([counts[names[row]] for row in deciding], dtype=np.intp)
-
-
-def _limit(fitted: FittedSection, windows: int) -> float:
-    return largest_limit(fitted.threshold, fitted.train_scores(), windows, fitted.groups())

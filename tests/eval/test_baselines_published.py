@@ -6,10 +6,13 @@ import csv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import harmonic_mean
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
+from cache.table import Section
 from eval.baselines.published import (
     MACHINES,
     Published,
@@ -18,7 +21,7 @@ from eval.baselines.published import (
     read_published,
 )
 from eval.baselines.run import main
-from eval.baselines.summary import summarise_runs
+from eval.ranking import Spread
 from tests.conftest import write_root
 
 ErrorOf = Callable[..., str]
@@ -31,6 +34,12 @@ def threads_as_before() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def system(machines: dict[str, dict[str, Spread]], official: float = 0.5) -> Any:
+    """What a comparison asks of a system."""
+    sections = {Section(machine, 0): figures for machine, figures in machines.items()}
+    return SimpleNamespace(runs=(1, 2), sections=sections, official=Spread(official, None))
+
+
 def test_a_figure_outside_three_deviations_is_flagged() -> None:
     published = {
         ("mse", "fan", "auc_source"): Published(70.0, 1.0, "here"),  # ours 72.9: inside
@@ -38,11 +47,9 @@ def test_a_figure_outside_three_deviations_is_flagged() -> None:
         ("mse", "fan", "pauc"): Published(50.0, None, "here"),
         ("mahalanobis", "fan", "pauc"): Published(99.0, 0.1, "here"),
     }
-    runs = [
-        {"fan/section_00": {"auc_source": a, "auc_target": 0.669, "pauc": 0.6}, "": {}}
-        for a in (0.719, 0.739)
-    ]
-    found = compare("mse", summarise_runs("x", runs, {}), published)
+    figures = {"auc_source": Spread(0.729, 0.01414), "auc_target": Spread(0.669, 0.0),
+               "pauc": Spread(0.6, 0.0)}  # fmt: skip
+    found = compare("mse", system({"fan": figures}), published)
     assert [row.outside for row in found] == [False, True, None]
     assert [row.difference for row in found] == pytest.approx([2.9, -3.1, 10.0])
     text = format_comparison("mse", found).splitlines()
@@ -58,13 +65,13 @@ def test_a_made_up_run_against_the_papers_own_tables() -> None:
     own = {key: row for key, row in published.items() if key[0] == "mahalanobis" and key[1]}
 
     def flagged(moved: tuple[str, str, str] | None) -> list[tuple[str, str]]:
-        run: dict[str, dict[str, float]] = {"": {"official": 0.5691}}
+        machines: dict[str, dict[str, Spread]] = {}
         for key, row in own.items():
             assert row.deviation is not None
             away = 3.1 if key == moved else 2.9
-            figures = run.setdefault(f"{key[1]}/section_00", {})
-            figures[key[2]] = (row.mean + away * row.deviation) / 100
-        rows = compare("mahalanobis", summarise_runs("x", [run], {}), published)
+            mean = (row.mean + away * row.deviation) / 100
+            machines.setdefault(key[1], {})[key[2]] = Spread(mean, None)
+        rows = compare("mahalanobis", system(machines, 0.5691), published)
         assert len(rows) == 7 * 3 + 1
         return [(row.machine, row.figure) for row in rows if row.outside]
 
@@ -111,7 +118,7 @@ def test_the_papers_tables_are_printed_machine_by_machine(
             away = abs(float(row["mean"]) - found.mean) > 3 * found.deviation
             assert row["outside"] == str(away)
     assert (tmp_path / "out" / "mse" / "seed_1" / "results.json").exists()
-    assert (tmp_path / "out" / "mahalanobis" / "summary.md").exists()
+    assert (tmp_path / "out" / "mahalanobis" / "ranking.md").exists()
 
 
 def test_without_the_data_it_says_where_to_get_it(tmp_path: Path, error_of: ErrorOf) -> None:

@@ -6,22 +6,19 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-import eval.experiments.chain
-from cache.base.errors import AsdError, guarded
+from cache.base.errors import AsdError
 from cache.base.options import option_names
 from cache.files.digest import file_sha256
 from cache.store import Store
 from cache.table import SPLITS, Section
 from eval.evaluate import Evaluation
-from eval.experiments.chain import baseline_arguments, build_request, extract_request, recipes_of
+from eval.experiments.chain import build_request, extract_request, recipes_of
 from eval.experiments.file import (
-    Autoencoder,
     BackboneChoice,
     Experiment,
     ScorerChoice,
@@ -29,8 +26,7 @@ from eval.experiments.file import (
     read_text,
     shipped,
 )
-from eval.results.folder import Results
-from eval.results.submission import Submission, read_submission, write_submission
+from eval.results.submission import read_submission
 from eval.run import main
 from extractors.audio.hearing import Heard
 from extractors.clips.listing import Clip, Listing
@@ -47,7 +43,7 @@ from tests.helpers.small_models import write_mobilenet
 ErrorOf = Callable[..., str]
 SECTION = Section("fan", 0)
 GOOD = 'title = "x"\n[backbones.logmel]\n'
-WANTED = Evaluation(Path("out"), audio=(Path("dev"),), cache_dir=Path("cache"))
+WANTED = Evaluation(out=Path("out"), audio=(Path("dev"),), cache_dir=Path("cache"))
 
 
 def write_experiment(folder: Path) -> Path:
@@ -274,46 +270,16 @@ def test_tables_that_it_does_not_ask_for_do_not_matter(tmp_path: Path, root: Pat
     assert root.is_dir()
 
 
-def test_the_autoencoder_is_called_by_its_own_command_line(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[list[str]] = []
-
-    @guarded
-    def baseline(arguments: Sequence[str] | None = None) -> int:
-        asked.append(list(arguments or ()))
-        names = tuple(path.stem for path in sorted((root / "fan" / "test").iterdir()))
-        for seed in (0, 1):
-            scores = [float("anomaly" in name) + seed / 10 * i for i, name in enumerate(names)]
-            results = Results(tmp_path / "out" / "autoencoder" / f"seed_{seed}")
-            with results.run():
-                write_submission(results, Submission(SECTION, names, scores, [0, 1, 0, 1]))  # type: ignore[arg-type]
-        return 0
-
-    monkeypatch.setattr(eval.experiments.chain, "find_spec", lambda _: True)
-    monkeypatch.setattr(eval.experiments.chain, "import_module", lambda _: SimpleNamespace(main=baseline))
+def test_the_autoencoder_is_a_system_of_seeds(tmp_path: Path, root: Path) -> None:
     options = ["--set", "autoencoder.seeds=[0, 1]", "autoencoder.epochs=2"]
     assert run(tmp_path, "autoencoder", "out", *options) == 0
-    (arguments,) = asked
-    assert arguments == [
-        *("--mode", "mse", "--form", "clip", "--data", str(root), "--seeds", "0", "1"),
-        *("--epochs", "2", "--out", str(tmp_path / "out" / "autoencoder")),
-    ]
     (system,) = json.loads((tmp_path / "out" / "ranking.json").read_text())["systems"]
-    assert len(system["runs"]) == 2
+    assert [Path(run).name for run in system["runs"]] == ["seed_0", "seed_1"]
     assert (tmp_path / "out" / "autoencoder" / "seed_1" / "report.html").exists()
-
-
-def test_without_the_autoencoder(
-    tmp_path: Path, root: Path, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(eval.experiments.chain, "find_spec", lambda _: None)
-    said = error_of(main, "autoencoder", "--data", root, "--out", tmp_path / "out")
-    assert "needs the package eval.baselines, which this installation lacks" in said
-    truth = baseline_arguments(
-        Autoencoder(), Evaluation(Path("o"), data=(Path("d"),), ground_truth=Path("t"))
-    )
-    assert "--ground-truth t" in " ".join(truth)
+    assert run(tmp_path, "autoencoder", "out", options[0], "autoencoder.seeds=[1]", options[2]) == 0
+    assert not (tmp_path / "out" / "ranking.json").exists()
+    assert not (tmp_path / "out" / "autoencoder" / "seed_0").exists()
+    assert root.is_dir()
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,9 @@ def test_what_a_bank_cannot_promise_is_refused_with_figures(
     assert asd([*asked, "--false-alarms", "1/month", "--clip-interval", "600", "--json"]) == 0
     promise = json.loads(capsys.readouterr().out)
     assert promise["limit"] == pytest.approx(30.436875 * 144)  # a mean month of ten minutes
-    assert "30 groups" in promise["promise"]
+    found = Detector.load(bank).bank
+    groups = found.read(found.sections()[0], found.recipe()).calibration.count
+    assert f"the {groups} groups" in promise["promise"]
     for more, told in (
         (["--false-alarms", "1/month"], "--clip-interval"),
         (["--false-alarms", "1/1000000", "--within", "3"], "--within 3"),

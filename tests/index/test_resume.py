@@ -116,7 +116,7 @@ def test_a_bank_of_before_scores_and_is_built_again(
     built(store)
     path = tmp_path / "bank" / "fan" / "section_00" / "record.json"
     record = json.loads(path.read_text())
-    new = ("training", "left_out", "recordings", "sha256")
+    new = ("training", "left_out", "recordings", "copies", "calibration", "sha256")
     told = {name: value for name, value in record.items() if name not in new}
     digest = index.record.digest(told)
     path.write_text(json.dumps({**told, "sha256": digest}))
@@ -138,7 +138,7 @@ def test_scoring_says_whose_training_clips_changed(
     said = capsys.readouterr().err
     assert "fan/section_01 has other training clips now" in said
     assert said.count("has other training clips now") == 1
-    built_again = "`python -m index.run` builds them anew"
+    built_again = "`python -m index.run` builds it anew"
     assert built_again in said
 
 
