@@ -48,6 +48,7 @@ VERBS: dict[str, dict[str, Verb]] = {
         "baseline": Verb("eval.baselines.run:main", "the task's autoencoders"),
     },
     "results": {
+        "open": Verb("eval.open:main", "the page"),
         "judge": Verb("eval.run:main", "submissions against the truth", ("--submission",)),
     },
     "folders": {
