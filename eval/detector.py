@@ -28,7 +28,7 @@ from eval.scoring.sections import score_table
 from extractors import registry
 from extractors.audio.hearing import Heard
 from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
-from extractors.embedding.models import split_name
+from extractors.registry import split_name
 from extractors.request import ExtractRequest
 from index.bank import Bank
 from index.build import BuildRequest, build

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
+from extractors import registry
 from extractors.audio.hearing import hearings
 from extractors.clips.listing import Clip, list_clips
 from extractors.device import find_device
@@ -79,7 +80,7 @@ def train(request: TrainRequest, told: Progress = unseen) -> Trained:
 
 
 def _settings(request: TrainRequest) -> Settings:
-    name, _ = models.split_name(request.settings.backbone)
+    name, _ = registry.split_name(request.settings.backbone)
     given = [request.weights] if request.weights else []
     source = models.source_of(given, request.settings.backbone, [name], request.accept_weights)
     (hearing,) = hearings(request.heard)

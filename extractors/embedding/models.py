@@ -26,12 +26,6 @@ from extractors.weights.published import published
 RANDOM_SEED = 0  # of `--weights random`
 
 
-def split_name(text: str) -> tuple[str, str]:
-    """Split ``NAME[:VARIANT]``: a backbone's name and its variant."""
-    name, _, variant = text.partition(":")
-    return name, variant
-
-
 def chosen(values: Sequence[str], name: str, names: Sequence[str]) -> list[str]:
     """Pick what an option says of one backbone.
 
@@ -86,7 +80,7 @@ def source_of(values: Sequence[str], text: str, names: Sequence[str], accepted: 
     AsdError
         If two files are meant for one backbone, or one for several.
     """
-    name, variant = split_name(text)
+    name, variant = registry.split_name(text)
     files = chosen(values, name, names)
     if files == ["random"]:
         return Source(variant, seed=RANDOM_SEED)
@@ -134,7 +128,7 @@ def load_forwards(request: ExtractRequest, device: torch.device) -> list[Forward
     AsdError
         If an option names something that there is not, or weights cannot be had.
     """
-    names = [split_name(text)[0] for text in request.backbone]
+    names = [registry.split_name(text)[0] for text in request.backbone]
     for name in names:
         registry.find(name)  # before any of them is loaded
     accepted = request.accept_weights
