@@ -34,7 +34,7 @@ from index.threshold import fit_threshold, share_of
 from index.versions import Versions
 
 if TYPE_CHECKING:
-    from extractors.inference import Inference
+    from extractors.engines.inference import Inference
 
 MARKS = ("machine_type", "section", "clip", "mark")  # columns of the page's marks
 
@@ -350,7 +350,7 @@ def _new_clips(paths: Sequence[Path], section: Section, domain: str | None, take
 
 def _embed(inference: Inference, clips: Sequence[Clip], store: Store, known: set[str]) -> set[str]:
     """Put the embeddings of clips into the training tables, those of known content apart; their ids."""
-    from extractors.extract import Extraction  # noqa: PLC0415 (torch)
+    from extractors.engines.local import Extraction  # noqa: PLC0415 (torch)
 
     cut = inference.cut(Listing(tuple(clips)))
     added: set[str] = set()
