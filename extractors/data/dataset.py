@@ -100,10 +100,8 @@ def inside(root: Path, *names: str) -> Path | None:
     if not root.is_dir():
         return None
     folders = visible_folders(root)
-    for folder in (root, *(folders if len(folders) == 1 else ())):
-        if all((folder / name).is_dir() for name in names):
-            return folder
-    return None
+    found = [root, *(folders if len(folders) == 1 else ())]
+    return next((one for one in found if all((one / name).is_dir() for name in names)), None)
 
 
 def held_out(normal: Sequence[Path], abnormal: int) -> tuple[Sequence[Path], Sequence[Path]]:

@@ -48,7 +48,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     add("dataset", choices=names, metavar="NAME", help=", ".join(names))
     add("--to", type=here, required=True, metavar="DIR", help="where the data roots are made")
     add("--part", nargs="+", choices=PARTS, default=None,
-        help="of the challenge: development, additional training, evaluation data (default: all)")  # fmt: skip
+        help="of the challenge: development, further training, evaluation data (default: all)")  # fmt: skip
     add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     add("--keep-archives", action="store_true",
         help=f"keep the archives in DIR/{_ARCHIVES} (default: delete each once it is unpacked)")  # fmt: skip
@@ -92,7 +92,7 @@ def _fetch(args: Namespace, console: Console) -> int:
 
 
 def _numbers(args: Namespace, known: DataSet | None) -> dict[str, int]:
-    """Records by part; a set beside the challenge's has one, of no part."""
+    """Give records by part; a set beside the challenge's has one, of no part."""
     if known is None:
         wanted = args.part or PARTS
         return {part: n for part, n in zip(PARTS, DATASETS[args.dataset], strict=True) if part in wanted}
