@@ -28,7 +28,6 @@ from extractors.audio.hearing import hearings
 from extractors.audio.inspection import DECODER
 from extractors.audio.recordings import Recordings
 from extractors.clips.listing import Clip, Fault, Listing, list_clips
-from extractors.device import find_device
 from extractors.embedder import Forward, Samples, Vectors, least_cosine
 from extractors.fetching.offline import apply_offline
 from extractors.models import load_forwards
@@ -108,8 +107,7 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
         raise AsdError("--data is needed: the data roots")
     listing = _listing(request)
     # Of a cluster's work this process only makes the recipes.
-    device = find_device("cpu" if request.engine == RAY else request.device)
-    forwards = load_forwards(request, device)
+    forwards = load_forwards(replace(request, device="cpu") if request.engine == RAY else request)
     if request.dtype != DTYPES[0]:
         for forward in forwards:
             _tell_deviation(forward, listing.clips)

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import torch
-
 from cache.base.errors import AsdError
 from cache.files.atomic import scratch_folder
 from cache.recipe import Recipe
@@ -15,13 +13,12 @@ from cache.store import Store
 from cache.table import EmbeddingTable, Section
 from extractors import choices, pooling
 from extractors.audio.hearing import Hearing, hearing_of
-from extractors.backbone import Source
+from extractors.backbone import RANDOM, Source
 from extractors.clips.listing import Clip, Fault, Listing
 from extractors.embedder import Forward
 from extractors.extract import Extraction
-from extractors.finetuned import load_any
+from extractors.models import load_model
 from extractors.output import DTYPES, Output
-from extractors.weights.loading import RANDOM
 from extractors.weights.published import published
 
 
@@ -66,7 +63,7 @@ class Inference:
         forwards: Sequence[Forward] | None = None,
     ) -> None:
         self.recipe = recipe
-        self.forwards = forwards or recipe_forwards(recipe, weights, torch.device("cpu"))
+        self.forwards = forwards or recipe_forwards(recipe, weights)
 
     def cut(self, listing: Listing) -> Listing:
         """Cut long recordings into the windows that the recipe has, see `Hearing.cut`."""
@@ -103,7 +100,7 @@ class Inference:
         return list({str(fault): fault for fault in faults}.values())
 
 
-def recipe_forwards(recipe: Recipe, weights: Sequence[str], device: torch.device) -> list[Forward]:
+def recipe_forwards(recipe: Recipe, weights: Sequence[str], device: str = "cpu") -> list[Forward]:
     """Load the models that a recipe was made with, each once.
 
     Parameters
@@ -152,9 +149,9 @@ def _named(recipe: Recipe) -> str:
     return f"{recipe.backbone}:{model or settings.get('variant', '')}"
 
 
-def _forward(recipes: Sequence[Recipe], source: Source, device: torch.device) -> Forward:
+def _forward(recipes: Sequence[Recipe], source: Source, device: str) -> Forward:
     """Load the model of recipes that differ in layer, pooling and bands only."""
-    backbone = load_any(recipes[0].backbone, source, device)
+    backbone, where = load_model(recipes[0].backbone, source, device)
     outputs = []
     for recipe in recipes:
         how = pooling.find(str(recipe.pooling), backbone.spec.tuned)
@@ -163,7 +160,7 @@ def _forward(recipes: Sequence[Recipe], source: Source, device: torch.device) ->
         output = Output(backbone.spec, layer, how, bands, dtype, hearing_of(recipe))
         _check_same(output.recipe, recipe)
         outputs.append(output)
-    return Forward(backbone, outputs, device)
+    return Forward(backbone, outputs, where)
 
 
 def _check_same(ours: Recipe, wanted: Recipe) -> None:

@@ -7,30 +7,60 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-import torch
-
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, needed
 from extractors import choices, pooling, registry
 from extractors.audio.hearing import hearings
-from extractors.backbone import BackboneSpec
+from extractors.backbone import RANDOM, ArrayBackbone, Backbone, BackboneSpec, Source
+from extractors.device import Device, Processor
 from extractors.embedder import Forward
-from extractors.finetuned import load_any
 from extractors.output import Output
 from extractors.request import ExtractRequest
-from extractors.weights.loading import RANDOM
 
 _LOG = logging.getLogger(__name__)
 
 
-def load_forwards(request: ExtractRequest, device: torch.device) -> list[Forward]:
-    """Load every backbone of the call and work out what is wanted of it.
+def load_model(name: str, source: Source, device: str) -> tuple[Backbone | ArrayBackbone, Device]:
+    """Load a backbone, fine-tuned where its weights say so; torch only where it needs that.
+
+    Parameters
+    ----------
+    name, source
+        Which, with which parameters.
+    device
+        Where it is to compute, as on the command line; a front end in NumPy does on the processor.
+
+    Raises
+    ------
+    AsdError
+        As `BackboneFile.load`; if there is no such device; if torch is needed and not installed.
+    """
+    module = registry.find(name)
+    light = getattr(module, "without_torch", None)
+    if light is not None and light(source) and device in ("auto", "cpu"):
+        where: Device = Processor()
+        return module.load(source, where), where
+    try:
+        from extractors.device import find_device  # noqa: PLC0415 (an extra, and two seconds)
+        from extractors.finetuned import load_any  # noqa: PLC0415
+
+        where = find_device(device)
+    except ImportError as error:
+        raise needed(
+            f"backbone {name}" if device in ("auto", "cpu") else f"--device {device}", error
+        ) from error
+    if light is not None and light(source):
+        where = Processor()
+        return module.load(source, where), where
+    return load_any(name, source, where), where
+
+
+def load_forwards(request: ExtractRequest) -> list[Forward]:
+    """Load every backbone of the call on its device and work out what is wanted of it.
 
     Parameters
     ----------
     request
         What is wanted.
-    device
-        Where the backbones are to compute.
 
     Raises
     ------
@@ -42,15 +72,15 @@ def load_forwards(request: ExtractRequest, device: torch.device) -> list[Forward
         registry.find(name)  # before any of them is loaded
     accepted = request.accept_weights
     sources = [choices.source(request.weights, text, names, accepted) for text in request.backbone]
-    models = [load_any(n, source, device) for n, source in zip(names, sources, strict=True)]
+    models = [load_model(name, source, request.device) for name, source in zip(names, sources, strict=True)]
     forwards = [
         Forward(m, [replace(o, hearing=how) for o in _outputs(m.spec, request, names)], device)
-        for m in models
+        for m, device in models
         for how in hearings(request.heard)
     ]
     if request.concat and (len(forwards) < 2 or any(len(f.outputs) > 1 for f in forwards)):
         raise AsdError("--concat joins several backbones, with one layer and one pooling of each")
-    for model in models:
+    for model, _ in models:
         if model.spec.weights == RANDOM:
             _LOG.info("%s has random weights: for timing, its scores mean nothing", model.spec.name)
     return forwards
