@@ -35,6 +35,7 @@ from extractors.weights.store import is_intact
 
 _PROJECT = "machine-asd"
 _INSTALL = "install the project anew: pip install -c constraints.txt -e ."
+_EXTRAS = ("torch", "finetune")  # whose libraries are looked at where they are installed
 _FORMATS = ("WAV", "FLAC", "OGG", "MP3")
 _SECONDS = 10  # of the clip that is tried
 _CONSOLE = Console()
@@ -126,7 +127,19 @@ def installation() -> Iterator[Finding]:
     fits = SpecifierSet(wanted).contains(python, prereleases=True)
     yield Finding("python", python, "" if fits else f"install Python {wanted}")
     asked = [Requirement(line) for line in lines]
-    yield from libraries(each for each in asked if not each.marker or each.marker.evaluate())
+    yield from libraries(filter(_is_wanted, asked))
+
+
+def _is_wanted(asked: Requirement) -> bool:
+    """Tell whether a library must be there, or belongs to an extra and is there."""
+    if not asked.marker or asked.marker.evaluate({"extra": ""}):
+        return True
+    if asked.name == _PROJECT or not any(asked.marker.evaluate({"extra": one}) for one in _EXTRAS):
+        return False
+    try:
+        return bool(version(asked.name))
+    except PackageNotFoundError:
+        return False
 
 
 def libraries(asked: Iterable[Requirement]) -> Iterator[Finding]:
@@ -191,6 +204,9 @@ def backbone_finding(name: str, here: Iterable[Checkpoint], device: str) -> Find
     if own is not None:
         source = Source() if own.model else Source(weights=path_of(own))
     try:
+        light = getattr(registry.find(name), "without_torch", None)
+        if light is not None and light(Source()):
+            source = Source()
         return Finding(f"backbone {name}", _timed(name, source, device))
     except AsdError as error:
         if own is None:

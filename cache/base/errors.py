@@ -91,7 +91,7 @@ _EXTRAS = {
 }  # fmt: skip
 
 
-def needed(what: str, error: ImportError) -> AsdError:
+def needed(what: str, error: ImportError, extra: str = "") -> AsdError:
     """Say which package is missing for what, and the extra that brings it.
 
     Parameters
@@ -100,12 +100,15 @@ def needed(what: str, error: ImportError) -> AsdError:
         Cannot be had without it; empty where nothing in particular is known.
     error
         Raised when the package was imported.
+    extra
+        Of ours that has all of it; by default the one that brings the package.
     """
     name = (error.name or "").partition(".")[0]
-    extra = f"machine-asd[{_EXTRAS[name]}]" if name in _EXTRAS else name
+    extra = extra or _EXTRAS.get(name, "")
+    asked = f"machine-asd[{extra}]" if extra else name
     if not isinstance(error, ModuleNotFoundError) or not name:
-        return AsdError(f"{what or name} cannot be loaded: {error}; pip install --force-reinstall '{extra}'")
-    return AsdError(f"{what or 'this'} needs {name}, which is not installed: pip install '{extra}'")
+        return AsdError(f"{what or name} cannot be loaded: {error}; pip install --force-reinstall '{asked}'")
+    return AsdError(f"{what or 'this'} needs {name}, which is not installed: pip install '{asked}'")
 
 
 def guarded(main: Main) -> Main:
