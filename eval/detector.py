@@ -27,8 +27,8 @@ from eval.scoring.findings import ClipResult, Neighbour, Results
 from eval.scoring.sections import score_table
 from extractors import registry
 from extractors.audio.hearing import Heard
-from extractors.choices import split_name
 from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
+from extractors.registry import split_name
 from extractors.request import ExtractRequest
 from index.bank import Bank, locate
 from index.build import BuildRequest, build
@@ -36,7 +36,7 @@ from index.fitted import FittedSection
 from index.scorer import DEFAULT
 
 if TYPE_CHECKING:
-    from extractors.inference import Inference
+    from extractors.engines.inference import Inference
 
 Samples: TypeAlias = NDArray[Any]
 Sound: TypeAlias = str | PathLike[str] | Samples | tuple[Samples, float]
@@ -307,16 +307,16 @@ class Detector:
         raise AsdError(f"no one machine {machine!r} in the bank, which holds {known}")
 
     def _loaded(self, bank: Bank) -> Inference:
-        from extractors.inference import Inference  # noqa: PLC0415 (torch, where clips are heard)
+        from extractors.engines.inference import Inference  # noqa: PLC0415 (torch, where clips are heard)
 
         if self._inference is None:
             self._inference = Inference(bank.recipe(), self._request.weights)
         return self._inference
 
     def _learn(self, normal: Sounds, target: Sounds | None, rate: float | None) -> Detector:
-        from extractors.extract import Extraction  # noqa: PLC0415
-        from extractors.inference import Inference  # noqa: PLC0415
-        from extractors.models import load_forwards  # noqa: PLC0415
+        from extractors.embedding.models import load_forwards  # noqa: PLC0415 (as above)
+        from extractors.engines.inference import Inference  # noqa: PLC0415
+        from extractors.engines.local import Extraction  # noqa: PLC0415
 
         domain = None if target is None else DOMAINS[0]
         section = self._section

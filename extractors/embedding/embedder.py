@@ -14,7 +14,7 @@ from cache.base.errors import AsdError
 from extractors.audio.hearing import Hearing
 from extractors.backbone import ArrayBackbone, Backbone
 from extractors.device import Device, is_out_of_memory
-from extractors.output import Output
+from extractors.embedding.output import Output
 
 if TYPE_CHECKING:  # loaded where a network is
     from torch import Tensor
@@ -164,7 +164,7 @@ class Forward:
         """Compute the same on the device."""
         import torch  # noqa: PLC0415 (as above)
 
-        from extractors.precision import reduced  # noqa: PLC0415
+        from extractors.embedding.precision import reduced  # noqa: PLC0415
 
         layers = sorted({output.layer for output in self.outputs})
         waveforms = self._moved(torch.from_numpy(np.ascontiguousarray(samples)))
