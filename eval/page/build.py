@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -18,7 +19,8 @@ from eval.results.folder import Results
 from eval.results.tables import SystemResult
 
 _LARGEST = 9_800_000  # bytes of a page: 10 MB less what playable clips add to the list
-_SCRIPTS = ("dom.js", "charts.js", "figures.js", "spectrogram.js", "listen.js", "app.js")
+_SCRIPTS = ("dom.js", "charts.js", "timeline.js", "figures.js", "spectrogram.js", "listen.js", "app.js")
+HISTORY = ("dom.js", "charts.js", "timeline.js", "history.js")  # of a page about a history
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def write_page(results: Results, run: Run, result: SystemResult, audible: Audibl
     return tuple(contents.heard.faults)
 
 
-def render(data: dict[str, Any]) -> str:
+def render(data: dict[str, Any], scripts: Sequence[str] = _SCRIPTS) -> str:
     """Put data into the page.
 
     Whatever a name or an attribute holds stays text: the data stand in a script element of type
@@ -78,7 +80,7 @@ def render(data: dict[str, Any]) -> str:
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     parts = {
         "/*style*/": _read("style.css"),
-        "/*script*/": "\n".join(map(_read, _SCRIPTS)),
+        "/*script*/": "\n".join(map(_read, scripts)),
         "/*data*/": text.replace("<", "\\u003c"),
     }
     page = _read("page.html")

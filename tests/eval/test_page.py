@@ -586,3 +586,24 @@ def test_a_damaged_description_says_so(tmp_path: Path) -> None:
     with pytest.raises(AsdError, match="system.json is damaged"):
         read_description(tmp_path, "name")
     assert read_description(tmp_path / "other", "name").title == "name"
+
+
+def test_clips_with_a_time_in_their_names_are_drawn_over_time(
+    chain: Path, tmp_path: Path, opened: Opened
+) -> None:
+    root = tmp_path / "data" / "fan"
+    for i in range(6):
+        write_clip(root / "normal" / f"n{i}.wav", i)
+        write_clip(root / "new" / f"2026-11-2{i % 2}T0{i}-30-00.wav", 10 + i)
+    write_clip(root / "new" / "of no time.wav", 20)
+    cache = ["--cache-dir", str(tmp_path / "a"), "--backbone", "logmel"]
+    assert extract(["--data", str(root.parent), *cache]) == 0
+    assert build(["--scorer", "min-distance", *cache]) == 0
+    assert main([*cache, "--scorer", "min-distance", "--out", str(tmp_path / "out")]) == 0
+    page = opened.open(tmp_path / "out" / "report.html")
+    assert page.locator("#time svg.time circle").count() == 6
+    days = page.locator("#time table.days tbody tr").all_inner_texts()
+    assert [text.split()[:2] for text in days] == [["2026-11-20", "3"], ["2026-11-21", "3"]]
+    plain = opened.page
+    plain.goto((chain / "out" / "report.html").as_uri())
+    assert plain.locator("#time").count() == 0
