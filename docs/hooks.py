@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from argparse import SUPPRESS, Action, _SubParsersAction
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,7 +18,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import machine_asd
-from cache.asd import VERBS, main
+from cache.asd import VERBS, Verb, main
 from cache.base.arguments import Parser
 
 _HERE = Path(__file__).parent
@@ -58,10 +59,20 @@ def commands() -> str:
     lines = ["# Commands", "", about, ""]
     for title, verbs in VERBS.items():
         lines += [f"## {title[0].upper()}{title[1:]}", ""]
-        for name in verbs:
+        for name, verb in verbs.items():
+            if verb.before and name not in verb.before:  # the command of another verb, with an option
+                other = next(one for one, its in _all_verbs() if its.target == verb.target and not its.before)
+                does = f"{verb.does[0].upper()}{verb.does[1:].rstrip('?')}"
+                told = f"{does}: `asd {other} {' '.join(verb.before)}`. It has the [options](#asd-{other}) of that."
+                lines += [f"### asd {name}", "", told, ""]
+                continue
             lines += _command(f"asd {name}", _within(parser_of(name), name), "###")
     speech = next(group for group in parser_of("extract")._action_groups if group.title == "what is said")
     return "\n".join([*lines, "## Of every command", "", *_table(speech._group_actions)])
+
+
+def _all_verbs() -> list[tuple[str, Verb]]:
+    return [item for verbs in VERBS.values() for item in verbs.items()]
 
 
 def _within(parser: Parser, name: str) -> Parser:
@@ -106,7 +117,7 @@ def _table(actions: list[Action]) -> list[str]:
 
 
 def _text(text: str) -> str:
-    return re.sub(r"([|*_<>\[\]])", r"\\\1", text)
+    return re.sub(r"([|*_\[\]])", r"\\\1", escape(text, quote=False))
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
