@@ -63,7 +63,8 @@ def commands() -> str:
             if verb.before and name not in verb.before:  # the command of another verb, with an option
                 other = next(one for one, its in _all_verbs() if its.target == verb.target and not its.before)
                 does = f"{verb.does[0].upper()}{verb.does[1:].rstrip('?')}"
-                told = f"{does}: `asd {other} {' '.join(verb.before)}`. It has the [options](#asd-{other}) of that."
+                same = f"`asd {other} {' '.join(verb.before)}`"
+                told = f"{does}: {same}, with the same [options](#asd-{other})."
                 lines += [f"### asd {name}", "", told, ""]
                 continue
             lines += _command(f"asd {name}", _within(parser_of(name), name), "###")
