@@ -121,6 +121,15 @@ def _text(text: str) -> str:
     return re.sub(r"([|*_\[\]])", r"\\\1", escape(text, quote=False))
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Append the pages that the table of contents does not name."""
+    named = str(config.nav)
+    others = sorted(path.relative_to(_HERE).as_posix() for path in _HERE.rglob("*.md"))
+    if more := [name for name in others if f"'{name}'" not in named]:
+        config.nav = [*(config.nav or []), {"More": more}]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that lie elsewhere, and the one that is made."""
     for source, page in _PAGES.items():
