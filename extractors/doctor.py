@@ -19,11 +19,12 @@ from packaging.specifiers import SpecifierSet
 
 from cache.base.console import Console
 from cache.base.errors import AsdError
+from cache.base.processors import processors
 from cache.files import objects
 from cache.files.places import is_remote
 from extractors import compat, pooling, registry
 from extractors.backbone import Source
-from extractors.device import cores, find_device
+from extractors.device import find_device
 from extractors.embedding.embedder import Forward
 from extractors.embedding.output import Output
 from extractors.fetching.disk import free_space, megabytes
@@ -90,7 +91,7 @@ def diagnose(device: str, cache_dir: Path, console: Console = _CONSOLE) -> int:
 
 
 def examine(device: str, cache_dir: Path) -> Iterator[Finding]:
-    """Look at Python, libraries, device, folders, weights and every backbone, in this order."""
+    """Look at Python, libraries, processors, device, folders, weights and every backbone, in this order."""
     yield from installation()
     yield from _imports()
     try:
@@ -98,6 +99,7 @@ def examine(device: str, cache_dir: Path) -> Iterator[Finding]:
     except AsdError as error:
         yield Finding("device", device, str(error))
         chosen = torch.device("cpu")
+    yield Finding("processors", str(processors()))
     yield Finding("device", _described(chosen))
     yield Finding("fetching", f"off, by {VARIABLE}" if is_offline() else "on first use")
     for what, folder in (("cache folder", cache_dir), ("folder of weights", home())):
@@ -242,7 +244,7 @@ def _described(device: torch.device) -> str:
     if device.type == "cuda":
         facts = torch.cuda.get_device_properties(device)
         return f"{device}, {facts.name}, {megabytes(facts.total_memory)}"
-    return f"{device}, {cores()} cores, {torch.get_num_threads()} threads"
+    return f"{device}, {torch.get_num_threads()} threads"
 
 
 def _is_here(checkpoint: Checkpoint) -> bool:

@@ -24,9 +24,10 @@ _LOADED = ("numpy", "scipy", "faiss", "torch", "sklearn")  # what brings threads
 
 
 class _Taken:
-    """What of the machine's processors this process was told to use."""
+    """What of the machine's processors this process was told to use, and whether `share` was called."""
 
     cores: int | None = None
+    shared = False
 
 
 def take_cores(count: int | None) -> None:
@@ -87,7 +88,7 @@ def processors(root: Path = Path("/")) -> Processors:
     present = os.cpu_count() or 1
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else present
     first = os.environ.get(THREADS, "").partition(",")[0].strip()
-    asked = int(first) if first.isdigit() and int(first) else None
+    asked = int(first) if first.isdigit() and int(first) and not _Taken.shared else None
     return Processors(present, affinity, quota(root), asked)
 
 
@@ -112,13 +113,15 @@ def quota(root: Path = Path("/")) -> float | None:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The folders of this process's control groups and of those above, of either version."""
+    """Find the folders of this process's control groups and of those above, of either version."""
     own: dict[str, str] = {}  # "" is version 2
     for line in _lines(root / "proc/self/cgroup"):  # number:controllers:path
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         own |= dict.fromkeys(controllers.split(","), path)
-    for line in _lines(root / "proc/self/mountinfo"):  # proc(5): ... root mount-point ... - type source options
+    for line in _lines(
+        root / "proc/self/mountinfo"
+    ):  # proc(5): ... root mount-point ... - type source options
         before, _, after = line.partition(" - ")
         fields, kind = before.split(), after.split()
         if len(fields) < 5 or len(kind) < 3 or kind[0] not in ("cgroup", "cgroup2"):
@@ -160,13 +163,15 @@ def share() -> None:
     are loaded later read it there: as many threads as `cores`, which sleep while they wait, and one of
     OpenBLAS, whose threads cannot be told to. Of those loaded already, OpenMP's spin: they get one too.
     """
+    if _Taken.shared:
+        return
     count = str(cores())
+    _Taken.shared = THREADS not in os.environ  # else the user's own number goes on counting
+    chosen = any(name in os.environ for name in (THREADS, _BLAS))
     spinning = _WAITING not in os.environ
-    wanted = {THREADS: count, _BLAS: "1", _WAITING: "PASSIVE"}
-    own = [name for name in (THREADS, _BLAS) if name in os.environ]
-    for name, value in wanted.items():
+    for name, value in {THREADS: count, _BLAS: "1", _WAITING: "PASSIVE"}.items():
         os.environ.setdefault(name, value)
-    if not own and spinning and any(name in sys.modules for name in _LOADED):
+    if not chosen and any(name in sys.modules for name in _LOADED):
         from threadpoolctl import threadpool_limits  # noqa: PLC0415 -- scikit-learn's; loads ctypes
 
-        threadpool_limits(1)
+        threadpool_limits(1, user_api=None if spinning else "blas")
