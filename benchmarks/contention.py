@@ -28,7 +28,7 @@ AS_THEY_COME, SHARED, ONE = "as they come", "as the commands set them", "one thr
 
 
 def environments() -> dict[str, dict[str, str]]:
-    """What each way sets: nothing, what `cache.base.processors.share` does, one thread everywhere."""
+    """Return what each way sets: nothing, what `cache.base.processors.share` does, one thread everywhere."""
     return {
         AS_THEY_COME: {},
         SHARED: dict(zip(NAMES, (str(processors.cores()), "1", "PASSIVE"), strict=True)),
