@@ -39,8 +39,7 @@ from eval.results.clips import labels_of
 from eval.results.submission import Submission
 from eval.results.truth import find_truth
 from extractors.run import main as extract
-from index.options import parse_member
-from index.scorer import DEFAULT
+from index.scorer import DEFAULT, parse_member
 
 Floats = NDArray[np.float64]
 ROOTS = ("dev_data", "eval_data")

@@ -23,6 +23,7 @@ Condition = Literal["normal", "anomaly"]
 SPLITS: tuple[str, ...] = get_args(Split)
 DOMAINS: tuple[str, ...] = get_args(Domain)
 CONDITIONS: tuple[str, ...] = get_args(Condition)
+ANOMALY: Condition = "anomaly"
 _LAST_SECTION = 2**31 - 1  # tables hold 32-bit numbers
 SYNTHETIC = "synthetic"  # the attribute of a clip that no microphone recorded as it is: its method
 

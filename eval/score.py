@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError, listing
+from cache.base.progress import Progress, unseen
 from cache.facts import Remark, differences, remarks_of
 from cache.facts import told as said_of
 from cache.recipe import Recipe

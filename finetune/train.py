@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
+from cache.base.progress import Progress, unseen
 from extractors import registry
 from extractors.audio.hearing import hearings
 from extractors.clips.listing import Clip, list_clips

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
 from cache.base.options import (
     Checked,
@@ -19,6 +18,7 @@ from cache.base.options import (
     option_group,
     options_of,
 )
+from cache.base.progress import Progress, Steps, unseen
 from cache.facts import usual
 from cache.files.places import place
 from cache.recipe import Recipe
@@ -31,9 +31,8 @@ from index.bank import Bank, bank_root
 from index.calibration import calibrate
 from index.fitted import FittedSection, frequency
 from index.groups import GROUPINGS, check_grouping, group_clips, without_copies
-from index.options import parse_member
 from index.resume import Wanted, fitted_before
-from index.scorer import DEFAULT, Scorer, names
+from index.scorer import DEFAULT, Scorer, names, parse_member
 from index.threshold import METHODS, fit_threshold, share_of
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
+from cache.base.progress import Progress, unseen
 from cache.table import ClipKey
 from eval.baselines.jobs import Outcome, Settings, jobs_of
 from eval.baselines.pool import run_jobs
@@ -31,12 +31,12 @@ from eval.judge import Judging, judge
 from eval.metrics.intervals import Plan
 from eval.page.build import Audible
 from eval.ranking import Ranking, System, rank
+from eval.ranking_tables import write_ranking
 from eval.report import Reported, Reporting, report
 from eval.results.clip_names import result_names
 from eval.results.clips import write_clips
 from eval.results.description import Described, write_description
 from eval.results.folder import Results
-from eval.results.ranking_tables import write_ranking
 from eval.results.submission import Submission, write_submission
 from extractors.clips.listing import Listing, list_clips
 from extractors.device import cores, find_device

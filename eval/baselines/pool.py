@@ -12,8 +12,8 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from threading import Thread
 
-from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
+from cache.base.progress import Progress, Steps, unseen
 from eval.baselines.jobs import Job, Outcome, run_job
 
 

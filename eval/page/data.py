@@ -10,8 +10,8 @@ from typing import Any
 
 from cache.table import Section
 from eval.judge import Run
-from eval.metrics.curves import implied_threshold, roc_curves
 from eval.metrics.intervals import Interval
+from eval.page.curves import implied_threshold, roc_curves
 from eval.page.listen import Heard
 from eval.page.verdict import detail, headline
 from eval.page.views import ClipView

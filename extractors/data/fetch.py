@@ -17,7 +17,7 @@ from extractors.data.archive import Archive, bring
 from extractors.data.unpack import ROOTS
 from extractors.data.zenodo import DATASETS, PARTS, Record, page_of, read_record
 from extractors.fetching.disk import megabytes, require_room
-from extractors.fetching.offline import add_offline, apply_offline, is_offline
+from extractors.fetching.offline import Offline, apply_offline, is_offline
 
 _ARCHIVES = "archives"
 _JOBS = 3  # archives at once; more would not make Zenodo faster
@@ -46,7 +46,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     add("--keep-archives", action="store_true",
         help=f"keep the zip files in DIR/{_ARCHIVES} (default: delete each once it is "
         "unpacked)")  # fmt: skip
-    add_offline(parser)
+    add_arguments(parser, Offline)
     add_arguments(parser, Speech)
     parser.set_defaults(call=_fetch)
 

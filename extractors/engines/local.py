@@ -11,8 +11,8 @@ from itertools import groupby
 
 import numpy as np
 
-from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
+from cache.base.progress import Progress, Steps, unseen
 from cache.facts import Facts, Remark, differences, remarks_of
 from cache.facts import usual as usual_of
 from cache.recipe import Recipe

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
+from cache.base.progress import Progress, Steps, unseen
 from cache.files import places
 from cache.files.atomic import temporary_name, write_atomic
 from cache.store import Store

@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from cache.base.console import hearing
 from cache.base.errors import AsdError
+from cache.base.progress import hearing
 from cache.files import places
 from cache.recipe import Recipe
 from extractors.device import find_device, take_cores

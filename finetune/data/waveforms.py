@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
+from cache.base.progress import Progress, Steps, unseen
 from extractors.audio.batches import Decoder, Refused
 from extractors.audio.hearing import Hearing
 from extractors.audio.ragged import Ragged, hold

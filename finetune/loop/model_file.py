@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import torch
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
+from cache.base.progress import Progress, unseen
 from extractors.audio.decode import RESAMPLER
 from extractors.backbone import Tunable
 from extractors.embedding import finetuned as tuned

@@ -17,7 +17,7 @@ from cache.files.digest import file_sha256
 from cache.store import Store
 from cache.table import SPLITS, Section
 from eval.evaluate import Evaluation
-from eval.experiments.chain import build_request, extract_request, recipes_of
+from eval.experiment import build_request, extract_request, recipes_of
 from eval.experiments.file import (
     BackboneChoice,
     Experiment,
@@ -300,7 +300,7 @@ def test_mistakes_in_the_call(options: list[str], message: str, capsys: pytest.C
 
 
 def test_listing_experiments_loads_no_torch() -> None:
-    code = "import sys, eval.experiments.chain; sys.exit('torch' in sys.modules)"
+    code = "import sys, eval.experiment; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

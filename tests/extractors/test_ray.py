@@ -105,7 +105,7 @@ def test_tables_are_those_of_one_process_and_made_once(
     two: Path, tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beats, mobilenet = write_beats(tmp_path / "b.pt"), write_mobilenet(tmp_path / "mn01.pt")
-    options = ["--backbone", "logmel", "beats", "efficientat", "--concat"]
+    options = ["--backbone", "logmel", "beats", "efficientat"]
     monkeypatch.chdir(tmp_path)  # relative names reach workers that started elsewhere
     options += ["--weights", f"beats={beats.name}", f"efficientat={mobilenet.name}"]
     data = two.relative_to(tmp_path)

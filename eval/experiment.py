@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
+from cache.base.progress import Progress, unseen
 from cache.base.text import masked
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection
