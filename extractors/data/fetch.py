@@ -47,6 +47,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
         help=f"keep the zip files in DIR/{_ARCHIVES} (default: delete each once it is "
         "unpacked)")  # fmt: skip
     add_arguments(parser, Offline)
+    parser.set_defaults(offline=False)
     add_arguments(parser, Speech)
     parser.set_defaults(call=_fetch)
 

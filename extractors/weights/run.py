@@ -27,6 +27,7 @@ They lie in {home() / "weights"}; ASD_HOME chooses another place."""
     fetching = commands.add_parser("fetch", help="bring checkpoints here")
     fetching.add_argument("names", nargs="+", metavar="NAME", help="of the list")
     add_arguments(fetching, Offline)
+    fetching.set_defaults(offline=False)
     fetching.set_defaults(call=_fetch)
     verifying = commands.add_parser("verify", help="hold files against what is published")
     verifying.add_argument("files", nargs="+", type=here, metavar="FILE")
