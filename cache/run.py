@@ -12,7 +12,7 @@ from cache.base.errors import AsdError, guarded
 from cache.files import places
 from cache.files.atomic import leftovers
 from cache.recipe import Recipe
-from cache.select import add_cache_dir
+from cache.select import DEFAULT_CACHE_DIR, Cache
 from cache.store import DAMAGED, Store, Stored
 
 
@@ -30,7 +30,8 @@ def _parser() -> Parser:
         command.set_defaults(action=action)
         add_arguments(command, Speech)
     for command in (ls, verify, gc):
-        add_cache_dir(command)
+        add_arguments(command, Cache)
+        command.set_defaults(cache_dir=DEFAULT_CACHE_DIR)
     gc.add_argument("--recipe", nargs="+", default=[], metavar="FINGERPRINT", help="remove these")
     gc.add_argument("--dry-run", action="store_true", help="only say what would go")
     return parser

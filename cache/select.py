@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import _ActionsContainer
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache.base.arguments import add_arguments
 from cache.base.errors import AsdError
 from cache.base.options import Checked, documented, option
 from cache.files.places import place
@@ -91,12 +89,6 @@ class Cache(Checked):
     """Where tables and banks lie."""
 
     cache_dir: Path = cache_dir_option()
-
-
-def add_cache_dir(parser: _ActionsContainer) -> None:
-    """Add ``--cache-dir`` to a command whose options are no request."""
-    add_arguments(parser, Cache)
-    parser.set_defaults(cache_dir=DEFAULT_CACHE_DIR)
 
 
 def choose(store: Store, wanted: Selection) -> Recipe:
