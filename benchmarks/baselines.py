@@ -17,7 +17,7 @@ from timing import machine, seconds
 
 from cache.table import Section
 from eval.baselines.frames import Frames, read_frames
-from eval.baselines.network import Autoencoder
+from eval.baselines.model import Autoencoder
 from eval.baselines.training import Batches, train
 from extractors.clips.listing import Clip
 

@@ -31,8 +31,7 @@ from eval.results.folder import Results
 from extractors.audio.hearing import Heard
 from extractors.fetching.offline import is_offline
 from extractors.request import ExtractRequest
-from extractors.weights.place import located
-from extractors.weights.published import find
+from extractors.weights.published import find, located
 from index.bank import Bank
 from index.build import BuildRequest, build
 

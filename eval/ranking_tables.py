@@ -11,7 +11,7 @@ from eval.metrics.comparison import Comparison
 from eval.ranking import Entry, Ranking, Spread, System
 from eval.results.folder import Results
 from eval.results.grid import align_rows, markdown_rows, percent
-from eval.results.proxy import PROXY
+from eval.results.names import PROXY
 from eval.results.tables import TITLES
 
 

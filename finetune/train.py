@@ -16,9 +16,8 @@ from extractors.device import find_device
 from extractors.embedding import models
 from extractors.fetching.offline import apply_offline
 from finetune.data.waveforms import Room, read_waveforms
-from finetune.loop.history import History
 from finetune.loop.model_file import Made, Maker, load_tunable
-from finetune.loop.state import Row
+from finetune.loop.state import History, Row
 from finetune.request import Settings, TrainRequest
 from finetune.synthesis.manifest import list_pseudo_anomalies
 

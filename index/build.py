@@ -21,12 +21,12 @@ from cache.base.options import (
 from cache.base.progress import Progress, Steps, unseen
 from cache.facts import usual
 from cache.files.places import place
+from cache.heard import split_id
 from cache.recipe import Recipe
 from cache.select import Selection, cache_dir_option, choose
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
-from cache.windows import split_id
-from extractors.weights.place import with_hashes
+from extractors.weights.published import with_hashes
 from index.bank import Bank, bank_root
 from index.calibration import calibrate
 from index.fitted import FittedSection, frequency

@@ -33,10 +33,10 @@ from eval.page.build import Audible
 from eval.ranking import Ranking, System, rank
 from eval.ranking_tables import write_ranking
 from eval.report import Reported, Reporting, report
-from eval.results.clip_names import result_names
 from eval.results.clips import write_clips
 from eval.results.description import Described, write_description
 from eval.results.folder import Results
+from eval.results.names import result_names
 from eval.results.submission import Submission, write_submission
 from extractors.clips.listing import Listing, list_clips
 from extractors.device import cores, find_device

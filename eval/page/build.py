@@ -11,8 +11,7 @@ from typing import Any
 from eval.judge import Run
 from eval.page.data import Contents, page_data
 from eval.page.listen import Heard, listen
-from eval.page.recordings import Recordings
-from eval.page.views import clip_views
+from eval.page.views import Recordings, clip_views
 from eval.results.clips import read_clips
 from eval.results.folder import Results
 from eval.results.tables import SystemResult

@@ -11,8 +11,8 @@ from itertools import zip_longest
 from tqdm import tqdm
 
 from cache.base.errors import AsdError
+from cache.heard import split_id
 from cache.table import Section
-from cache.windows import split_id
 from eval.page.sound import Sound, make_sound, native_rate
 from eval.page.views import ClipView
 from eval.scoring.difference import Difference, describe

@@ -6,12 +6,55 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
 
 from cache.base.errors import AsdError
-from cache.heard import AVERAGE
-from extractors.audio.decode import Recording
-from extractors.audio.recordings import Recordings
+from cache.heard import AVERAGE, Span
+from extractors.audio.decode import Decoding, Recording, decode_file, resampled
+from extractors.audio.files import LONGEST
 from extractors.clips.listing import Clip
+
+
+class Recordings:
+    """A reader of audio files that remembers what it read.
+
+    Parameters
+    ----------
+    budget
+        Bytes of waveforms kept at most; 0 keeps none. What does not fit is read again.
+    longest
+        Seconds that a file may last which is read whole.
+    """
+
+    def __init__(self, budget: int, longest: float = LONGEST) -> None:
+        self._budget = budget
+        self._longest = longest
+        self._kept: dict[tuple[Path, Span | None], Decoding] = {}
+        self._lock = Lock()
+
+    def read(
+        self, path: Path, sample_rate: int, span: Span | None = None, channel: str = AVERAGE
+    ) -> Recording:
+        """Read a file as `extractors.audio.decode.read_audio` does; safe to call from several threads."""
+        decoding = self._kept.get((path, span))
+        if decoding is None:
+            decoding = decode_file(path, span, self._longest)
+            self._keep((path, span), decoding)
+        return resampled(decoding, sample_rate, channel)
+
+    def forget(self) -> None:
+        """Drop everything kept."""
+        with self._lock:
+            self._budget += sum(each.samples.nbytes for each in self._kept.values())
+            self._kept.clear()
+
+    def _keep(self, key: tuple[Path, Span | None], decoding: Decoding) -> None:
+        with self._lock:
+            if key not in self._kept and decoding.samples.nbytes <= self._budget:
+                self._kept[key] = decoding
+                self._budget -= decoding.samples.nbytes
+
 
 _WAITING_BATCHES = 4  # batches' worth of clips that may wait for others of their length
 

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from cache.base.errors import AsdError
 from cache.base.text import parse_json
-from cache.files.atomic import write_atomic
-from cache.files.digest import unchanged
+from cache.files.atomic import unchanged, write_atomic
 from extractors import registry
 from extractors.backbone import OWN, Backbone, Features, Kept, Kind, Source, Tunable
 from extractors.embedding.statistics import StatisticsPooling

@@ -19,10 +19,9 @@ from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, Section
 from cache.writer import TableWriter
-from extractors.audio.batches import Decoded, Decoder, Refused, equal_lengths
+from extractors.audio.batches import Decoded, Decoder, Recordings, Refused, equal_lengths
 from extractors.audio.files import LONGEST, content_sha256, hash_once
 from extractors.audio.inspection import DECODER
-from extractors.audio.recordings import Recordings
 from extractors.clips.listing import Clip, Fault
 from extractors.embedding.embedder import Forward, Samples, Vectors
 from extractors.embedding.throughput import Plan, remembered, usual

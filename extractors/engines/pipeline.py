@@ -11,7 +11,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from extractors.engines.shares import Share
+from extractors.engines.cluster import Share
 
 _RESTARTS = 4  # of an actor in one pass
 _START = 600  # seconds for all actors to load their backbones, downloads included

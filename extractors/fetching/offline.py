@@ -45,7 +45,7 @@ class Offline(Checked):
 def apply_offline(args: _Request) -> None:
     """Ask no address from here on, in this process and those it starts, where that is asked for.
 
-    What is fetched is kept where it can be, see `extractors.weights.place.keep_caches`.
+    What is fetched is kept where it can be, see `extractors.weights.published.keep_caches`.
     The environment is where Hugging Face's libraries look too, so that is where it stands; call it
     before any of them is imported.
 

@@ -17,12 +17,11 @@ from torch import Tensor
 
 from cache.base.errors import AsdError
 from cache.base.progress import Progress, Steps, unseen
-from extractors.audio.batches import Decoder, Refused
+from extractors.audio.batches import Decoder, Recordings, Refused
 from extractors.audio.hearing import Hearing
 from extractors.audio.ragged import Ragged, hold
-from extractors.audio.recordings import Recordings
 from extractors.clips.listing import Clip, Fault
-from finetune.data.lengths import fitted
+from finetune.data.draws import fitted
 
 _DECODERS, _AHEAD = 2, 16
 
@@ -67,7 +66,7 @@ class Waveforms:
         return min(longest, usual)
 
     def batch(self, rows: Sequence[int], samples: int, generator: torch.Generator) -> Tensor:
-        """Take clips as (B, samples) float32: see `finetune.data.lengths.fitted`."""
+        """Take clips as (B, samples) float32: see `finetune.data.draws.fitted`."""
         cut = [fitted(torch.from_numpy(self.held[row].copy())[None], samples, generator) for row in rows]
         return torch.cat(cut)
 

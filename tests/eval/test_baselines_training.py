@@ -13,7 +13,7 @@ import torch
 from cache.base.errors import AsdError
 from cache.table import Section
 from eval.baselines.frames import Frames, FrontEnd, read_frames
-from eval.baselines.network import Autoencoder
+from eval.baselines.model import Autoencoder
 from eval.baselines.training import Batches, loss_fault, step, train, vector_starts
 from extractors.clips.listing import Clip, list_clips
 from tests.conftest import write_clip

@@ -13,7 +13,7 @@ import pytest
 
 from cache.base.errors import AsdError
 from cache.base.options import option_names
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256
 from cache.store import Store
 from cache.table import SPLITS, Section
 from eval.evaluate import Evaluation
@@ -33,8 +33,7 @@ from extractors.clips.listing import Clip, Listing
 from extractors.extract import Extracted
 from extractors.request import ExtractRequest
 from extractors.run import main as extract
-from extractors.weights.place import path_of
-from extractors.weights.published import named
+from extractors.weights.published import named, path_of
 from index.run import main as build
 from index.scorer import find
 from tests.conftest import make_recipe, make_table, write_root

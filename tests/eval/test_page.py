@@ -18,9 +18,9 @@ import soundfile
 from cache.base.errors import AsdError
 from cache.table import Section
 from eval.metrics.sections import SectionTruth, evaluate_section
+from eval.page.data import detail, headline
 from eval.page.listen import listen, recordings_of, worth_hearing
 from eval.page.sound import make_sound, mel_levels
-from eval.page.verdict import detail, headline
 from eval.page.views import ClipView, NeighbourView
 from eval.results.description import Described, read_description, write_description
 from eval.results.folder import Results

@@ -15,8 +15,7 @@ from cache.base.errors import AsdError
 from cache.table import Section
 from eval.judge import Judging, judge
 from eval.results.description import Described, read_description, write_description
-from eval.results.digests import SUMS, sum_faults
-from eval.results.folder import Results
+from eval.results.folder import SUMS, Results, sum_faults
 from eval.results.submission import Submission, read_submission, write_submission
 from eval.run import main as evaluate
 

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from extractors import pooling, registry
 from extractors.backbone import Features, Source
+from extractors.backbones.logmel import SmallCnn
 from extractors.embedding import revisions
 from extractors.embedding.output import Output
 from extractors.embedding.revisions import FRONT_ENDS, NETWORKS, code_of, is_golden, summary
 from extractors.nets.beats import Beats, BeatsConfig
 from extractors.nets.cnn14 import Cnn
 from extractors.nets.mobilenet import MobileNet
-from extractors.nets.small import SmallCnn
 
 CPU = torch.device("cpu")
 _BEATS = BeatsConfig(

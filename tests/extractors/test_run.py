@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cache.heard import Span
 from cache.recipe import concatenation
 from cache.store import Store
 from cache.table import Section
-from cache.windows import Span
+from extractors.audio import batches
 from extractors.audio import decode as audio
-from extractors.audio import recordings
 from extractors.backbone import Source
 from extractors.embedding import models
 from extractors.engines.local import Extraction
@@ -75,7 +75,7 @@ def test_a_clip_is_decoded_once_for_all(command: list[str], monkeypatch: pytest.
         decoded.append(path)
         return audio.decode_file(path, span, longest)
 
-    monkeypatch.setattr(recordings, "decode_file", counting)
+    monkeypatch.setattr(batches, "decode_file", counting)
     assert main(command) == 0
     assert len(decoded) == len(set(decoded)) == 12
 
@@ -83,7 +83,7 @@ def test_a_clip_is_decoded_once_for_all(command: list[str], monkeypatch: pytest.
 def test_what_does_not_fit_the_memory_is_decoded_again(root: Path) -> None:
     files = sorted((root / "fan" / "train").iterdir())
     size = audio.decode_file(files[0]).samples.nbytes
-    reader = recordings.Recordings(budget=size)
+    reader = batches.Recordings(budget=size)
     for path in (*files, *files):
         recording = reader.read(path, 16_000)
         np.testing.assert_array_equal(recording.samples, audio.read_audio(path, 16_000).samples)

@@ -19,10 +19,9 @@ from extractors.clips.listing import Clip
 from extractors.embedding import finetuned as tuned
 from finetune.data.batches import Batches, seed_of
 from finetune.loop.evidence import hold_out, neighbour_statistics
-from finetune.loop.history import History
 from finetune.loop.model_file import Maker, Settings
 from finetune.loop.optimising import Optimising, Portions, Rates
-from finetune.loop.state import State, resumed
+from finetune.loop.state import History, State, resumed
 from finetune.loop.training import Course, Training
 from tests.conftest import write_root
 from tests.helpers.tuning import CPU, settings_of, waveforms_of

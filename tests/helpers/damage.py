@@ -15,8 +15,7 @@ from cache.base.errors import AsdError
 from cache.parquet import read_keys, read_recipe
 from cache.store import Store
 from cache.table import Section
-from eval.baselines.model import Model, load_model
-from eval.baselines.network import Autoencoder
+from eval.baselines.model import Autoencoder, Model, load_model
 from eval.results.description import Described, read_description, write_description
 from eval.results.folder import Results
 from eval.results.submission import Submission, read_submission, write_submission
