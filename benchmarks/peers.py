@@ -31,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
-from eval.metrics.intervals import Plan, Scores
+from eval.metrics.intervals import ResamplingPlan, Scores
 from eval.metrics.rules import DEFAULT as RULE
 from eval.metrics.sections import SectionTruth, evaluate_section, official_score
 from eval.metrics.uncertainty import bootstrap
@@ -134,7 +134,7 @@ def main() -> None:
     ours = None
     for name, scores in systems.items():
         sections = {s: Scores(values, known[s]) for s, values in scores.items()}
-        draws = bootstrap(sections, RULE, Plan())
+        draws = bootstrap(sections, RULE, ResamplingPlan())
         ours = draws if ours is None else ours
         results = {
             s: evaluate_section(one.scores, (one.scores > 0).astype(int), one.truth)

@@ -19,7 +19,7 @@ from cache.select import Selection
 from eval.baselines.request import BaselineRequest
 from eval.evaluate import Evaluated, Evaluation, Limits, check, judge_all, score_all
 from eval.experiments.file import (
-    Autoencoder,
+    AutoencoderChoice,
     BackboneChoice,
     Experiment,
     ScorerChoice,
@@ -167,7 +167,7 @@ def train_request(experiment: Experiment, name: str, seed: int, wanted: Evaluati
     )  # fmt: skip
 
 
-def baseline_request(system: Autoencoder, wanted: Evaluation) -> BaselineRequest:
+def baseline_request(system: AutoencoderChoice, wanted: Evaluation) -> BaselineRequest:
     """Ask for the task's baseline; every run gets its report when all are ranked."""
     return BaselineRequest(
         mode=system.mode, form=system.form, data=wanted.audio, seeds=tuple(system.seeds),
@@ -229,7 +229,7 @@ def _with_bank(wanted: Evaluation, recipes: Sequence[Recipe], bank: Path) -> Eva
     return replace(wanted, tables=chosen, bank=bank, built=True)
 
 
-def _train(system: Autoencoder, wanted: Evaluation) -> _Embedded:
+def _train(system: AutoencoderChoice, wanted: Evaluation) -> _Embedded:
     from eval.baselines.evaluate import evaluate  # noqa: PLC0415 -- torch comes with it
 
     done = evaluate(baseline_request(system, wanted))

@@ -17,7 +17,7 @@ from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section
 from eval.results.clips import write_clips
-from eval.results.description import Described, promise_of, write_description
+from eval.results.description import SystemDescription, promise_of, write_description
 from eval.results.folder import Results
 from eval.results.names import all_synthetic
 from eval.results.submission import write_submission
@@ -138,7 +138,9 @@ def score(scoring: Scoring, told: Progress = unseen) -> Scored:
         }
         title = f"{scoring.recipe.backbone}, {fitted.scorer_name}"
         transductive = fitted.scorer.transductive
-        described = Described(title, transductive, facts, thresholds, any(proxies), cautions, calibration)
+        described = SystemDescription(
+            title, transductive, facts, thresholds, any(proxies), cautions, calibration
+        )
         write_description(scoring.results, described)
         scoring.results.seal()
     return Scored(tuple(sections), (*job.notes, *said_of(remarks)))

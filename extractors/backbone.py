@@ -216,7 +216,7 @@ class Tunable(Backbone, Protocol):
 
 
 @dataclass(frozen=True)
-class Kept:
+class ModelFile:
     """A network that fine-tuning wrote to a file.
 
     Attributes
@@ -257,7 +257,7 @@ class BackboneFile(Protocol):
             or not this model's.
         """
 
-    def rebuild(self, kept: Kept, device: torch.device) -> Tunable:
+    def rebuild(self, kept: ModelFile, device: torch.device) -> Tunable:
         """Build the model of a fine-tuned file.
 
         Raises

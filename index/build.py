@@ -31,7 +31,7 @@ from index.bank import Bank, bank_root
 from index.calibration import calibrate
 from index.fitted import FittedSection, frequency
 from index.groups import GROUPINGS, check_grouping, group_clips, without_copies
-from index.resume import Wanted, fitted_before
+from index.resume import FitRequest, fitted_before
 from index.scorer import DEFAULT, Scorer, names, parse_member
 from index.threshold import METHODS, fit_threshold, share_of
 
@@ -160,7 +160,7 @@ def build(request: BuildRequest, told: Progress = unseen) -> Built:
     root = request.bank or bank_root(
         request.cache_dir, recipe, request.scorer_name, scorer, with_synthetic=request.synthetic
     )
-    wanted = Wanted(
+    wanted = FitRequest(
         store, recipe, request.scorer_name, scorer, request.threshold, request.asked_percentile(),
         request.synthetic, request.group, request.clips,
     )  # fmt: skip
@@ -179,7 +179,7 @@ def build(request: BuildRequest, told: Progress = unseen) -> Built:
     return Built(root, recipe, tuple(sections), report.kept, report.notes())
 
 
-def _fit(section: Section, wanted: Wanted, request: BuildRequest) -> FittedSection:
+def _fit(section: Section, wanted: FitRequest, request: BuildRequest) -> FittedSection:
     """Fit a section to its training clips, which are let go again."""
     # Asked before the rows are read: should they change in between, the section is fitted again.
     digest = wanted.digest(section)

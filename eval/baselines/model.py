@@ -20,7 +20,7 @@ from cache.base.errors import AsdError
 from cache.files.atomic import write_atomic
 from eval.baselines.distances import Residuals
 from eval.baselines.frames import BANDS, STACK, Frames
-from eval.baselines.training import Batches, train
+from eval.baselines.training import FrameBatches, train
 from extractors.audio.decode import RESAMPLER
 from extractors.weights.loading import tensors_sha256
 
@@ -97,7 +97,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Run:
+class ModelRun:
     """One training: which machine, which clips of it, how.
 
     Attributes
@@ -126,7 +126,7 @@ class Run:
         name = f"seed_{self.seed}_epochs_{self.epochs}_{digest}.safetensors"
         return folder / section.machine_type / name
 
-    def model(self, folder: Path, batches: Batches, told: Callable[[int], object]) -> Model:
+    def model(self, folder: Path, batches: FrameBatches, told: Callable[[int], object]) -> Model:
         """Load the model where it was trained before, else train and save it.
 
         Parameters
@@ -154,7 +154,7 @@ class Run:
         return model
 
     def _train(
-        self, network: Autoencoder, batches: Batches, told: Callable[[int], object]
+        self, network: Autoencoder, batches: FrameBatches, told: Callable[[int], object]
     ) -> Iterator[float]:
         for loss in train(network, batches, self.seed, self.epochs):
             told(1)

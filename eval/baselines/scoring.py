@@ -28,7 +28,7 @@ _PERCENTILE = 90.0  # of the gamma distribution; Dohi et al. 2023, eq. (1)
 
 
 @dataclass(frozen=True)
-class Scoring:
+class ResidualScoring:
     """How residuals become a score.
 
     Attributes
@@ -86,7 +86,7 @@ class Scoring:
 
 
 @dataclass(frozen=True, eq=False)
-class SectionScores:
+class BaselineScores:
     """What a run says of one section's test clips.
 
     Attributes
@@ -116,7 +116,7 @@ def decide(
     read: tuple[Sequence[Clip], Sequence[str]],
     scores: Sequence[float],
     held_out: Sequence[float],
-) -> SectionScores:
+) -> BaselineScores:
     """Call test clips anomalous by the scores of clips that were held out from training.
 
     Parameters
@@ -134,7 +134,7 @@ def decide(
     values = np.array(scores, dtype=np.float64)
     clips, hashes = read
     decisions = threshold.decide(values)
-    return SectionScores(section, tuple(clips), tuple(hashes), values, decisions, threshold)
+    return BaselineScores(section, tuple(clips), tuple(hashes), values, decisions, threshold)
 
 
 def hold_out(clips: Sequence[Clip], seed: int) -> set[int]:

@@ -13,7 +13,7 @@ from eval.judge import Run
 from eval.metrics.intervals import Interval
 from eval.metrics.sections import SectionResult
 from eval.page.curves import implied_threshold, roc_curves
-from eval.page.listen import Heard
+from eval.page.listen import Playback
 from eval.page.views import ClipView
 from eval.results.names import PROXY
 from eval.results.tables import SystemResult
@@ -124,7 +124,7 @@ class Contents:
     run: Run
     result: SystemResult
     views: Mapping[Section, Sequence[ClipView]]
-    heard: Heard
+    heard: Playback
 
 
 def page_data(contents: Contents) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
     }
 
 
-def _clip(view: ClipView, heard: Heard, section: Section) -> dict[str, Any]:
+def _clip(view: ClipView, heard: Playback, section: Section) -> dict[str, Any]:
     known = view.recording is not None and view.recording.clip_id in heard.sounds
     playable = known and view.name in heard.clips.get(section, frozenset())
     return {

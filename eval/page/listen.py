@@ -26,7 +26,7 @@ Views = Mapping[Section, Sequence[ClipView]]
 
 
 @dataclass(frozen=True)
-class Heard:
+class Playback:
     """What a page can play.
 
     Attributes
@@ -47,7 +47,7 @@ class Heard:
     differences: Mapping[tuple[Section, str], Difference] = field(default_factory=dict)
 
 
-def listen(views: Views, hashes: Mapping[str, str], most: int, budget: int) -> Heard:
+def listen(views: Views, hashes: Mapping[str, str], most: int, budget: int) -> Playback:
     """Make the sounds of the clips most worth hearing.
 
     Parameters
@@ -163,7 +163,7 @@ def _heard(
     heard: Mapping[Section, set[str]],
     made: Mapping[str, Sound | str],
     told: Mapping[tuple[Section, str], Difference],
-) -> Heard:
+) -> Playback:
     clips = {section: frozenset(names) for section, names in heard.items()}
     faults = [found for found in made.values() if isinstance(found, str)]
-    return Heard(kept, clips, faults, told)
+    return Playback(kept, clips, faults, told)

@@ -19,7 +19,7 @@ from eval.scoring.sections import reasons_path
 from extractors.clips.listing import SUPPLEMENTS, Clip, list_clips, parse_name, parse_tail
 
 
-class Recordings:
+class RecordingIndex:
     """Clips of data roots, where there are any.
 
     Parameters
@@ -107,7 +107,9 @@ class ClipView:
         return "miss" if self.condition == "anomaly" and self.decision == 0 else ""
 
 
-def clip_views(run: Run, section: Section, recordings: Recordings, *, judged: bool = True) -> list[ClipView]:
+def clip_views(
+    run: Run, section: Section, recordings: RecordingIndex, *, judged: bool = True
+) -> list[ClipView]:
     """Collect what is known of a section's clips, the most anomalous first.
 
     Where nothing was `judged`, the decisions of 0 that a submission must hold are not shown.
@@ -134,7 +136,7 @@ def _rows(run: Run, section: Section) -> Iterator[dict[str, Any]]:
 
 
 def _view(
-    row: dict[str, Any], reason: Mapping[str, Any], section: Section, recordings: Recordings
+    row: dict[str, Any], reason: Mapping[str, Any], section: Section, recordings: RecordingIndex
 ) -> ClipView:
     original, name = row.pop("original", None), str(row["name"])
     found = recordings.by_id(str(reason.get("clip_id", ""))) or recordings.by_name(section, name)
@@ -152,7 +154,7 @@ def _view(
     )
 
 
-def _neighbour(domain: str, reason: Mapping[str, Any], recordings: Recordings) -> NeighbourView | None:
+def _neighbour(domain: str, reason: Mapping[str, Any], recordings: RecordingIndex) -> NeighbourView | None:
     clip, distance = str(reason.get(f"{domain}_clip", "")), reason.get(f"{domain}_distance")
     if not clip or distance is None or not math.isfinite(distance):
         return None

@@ -60,7 +60,7 @@ _WAITING_BATCHES = 4  # batches' worth of clips that may wait for others of thei
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedClip:
     """A clip and its waveform."""
 
     clip: Clip
@@ -68,7 +68,7 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Refused:
+class Refusal:
     """A clip that cannot be used, and why."""
 
     clip: Clip
@@ -95,7 +95,7 @@ class Decoder:
 
     def decoded(
         self, clips: Sequence[Clip], sample_rate: int, channel: str = AVERAGE
-    ) -> Iterator[Decoded | Refused]:
+    ) -> Iterator[DecodedClip | Refusal]:
         """Read a channel of clips at a rate in Hz.
 
         Yields
@@ -119,7 +119,7 @@ class Decoder:
                 future.cancel()
 
 
-def equal_lengths(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
+def equal_lengths(items: Iterable[DecodedClip], size: int) -> Iterator[list[DecodedClip]]:
     """Group clips of equal length, so that no model sees padding.
 
     Parameters
@@ -135,7 +135,7 @@ def equal_lengths(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]
         1 to `size` clips of one length. Where many lengths compete, a batch goes out before it is
         full, so that memory stays bounded.
     """
-    groups: dict[int, list[Decoded]] = {}
+    groups: dict[int, list[DecodedClip]] = {}
     for item in items:
         length = item.recording.samples.shape[-1]
         groups.setdefault(length, []).append(item)
@@ -146,8 +146,8 @@ def equal_lengths(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]
     yield from groups.values()
 
 
-def _result(clip: Clip, future: Future[Recording]) -> Decoded | Refused:
+def _result(clip: Clip, future: Future[Recording]) -> DecodedClip | Refusal:
     try:
-        return Decoded(clip, future.result())
+        return DecodedClip(clip, future.result())
     except AsdError as error:
-        return Refused(clip, str(error))
+        return Refusal(clip, str(error))

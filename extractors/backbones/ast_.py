@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cache.base.errors import AsdError
 from extractors import compat
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import BackboneSpec, Features, Inputs, ModelFile, Source, Trainable
 from extractors.device import portions
 from extractors.nets.encoders import AST as TYPE
 from extractors.nets.encoders import ast_encoder, hidden_states
@@ -169,7 +169,7 @@ def _of_folder(folder: Folder, source: Source, device: torch.device) -> Ast:
     return Ast(load_model(folder, "ASTModel", Reading(heads=_HEAD)), frontend, device, sha256)
 
 
-def rebuild(kept: Kept, device: torch.device) -> Ast:
+def rebuild(kept: ModelFile, device: torch.device) -> Ast:
     """Build the model of a fine-tuned file; see `BackboneFile.rebuild`."""
     network = build_model(kept, "ASTModel")
     load_strictly(network, kept.state, kept.path)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from cache.base.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import BackboneSpec, Features, Inputs, ModelFile, Source, Trainable
 from extractors.device import portions
 from extractors.nets.beats import Beats, BeatsConfig, from_published
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
@@ -143,7 +143,7 @@ def load(source: Source, device: torch.device) -> BeatsBackbone:
     return BeatsBackbone(_network(content["cfg"], state, path), device, file.sha256)
 
 
-def rebuild(kept: Kept, device: torch.device) -> BeatsBackbone:
+def rebuild(kept: ModelFile, device: torch.device) -> BeatsBackbone:
     """Build the encoder of a fine-tuned file; see `BackboneFile.rebuild`."""
     network = _network(kept.blueprint.get("cfg"), kept.state, kept.path)
     return BeatsBackbone(network, device, kept.sha256)

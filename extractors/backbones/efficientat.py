@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cache.base.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import BackboneSpec, Features, Inputs, ModelFile, Source, Trainable
 from extractors.device import portions
 from extractors.nets.melspectrogram import PreEmphasisedLogMel
 from extractors.nets.mobilenet import LAYERS, MobileNet
@@ -121,7 +121,7 @@ def load(source: Source, device: torch.device) -> EfficientAt:
     return EfficientAt(network, device, file.sha256)
 
 
-def rebuild(kept: Kept, device: torch.device) -> EfficientAt:
+def rebuild(kept: ModelFile, device: torch.device) -> EfficientAt:
     """Build the network of a fine-tuned file; see `BackboneFile.rebuild`."""
     width = kept.blueprint.get("width")
     if not isinstance(width, float) or not 0.1 <= width <= 4:

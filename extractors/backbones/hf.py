@@ -25,7 +25,7 @@ from torch import Tensor
 from cache.base.errors import AsdError
 from cache.recipe import Setting
 from extractors import compat
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import BackboneSpec, Features, Inputs, ModelFile, Source, Trainable
 from extractors.nets.encoders import AST, Encoder, encoder_of, hidden_states, parts
 from extractors.weights.hub import Folder, locate
 from extractors.weights.loading import RANDOM, load_strictly, random_parameters
@@ -155,7 +155,7 @@ def _of_folder(folder: Folder, source: Source, device: torch.device) -> Hf:
     return Hf(encoder, extractor, config, spec)
 
 
-def rebuild(kept: Kept, device: torch.device) -> Hf:
+def rebuild(kept: ModelFile, device: torch.device) -> Hf:
     """Build the model of a fine-tuned file; see `BackboneFile.rebuild`."""
     model, extractor = build_model(kept, "AutoModel"), build_extractor(kept)
     encoder = encoder_of(model.to(device), str(kept.path))

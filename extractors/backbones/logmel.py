@@ -22,7 +22,7 @@ from extractors.backbone import (
     BackboneSpec,
     Features,
     Inputs,
-    Kept,
+    ModelFile,
     Source,
     Trainable,
 )
@@ -192,7 +192,7 @@ def load(source: Source, device: torch.device) -> Backbone:
     return LogMelCnn(random_parameters(SmallCnn, source.seed), device, RANDOM)
 
 
-def rebuild(kept: Kept, device: torch.device) -> LogMelCnn:
+def rebuild(kept: ModelFile, device: torch.device) -> LogMelCnn:
     """Build the network of a fine-tuned file; see `BackboneFile.rebuild`."""
     backbone = LogMelCnn(SmallCnn(), device, kept.sha256)
     load_strictly(backbone.network, kept.state, kept.path)

@@ -20,7 +20,7 @@ from torch import Tensor
 from cache.base.errors import AsdError
 from cache.base.options import Checked, make, option, options_of
 from cache.recipe import Setting
-from extractors.backbone import Backbone, BackboneSpec, Features, Kept, Source, Tunable
+from extractors.backbone import Backbone, BackboneSpec, Features, ModelFile, Source, Tunable
 
 SECONDS = 0.512  # of a window: 8192 samples at 16 kHz
 _FLOOR = 1e-14  # power of a bin: float32's rounding errors beside a tone of full scale
@@ -215,6 +215,6 @@ def load(source: Source, device: torch.device) -> Backbone:
     return LogSpectrum(parse_variant(source.variant), device)
 
 
-def rebuild(kept: Kept, device: torch.device) -> Tunable:  # noqa: ARG001
+def rebuild(kept: ModelFile, device: torch.device) -> Tunable:  # noqa: ARG001
     """Refuse: there is no network; see `BackboneFile.rebuild`."""
     raise AsdError(f"{kept.path}: logspec has no network that could be fine-tuned")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cache.base.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import BackboneSpec, Features, Inputs, ModelFile, Source, Trainable
 from extractors.nets.cnn14 import MELS, Cnn
 from extractors.nets.melspectrogram import CentredLogMel, slaney_filters
 from extractors.weights.loading import (
@@ -190,7 +190,7 @@ def load(source: Source, device: torch.device) -> Panns:
     return Panns(variant, network, device, file.sha256)
 
 
-def rebuild(kept: Kept, device: torch.device) -> Panns:
+def rebuild(kept: ModelFile, device: torch.device) -> Panns:
     """Build the network of a fine-tuned file; see `BackboneFile.rebuild`."""
     variant = _named(str(kept.blueprint.get("variant")))
     backbone = Panns(variant, variant.network(), device, kept.sha256)

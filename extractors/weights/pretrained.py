@@ -13,7 +13,7 @@ from torch import nn
 
 from cache.base.errors import AsdError
 from extractors import compat
-from extractors.backbone import Kept
+from extractors.backbone import ModelFile
 from extractors.weights.hub import Folder
 from extractors.weights.loading import faults
 
@@ -23,7 +23,7 @@ _LARGEST = 2**24  # a number of an extractor; the largest known is Whisper's 480
 _FILTERS = 2**26  # values of an extractor's filter bank: 256 MiB of float32
 
 
-def check_model(kept: Kept, config: dict[str, Any], build: Callable[[], nn.Module]) -> None:
+def check_model(kept: ModelFile, config: dict[str, Any], build: Callable[[], nn.Module]) -> None:
     """Refuse a configuration that its own tensors contradict, before memory is taken.
 
     Parameters
@@ -52,7 +52,7 @@ def check_model(kept: Kept, config: dict[str, Any], build: Callable[[], nn.Modul
         raise AsdError(f"{kept.path}: its configuration asks for {asked} values, its tensors have {held}")
 
 
-def check_extractor(kept: Kept, extractor: dict[str, Any]) -> None:
+def check_extractor(kept: ModelFile, extractor: dict[str, Any]) -> None:
     """Refuse a feature extractor whose sizes are absurd, before memory is taken.
 
     Raises
@@ -183,7 +183,7 @@ def as_json(described: Any) -> dict[str, Any]:
     return plain
 
 
-def build_model(kept: Kept, kind: str) -> Any:
+def build_model(kept: ModelFile, kind: str) -> Any:
     """Build a fine-tuned model as its configuration says, its parameters still to be filled in.
 
     Parameters
@@ -213,7 +213,7 @@ def build_model(kept: Kept, kind: str) -> Any:
     return model.eval()
 
 
-def build_extractor(kept: Kept) -> Any:
+def build_extractor(kept: ModelFile) -> Any:
     """Build a fine-tuned model's feature extractor from the blueprint's ``extractor``.
 
     Raises

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from cache.base.errors import AsdError
 from cache.base.progress import Progress, Steps, unseen
-from extractors.audio.batches import Decoder, Recordings, Refused
+from extractors.audio.batches import Decoder, Recordings, Refusal
 from extractors.audio.hearing import Hearing
-from extractors.audio.ragged import Ragged, hold
+from extractors.audio.ragged import RaggedArray, hold
 from extractors.clips.listing import Clip, Fault
 from finetune.data.draws import fitted
 
@@ -44,7 +44,7 @@ class Waveforms:
         Hz.
     """
 
-    held: Ragged
+    held: RaggedArray
     clips: tuple[Clip, ...]
     hashes: tuple[str, ...]
     faults: tuple[Fault, ...]
@@ -72,7 +72,7 @@ class Waveforms:
 
 
 @dataclass(frozen=True)
-class Room:
+class MemoryRoom:
     """Where decoded clips are held.
 
     Attributes
@@ -90,7 +90,7 @@ class Room:
 def read_waveforms(
     clips: Sequence[Clip],
     sample_rate: int,
-    room: Room,
+    room: MemoryRoom,
     hearing: Hearing | None = None,
     told: Progress = unseen,
 ) -> Waveforms:
@@ -126,7 +126,7 @@ def read_waveforms(
             decoder = Decoder(Recordings(0), pool, _AHEAD)
             for item in decoder.decoded(clips, sample_rate, how.channel):
                 steps.update(1)
-                if isinstance(item, Refused):
+                if isinstance(item, Refusal):
                     faults.append(Fault(item.clip.path, item.reason))
                 else:
                     kept.append(item.clip)

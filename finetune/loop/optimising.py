@@ -18,7 +18,7 @@ from extractors.device import is_out_of_memory
 from extractors.embedding.precision import exact
 from finetune.data.batches import Batches, seed_of
 from finetune.model.learner import Learner
-from finetune.model.scope import Opened
+from finetune.model.scope import TrainingScope
 from finetune.request import PRECISIONS, Portions, Rates
 
 _NAMED = 16  # clips of a batch that a message names
@@ -39,7 +39,7 @@ class Optimising:
     """
 
     learner: Learner
-    opened: Opened
+    opened: TrainingScope
     batches: Batches
     rates: Rates
     portions: Portions

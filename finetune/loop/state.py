@@ -101,7 +101,7 @@ def resumed(path: Path, fingerprint: str) -> State | None:
 
 
 @dataclass
-class History:
+class TrainingHistory:
     """Writes rows as they come.
 
     Attributes

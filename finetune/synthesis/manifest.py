@@ -13,8 +13,8 @@ from cache.table import Section
 from extractors.clips.folders import PSEUDO
 from extractors.clips.listing import Clip
 from extractors.demo.writer import write_table
-from finetune.synthesis.plan import Planned
-from finetune.synthesis.rendering import Record
+from finetune.synthesis.plan import FilePlan
+from finetune.synthesis.rendering import SoundRecord
 
 MANIFEST = "manifest.csv"
 _COLUMNS = (
@@ -23,7 +23,7 @@ _COLUMNS = (
 )
 
 
-def write_manifest(root: Path, records: Iterable[tuple[Planned, Record]]) -> Path:
+def write_manifest(root: Path, records: Iterable[tuple[FilePlan, SoundRecord]]) -> Path:
     """Write the manifest of a root, whole or not at all, by path."""
     rows = sorted((_row(one, record) for one, record in records), key=lambda row: str(row["path"]))
     write_table(root / MANIFEST, _COLUMNS, rows)
@@ -65,7 +65,7 @@ def list_pseudo_anomalies(root: Path) -> tuple[Clip, ...]:
     return clips
 
 
-def _row(one: Planned, record: Record) -> dict[str, object]:
+def _row(one: FilePlan, record: SoundRecord) -> dict[str, object]:
     values = (
         *(one.path, one.section.machine_type, f"{one.section.number:02d}", one.name.split),
         *(one.name.domain, one.name.condition, one.method),

@@ -112,7 +112,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Planned:
+class FilePlan:
     """One file of a synthetic root.
 
     Attributes
@@ -147,7 +147,7 @@ class Planned:
         return self.attributes.get(SYNTHETIC, "")
 
 
-def plan(order: Order, clips: Members) -> tuple[list[Planned], list[str]]:
+def plan(order: Order, clips: Members) -> tuple[list[FilePlan], list[str]]:
     """Plan a root.
 
     Parameters
@@ -173,7 +173,7 @@ def plan(order: Order, clips: Members) -> tuple[list[Planned], list[str]]:
     sections: dict[Section, list[Clip]] = {}
     for clip in clips:
         sections.setdefault(clip.section, []).append(clip)
-    planned: list[Planned] = []
+    planned: list[FilePlan] = []
     notes = []
     for section in sorted(sections):
         try:
@@ -185,18 +185,18 @@ def plan(order: Order, clips: Members) -> tuple[list[Planned], list[str]]:
     return planned, notes
 
 
-def _normals(order: Order, clips: Members) -> Iterator[Planned]:
+def _normals(order: Order, clips: Members) -> Iterator[FilePlan]:
     pool = [clip for clip in clips if domain_of(clip) == order.domain]
     if not pool:
         raise AsdError(f"no {order.domain} clips to make target clips of; see --from")
     yield from _made(order, {"target": pool}, clips, ("train", "train", "normal"))
 
 
-def _anomalies(order: Order, clips: Members) -> Iterator[Planned]:
+def _anomalies(order: Order, clips: Members) -> Iterator[FilePlan]:
     yield from _made(order, by_domain(clips), clips, (PSEUDO, "train", "anomaly"))
 
 
-def _proxy(order: Order, clips: Members) -> Iterator[Planned]:
+def _proxy(order: Order, clips: Members) -> Iterator[FilePlan]:
     """Training clips, those held out of them as test normals, and faults made of the latter.
 
     Nothing that a pseudo-anomaly is made of stays in training, and copies of one recording stay
@@ -208,18 +208,18 @@ def _proxy(order: Order, clips: Members) -> Iterator[Planned]:
         for number, clip in _numbered(members):
             name = ClipName(split, domain_of(clip), "normal", number, clip.section.number)
             marked = {**clip.attributes, **({SYNTHETIC: HELD_OUT} if split == "test" else {})}
-            yield Planned(clip.section, split, name, marked, (clip,))
+            yield FilePlan(clip.section, split, name, marked, (clip,))
     yield from _made(order, by_domain(tested), tested, ("test", "test", "anomaly"))
 
 
-KINDS: Mapping[str, Callable[[Order, Members], Iterator[Planned]]] = MappingProxyType(
+KINDS: Mapping[str, Callable[[Order, Members], Iterator[FilePlan]]] = MappingProxyType(
     {"normals": _normals, "anomalies": _anomalies, "proxy": _proxy}
 )
 
 
 def _made(
     order: Order, pools: Mapping[str, Members], partners: Members, place: tuple[str, str, str]
-) -> Iterator[Planned]:
+) -> Iterator[FilePlan]:
     """Plan the clips to make: methods, then domains, then recordings take turns."""
     folder, split, condition = place
     section = partners[0].section
@@ -240,7 +240,7 @@ def _made(
         name = ClipName(split, domain, condition, counts[domain], section.number)
         counts[domain] += 1
         attributes = {**first.attributes, SYNTHETIC: method}
-        yield Planned(section, folder, name, attributes, sources, seed)
+        yield FilePlan(section, folder, name, attributes, sources, seed)
 
 
 def _sources(
