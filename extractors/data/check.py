@@ -33,7 +33,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     add = parser.add_argument
     add("roots", nargs="+", type=place, metavar="ROOT", help="data roots or manifests")
-    add("--year", type=int, choices=sorted({one.year for one in KNOWN}),
+    add("--year", type=int, choices=sorted({int(one.year) for one in KNOWN}),
         help="compare with this year's data; every absent machine is a finding then "
         "(default: found out)")  # fmt: skip
     add_arguments(parser, Speech)
