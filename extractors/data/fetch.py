@@ -14,8 +14,8 @@ from cache.base.arguments import add_arguments
 from cache.base.console import Console, Speech
 from cache.base.errors import AsdError
 from cache.files.places import here
+from extractors.clips.dataset import DataSet, datasets
 from extractors.data.archive import Archive, bring
-from extractors.data.dataset import DataSet, datasets
 from extractors.data.unpack import ROOTS
 from extractors.data.zenodo import DATASETS, PARTS, Record, is_elsewhere, page_of, read_record
 from extractors.fetching.disk import megabytes, require_room

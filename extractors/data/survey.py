@@ -12,10 +12,10 @@ from tqdm import tqdm
 from cache.base.errors import AsdError
 from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
 from cache.table import Section
+from extractors.clips.dataset import datasets
+from extractors.clips.known import Kind, KnownSet, find_known
 from extractors.clips.listing import Clip, Fault, Listing
 from extractors.clips.names import parse_stem
-from extractors.data.dataset import datasets
-from extractors.data.known import Kind, KnownSet, find_known
 from extractors.data.probe import Probe, probe
 
 _READERS = 4  # threads; decoding and hashing release the interpreter
