@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,6 +214,24 @@ class Tunable(Backbone, Protocol):
 
     def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
         """Run the network; ``states(inputs(w), layers)`` is ``features(w, layers)``."""
+
+
+class NetworkBackbone(ABC):
+    """A backbone whose network is given what its front end makes of waveforms: `Tunable`'s two steps."""
+
+    spec: BackboneSpec
+
+    @abstractmethod
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """See `Tunable.inputs`."""
+
+    @abstractmethod
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """See `Tunable.states`."""
+
+    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
+        """See `Backbone.features`."""
+        return self.states(self.inputs(waveforms), layers)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from cache.base.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Inputs, ModelFile, Source, Trainable
+from extractors.backbone import BackboneSpec, Features, Inputs, ModelFile, NetworkBackbone, Source, Trainable
 from extractors.device import portions
 from extractors.nets.beats import Beats, BeatsConfig, from_published
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
@@ -56,7 +56,7 @@ _UNSTATED = BeatsConfig(
 )
 
 
-class BeatsBackbone:
+class BeatsBackbone(NetworkBackbone):
     """Tokens of the BEATs encoder as a backbone; layers are its blocks from 1.
 
     Parameters
@@ -83,10 +83,6 @@ class BeatsBackbone:
         )
         self._frontend = KaldiFbank("povey").to(device)
         self.network = network.eval().to(device)
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) tokens; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the normalised filter bank (B, frames, 128)."""

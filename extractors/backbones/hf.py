@@ -25,7 +25,7 @@ from torch import Tensor
 from cache.base.errors import AsdError
 from cache.recipe import Setting
 from extractors import compat
-from extractors.backbone import BackboneSpec, Features, Inputs, ModelFile, Source, Trainable
+from extractors.backbone import BackboneSpec, Features, Inputs, ModelFile, NetworkBackbone, Source, Trainable
 from extractors.nets.encoders import AST, Encoder, encoder_of, hidden_states, parts
 from extractors.weights.hub import Folder, locate
 from extractors.weights.loading import RANDOM, load_strictly, random_parameters
@@ -47,7 +47,7 @@ _QUERY_AND_VALUE = {"q_proj", "v_proj", "query", "value"}
 _MASK = ("masked_spec_embed",)  # what training puts in the place of masked frames
 
 
-class Hf:
+class Hf(NetworkBackbone):
     """An audio encoder of transformers as a backbone.
 
     Parameters
@@ -68,10 +68,6 @@ class Hf:
         self.network: Any = encoder.network
         self._encoder = encoder
         self._extractor = extractor
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) states; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Run the extractor on the CPU; clips of one length share what padding it appends."""

@@ -23,6 +23,7 @@ from extractors.backbone import (
     Features,
     Inputs,
     ModelFile,
+    NetworkBackbone,
     Source,
     Trainable,
 )
@@ -121,7 +122,7 @@ class LogMelBackbone:
         return [Features(frames) for _ in layers]
 
 
-class LogMelCnn:
+class LogMelCnn(NetworkBackbone):
     """A small network on log-mel frames as a backbone; layers are its blocks from 1.
 
     Parameters
@@ -147,10 +148,6 @@ class LogMelCnn:
         )
         self._frontend = _frontend().to(device)
         self.network = network.eval().to(device)
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) maps; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the spectrogram (B, frames, 128), dB."""

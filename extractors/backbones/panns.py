@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cache.base.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Inputs, ModelFile, Source, Trainable
+from extractors.backbone import BackboneSpec, Features, Inputs, ModelFile, NetworkBackbone, Source, Trainable
 from extractors.nets.cnn14 import MELS, Cnn
 from extractors.nets.melspectrogram import CentredLogMel, slaney_filters
 from extractors.weights.loading import (
@@ -103,7 +103,7 @@ _TRUSTED: Sequence[Trusted] = (
 )
 
 
-class Panns:
+class Panns(NetworkBackbone):
     """Maps and embedding of a network of PANNs as a backbone.
 
     Layers are the blocks; the last has the network's own embedding.
@@ -125,10 +125,6 @@ class Panns:
         self._frontend = CentredLogMel(variant.filters(), variant.hop).to(device)
         self._fast = device.type == "cpu"
         self.network = network.eval().fuse(winograd=self._fast).to(device)
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) maps and (B, C) embeddings; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the spectrogram (B, frames, 64)."""
