@@ -57,13 +57,15 @@ def _rows(ranking: Ranking) -> list[list[str]]:
     rows = [["rank", "system", "runs", "sections", "official score", level, *titles]]
     for place, entry in enumerate(ranking.entries, 1):
         system = entry.system
-        parts = [_mean(system.means[name]) for name in rule.parts]
-        part = system.runs[0].part
-        sections = f"{len(system.runs[0].results)}{' (part)' if part else ''}"
         rows.append(
             [
-                *(str(place) if system.official else "-", _marked(system), str(len(system.runs))),
-                *(sections, _mean(system.official), _interval(entry), *parts),
+                str(place) if system.official else "-",
+                _marked(system),
+                str(len(system.runs)),
+                f"{len(system.runs[0].results)}{' (part)' if system.runs[0].part else ''}",
+                _mean(system.official),
+                _interval(entry),
+                *(_mean(system.means[name]) for name in rule.parts),
             ]
         )
     return rows

@@ -188,14 +188,18 @@ def _fit(section: Section, wanted: FitRequest, request: BuildRequest) -> FittedS
     table = without_copies(taken)
     fitted = request.unfitted()
     fitted.fit(table)
-    clips = Counter(key.domain or "unknown" for key in table.keys)
-    made = sum(key.synthetic for key in table.keys)
     groups = group_clips(table, wanted.grouping)
     known = calibrate(request.unfitted, table, groups, wanted.grouping)
     scores, of = (known.scores, known.groups) if known.scores.size else (fitted.train_scores(), None)
     threshold = fit_threshold(scores, wanted.method, wanted.percentile, of)
     return FittedSection(
-        *(section, wanted.recipe, wanted.scorer_name, fitted, threshold, clips, made),
+        section=section,
+        recipe=wanted.recipe,
+        scorer_name=wanted.scorer_name,
+        scorer=fitted,
+        threshold=threshold,
+        clips=Counter(key.domain or "unknown" for key in table.keys),
+        synthetic=sum(key.synthetic for key in table.keys),
         left_out=len(whole) - len(taken),
         copies=len(taken) - len(table),
         training=digest or "",

@@ -22,10 +22,10 @@ REMEDIES = {
 }
 # Of the libraries below; a thread that cannot start lacks memory for its stack.
 _OUT_OF_MEMORY = (
-    *("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory"),
-    *("bad_alloc", "bad allocation", "can't start new thread", "failed to launch worker thread"),
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
+    "bad_alloc", "bad allocation", "can't start new thread", "failed to launch worker thread",
     "could not execute a primitive",  # oneDNN, whatever it lacked
-)
+)  # fmt: skip
 NO_HOME = "no home directory: HOME is not set and the user has no name here; set ASD_HOME to a folder"
 _SHOWN = 10  # items of a kind that are named before the rest is counted
 

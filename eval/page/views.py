@@ -52,9 +52,9 @@ class RecordingIndex:
 
 
 _REASONS = {
-    *("clip_id", "name", "p_value", "decided", "part"),
+    "clip_id", "name", "p_value", "decided", "part",
     *(f"{domain}_{what}" for domain in DOMAINS for what in ("clip", "distance")),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from extractors.weights.loading import check_archive
 
 Row = dict[str, float]
 _DAMAGED = (
-    *(pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, OSError),
-    *(KeyError, IndexError, TypeError, ValueError, AttributeError),
-)
+    pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, OSError,
+    KeyError, IndexError, TypeError, ValueError, AttributeError,
+)  # fmt: skip
 
 
 @dataclass

@@ -18,9 +18,9 @@ from finetune.synthesis.rendering import SoundRecord
 
 MANIFEST = "manifest.csv"
 _COLUMNS = (
-    *("path", "machine_type", "section", "split", "domain", "condition", "synthetic"),
-    *("attributes", "sources", "method", "parameters", "seed"),
-)
+    "path", "machine_type", "section", "split", "domain", "condition", "synthetic",
+    "attributes", "sources", "method", "parameters", "seed",
+)  # fmt: skip
 
 
 def write_manifest(root: Path, records: Iterable[tuple[FilePlan, SoundRecord]]) -> Path:
@@ -66,14 +66,20 @@ def list_pseudo_anomalies(root: Path) -> tuple[Clip, ...]:
 
 
 def _row(one: FilePlan, record: SoundRecord) -> dict[str, object]:
-    values = (
-        *(one.path, one.section.machine_type, f"{one.section.number:02d}", one.name.split),
-        *(one.name.domain, one.name.condition, one.method),
-        *(json.dumps(dict(one.attributes)), " | ".join(record.sources)),
-        *(record.method, json.dumps({**record.parameters, "lowered": record.lowered})),
-        " ".join(map(str, record.seed)),
-    )
-    return dict(zip(_COLUMNS, values, strict=True))
+    return {
+        "path": one.path,
+        "machine_type": one.section.machine_type,
+        "section": f"{one.section.number:02d}",
+        "split": one.name.split,
+        "domain": one.name.domain,
+        "condition": one.name.condition,
+        "synthetic": one.method,
+        "attributes": json.dumps(dict(one.attributes)),
+        "sources": " | ".join(record.sources),
+        "method": record.method,
+        "parameters": json.dumps({**record.parameters, "lowered": record.lowered}),
+        "seed": " ".join(map(str, record.seed)),
+    }
 
 
 def _clip(root: Path, row: Mapping[str, str]) -> Clip:
