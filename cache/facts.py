@@ -174,10 +174,9 @@ def _line(text: str, remarks: Sequence[Remark]) -> str:
     places = Counter[str]()
     for each in remarks:
         places[each.where] += each.clips
-    named = [f"{where} {count}" for where, count in places.items()][:_NAMED]
-    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    named = listing([f"{where} {count}" for where, count in places.items()], _NAMED)
     what = "1 clip is" if clips == 1 else f"{clips} clips are"
-    return f"{what} {text} ({', '.join(named)}{more}; e.g. {remarks[0].example})"
+    return f"{what} {text} ({named}; e.g. {remarks[0].example})"
 
 
 def _hertz(frequency: float) -> str:

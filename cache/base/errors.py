@@ -64,16 +64,18 @@ def tell_some(kind: str, items: Sequence[object]) -> None:
         sys.stderr.write(f"{kind}: and {len(items) - _SHOWN} more\n")
 
 
-def listing(items: Sequence[object]) -> str:
+def listing(items: Sequence[object], most: int = _SHOWN) -> str:
     """Name the first items, a comma between, and count the rest; ``nothing`` where there is none.
 
     Parameters
     ----------
     items
         Any number.
+    most
+        How many are named.
     """
-    rest = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return (", ".join(map(str, items[:_SHOWN])) or "nothing") + rest
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return (", ".join(map(str, items[:most])) or "nothing") + rest
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing
 from extractors import compat
 from extractors.device import is_out_of_memory
 from extractors.embedding.precision import exact
@@ -153,10 +153,9 @@ class Optimising:
         if torch.isfinite(loss):
             return
         names = [self.batches.waveforms.clips[row].clip_id for row in rows.tolist()]
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise AsdError(
             f"the loss is {loss.item()} in epoch {place[0] + 1}, step {place[1] + 1}, of the clips "
-            f"{', '.join(names[:_NAMED])}{more}; look at them, or lower --learning-rate"
+            f"{listing(names, _NAMED)}; look at them, or lower --learning-rate"
         )
 
 
