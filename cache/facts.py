@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from cache.base.errors import listing
+
 SILENT, CONSTANT = "silent", "constant"
 _OTHER = 1.2  # ratio of bandwidths from which recordings are not of one kind
 _LACKS = {

@@ -34,6 +34,7 @@ from index.groups import GROUPINGS, check_grouping, group_clips, without_copies
 from index.resume import FitRequest, fitted_before
 from index.scorer import DEFAULT, Scorer, names, parse_member
 from index.threshold import METHODS, fit_threshold, share_of
+from index.versions import was_changed
 
 
 @documented
@@ -160,6 +161,11 @@ def build(request: BuildRequest, told: Progress = unseen) -> Built:
     root = request.bank or bank_root(
         request.cache_dir, recipe, request.scorer_name, scorer, with_synthetic=request.synthetic
     )
+    if not request.rebuild and (changed := was_changed(root)):
+        raise AsdError(
+            f"{changed}, which building it again would lose: build into another folder (--bank), or "
+            "--rebuild, after which `asd bank undo` brings it back"
+        )
     wanted = FitRequest(
         store, recipe, request.scorer_name, scorer, request.threshold, request.asked_percentile(),
         request.synthetic, request.group, request.clips,
