@@ -10,7 +10,7 @@ from pathlib import Path
 from eval.metrics.comparison import Comparison
 from eval.ranking import Entry, Ranking, Spread, System
 from eval.results.folder import Results
-from eval.results.grid import align_rows, markdown_rows, percent
+from eval.results.grid import align_rows, markdown_rows, mean_and_deviation, percent
 from eval.results.names import PROXY
 from eval.results.tables import TITLES
 
@@ -96,9 +96,7 @@ def _statements(ranking: Ranking) -> list[str]:
 
 
 def _mean(found: Spread | None) -> str:
-    if found is None or found.deviation is None:
-        return percent(found.mean if found else None)
-    return f"{percent(found.mean)} ± {percent(found.deviation)}"
+    return "-" if found is None else mean_and_deviation(found.mean, found.deviation)
 
 
 def _interval(entry: Entry) -> str:

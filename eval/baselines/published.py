@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from cache.base.errors import AsdError
 from eval.ranking import Spread, System
+from eval.results.grid import mean_and_deviation
 
 # The development data of DCASE 2023 Task 2. That of 2024 has the same names.
 MACHINES = ("ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve")
@@ -166,21 +167,16 @@ def _times(deviation: float | None) -> float | None:
 
 
 def _cells(row: PublishedComparison) -> list[str]:
-    ours = None if row.ours is None else (100 * row.ours.mean, _times(row.ours.deviation))
-    theirs = None if row.published is None else (row.published.mean, row.published.deviation)
+    ours = "-" if row.ours is None else mean_and_deviation(row.ours.mean, row.ours.deviation)
+    theirs = "-"
+    if row.published is not None:
+        mean, deviation = row.published.mean, row.published.deviation
+        theirs = mean_and_deviation(mean / 100, None if deviation is None else deviation / 100)
     difference = "-" if row.difference is None else f"{row.difference:+.2f}"
     return [
-        row.machine, SHOWN.get(row.figure, "official score"), _printed(ours), _printed(theirs),
+        row.machine, SHOWN.get(row.figure, "official score"), ours, theirs,
         difference, "*" if row.outside else "",
     ]  # fmt: skip
-
-
-def _printed(found: tuple[float, float | None] | None) -> str:
-    """Mean +- deviation, %."""
-    if found is None:
-        return "-"
-    mean, deviation = found
-    return f"{mean:.2f}" + ("" if deviation is None else f" +- {deviation:.2f}")
 
 
 def _notes(rows: Sequence[PublishedComparison]) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.table import Section
+from cache.table import Section, domain_or_source
 from eval.baselines.distances import (
     Clips,
     Residuals,
@@ -174,7 +174,7 @@ def by_section(clips: Sequence[Clip]) -> dict[Section, dict[str, list[int]]]:
     A training clip of unknown domain counts as source.
     """
     found: dict[Section, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    order = sorted(range(len(clips)), key=lambda i: (clips[i].section, clips[i].domain or "source"))
+    order = sorted(range(len(clips)), key=lambda i: (clips[i].section, domain_or_source(clips[i].domain)))
     for i in order:
-        found[clips[i].section][clips[i].domain or "source"].append(i)
+        found[clips[i].section][domain_or_source(clips[i].domain)].append(i)
     return {section: dict(domains) for section, domains in found.items()}

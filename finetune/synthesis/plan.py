@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import Generator
 
 from cache.base.errors import AsdError
-from cache.table import DOMAINS, SYNTHETIC, Section
+from cache.table import DOMAINS, SYNTHETIC, Section, domain_or_source
 from extractors.audio.files import content_sha256
 from extractors.clips.folders import PSEUDO
 from extractors.clips.listing import Clip
@@ -66,13 +66,8 @@ def _content(clip: Clip) -> str:
 
 def by_domain(clips: Members) -> dict[str, list[Clip]]:
     """Domain to its clips, only domains that have some."""
-    found = {name: [clip for clip in clips if domain_of(clip) == name] for name in DOMAINS}
+    found = {name: [clip for clip in clips if domain_or_source(clip.domain) == name] for name in DOMAINS}
     return {name: members for name, members in found.items() if members}
-
-
-def domain_of(clip: Clip) -> str:
-    """Give a clip's domain; unknown counts as source, as the scorers have it."""
-    return clip.domain or "source"
 
 
 def shuffled(clips: Members, rng: Generator) -> list[Clip]:
@@ -186,7 +181,7 @@ def plan(order: Order, clips: Members) -> tuple[list[FilePlan], list[str]]:
 
 
 def _normals(order: Order, clips: Members) -> Iterator[FilePlan]:
-    pool = [clip for clip in clips if domain_of(clip) == order.domain]
+    pool = [clip for clip in clips if domain_or_source(clip.domain) == order.domain]
     if not pool:
         raise AsdError(f"no {order.domain} clips to make target clips of; see --from")
     yield from _made(order, {"target": pool}, clips, ("train", "train", "normal"))
@@ -206,7 +201,7 @@ def _proxy(order: Order, clips: Members) -> Iterator[FilePlan]:
     kept = [clip for clip in clips if clip not in tested]
     for split, members in (("train", kept), ("test", tested)):
         for number, clip in _numbered(members):
-            name = ClipName(split, domain_of(clip), "normal", number, clip.section.number)
+            name = ClipName(split, domain_or_source(clip.domain), "normal", number, clip.section.number)
             marked = {**clip.attributes, **({SYNTHETIC: HELD_OUT} if split == "test" else {})}
             yield FilePlan(clip.section, split, name, marked, (clip,))
     yield from _made(order, by_domain(tested), tested, ("test", "test", "anomaly"))

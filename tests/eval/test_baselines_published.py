@@ -53,8 +53,8 @@ def test_a_figure_outside_three_deviations_is_flagged() -> None:
     assert [row.outside for row in found] == [False, True, None]
     assert [row.difference for row in found] == pytest.approx([2.9, -3.1, 10.0])
     text = format_comparison("mse", found).splitlines()
-    assert "fan      AUC source  72.90 +- 1.41  70.00 +- 1.00  +2.90" in text
-    assert "fan      AUC target  66.90 +- 0.00  70.00 +- 1.00  -3.10       *" in text
+    assert "fan      AUC source  72.90 ± 1.41  70.00 ± 1.00  +2.90" in text
+    assert "fan      AUC target  66.90 ± 0.00  70.00 ± 1.00  -3.10       *" in text
     assert "* outside 3 published standard deviations: 1 of 2 figures" in text
     assert "without a published deviation, hence not judged: 1" in text
 
