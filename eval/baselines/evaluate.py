@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cache.base.errors import AsdError
+from cache.base.processors import cores
 from cache.base.progress import Progress, unseen
 from cache.table import ClipKey
 from eval.baselines.jobs import JobResult, JobSettings, jobs_of
@@ -39,7 +40,7 @@ from eval.results.folder import Results
 from eval.results.names import result_names
 from eval.results.submission import Submission, write_submission
 from extractors.clips.listing import Listing, list_clips
-from extractors.device import cores, find_device
+from extractors.device import find_device
 
 _GIB = 2**30
 _LOG = logging.getLogger(__name__)

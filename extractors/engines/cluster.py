@@ -14,7 +14,7 @@ from io import StringIO
 import ray
 
 from cache.base.errors import AsdError
-from extractors.device import cores
+from cache.base.processors import cores
 
 _MOST_CPUS = 8  # of one worker: beyond, its threads wait for the one interpreter they share
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cache.base.errors import AsdError
+from cache.base.processors import cores
 from cache.base.progress import Progress, Steps, unseen
 from extractors.audio.batches import Decoder, Recordings, Refusal
 from extractors.audio.hearing import Hearing
@@ -23,7 +24,7 @@ from extractors.audio.ragged import RaggedArray, hold
 from extractors.clips.listing import Clip, Fault
 from finetune.data.draws import fitted
 
-_DECODERS, _AHEAD = 2, 16
+_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def read_waveforms(
 
     def decoded() -> Iterator[NDArray[np.float32]]:
         steps = Steps(len(clips), told)
-        with ThreadPoolExecutor(_DECODERS, "decode") as pool:
+        with ThreadPoolExecutor(cores(), "decode") as pool:
             decoder = Decoder(Recordings(0), pool, _AHEAD)
             for item in decoder.decoded(clips, sample_rate, how.channel):
                 steps.update(1)
