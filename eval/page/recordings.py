@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from cache.base.text import composed
+from cache.heard import PLAIN, Signal
 from cache.table import Section
 from cache.windows import split_id
+from extractors.audio.hearing import Hearing
 from extractors.clips.listing import SUPPLEMENTS, Clip, list_clips
 
 
@@ -19,10 +21,12 @@ class Recordings:
     ----------
     roots
         Data roots; none, and nothing can be heard.
+    signal
+        How files of numbers were read.
     """
 
-    def __init__(self, roots: Sequence[Path]) -> None:
-        clips = list_clips(roots, SUPPLEMENTS).clips if roots else ()
+    def __init__(self, roots: Sequence[Path], signal: Signal = PLAIN) -> None:
+        clips = Hearing(signal=signal).cut(list_clips(roots, SUPPLEMENTS)).clips if roots else ()
         self._by_id = {clip.clip_id: clip for clip in clips}
         # Another system's files name test clips without their folder.
         self._by_name = {

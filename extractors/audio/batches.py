@@ -66,7 +66,7 @@ class Decoder:
         try:
             while True:
                 while len(queue) < self.ahead and (clip := next(waiting, None)) is not None:
-                    reading = self.pool.submit(read, clip.path, sample_rate, clip.span, channel)
+                    reading = self.pool.submit(read, clip.path, sample_rate, clip.span, channel, clip.signal)
                     queue.append((clip, reading))
                 if not queue:
                     return

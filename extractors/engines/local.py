@@ -20,7 +20,7 @@ from cache.store import Store
 from cache.table import ClipKey, Section
 from cache.writer import TableWriter
 from extractors.audio.batches import Decoded, Decoder, Refused, equal_lengths
-from extractors.audio.files import LONGEST, content_sha256, hash_once
+from extractors.audio.files import LONGEST, content_sha256, hash_once, marked
 from extractors.audio.inspection import DECODER
 from extractors.audio.recordings import Recordings
 from extractors.clips.listing import Clip, Fault
@@ -355,7 +355,8 @@ def _fault(refused: Refused) -> Fault:
 
 def _sha256(clip: Clip) -> str:
     try:
-        return content_sha256(clip.path) if clip.span is None else hash_once(clip.path)
+        sha256 = content_sha256(clip.path) if clip.span is None else hash_once(clip.path)
+        return marked(sha256, clip.signal)
     except AsdError:
         return ""  # reading it again for the model gives the reason
 
