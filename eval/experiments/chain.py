@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -180,11 +181,15 @@ def baseline_request(system: Autoencoder, wanted: Evaluation) -> BaselineRequest
 def _embed(experiment: Experiment, wanted: Evaluation, bank: Path) -> _Embedded:
     """Extract every backbone and fit the scorer."""
     # Torch is loaded only where clips are to be extracted.
+    from eval.detector import remember  # noqa: PLC0415
     from extractors.extract import extract  # noqa: PLC0415
 
     extracted = extract(extract_request(experiment, wanted))
     scorer = experiment.scorer or ScorerChoice()
     built = build(build_request(scorer, extracted, wanted.cache_dir, bank))
+    remember(
+        bank, {clip.clip_id: str(clip.path) for clip in extracted.listing.clips if clip.split == "train"}
+    )
     for section in set(Bank(bank).sections()) - set(built.sections):
         Bank(bank).discard(section)
     notes = (*extracted.listing.notes, *(text for texts in built.notes for text in texts))
@@ -272,6 +277,15 @@ def _record(experiment: Experiment, recipes: Sequence[Recipe], command: str) -> 
         "fingerprint": concatenation(recipes).fingerprint if recipes else None,
         "recipes": [json.loads(recipe.canonical) for recipe in recipes],
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": _versions(),
     }
     return (masked(json.dumps(record, indent=2, ensure_ascii=False)) + "\n").encode()
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what makes the numbers, as far as it is installed."""
+    found = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
