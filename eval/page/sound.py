@@ -14,8 +14,7 @@ from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
 from cache.base.errors import AsdError
-from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal
-from cache.windows import Span
+from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal, Span
 from extractors.audio.decode import read_audio
 from extractors.audio.files import opened
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cache.base.errors import AsdError
 from cache.files import objects, places
 from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal
-from extractors.audio.containers import Measure, Patched, measured
+from extractors.audio.containers import Measure, PatchedFile, measured
 from extractors.audio.signals import SignalFile
 
 LONGEST = 3600.0  # s; a recording that is read whole may have, unless told otherwise
@@ -163,7 +163,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
         What there is, and what of the header was put right.
     """
 
-    def __init__(self, source: BinaryIO | Patched, measure: Measure) -> None:
+    def __init__(self, source: BinaryIO | PatchedFile, measure: Measure) -> None:
         self.measure = measure
         super().__init__(source)
 
@@ -219,7 +219,7 @@ def decoder(raw: BinaryIO, path: Path, signal: Signal = PLAIN) -> Iterator[Sound
             yield numbers
             return
         measure = measured(raw)
-        source = Patched(raw, measure.patches) if measure.patches else raw
+        source = PatchedFile(raw, measure.patches) if measure.patches else raw
         with Sound(source, measure) as file:
             _check_claim(file, raw)
             yield file

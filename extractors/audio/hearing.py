@@ -19,12 +19,13 @@ from cache.heard import (
     WHOLE,
     Length,
     Signal,
+    Span,
     read_channel,
     read_length,
+    window_id,
 )
 from cache.recipe import Recipe, Setting
 from cache.select import BOTH
-from cache.windows import Span, window_id
 from extractors.audio.decode import seconds_of
 from extractors.clips.listing import Clip, Fault, Listing
 

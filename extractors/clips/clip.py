@@ -8,9 +8,8 @@ from pathlib import Path
 
 from cache.base.errors import AsdError
 from cache.base.text import shown
-from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal
+from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal, Span
 from cache.table import SPLITS, SYNTHETIC, Section
-from cache.windows import Span
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 RECORDING_SUFFIXES = (*AUDIO_SUFFIXES, *SIGNAL_SUFFIXES)

@@ -13,8 +13,8 @@ from cache.base.text import counted
 from cache.files.places import place
 from cache.heard import Signal
 from extractors.audio.hearing import Hearing
+from extractors.clips.known import KNOWN
 from extractors.clips.listing import SUPPLEMENTS, list_clips
-from extractors.data.known import KNOWN
 from extractors.data.survey import Group, Survey, survey
 
 _HEADER = ("machine", "section", "split", "domain", "condition", "clips", "Hz", "channels", "s")
