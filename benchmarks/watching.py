@@ -152,20 +152,26 @@ def week(data: Path, work: Path) -> None:
              "--state", str(work / "killed"), "--alarms", str(work / "alarms.jsonl"),
              "--webhook", hook]  # fmt: skip
     feeder.start()
-    began, kills = time.monotonic(), 0
+    began, kills, state = time.monotonic(), 0, work / "killed" / "bearing" / "section_00"
+    longest = 600.0  # s that one may live, twice what the first takes to its first judgement from then on
     while kills < KILLS:
-        process = subprocess.Popen(asked, stderr=subprocess.DEVNULL)
-        time.sleep(LUCK.uniform(1.0, 2 * SECONDS / KILLS))
+        process, started = subprocess.Popen(asked, stderr=subprocess.DEVNULL), time.monotonic()
+        until = started + LUCK.uniform(0.2, longest) if kills else started + longest
+        while time.monotonic() < until and (kills or not list(state.rglob("*.parquet"))):
+            time.sleep(0.02)
+        longest = longest if kills else 2 * (time.monotonic() - started)
         process.send_signal(signal.SIGKILL)
         process.wait()
         kills += 1
     feeder.join()
-    judged = len(History(work / "killed/bearing/section_00/history").read())
+    judged = len(History(state / "history").read())
     took = time.monotonic() - began
-    print(f"{kills} kills in {took:.0f} s, {judged} of {len(clips)} clips judged by then")
+    print(
+        f"{kills} kills in {took:.0f} s, at up to {longest:.0f} s, {judged} of {len(clips)} clips judged by then"
+    )
     for _ in range(30):
         subprocess.run([*asked, "--once"], check=False)
-        if not _waiting(work / "killed" / "bearing" / "section_00"):
+        if not _waiting(state):
             break
     calm = [part if part != str(work / "killed") else str(work / "calm") for part in asked[:-4]]
     subprocess.run([*calm, "--once"], check=False)

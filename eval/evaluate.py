@@ -74,6 +74,10 @@ class Evaluation(Checked):
         None, "holds ground_truth_data, ground_truth_domain, ground_truth_attributes (default: "
         "labels in the file names)", read=here, metavar="DIR",
     )  # fmt: skip
+    marks: Path | None = option(
+        None, "the page's marks.csv as the truth: figures are of the clips that are marked, alone",
+        read=here, metavar="FILE",
+    )  # fmt: skip
     year: int | None = option(None, "whose rule scores (default: the files')", choices=tuple(RULES))
     part: bool = option(False, "accept submissions of a part of the ground truth")
     audio: tuple[Path, ...] = option(
@@ -135,7 +139,7 @@ class Evaluation(Checked):
     def judging(self, directories: Sequence[Path]) -> Judging:
         """By what folders are judged."""
         rule = choose_rule(self.year, years_told(directories))
-        return Judging(Path(), "", self.ground_truth, rule, self.part)
+        return Judging(Path(), "", self.ground_truth, rule, self.part, marks=self.marks)
 
 
 @dataclass(frozen=True)
