@@ -166,9 +166,7 @@ def week(data: Path, work: Path) -> None:
     feeder.join()
     judged = len(History(state / "history").read())
     took = time.monotonic() - began
-    print(
-        f"{kills} kills in {took:.0f} s, at up to {longest:.0f} s, {judged} of {len(clips)} clips judged by then"
-    )
+    print(f"{kills} kills in {took:.0f} s, {judged} of {len(clips)} clips judged by then")
     for _ in range(30):
         subprocess.run([*asked, "--once"], check=False)
         if not _waiting(state):

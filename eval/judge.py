@@ -50,6 +50,7 @@ class Judging:
     rule: Rule = DEFAULT
     part: bool = False
     plan: ResamplingPlan = field(default_factory=ResamplingPlan)
+    marks: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
