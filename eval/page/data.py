@@ -83,7 +83,7 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
     curves = roc_curves(submission.scores, truth, run.rule)
     return {
         "id": str(section),
-        "label": _label(section, contents.views),
+        "label": label(section, contents.views),
         "machine": section.machine_type,
         "number": section.number,
         "set": run.data_set(section),
@@ -136,7 +136,7 @@ def _clip(view: ClipView, heard: Heard, section: Section) -> dict[str, Any]:
     }
 
 
-def _label(section: Section, others: Iterable[Section]) -> str:
+def label(section: Section, others: Iterable[Section]) -> str:
     """Name a section as people do: by its machine, with a number only where the machine has several."""
     several = sum(other.machine_type == section.machine_type for other in others) > 1
     return f"{section.machine_type} {section.number:02d}" if several else section.machine_type
