@@ -174,7 +174,7 @@ def _without_truth(clips: Sequence[ClipView], promised: float | None) -> str:
     said = f"{expectation(promised * len(clips)).capitalize()} flagged if all were normal. "
     more = surplus(flagged, len(clips), promised)
     if not flagged:
-        return f"{said}Nothing to do. If you know of a faulty one, look how high it stands in the list."
+        return f"{said}No clip stands out. If you know of a faulty one, look how high it stands in the list."
     if more and flagged >= _NEARLY_ALL * len(clips):
         return (
             f"{said}The machine or the recording set-up is not as it was for the normal clips. Compare "

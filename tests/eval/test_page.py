@@ -106,7 +106,7 @@ def test_the_page_of_our_own_chain(chain: Path, opened: Opened) -> None:
     cards = page.locator(".verdict").all_inner_texts()
     assert len(cards) == 2
     assert "of 4 clips" in cards[0] or "All 4 clips" in cards[0]
-    assert "Nothing says which" in cards[1]
+    assert "flagged if all were normal" in cards[1]
     assert page.locator("#results tbody tr").count() == 1  # the machine whose truth is known
     assert page.locator("#scores svg.strip").count() == 2
     assert page.locator("#scores svg.roc").count() == 1
@@ -576,7 +576,7 @@ def test_verdicts() -> None:
     assert "one of the expected false alarms" in said
     assert said.endswith(" About 1 in 10 is flagged.")
     none = [ClipView(str(i), 1.0, 0, p_value=0.5) for i in range(20)]
-    assert "Nothing to do" in detail(none, None, (), calibration=promise)
+    assert "No clip stands out" in detail(none, None, (), calibration=promise)
     third = [ClipView(str(i), 1.0, int(i < 9), p_value=0.01) for i in range(20)]
     assert "too many for false alarms" in detail(third, None, (), calibration=promise)
     every = [ClipView(str(i), 1.0, 1, p_value=0.06) for i in range(20)]
