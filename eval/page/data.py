@@ -10,12 +10,12 @@ from typing import Any
 
 from cache.table import Section
 from eval.judge import Run
-from eval.metrics.curves import implied_threshold, roc_curves
 from eval.metrics.intervals import Interval
-from eval.page.listen import Heard
+from eval.page.curves import implied_threshold, roc_curves
+from eval.page.listen import Playback
 from eval.page.verdict import detail, headline
 from eval.page.views import ClipView
-from eval.results.proxy import PROXY
+from eval.results.names import PROXY
 from eval.results.tables import SystemResult
 from eval.scoring.difference import Difference
 from eval.scoring.maps import map_path, read_columns
@@ -40,7 +40,7 @@ class Contents:
     run: Run
     result: SystemResult
     views: Mapping[Section, Sequence[ClipView]]
-    heard: Heard
+    heard: Playback
 
 
 def page_data(contents: Contents) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
     }
 
 
-def _clip(view: ClipView, heard: Heard, section: Section) -> dict[str, Any]:
+def _clip(view: ClipView, heard: Playback, section: Section) -> dict[str, Any]:
     known = view.recording is not None and view.recording.clip_id in heard.sounds
     playable = known and view.name in heard.clips.get(section, frozenset())
     return {

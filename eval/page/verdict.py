@@ -132,8 +132,8 @@ def detail(
     cautions
         What must be known of the training clips, sentences without a full stop.
     calibration
-        How often a normal clip is flagged, see `eval.results.description.Described`; ``None`` where nothing
-        was judged or nobody says.
+        How often a normal clip is flagged, see `eval.results.description.SystemDescription`; ``None``
+        where nothing was judged or nobody says.
     """
     known = calibration or {}
     first = (
