@@ -12,7 +12,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.windows import Span
+from cache.heard import Span
 from extractors.audio.decode import read_audio
 from extractors.audio.files import opened
 
