@@ -20,6 +20,7 @@ from eval.experiments.file import shipped
 from eval.judge import Judging, Run, judge, years_told
 from eval.metrics.rules import RULES, choose_rule
 from eval.page.build import Audible
+from eval.page.verdict import Verdict
 from eval.ranking import Ranking, System, called, rank, read_system, run_folders
 from eval.ranking_tables import write_ranking
 from eval.report import Reported, Reporting, report
@@ -160,6 +161,8 @@ class Evaluated:
         What deserves a look.
     silent
         Recordings that a report does not play, each with the reason.
+    verdicts
+        Of machines whose truth is unknown, where there is one run.
     """
 
     results: tuple[SystemResult, ...] = ()
@@ -168,6 +171,7 @@ class Evaluated:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
 
 def evaluate(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
@@ -293,4 +297,5 @@ def _reporting(wanted: Evaluation, run: Run, results: Results) -> Reporting:
 
 def _evaluated(made: Sequence[Reported]) -> Evaluated:
     silent = dict.fromkeys(text for reported in made for text in reported.silent)
-    return Evaluated(tuple(reported.result for reported in made), silent=tuple(silent))
+    verdicts = made[0].verdicts if len(made) == 1 else ()
+    return Evaluated(tuple(reported.result for reported in made), silent=tuple(silent), verdicts=verdicts)

@@ -40,7 +40,7 @@ class Audible:
     most: int = 12
 
 
-def write_page(results: Results, run: Run, result: SystemResult, audible: Audible) -> tuple[str, ...]:
+def write_page(results: Results, run: Run, result: SystemResult, audible: Audible) -> Contents:
     """Write a self-contained page about one run, whole or not at all.
 
     Parameters
@@ -54,8 +54,8 @@ def write_page(results: Results, run: Run, result: SystemResult, audible: Audibl
 
     Returns
     -------
-    tuple of str
-        Recordings that are not played, each with the reason.
+    Contents
+        What it is made of; its `heard.faults` are recordings that are not played, each with the reason.
     """
     told = Signal.of(parse_json(run.described.facts.get("signal", "{}")))
     recordings = RecordingIndex(audible.roots, told)
@@ -70,7 +70,7 @@ def write_page(results: Results, run: Run, result: SystemResult, audible: Audibl
         contents = replace(contents, heard=heard)
         text = render(page_data(contents))
     results.write("report.html", text.encode())
-    return tuple(contents.heard.faults)
+    return contents
 
 
 def render(data: dict[str, Any], scripts: Sequence[str] = _SCRIPTS) -> str:
