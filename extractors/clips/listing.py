@@ -1,6 +1,6 @@
 """Data roots to a list of clips; whatever does not fit is named.
 
-How recordings may lie is known to `extractors.layouts`, one file a concern: the task's names, its
+How recordings may lie is known to the files beside this one, one a concern: the task's names, its
 attribute files, a machine's folders, manifests.
 """
 
