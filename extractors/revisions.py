@@ -28,7 +28,7 @@ from extractors.nets.melspectrogram import CentredLogMel, LogMel, PreEmphasisedL
 POOLING = 1  # of `extractors.pooling`, its golden values in tests/extractors/test_revisions.py
 # Of the code of each backbone that has weights: its network, and its layers as frames.
 NETWORKS: Mapping[str, int] = {
-    "ast": 1, "beats": 1, "efficientat": 1, "hf": 1, "logmel": 1, "panns": 1,
+    "ast": 1, "beats": 1, "eat": 1, "efficientat": 1, "hf": 1, "logmel": 1, "panns": 1,
 }  # fmt: skip
 _NEAR = 1e-3  # of the values' range; float32 on any processor stays within 1e-5
 _PARTS = 8  # of the bands, averaged
@@ -87,6 +87,11 @@ FRONT_ENDS: Mapping[tuple[str, int], FrontEnd] = {
         "-3.917 -0.8559 -1.612 -1.04 -12.07 -9.051 -6.838 -5.604 -3.967 -2.86 -2.211 0.5559 98",
     ),
     ("ast", 16_000): FrontEnd(
+        1, lambda: KaldiFbank("hanning"), 16_000, 2,
+        "-3.031 -8.094 -6.914 -5.665 -4.026 -2.888 -2.279 -1.182 -12.12 -9.038 -6.726 -5.618 "
+        "-3.964 -0.9395 -1.707 -1.103 -12.03 -9.037 -6.834 -5.628 -4.003 -2.889 -2.269 0.4684 98",
+    ),
+    ("eat", 16_000): FrontEnd(
         1, lambda: KaldiFbank("hanning"), 16_000, 2,
         "-3.031 -8.094 -6.914 -5.665 -4.026 -2.888 -2.279 -1.182 -12.12 -9.038 -6.726 -5.618 "
         "-3.964 -0.9395 -1.707 -1.103 -12.03 -9.037 -6.834 -5.628 -4.003 -2.889 -2.269 0.4684 98",

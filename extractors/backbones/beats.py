@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Tr
 from extractors.device import portions
 from extractors.nets.beats import Beats, BeatsConfig, from_published
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
+from extractors.nets.projections import lay_projections
 from extractors.weights.loading import RANDOM, load_checkpoint, load_strictly, random_parameters, tensors
 from extractors.weights.needed import needed
 from extractors.weights.published import BEATS
@@ -109,7 +111,7 @@ class BeatsBackbone:
         front = ("patch_embedding.", "layer_norm.", "post_extract_proj.", "encoder.pos_conv.",
                  "encoder.layer_norm.", "encoder.relative_attention_bias.")  # fmt: skip
         layers = [(f"encoder.layers.{layer - 1}.",) for layer in self.spec.layers]
-        lay = self.network.lay_projections
+        lay = partial(lay_projections, self.network, "in_proj")
         return Trainable(
             self.network, (front, *layers), ("q_proj", "v_proj"),
             apart=lambda: lay(apart=True), together=lambda: lay(apart=False),

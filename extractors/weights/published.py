@@ -176,6 +176,19 @@ def _efficientat(variant: str, score: int, sha256: str = "", size: int | None = 
     )
 
 
+def _hub(backbone: str, variant: str, model: str, licence: str, paper: str) -> Checkpoint:
+    """Return a hub's model that is one file, under a name of its own: there all are called alike."""
+    return Checkpoint(
+        file=f"{model.rpartition('/')[2]}.safetensors",
+        backbone=backbone,
+        variant=variant,
+        source=f"the Hugging Face hub, {model}",
+        urls=(f"{_HUB}/{model}/resolve/main/model.safetensors",),
+        licence=licence,
+        paper=paper,
+    )
+
+
 BEATS = (
     _beats(
         "BEATs_iter3.pt",
@@ -227,6 +240,15 @@ EFFICIENTAT = (
     _efficientat("mn30", 482),
     _efficientat("mn40", 484),
 )
+_EAT_PAPER, _SSLAM_PAPER = "Chen et al. 2024, arXiv 2401.03497", "Alex et al. 2025, ICLR"
+EAT = (
+    _hub("eat", "base", "worstchan/EAT-base_epoch30_pretrain", "MIT", _EAT_PAPER),
+    _hub("eat", "base-finetuned", "worstchan/EAT-base_epoch30_finetune_AS2M", "MIT", _EAT_PAPER),
+    _hub("eat", "large", "worstchan/EAT-large_epoch20_pretrain", "MIT", _EAT_PAPER),
+    _hub("eat", "large-finetuned", "worstchan/EAT-large_epoch20_finetune_AS2M", "MIT", _EAT_PAPER),
+    _hub("eat", "sslam", "ta012/SSLAM_pretrain", "MIT", _SSLAM_PAPER),
+    _hub("eat", "sslam-finetuned", "ta012/SSLAM_AS2M_Finetuned", "MIT", _SSLAM_PAPER),
+)
 AST_MODEL, AST_REVISION = (
     "MIT/ast-finetuned-audioset-10-10-0.4593",
     "f826b80d28226b62986cc218e5cec390b1096902",
@@ -242,4 +264,4 @@ AST = Checkpoint(
     size=346_404_948,
     model=AST_MODEL,
 )
-CHECKPOINTS = (*BEATS, *PANNS, *EFFICIENTAT, AST)
+CHECKPOINTS = (*BEATS, *PANNS, *EFFICIENTAT, *EAT, AST)

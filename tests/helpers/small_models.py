@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from extractors.backbone import Source
 from extractors.nets.beats import Beats, BeatsConfig
@@ -41,6 +44,79 @@ def write_beats(path: Path, **changes: object) -> Path:
     return path
 
 
+def write_vit(path: Path, stem: str, front: Mapping[str, tuple[int, ...]]) -> Path:
+    """A hub's file of a transformer of two blocks, its values of no generator: the same everywhere.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.safetensors``.
+    stem
+        Stands before all names.
+    front
+        Shapes by name of what is not a block, whose tokens have 64 values and one head.
+    """
+    width, shapes = 64, dict(front)
+    for block in ("blocks.0", "blocks.1"):
+        for name, second, first in (
+            ("attn.qkv", 1, 3),
+            ("attn.proj", 1, 1),
+            ("mlp.fc1", 1, 4),
+            ("mlp.fc2", 4, 1),
+        ):
+            shapes[f"{block}.{name}.weight"] = (first * width, second * width)
+            shapes[f"{block}.{name}.bias"] = (first * width,)
+        shapes |= {f"{block}.{n}.{kind}": (width,) for n in ("norm1", "norm2") for kind in ("weight", "bias")}
+    save_file({stem + name: cosines(name, shape) for name, shape in shapes.items()}, path)
+    return path
+
+
+def cosines(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Values of a parameter: near 1 of what scales, else small and of both signs."""
+    count = torch.arange(math.prod(shape), dtype=torch.float64)
+    wave = torch.cos(count * 1.7 + len(name) + sum(map(ord, name)) % 97)
+    scales = (len(shape) == 1 and name.endswith("weight")) or "var" in name
+    size = 0.1 if len(shape) == 1 else 1.5 / math.sqrt(math.prod(shape[1:]))
+    return (scales + size * wave).float().reshape(shape)
+
+
+def noise_of(seconds: float, rate: int = 16_000) -> torch.Tensor:
+    """(1, T) noise of no generator, with a slow swell."""
+    count = torch.arange(int(seconds * rate), dtype=torch.float64)
+    noise = (count * 7919 + count * count * 31) % 10_007 / 10_007 - 0.5
+    return (noise * (0.3 + 0.2 * torch.sin(count / 5000))).float()[None]
+
+
+def picked(values: torch.Tensor) -> list[float]:
+    """Twelve values, evenly spread over all in their order."""
+    flat = values.flatten()
+    return [float(value) for value in flat[torch.linspace(0, len(flat) - 1, 12).long()]]
+
+
+def golden(name: str, seconds: float) -> list[list[float]]:
+    """Return what a publisher's network makes of `noise_of`, with the parameters of `write_vit`.
+
+    For each of its two layers twelve values of the patches and twelve of its own embedding, `picked`.
+    Made by ``python benchmarks/encoders.py NAME CLONE --golden`` with the publishers' code:
+    github.com/cwx-worst-one/EAT, jianganbai/FISHER, jimbozhang/hf_transformers_custom_model_ced.
+    """
+    text = (Path(__file__).parent / "encoders.json").read_text("utf-8")
+    values: list[list[float]] = json.loads(text)[name][str(seconds)]
+    return values
+
+
+def write_eat(path: Path) -> Path:
+    """The smallest EAT, as the hub's files are."""
+    front = {
+        "local_encoder.proj.weight": (64, 1, 16, 16),
+        "local_encoder.proj.bias": (64,),
+        "extra_tokens": (1, 1, 64),
+        "pre_norm.weight": (64,),
+        "pre_norm.bias": (64,),
+    }
+    return write_vit(path, "model.", front)
+
+
 def as_published(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename and split a network's tensors as the published BEATs files have them."""
     published: dict[str, torch.Tensor] = {}
@@ -69,6 +145,7 @@ def as_published(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 SMALL: Mapping[str, Callable[[Path], Source]] = {
     "ast": lambda folder: Source(weights=write_ast(folder / "ast", **FEW_PATCHES)),
     "beats": lambda folder: Source(weights=write_beats(folder / "beats.pt")),
+    "eat": lambda folder: Source(weights=write_eat(folder / "eat.safetensors")),
     "efficientat": lambda folder: Source(weights=write_mobilenet(folder / "mn01.pt")),
     "hf": lambda folder: Source(variant=str(write_wave(folder / "m", "Hubert", **NARROW))),
     "logmel": lambda _: Source(),
