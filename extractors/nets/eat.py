@@ -74,7 +74,8 @@ class Eat(Vit):
         tokens = tokens + self.positions[:, : time * band]
         tokens = self.norm(torch.cat([self.token.expand(len(tokens), -1, -1), tokens], dim=1))
         states = self.states(tokens, layers)
-        return [(states[n][:, 1:].unflatten(1, (time, band)), states[n][:, 0]) for n in layers]
+        grid = (len(tokens), time, band, -1)
+        return [(states[n][:, 1:].reshape(grid), states[n][:, 0]) for n in layers]
 
 
 def grid_positions(rows: int, columns: int, width: int) -> Tensor:

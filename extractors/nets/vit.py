@@ -76,10 +76,11 @@ class _Block(nn.Module):
         """(B, T, C) to (B, T, C)."""
         if self._before:
             tokens = tokens + self.attn(self.norm1(tokens))
-            return tokens + self.mlp(self.norm2(tokens))
-        tokens = self.norm1(tokens + self.attn(tokens))
-        result: Tensor = self.norm2(tokens + self.mlp(tokens))
-        return result
+            tokens = tokens + self.mlp(self.norm2(tokens))
+        else:
+            tokens = self.norm1(tokens + self.attn(tokens))
+            tokens = self.norm2(tokens + self.mlp(tokens))
+        return tokens
 
 
 class Vit(nn.Module):
