@@ -96,7 +96,7 @@ def local_rate(args: ExtractRequest, tables: Sequence[Table]) -> float:
     """Clips a second of one process."""
     times = []
     with cache_folder(args) as own:
-        work = extraction(own, load_forwards(own, CPU))
+        work = extraction(own, load_forwards(own))
         for table in tables:
             work.run(table.clips)
             times.append(time.perf_counter())
@@ -105,7 +105,7 @@ def local_rate(args: ExtractRequest, tables: Sequence[Table]) -> float:
 
 def ray_rate(args: ExtractRequest, tables: Sequence[Table], actors: int) -> tuple[float, float]:
     """Seconds until all actors had answered less one table's time; clips a second from then on."""
-    recipes = tuple(o.recipe for f in load_forwards(args, CPU) for o in f.outputs)
+    recipes = tuple(o.recipe for f in load_forwards(args) for o in f.outputs)
     begin = time.perf_counter()
     with cache_folder(args) as own, token_in(Store(own.cache_dir)) as token:
         orders = Orders(own, Path.cwd(), recipes, token, 1)
@@ -142,7 +142,7 @@ def starts(data: Path, folder: Path, rounds: int) -> dict[str, list[float]]:
 def inputs(args: ExtractRequest, table: Table) -> Inputs:
     """Measure one clip's costs on one core, and its bytes."""
     torch.set_num_threads(1)
-    (forward,) = load_forwards(args, CPU)
+    (forward,) = load_forwards(args)
     rate = forward.backbone.spec.sample_rate
     clips = table.clips[:16]
     decoded = [read_audio(clip.path, rate).samples for clip in clips]

@@ -101,6 +101,7 @@ class Detector:
             backbone=names or ExtractRequest().backbone,
             weights=(weights,) if isinstance(weights, str) else tuple(weights),
             heard=Heard(channel=channel, window=window, hop=hop),
+            device="cpu",
         )
         self._build = BuildRequest(scorer=scorer, threshold=threshold, percentile=percentile, group=group)
         self._build.unfitted()  # a name or an option that there is not is refused here, not in `fit`
@@ -313,8 +314,7 @@ class Detector:
         return self._inference
 
     def _learn(self, normal: Sounds, target: Sounds | None, rate: float | None) -> Detector:
-        from extractors.device import find_device  # noqa: PLC0415 (torch, as above)
-        from extractors.embedding.models import load_forwards  # noqa: PLC0415
+        from extractors.embedding.models import load_forwards  # noqa: PLC0415 (as above)
         from extractors.engines.inference import Inference  # noqa: PLC0415
         from extractors.engines.local import Extraction  # noqa: PLC0415
 
@@ -335,7 +335,7 @@ class Detector:
             )
         listing = Listing(clips)
         if self._inference is None:
-            forwards = load_forwards(self._request, find_device("cpu"))
+            forwards = load_forwards(self._request)
             recipe = concatenation([output.recipe for each in forwards for output in each.outputs])
             self._inference = Inference(recipe, forwards=forwards)
         inference = self._inference

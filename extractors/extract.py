@@ -14,7 +14,6 @@ from cache.store import Store
 from extractors.audio.decode import read_audio
 from extractors.audio.hearing import hearings
 from extractors.clips.listing import Clip, Listing, list_clips
-from extractors.device import find_device
 from extractors.embedding.embedder import Forward, least_cosine
 from extractors.embedding.models import load_forwards
 from extractors.engines.local import Report, extraction
@@ -90,8 +89,7 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
         raise AsdError("--data is needed: the data roots")
     listing = _listing(request)
     # Of a cluster's work this process only makes the recipes.
-    device = find_device("cpu" if request.engine == RAY else request.device)
-    forwards = load_forwards(request, device)
+    forwards = load_forwards(replace(request, device="cpu") if request.engine == RAY else request)
     if request.dtype != DTYPES[0]:
         for forward in forwards:
             _tell_deviation(forward, listing.clips)

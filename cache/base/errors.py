@@ -82,6 +82,35 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
 
 
+# Module to the extra of ours that brings it.
+_EXTRAS = {
+    **dict.fromkeys(("torch", "torchaudio", "transformers", "safetensors", "huggingface_hub"), "torch"),
+    **dict.fromkeys(("accelerate", "peft"), "finetune"),
+    "matplotlib": "figures", "umap": "umap", "tensorboard": "tensorboard", "ray": "ray",
+    "sounddevice": "microphone", "paho": "mqtt", "s3fs": "s3", "gcsfs": "gcs", "diffusers": "synthesis",
+}  # fmt: skip
+
+
+def needed(what: str, error: ImportError, extra: str = "") -> AsdError:
+    """Say which package is missing for what, and the extra that brings it.
+
+    Parameters
+    ----------
+    what
+        Cannot be had without it; empty where nothing in particular is known.
+    error
+        Raised when the package was imported.
+    extra
+        Of ours that has all of it; by default the one that brings the package.
+    """
+    name = (error.name or "").partition(".")[0]
+    extra = extra or _EXTRAS.get(name, "")
+    asked = f"machine-asd[{extra}]" if extra else name
+    if not isinstance(error, ModuleNotFoundError) or not name:
+        return AsdError(f"{what or name} cannot be loaded: {error}; pip install --force-reinstall '{asked}'")
+    return AsdError(f"{what or 'this'} needs {name}, which is not installed: pip install '{asked}'")
+
+
 def guarded(main: Main) -> Main:
     """Turn what a user can put right into one line on stderr and exit code 2.
 
@@ -109,6 +138,11 @@ def guarded(main: Main) -> Main:
             return main(argv)
         except AsdError as error:
             sys.stderr.write(f"error: {error}\n")
+            return 2
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in _EXTRAS:
+                raise
+            sys.stderr.write(f"error: {needed('', error)}\n")
             return 2
         except KeyboardInterrupt:
             sys.stderr.write("stopped; what is finished stays, the same command goes on from there\n")

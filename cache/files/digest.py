@@ -11,7 +11,12 @@ from cache.base.errors import AsdError
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file.
+    """Hexadecimal SHA-256 of a file; see `file_hash`."""
+    return file_hash(path, "sha256")
+
+
+def file_hash(path: Path, algorithm: str) -> str:
+    """Hexadecimal hash of a file.
 
     Raises
     ------
@@ -20,7 +25,7 @@ def file_sha256(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, algorithm).hexdigest()
     except OSError as error:
         raise AsdError(f"{path} cannot be read: {error.strerror}") from error
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -272,6 +273,15 @@ def _record(experiment: Experiment, recipes: Sequence[Recipe], command: str) -> 
         "fingerprint": concatenation(recipes).fingerprint if recipes else None,
         "recipes": [json.loads(recipe.canonical) for recipe in recipes],
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _PACKAGES},
+        "versions": _versions(),
     }
     return (masked(json.dumps(record, indent=2, ensure_ascii=False)) + "\n").encode()
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what makes the numbers, as far as it is installed."""
+    found = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from cache.base.errors import AsdError
 from extractors import compat
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import RANDOM, BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.device import portions
 from extractors.nets.encoders import AST as TYPE
 from extractors.nets.encoders import ast_encoder, hidden_states
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
 from extractors.weights.hub import Folder, locate
-from extractors.weights.loading import RANDOM, load_strictly, random_parameters
+from extractors.weights.loading import load_strictly, random_parameters
 from extractors.weights.pretrained import (
     Reading,
     as_json,

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from cache.base.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import RANDOM, BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.device import portions
 from extractors.nets.beats import Beats, BeatsConfig, from_published
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
 from extractors.nets.projections import lay_projections
-from extractors.weights.loading import RANDOM, load_checkpoint, load_strictly, random_parameters, tensors
+from extractors.weights.loading import load_checkpoint, load_strictly, random_parameters, tensors
 from extractors.weights.needed import needed
 from extractors.weights.published import BEATS
 

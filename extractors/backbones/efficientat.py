@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from cache.base.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import RANDOM, BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.device import portions
 from extractors.nets.melspectrogram import PreEmphasisedLogMel
 from extractors.nets.mobilenet import LAYERS, MobileNet
-from extractors.weights.loading import RANDOM, load_state, load_strictly, random_parameters
+from extractors.weights.loading import load_state, load_strictly, random_parameters
 from extractors.weights.needed import needed
 from extractors.weights.published import EFFICIENTAT
 

@@ -25,10 +25,10 @@ from torch import Tensor
 from cache.base.errors import AsdError
 from cache.recipe import Setting
 from extractors import compat
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import RANDOM, BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.nets.encoders import AST, Encoder, encoder_of, hidden_states, parts
 from extractors.weights.hub import Folder, locate
-from extractors.weights.loading import RANDOM, load_strictly, random_parameters
+from extractors.weights.loading import load_strictly, random_parameters
 from extractors.weights.pretrained import (
     Reading,
     as_json,

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cache.base.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import RANDOM, BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.nets.cnn14 import MELS, Cnn
-from extractors.nets.melspectrogram import CentredLogMel, slaney_filters
+from extractors.nets.filters import slaney_filters
+from extractors.nets.melspectrogram import CentredLogMel
 from extractors.weights.loading import (
-    RANDOM,
     Trusted,
     WeightsFile,
     load_checkpoint,

@@ -222,12 +222,12 @@ def load(name: str, source: Source, device: torch.device) -> Tuned:
 
 
 def load_any(name: str, source: Source, device: torch.device) -> Backbone:
-    """Load a backbone, fine-tuned where its weights say so; see `BackboneFile.load`."""
+    """Load a network, fine-tuned where its weights say so; see `BackboneFile.load`."""
     path = source.weights
     with unchanged(str(path), lambda: [path] if path else []):
         if path is not None and is_tuned(path):
             return load(name, source, device)
-        return registry.find(name).load(source, device)
+        return cast(Backbone, registry.find(name).load(source, device))
 
 
 def _check_whole(path: Path, record: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:

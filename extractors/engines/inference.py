@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from cache.files.atomic import scratch_folder
 from cache.recipe import Recipe
 from cache.store import Store
@@ -59,7 +57,7 @@ class Inference:
         forwards: Sequence[Forward] | None = None,
     ) -> None:
         self.recipe = recipe
-        self.forwards = forwards or recipe_forwards(recipe, weights, torch.device("cpu"))
+        self.forwards = forwards or recipe_forwards(recipe, weights)
 
     def cut(self, listing: Listing) -> Listing:
         """Cut long recordings into the windows that the recipe has, see `Hearing.cut`."""

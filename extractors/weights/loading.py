@@ -21,7 +21,6 @@ from cache.base.errors import AsdError
 
 M = TypeVar("M", bound=nn.Module)
 Trusted = Callable[..., object] | tuple[Callable[..., object], str]
-RANDOM = "random"  # stands in the recipe where a hash would
 _SHOWN = 3  # keys of a kind that a message names
 # torch.save stores its parts as they are; what unpacks to more was not made by it.
 _UNPACKED = 2
