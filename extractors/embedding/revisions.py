@@ -28,7 +28,7 @@ from extractors.nets.melspectrogram import CentredLogMel, LogMel, PreEmphasisedL
 POOLING = 1  # of `extractors.pooling`, its golden values in tests/extractors/test_revisions.py
 # Of the code of each backbone that has weights: its network, and its layers as frames.
 NETWORKS: Mapping[str, int] = {
-    "ast": 1, "beats": 1, "eat": 1, "efficientat": 1, "hf": 1, "logmel": 1, "panns": 1,
+    "ast": 1, "beats": 1, "ced": 1, "eat": 1, "efficientat": 1, "fisher": 1, "hf": 1, "logmel": 1, "panns": 1,
 }  # fmt: skip
 _NEAR = 1e-3  # of the values' range; float32 on any processor stays within 1e-5
 _PARTS = 8  # of the bands, averaged
@@ -66,6 +66,18 @@ def _logspec() -> Callable[[Tensor], Tensor]:
     return lambda waveforms: spectrum.features(waveforms, [0])[0].frames[:, :, 0]
 
 
+def _ced() -> Callable[[Tensor], Tensor]:
+    from extractors.backbones.ced import log_mel  # noqa: PLC0415 - it imports more
+
+    return log_mel()
+
+
+def _fisher(rate: int) -> Callable[[Tensor], Tensor]:
+    from extractors.backbones.fisher import Spectrum  # noqa: PLC0415 - it imports more
+
+    return Spectrum(rate)
+
+
 def _panns(sample_rate: int, n_fft: int, hop: int, top: float) -> Callable[[Tensor], Tensor]:
     return CentredLogMel(slaney_filters(sample_rate, n_fft, 64, (50.0, top)), hop)
 
@@ -96,6 +108,8 @@ FRONT_ENDS: Mapping[tuple[str, int], FrontEnd] = {
         "-3.031 -8.094 -6.914 -5.665 -4.026 -2.888 -2.279 -1.182 -12.12 -9.038 -6.726 -5.618 "
         "-3.964 -0.9395 -1.707 -1.103 -12.03 -9.037 -6.834 -5.628 -4.003 -2.889 -2.269 0.4684 98",
     ),
+    ("ced", 16_000): FrontEnd(1, _ced, 16_000, 2, "0"),
+    ("fisher", 16_000): FrontEnd(1, lambda: _fisher(16_000), 16_000, 2, "0"),
     ("efficientat", 32_000): FrontEnd(
         1, PreEmphasisedLogMel, 32_000, 1,
         "0.4546 -0.9898 -0.4483 -0.2757 0.09511 0.4265 0.9188 1.052 -1.243 -1.007 -0.4018 -0.2479 "
