@@ -24,13 +24,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from cache.base.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import RANDOM, BackboneSpec, Features, Inputs, Kept, Source, Trainable
 from extractors.device import portions
 from extractors.nets.eat import PATCH, UNUSED, Eat, from_published, grid_positions
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
 from extractors.nets.vit import VitSizes, sizes_of
 from extractors.weights.loading import (
-    RANDOM,
     WeightsFile,
     load_checkpoint,
     load_strictly,

@@ -249,6 +249,31 @@ EAT = (
     _hub("eat", "sslam", "ta012/SSLAM_pretrain", "MIT", _SSLAM_PAPER),
     _hub("eat", "sslam-finetuned", "ta012/SSLAM_AS2M_Finetuned", "MIT", _SSLAM_PAPER),
 )
+# The publisher's cloud; no licence of the weights could be read there or in the repository.
+_FISHER_LICENCE = "weights: no licence stated, ask the authors; code: MIT"
+
+
+def _fisher(variant: str, share: str) -> Checkpoint:
+    return Checkpoint(
+        file=f"FISHER-{variant}-0723.pt",
+        backbone="fisher",
+        variant=variant,
+        source=f"github.com/jianganbai/FISHER; also the Hugging Face hub, jiangab/FISHER-{variant}-0723",
+        urls=(f"https://cloud.tsinghua.edu.cn/f/{share}/?dl=1",),
+        licence=_FISHER_LICENCE,
+        paper="Fan et al. 2025, arXiv 2507.16696",
+    )
+
+
+FISHER = (
+    _fisher("small", "f997a6932b614046915e"),
+    _fisher("mini", "60b3bfc0977f45f48dff"),
+    _fisher("tiny", "630a4b1b2962481a9150"),
+)
+CED = tuple(
+    _hub("ced", size, f"mispeech/ced-{size}", "Apache-2.0", "Dinkel et al. 2023, arXiv 2308.11957")
+    for size in ("tiny", "mini", "small", "base")
+)
 AST_MODEL, AST_REVISION = (
     "MIT/ast-finetuned-audioset-10-10-0.4593",
     "f826b80d28226b62986cc218e5cec390b1096902",
@@ -264,4 +289,4 @@ AST = Checkpoint(
     size=346_404_948,
     model=AST_MODEL,
 )
-CHECKPOINTS = (*BEATS, *PANNS, *EFFICIENTAT, *EAT, AST)
+CHECKPOINTS = (*BEATS, *PANNS, *EFFICIENTAT, *EAT, *FISHER, *CED, AST)

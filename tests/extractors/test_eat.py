@@ -43,7 +43,7 @@ def as_training_code(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def test_all_layers_are_the_publishers(seconds: float, path: Path) -> None:
     with torch.inference_mode():
         found = loaded(path).features(noise_of(seconds), [1, 2])
-    for features, expected in zip(found, golden("eat", seconds), strict=True):
+    for features, expected in zip(found, golden("eat", str(seconds)), strict=True):
         assert features.native is not None
         assert features.frames.shape[2:] == (8, 64)
         ours = picked(features.frames) + picked(features.native)

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from extractors.backbone import Source
 from extractors.nets.beats import Beats, BeatsConfig
@@ -93,7 +93,7 @@ def picked(values: torch.Tensor) -> list[float]:
     return [float(value) for value in flat[torch.linspace(0, len(flat) - 1, 12).long()]]
 
 
-def golden(name: str, seconds: float) -> list[list[float]]:
+def golden(name: str, case: str) -> list[list[float]]:
     """Return what a publisher's network makes of `noise_of`, with the parameters of `write_vit`.
 
     For each of its two layers twelve values of the patches and twelve of its own embedding, `picked`.
@@ -101,7 +101,7 @@ def golden(name: str, seconds: float) -> list[list[float]]:
     github.com/cwx-worst-one/EAT, jianganbai/FISHER, jimbozhang/hf_transformers_custom_model_ced.
     """
     text = (Path(__file__).parent / "encoders.json").read_text("utf-8")
-    values: list[list[float]] = json.loads(text)[name][str(seconds)]
+    values: list[list[float]] = json.loads(text)[name][case]
     return values
 
 
@@ -115,6 +115,39 @@ def write_eat(path: Path) -> Path:
         "pre_norm.bias": (64,),
     }
     return write_vit(path, "model.", front)
+
+
+def write_fisher(path: Path) -> Path:
+    """The smallest FISHER, as the publisher's files are."""
+    front = {
+        "modality_encoders.IMAGE.local_encoder.proj.weight": (64, 1, 16, 16),
+        "modality_encoders.IMAGE.local_encoder.proj.bias": (64,),
+        "modality_encoders.IMAGE.extra_tokens": (1, 1, 64),
+        "modality_encoders.IMAGE.context_encoder.norm.weight": (64,),
+        "modality_encoders.IMAGE.context_encoder.norm.bias": (64,),
+    }
+    state = load_file(write_vit(path.with_suffix(".safetensors"), "", front))
+    torch.save({"cfg": {"model": {"num_heads": 1, "depth": 2, "embed_dim": 64}}, "model": state}, path)
+    return path
+
+
+def write_ced(path: Path) -> Path:
+    """The smallest CED, as the hub's files are."""
+    front = {
+        "patch_embed.proj.weight": (64, 1, 16, 16),
+        "patch_embed.proj.bias": (64,),
+        "time_pos_embed": (1, 64, 1, 63),
+        "freq_pos_embed": (1, 64, 4, 1),
+        "norm.weight": (64,),
+        "norm.bias": (64,),
+        "init_bn.num_batches_tracked": (),
+        **{f"init_bn.{part}": (64,) for part in ("weight", "bias", "running_mean", "running_var")},
+    }
+    state = load_file(write_vit(path, "encoder.", front))
+    state["encoder.init_bn.running_mean"] -= 30  # of decibels
+    state["encoder.init_bn.running_var"] *= 2000
+    save_file(state, path)
+    return path
 
 
 def as_published(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -145,8 +178,10 @@ def as_published(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 SMALL: Mapping[str, Callable[[Path], Source]] = {
     "ast": lambda folder: Source(weights=write_ast(folder / "ast", **FEW_PATCHES)),
     "beats": lambda folder: Source(weights=write_beats(folder / "beats.pt")),
+    "ced": lambda folder: Source(weights=write_ced(folder / "ced.safetensors")),
     "eat": lambda folder: Source(weights=write_eat(folder / "eat.safetensors")),
     "efficientat": lambda folder: Source(weights=write_mobilenet(folder / "mn01.pt")),
+    "fisher": lambda folder: Source(weights=write_fisher(folder / "fisher.pt")),
     "hf": lambda folder: Source(variant=str(write_wave(folder / "m", "Hubert", **NARROW))),
     "logmel": lambda _: Source(),
     "logspec": lambda _: Source(),
