@@ -42,8 +42,8 @@ Samples: TypeAlias = NDArray[Any]
 Sound: TypeAlias = str | PathLike[str] | Samples | tuple[Samples, float]
 Sounds: TypeAlias = Sound | Sequence[Sound]
 
-_SOURCES = "recordings.json"  # in a bank's folder: where the normal recordings lie
-_TABLES = "tables"  # in a bank's folder: the embeddings of the normal recordings
+RECORDINGS = "recordings.json"  # in a bank's folder: where the normal recordings lie
+TABLES = "tables"  # in a bank's folder: the embeddings of the normal recordings
 _MACHINE = "machine"  # what an unnamed one is called
 
 
@@ -243,10 +243,10 @@ class Detector:
             raise AsdError(f"{folder} is there already; choose another name, or remove it first")
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(bank.root, partial, ignore=shutil.ignore_patterns(".lock", _TABLES))
+        shutil.copytree(bank.root, partial, ignore=shutil.ignore_patterns(".lock", TABLES))
         if self._listing.clips:
-            shutil.copytree(self._root / _TABLES, partial / _TABLES, ignore=shutil.ignore_patterns(".lock"))
-            write_atomic(partial / _SOURCES, masked(json.dumps(self._sources(), indent=0)).encode())
+            shutil.copytree(self._root / TABLES, partial / TABLES, ignore=shutil.ignore_patterns(".lock"))
+            remember(partial, self._sources())
         partial.rename(folder)
         return folder
 
@@ -282,6 +282,11 @@ class Detector:
             clips = list_clips(normal).clips
             detector._normal = {clip.clip_id: str(clip.path) for clip in clips}
         return detector
+
+    @property
+    def inference(self) -> Inference:
+        """The models that turn clips into the bank's embeddings; loaded when they are first asked for."""
+        return self._loaded(self._fitted())
 
     @property
     def bank(self) -> Bank:
@@ -340,7 +345,7 @@ class Detector:
             self._inference = Inference(recipe, forwards=forwards)
         inference = self._inference
         cut = inference.cut(listing)
-        store = Store(self._root / _TABLES)
+        store = Store(self._root / TABLES)
         reports = Extraction(inference.forwards, store).run(cut.clips)
         unusable = [*cut.faults, *(fault for report in reports for fault in report.faults)]
         if unusable:
@@ -356,12 +361,7 @@ class Detector:
         """Where normal recordings lie, by id: known of one's own, and as saved with a bank."""
         if self._listing.clips:
             return {clip.clip_id: str(clip.path.resolve()) for clip in self._listing.clips}
-        path = self._fitted().root / _SOURCES
-        try:
-            found: dict[str, str] = parse_json(path.read_bytes())
-        except (OSError, ValueError):
-            found = {}
-        return found | self._normal
+        return recordings_of(self._fitted().root) | self._normal
 
     def _clips(
         self, sounds: Sounds, split: str, domain: str | None, rate: float | None, section: Section
@@ -418,6 +418,33 @@ class Detector:
         path.parent.mkdir(exist_ok=True)
         soundfile.write(path, samples, int(rate), subtype="FLOAT")
         return Clip(name, path, section, split, domain)
+
+
+def recordings_of(bank: Path) -> dict[str, str]:
+    """Where the normal recordings of a bank lie, by id; empty where it does not say."""
+    try:
+        found: dict[str, str] = parse_json((bank / RECORDINGS).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def remember(bank: Path, recordings: Mapping[str, str]) -> None:
+    """Note beside a bank where normal recordings lie, to be compared with; those noted before stay.
+
+    Parameters
+    ----------
+    bank
+        Its folder.
+    recordings
+        Clip id, of a window too, to the recording's path.
+    """
+    told = {
+        split_id(clip_id)[0]: path if "://" in path else str(Path(path).resolve())
+        for clip_id, path in recordings.items()
+    }
+    text = json.dumps({**recordings_of(bank), **told}, indent=0)
+    write_atomic(bank / RECORDINGS, masked(text).encode())
 
 
 def cautions_of(fitted: FittedSection) -> tuple[str, ...]:

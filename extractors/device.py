@@ -1,4 +1,4 @@
-"""Devices: the one that a command line names, its cores, what it computes at once."""
+"""Devices: the one that a command line names, and what it computes at once."""
 
 from __future__ import annotations
 
@@ -56,26 +56,6 @@ def find_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise AsdError(f"--device {name}: not to be had here ({reason}); use auto or cpu") from error
     return device
-
-
-class _Taken:
-    """What of the machine's processors this process was told to use."""
-
-    cores: int | None = None
-
-
-def take_cores(count: int) -> None:
-    """Use this many processors and no more: other processes of a cluster have the rest."""
-    _Taken.cores = count
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    if _Taken.cores is not None:
-        return _Taken.cores
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def portions(batch: Tensor) -> tuple[Tensor, ...]:

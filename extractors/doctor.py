@@ -19,11 +19,11 @@ from packaging.specifiers import SpecifierSet
 
 from cache.base.console import Console
 from cache.base.errors import AsdError
+from cache.base.processors import processors
 from cache.files import objects
 from cache.files.places import is_remote
 from extractors import compat, pooling, registry
 from extractors.backbone import RANDOM, Source
-from extractors.device import cores
 from extractors.embedding.embedder import Forward
 from extractors.embedding.models import load_model
 from extractors.embedding.output import Output
@@ -91,12 +91,13 @@ def diagnose(device: str, cache_dir: Path, console: Console = _CONSOLE) -> int:
 
 
 def examine(device: str, cache_dir: Path) -> Iterator[Finding]:
-    """Look at Python, libraries, device, folders, weights and every backbone, in this order."""
+    """Look at Python, libraries, processors, device, folders, weights and every backbone, in this order."""
     yield from installation()
     yield from _imports()
+    yield Finding("processors", str(processors()))
     if find_spec("torch") is None:
         device = "cpu"
-        yield Finding("device", f"cpu, {cores()} cores")
+        yield Finding("device", "cpu")
     else:
         try:
             seen = _described(device)
@@ -272,7 +273,7 @@ def _described(name: str) -> str:
     if device.type == "cuda":
         facts = torch.cuda.get_device_properties(device)
         return f"{device}, {facts.name}, {megabytes(facts.total_memory)}"
-    return f"{device}, {cores()} cores, {torch.get_num_threads()} threads"
+    return f"{device}, {torch.get_num_threads()} threads"
 
 
 def _is_here(checkpoint: Checkpoint) -> bool:

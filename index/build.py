@@ -35,6 +35,7 @@ from index.options import parse_member
 from index.resume import Wanted, fitted_before
 from index.scorer import DEFAULT, Scorer, names
 from index.threshold import METHODS, fit_threshold, share_of
+from index.versions import was_changed
 
 
 @documented
@@ -161,6 +162,11 @@ def build(request: BuildRequest, told: Progress = unseen) -> Built:
     root = request.bank or bank_root(
         request.cache_dir, recipe, request.scorer_name, scorer, with_synthetic=request.synthetic
     )
+    if not request.rebuild and (changed := was_changed(root)):
+        raise AsdError(
+            f"{changed}, which building it again would lose: build into another folder (--bank), or "
+            "--rebuild, after which `asd bank undo` brings it back"
+        )
     wanted = Wanted(
         store, recipe, request.scorer_name, scorer, request.threshold, request.asked_percentile(),
         request.synthetic, request.group, request.clips,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import wraps
 from typing import Protocol
 
+from cache.base import processors
 from cache.base.text import shown, shown_streams
 
 # What a file system's refusal asks for.
@@ -114,6 +115,7 @@ def needed(what: str, error: ImportError, extra: str = "") -> AsdError:
 def guarded(main: Main) -> Main:
     """Turn what a user can put right into one line on stderr and exit code 2.
 
+    It also sees to it that the process shares the machine, see `cache.base.processors.share`.
     A full disk, a read-only one and a lack of memory are among it, wherever they are met. What it
     prints is fit to be shown, whoever wrote the names in it.
 
@@ -130,6 +132,7 @@ def guarded(main: Main) -> Main:
 
     @wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        processors.share()
         with shown_streams():
             return attempt(argv)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
+from cache.base.processors import cores
 from cache.table import ClipKey
 from eval.baselines.jobs import Outcome, Settings, jobs_of
 from eval.baselines.pool import run_jobs
@@ -39,7 +40,7 @@ from eval.results.folder import Results
 from eval.results.ranking_tables import write_ranking
 from eval.results.submission import Submission, write_submission
 from extractors.clips.listing import Listing, list_clips
-from extractors.device import cores, find_device
+from extractors.device import find_device
 
 _GIB = 2**30
 _LOG = logging.getLogger(__name__)

@@ -181,11 +181,15 @@ def baseline_request(system: Autoencoder, wanted: Evaluation) -> BaselineRequest
 def _embed(experiment: Experiment, wanted: Evaluation, bank: Path) -> _Embedded:
     """Extract every backbone and fit the scorer."""
     # Torch is loaded only where clips are to be extracted.
+    from eval.detector import remember  # noqa: PLC0415
     from extractors.extract import extract  # noqa: PLC0415
 
     extracted = extract(extract_request(experiment, wanted))
     scorer = experiment.scorer or ScorerChoice()
     built = build(build_request(scorer, extracted, wanted.cache_dir, bank))
+    remember(
+        bank, {clip.clip_id: str(clip.path) for clip in extracted.listing.clips if clip.split == "train"}
+    )
     for section in set(Bank(bank).sections()) - set(built.sections):
         Bank(bank).discard(section)
     notes = (*extracted.listing.notes, *(text for texts in built.notes for text in texts))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from cache.base.errors import AsdError
+from cache.base.processors import cores
 from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
 from cache.table import Section
 from extractors.clips.listing import Clip, Fault, Listing
@@ -18,7 +19,6 @@ from extractors.data.dataset import datasets
 from extractors.data.known import Kind, KnownSet, find_known
 from extractors.data.probe import Probe, probe
 
-_READERS = 4  # threads; decoding and hashing release the interpreter
 _TRAINING_CLIPS, _TEST_CLIPS = 1000, 200  # of a section, in every year
 
 GroupKey = tuple[str, int, str, str | None, str | None]  # machine, section, split, domain, condition
@@ -104,7 +104,7 @@ def survey(listing: Listing, year: int | None = None) -> Survey:
 
 def _read(listing: Listing) -> tuple[list[Clip], list[Probe], list[Fault]]:
     clips, probes, faults = [], [], []
-    with ThreadPoolExecutor(_READERS, "probe") as pool:
+    with ThreadPoolExecutor(cores(), "probe") as pool:
         found = pool.map(_probe, listing.clips)
         progress = tqdm(found, total=len(listing.clips), unit="clip", disable=None)
         for clip, result in zip(listing.clips, progress, strict=True):

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from cache.base.processors import cores
 from cache.base.text import parse_json
 from cache.files import places
 from cache.files.atomic import write_atomic
 from extractors.backbone import BackboneSpec
-from extractors.device import Device, cores
+from extractors.device import Device
 from extractors.embedding.embedder import Forward, Samples
 
 PLANS = "plans.json"  # in the cache folder

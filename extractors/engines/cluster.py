@@ -13,7 +13,7 @@ from io import StringIO
 import ray
 
 from cache.base.errors import AsdError
-from extractors.device import cores
+from cache.base.processors import cores
 from extractors.engines.shares import Node, Room, Share, share
 
 ADDRESS = "RAY_ADDRESS"

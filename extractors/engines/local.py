@@ -13,6 +13,7 @@ import numpy as np
 
 from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
+from cache.base.processors import cores
 from cache.facts import Facts, Remark, differences, remarks_of
 from cache.facts import usual as usual_of
 from cache.recipe import Recipe
@@ -28,7 +29,6 @@ from extractors.embedding.embedder import Forward, Samples, Vectors
 from extractors.embedding.throughput import Plan, remembered, usual
 from extractors.request import ExtractRequest
 
-_DECODERS = 2  # threads; a clip is decoded in milliseconds
 _SHARED = 2**30  # bytes of waveforms kept for the next backbone: 1600 clips of 10 s at 16 kHz
 _WORTH_MEASURING = 200  # clips to embed; fewer take less time than the measurement
 
@@ -120,7 +120,7 @@ class Extraction:
         with ExitStack() as stack:
             recipes = [output.recipe for each in self.forwards for output in each.outputs]
             stack.enter_context(self.store.writing(recipes))
-            readers = stack.enter_context(ThreadPoolExecutor(_DECODERS, "decode"))
+            readers = stack.enter_context(ThreadPoolExecutor(cores(), "decode"))
             plans = [self._plan(forward, ordered, recordings) for forward in self.forwards]
             pools = [stack.enter_context(plan.pool()) for plan in plans]
             progress = Steps(len(clips) * len(self.forwards), told)

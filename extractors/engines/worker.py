@@ -16,9 +16,9 @@ import torch
 
 from cache.base.console import hearing
 from cache.base.errors import AsdError
+from cache.base.processors import take_cores
 from cache.files import places
 from cache.recipe import Recipe
-from extractors.device import take_cores
 from extractors.embedding.models import load_forwards
 from extractors.engines.local import Extraction, Report, extraction
 from extractors.engines.tables import Answer, Table, answer_rows, tables_from

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
+from cache.base.processors import cores
 from extractors.audio.batches import Decoder, Refused
 from extractors.audio.hearing import Hearing
 from extractors.audio.ragged import Ragged, hold
@@ -24,7 +25,7 @@ from extractors.audio.recordings import Recordings
 from extractors.clips.listing import Clip, Fault
 from finetune.data.lengths import fitted
 
-_DECODERS, _AHEAD = 2, 16
+_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def read_waveforms(
 
     def decoded() -> Iterator[NDArray[np.float32]]:
         steps = Steps(len(clips), told)
-        with ThreadPoolExecutor(_DECODERS, "decode") as pool:
+        with ThreadPoolExecutor(cores(), "decode") as pool:
             decoder = Decoder(Recordings(0), pool, _AHEAD)
             for item in decoder.decoded(clips, sample_rate, how.channel):
                 steps.update(1)
