@@ -7,6 +7,7 @@ of one thing are one recipe.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,3 +111,22 @@ def read_channel(text: str) -> str:
     raise AsdError(
         f"channel {text!r} is not one of {AVERAGE}, {', '.join(CHANNELS)}, 0, 1, ..., {CANCEL}, {RESIDUAL}:W"
     )
+
+
+Span = tuple[float, float]  # start and end in a file, s
+
+_ID = re.compile(r"(?P<file>.+)#t=(?P<start>[0-9]+(?:\.[0-9]+)?)-(?P<stop>[0-9]+(?:\.[0-9]+)?)", re.DOTALL)
+
+
+def window_id(file_id: str, span: Span) -> str:
+    """Name a window of a file; times to the millisecond."""
+    start, stop = (f"{second:.3f}".rstrip("0").rstrip(".") for second in span)
+    return f"{file_id}#t={start}-{stop}"
+
+
+def split_id(clip_id: str) -> tuple[str, Span | None]:
+    """Tell a clip's file and which span of it the clip is; ``None`` for a whole file."""
+    match = _ID.fullmatch(clip_id)
+    if match is None:
+        return clip_id, None
+    return match["file"], (float(match["start"]), float(match["stop"]))

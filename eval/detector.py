@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from cache.base.errors import AsdError
 from cache.base.text import masked, parse_json
 from cache.files.atomic import write_atomic
+from cache.heard import split_id
 from cache.recipe import concatenation
 from cache.select import Selection
 from cache.store import Store
 from cache.table import DOMAINS, Section
-from cache.windows import split_id
 from eval.scoring.findings import ClipResult, Neighbour, Results
 from eval.scoring.sections import score_table
 from extractors import registry

@@ -30,7 +30,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Published(_Table):
+class Publication(_Table):
     """Where a system is published, with its official scores in %."""
 
     paper: str
@@ -59,7 +59,7 @@ class ScorerChoice(_Table):
     options: dict[str, Option] = {}
 
 
-class Autoencoder(_Table):
+class AutoencoderChoice(_Table):
     """The task's baseline; one run a seed."""
 
     mode: Literal["mse", "mahalanobis"] = "mse"
@@ -78,7 +78,7 @@ class Experiment(_Table):
     about: str = ""
     measured: str = ""
     year: int | None = None
-    published: Published | None = None
+    published: Publication | None = None
     channel: str = "average"
     window: float | None = None
     hop: float | None = None
@@ -86,7 +86,7 @@ class Experiment(_Table):
     backbones: dict[str, BackboneChoice] = {}
     finetune: dict[str, Any] | None = None
     scorer: ScorerChoice | None = None
-    autoencoder: Autoencoder | None = None
+    autoencoder: AutoencoderChoice | None = None
 
     @property
     def heard(self) -> dict[str, Any]:
@@ -232,9 +232,9 @@ def _fault(entry: Mapping[str, Any]) -> str:
 def _keys_at(place: Sequence[object]) -> list[str]:
     """Keys that a table may have."""
     tables: dict[str, type[_Table]] = {
-        "published": Published,
+        "published": Publication,
         "scorer": ScorerChoice,
-        "autoencoder": Autoencoder,
+        "autoencoder": AutoencoderChoice,
         "backbones": BackboneChoice,
     }
     table = tables[str(place[0])] if place else Experiment

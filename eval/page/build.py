@@ -10,9 +10,8 @@ from typing import Any
 
 from eval.judge import Run
 from eval.page.data import Contents, page_data
-from eval.page.listen import Heard, listen
-from eval.page.recordings import Recordings
-from eval.page.views import clip_views
+from eval.page.listen import Playback, listen
+from eval.page.views import RecordingIndex, clip_views
 from eval.results.clips import read_clips
 from eval.results.folder import Results
 from eval.results.tables import SystemResult
@@ -54,10 +53,10 @@ def write_page(results: Results, run: Run, result: SystemResult, audible: Audibl
     tuple of str
         Recordings that are not played, each with the reason.
     """
-    recordings = Recordings(audible.roots)
+    recordings = RecordingIndex(audible.roots)
     judged = run.described.judged
     views = {s: clip_views(run, s, recordings, judged=judged(s)) for s in run.sections}
-    contents = Contents(run, result, views, Heard({}, {}, []))
+    contents = Contents(run, result, views, Playback({}, {}, []))
     text = render(page_data(contents))
     if audible.roots:
         known = [read_clips(run.directory, section) for section in run.sections]

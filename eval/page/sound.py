@@ -14,7 +14,7 @@ from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
 from cache.base.errors import AsdError
-from cache.windows import Span
+from cache.heard import Span
 from extractors.audio.decode import read_audio
 from extractors.audio.files import opened
 

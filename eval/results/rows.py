@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing
 from cache.base.text import decoded
 from cache.files.text_tables import SEPARATORS, read_bytes, split_lines
 from extractors.clips.listing import AUDIO_SUFFIXES
@@ -119,8 +119,7 @@ def name_differences(first: Collection[str], second: Collection[str], called: tu
 
 def some(names: Sequence[str]) -> str:
     """Name the first few of a list and count the rest."""
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + rest
+    return listing([*map(repr, names)], _SHOWN)
 
 
 def raise_faults(title: str, faults: Sequence[str]) -> None:

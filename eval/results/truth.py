@@ -15,8 +15,14 @@ from cache.base.errors import AsdError
 from cache.base.text import composed
 from cache.table import DOMAINS, Section
 from eval.metrics.sections import SectionTruth
-from eval.results.names import TRUTH, existing_files, files_of, section_files
-from eval.results.proxy import all_synthetic, is_named_synthetic
+from eval.results.names import (
+    TRUTH,
+    all_synthetic,
+    existing_files,
+    files_of,
+    is_named_synthetic,
+    section_files,
+)
 from eval.results.rows import Rows, flag, join_rows, name_differences, raise_faults, read_rows, some
 from eval.results.submission import Submission
 from extractors.clips.listing import AUDIO_SUFFIXES, parse_name

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.base.errors import AsdError
-from cache.windows import split_id
+from cache.heard import split_id
 from eval.scoring.difference import Difference, describe
 from extractors.audio.decode import read_audio
 from extractors.audio.files import opened

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.files import objects, places
-from extractors.audio.containers import Measure, Patched, measured
+from extractors.audio.containers import Measure, PatchedFile, measured
 
 LONGEST = 3600.0  # s; a recording that is read whole may have, unless told otherwise
 # What a header may claim before anything is allocated: 2 GiB of float32, an hour of 8 channels at
@@ -156,7 +156,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
         What there is, and what of the header was put right.
     """
 
-    def __init__(self, source: BinaryIO | Patched, measure: Measure) -> None:
+    def __init__(self, source: BinaryIO | PatchedFile, measure: Measure) -> None:
         self.measure = measure
         super().__init__(source)
 
@@ -206,7 +206,7 @@ def decoder(raw: BinaryIO) -> Iterator[Sound]:
     if not raw.read(1):
         raise AsdError("an empty file of 0 bytes")
     measure = measured(raw)
-    source = Patched(raw, measure.patches) if measure.patches else raw
+    source = PatchedFile(raw, measure.patches) if measure.patches else raw
     try:
         with Sound(source, measure) as file:
             _check_claim(file, raw)

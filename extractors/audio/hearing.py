@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.base.options import Checked, documented, option
-from cache.heard import AVERAGE, CHANNELS, RESIDUAL, WHOLE, Length, read_channel, read_length
+from cache.heard import AVERAGE, CHANNELS, RESIDUAL, WHOLE, Length, Span, read_channel, read_length, window_id
 from cache.recipe import Recipe, Setting
 from cache.select import BOTH
-from cache.windows import Span, window_id
 from extractors.audio.decode import seconds_of
 from extractors.clips.listing import Clip, Fault, Listing
 

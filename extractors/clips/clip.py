@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cache.base.errors import AsdError
 from cache.base.text import shown
+from cache.heard import Span
 from cache.table import SPLITS, SYNTHETIC, Section
-from cache.windows import Span
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 

@@ -31,10 +31,10 @@ SUPPLEMENTAL = "supplemental"  # 2025: clean machine sounds, or noise alone
 PSEUDO = "pseudo_anomalies"  # made by a program; never clips to learn from or to judge
 # Sound in files that are not read: a recording is missed where one lies.
 _OTHER_AUDIO = (
-    *(".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".dsf", ".m4a"),
-    *(".mka", ".mp2", ".mp4", ".mpc", ".oga", ".opus", ".pcm", ".ra", ".raw", ".rf64", ".snd"),
-    *(".tta", ".w64", ".wave", ".weba", ".webm", ".wma", ".wv"),
-)
+    ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".dsf", ".m4a",
+    ".mka", ".mp2", ".mp4", ".mpc", ".oga", ".opus", ".pcm", ".ra", ".raw", ".rf64", ".snd",
+    ".tta", ".w64", ".wave", ".weba", ".webm", ".wma", ".wv",
+)  # fmt: skip
 _SHOWN = 5  # suffixes named of a long list
 _JUNK = ("thumbs.db", "desktop.ini", "__macosx")  # what systems leave in folders
 

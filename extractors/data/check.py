@@ -11,8 +11,8 @@ from cache.base.console import Console, Speech
 from cache.base.errors import tell_some
 from cache.base.text import counted
 from cache.files.places import place
+from extractors.clips.known import KNOWN
 from extractors.clips.listing import SUPPLEMENTS, list_clips
-from extractors.data.known import KNOWN
 from extractors.data.survey import Group, Survey, survey
 
 _HEADER = ("machine", "section", "split", "domain", "condition", "clips", "Hz", "channels", "s")

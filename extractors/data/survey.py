@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing
 from cache.base.processors import cores
 from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
 from cache.table import Section
+from extractors.clips.dataset import datasets
+from extractors.clips.known import Kind, KnownSet, find_known
 from extractors.clips.listing import Clip, Fault, Listing
 from extractors.clips.names import parse_stem
-from extractors.data.dataset import datasets
-from extractors.data.known import Kind, KnownSet, find_known
 from extractors.data.probe import Probe, probe
 
 _TRAINING_CLIPS, _TEST_CLIPS = 1000, 200  # of a section, in every year
@@ -160,7 +160,7 @@ def _rare(clips: Sequence[Clip]) -> Iterator[str]:
             if values[value] == 1
         ]  # fmt: skip
         if once:
-            yield f"{section}: attribute values of one clip only: {_some(once)}"
+            yield f"{section}: attribute values of one clip only: {listing(once, 5)}"
 
 
 def _duplicates(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]:
@@ -171,7 +171,7 @@ def _duplicates(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]
         if len(group) > 1:
             shared = len({clip.split for clip in group}) > 1
             what = "train and test share a recording" if shared else "the same recording"
-            yield f"{what}: {_some([clip.clip_id for clip in group])}"
+            yield f"{what}: {listing([clip.clip_id for clip in group], 5)}"
 
 
 def _sounds(clips: Sequence[Clip], probes: Sequence[Probe]) -> tuple[list[str], list[str]]:
@@ -287,8 +287,3 @@ def _compare(found: Counter[Kind], expected: Mapping[Kind, int]) -> Iterator[tup
 
 def _with_sources(told: Mapping[str, list[str]]) -> list[str]:
     return [f"{text} ({'; '.join(sets)})" for text, sets in told.items()]
-
-
-def _some(items: Sequence[str], shown: int = 5) -> str:
-    more = f" and {len(items) - shown} more" if len(items) > shown else ""
-    return ", ".join(items[:shown]) + more
