@@ -215,6 +215,14 @@ BEATS = (
         "e5815275a04b6885e7b8af63d120b29bffae2cd2225cf4915e1ec6d819d3022c",
         None,
     ),
+    Checkpoint(  # the mirror is another's, as of the others; larger ones: shikhar7ssu/OpenBEATs-*
+        file="OpenBEATs-Base-i3.pt",
+        backbone="beats",
+        source="the Hugging Face hub, shikhar7ssu/OpenBEATs-Base-i3",
+        urls=(f"{_BEATS_MIRRORS[0]}OpenBEATs-Base-i3.pt",),
+        licence="CC BY 4.0",
+        paper="Bharadwaj et al. 2025, arXiv 2507.14129",
+    ),
 )
 PANNS = (
     _panns(
