@@ -21,7 +21,16 @@ import torch
 from torch import Tensor
 
 from cache.base.errors import AsdError
-from extractors.backbone import RANDOM, BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import (
+    RANDOM,
+    BackboneSpec,
+    Features,
+    Inputs,
+    ModelFile,
+    NetworkBackbone,
+    Source,
+    Trainable,
+)
 from extractors.device import portions
 from extractors.nets.ced import MELS, PATCH, UNUSED, Ced, from_published
 from extractors.nets.filters import htk_filters
@@ -55,7 +64,7 @@ SPEC = BackboneSpec(
 _RANGE = 120.0  # dB under the clip's loudest value
 
 
-class CedBackbone:
+class CedBackbone(NetworkBackbone):
     """Tokens of CED as a backbone; layers are its blocks from 1.
 
     Parameters
@@ -81,10 +90,6 @@ class CedBackbone:
         )
         self._frontend = CentredLogMel(htk_filters(SAMPLE_RATE, N_FFT, MELS), HOP).to(device)
         self.network = network.eval().to(device)
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) tokens; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the spectrogram (B, frames, 64) in dB."""
@@ -134,7 +139,7 @@ def load(source: Source, device: torch.device) -> CedBackbone:
     return CedBackbone(network, device, file.sha256)
 
 
-def rebuild(kept: Kept, device: torch.device) -> CedBackbone:
+def rebuild(kept: ModelFile, device: torch.device) -> CedBackbone:
     """Build the encoder of a fine-tuned file; see `BackboneFile.rebuild`."""
     network = _network(kept.state, kept.path, kept.blueprint.get("heads"))
     return CedBackbone(network, device, kept.sha256)

@@ -24,7 +24,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from cache.base.errors import AsdError
-from extractors.backbone import RANDOM, BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import (
+    RANDOM,
+    BackboneSpec,
+    Features,
+    Inputs,
+    ModelFile,
+    NetworkBackbone,
+    Source,
+    Trainable,
+)
 from extractors.device import portions
 from extractors.nets.eat import PATCH, UNUSED, Eat, from_published, grid_positions
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
@@ -59,7 +68,7 @@ SPEC = BackboneSpec(
 _MEAN, _DEVIATION = -4.268, 4.569  # of log mel on AudioSet, feature_extract.py of the publisher's code
 
 
-class EatBackbone:
+class EatBackbone(NetworkBackbone):
     """Tokens of EAT as a backbone; layers are its blocks from 1.
 
     ``native`` is the token that stands for the whole clip.
@@ -88,10 +97,6 @@ class EatBackbone:
         )
         self._frontend = KaldiFbank("hanning").to(device)
         self.network = network.eval().to(device)
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) tokens; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the normalised filter bank (B, frames, 128), frames a multiple of 16."""
@@ -144,7 +149,7 @@ def load(source: Source, device: torch.device) -> EatBackbone:
     return EatBackbone(network, device, file.sha256)
 
 
-def rebuild(kept: Kept, device: torch.device) -> EatBackbone:
+def rebuild(kept: ModelFile, device: torch.device) -> EatBackbone:
     """Build the encoder of a fine-tuned file; see `BackboneFile.rebuild`."""
     network = build(kept.state, kept.path, (ROWS, BANDS), kept.blueprint.get("heads"))
     return EatBackbone(network, device, kept.sha256)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from cache.base.errors import AsdError
-from extractors.backbone import RANDOM, BackboneSpec, Features, Inputs, Kept, Source
+from extractors.backbone import RANDOM, BackboneSpec, Features, Inputs, ModelFile, Source
 from extractors.backbones.eat import EatBackbone, build, random_eat, read_published
 from extractors.device import portions
 from extractors.nets.eat import PATCH, Eat
@@ -136,7 +136,7 @@ def load(source: Source, device: torch.device) -> FisherBackbone:
     return FisherBackbone(network, rate, device, file.sha256)
 
 
-def rebuild(kept: Kept, device: torch.device) -> FisherBackbone:
+def rebuild(kept: ModelFile, device: torch.device) -> FisherBackbone:
     """Build the encoder of a fine-tuned file; see `BackboneFile.rebuild`."""
     rate = _rate(kept.blueprint.get("rate"), str(kept.path))
     network = build(kept.state, kept.path, GRID, kept.blueprint.get("heads"))

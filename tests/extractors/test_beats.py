@@ -14,7 +14,7 @@ from benchmarks import beats_peer
 from cache.base.errors import AsdError
 from cache.files.atomic import file_sha256
 from extractors import registry
-from extractors.backbone import Backbone, Kept, Source
+from extractors.backbone import Backbone, ModelFile, Source
 from extractors.nets.beats import position_buckets
 from extractors.run import main
 from tests.helpers.small_models import write_beats
@@ -194,7 +194,7 @@ def test_openbeats_files_state_their_own_filter_bank(tmp_path: Path) -> None:
     torch.testing.assert_close(ours, (bank - 11.72215) / (2 * 10.60431), rtol=0, atol=1e-5)
     assert dict(found.spec.settings)["fbank_mean"] == 11.72215
     assert "fbank_mean" not in dict(plain.spec.settings)
-    kept = Kept(tmp_path / "kept", "0", found.blueprint, found.network.state_dict())
+    kept = ModelFile(tmp_path / "kept", "0", found.blueprint, found.network.state_dict())
     again: Any = registry.find("beats").rebuild(kept, CPU)
     assert torch.equal(again.inputs(noise(1, 1.0)).values, ours)
     content["cfg"]["fbank_std"] = 0.0
