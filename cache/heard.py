@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +16,61 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 
+SIGNAL_SUFFIXES = (".csv", ".tsv", ".npy", ".mat", ".tdms", ".h5", ".hdf5", ".parquet")
 AVERAGE, CANCEL, RESIDUAL = "average", "cancel", "residual"
 # The recordings of 2026: the first channel near the machine, the second far from it.
 CHANNELS = {"near": 0, "far": 1}
 WHOLE = "whole"
 POLICIES = ("zero", "tile", "cut")
 _LEAST, _MOST = 1e-3, 86_400.0  # s
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What is told of a recording that may be a file of numbers, beside what it tells itself.
+
+    Attributes
+    ----------
+    rate
+        Hz; ``None`` where the file tells it.
+    column
+        Names or numbers of its columns, separated by commas; empty for all.
+    remove_dc
+        Whether the mean of what is read is subtracted, channel by channel; of sound files too.
+    own
+        Whether a manifest or a data set's layout told it, of this one file; else a recipe did.
+    """
+
+    rate: int | None = None
+    column: str = ""
+    remove_dc: bool = False
+    own: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What is hashed with the file's bytes: what of it no recipe tells; mostly nothing."""
+        return f"\n{self.rate} {self.column}" if self.own and (self.rate or self.column) else ""
+
+    @property
+    def settings(self) -> dict[str, str | int]:
+        """What of it was told, for a recipe."""
+        told: dict[str, str | int] = {
+            "rate": self.rate or 0,
+            "column": self.column,
+            "dc": "removed" if self.remove_dc else "",
+        }
+        return {name: value for name, value in told.items() if value}
+
+    @classmethod
+    def of(cls, settings: Mapping[str, object]) -> Signal:
+        """Read it from a recipe's settings."""
+        rate = settings.get("rate")
+        return cls(
+            None if rate is None else int(str(rate)), str(settings.get("column", "")), "dc" in settings
+        )
+
+
+PLAIN = Signal()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ from cache.base.errors import AsdError, listing
 from cache.base.progress import Progress, unseen
 from cache.facts import Remark, differences, remarks_of
 from cache.facts import told as said_of
-from cache.heard import split_id
+from cache.heard import Signal, split_id
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section
@@ -132,6 +133,7 @@ def score(scoring: Scoring, told: Progress = unseen) -> Scored:
         facts = {
             "recipe": scoring.recipe.fingerprint,
             "embeddings": str(scoring.recipe),
+            **_signal(scoring.recipe),
             "bank": str(scoring.bank.root),
             "command": scoring.command,
             "calibration": promise_of(calibration.values()),
@@ -144,6 +146,12 @@ def score(scoring: Scoring, told: Progress = unseen) -> Scored:
         write_description(scoring.results, described)
         scoring.results.seal()
     return Scored(tuple(sections), (*job.notes, *said_of(remarks)))
+
+
+def _signal(recipe: Recipe) -> dict[str, str]:
+    """Say how files of numbers were read, for the page that plays them; nothing of plain sound."""
+    told = Signal.of(dict((recipe.parents or (recipe,))[0].settings)).settings
+    return {"signal": json.dumps(told)} if told else {}
 
 
 class _Held:

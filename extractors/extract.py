@@ -123,7 +123,7 @@ def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
     for clip in clips[:_COMPARED]:
         try:
             channel = forward.hearing.channel
-            heard = read_audio(clip.path, spec.sample_rate, clip.span, channel).samples
+            heard = read_audio(clip.path, spec.sample_rate, clip.span, channel, clip.signal).samples
             samples = forward.hearing.fit(heard, spec.sample_rate)
         except AsdError:
             continue  # it is named when its turn comes

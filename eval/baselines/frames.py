@@ -91,7 +91,7 @@ def clip_frames(
     front_end = FrameExtractor()
     for clip in clips:
         try:
-            recording = read_audio(clip.path, SAMPLE_RATE)
+            recording = read_audio(clip.path, SAMPLE_RATE, signal=clip.signal)
             frames = front_end(recording.samples)
         except AsdError as error:
             refuse(Fault(clip.path, str(error)))

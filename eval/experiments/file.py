@@ -71,7 +71,8 @@ class AutoencoderChoice(_Table):
 class Experiment(_Table):
     """A whole chain: embeddings of backbones and a scorer, or the autoencoder.
 
-    Channel, length, window and hop say how recordings are heard, see `extractors.audio.hearing`.
+    Channel, length, window, hop, rate, column and remove_dc say how recordings are heard, see
+    `extractors.audio.hearing`.
     """
 
     title: str
@@ -83,6 +84,9 @@ class Experiment(_Table):
     window: float | None = None
     hop: float | None = None
     length: str | float = "whole"
+    rate: int | None = None
+    column: str = ""
+    remove_dc: bool = False
     backbones: dict[str, BackboneChoice] = {}
     finetune: dict[str, Any] | None = None
     scorer: ScorerChoice | None = None
@@ -96,6 +100,9 @@ class Experiment(_Table):
             "length": str(self.length),
             "window": self.window,
             "hop": self.hop,
+            "rate": self.rate,
+            "column": self.column,
+            "remove_dc": self.remove_dc,
         }
 
     @property

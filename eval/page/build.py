@@ -8,6 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from cache.base.text import parse_json
+from cache.heard import Signal
 from eval.judge import Run
 from eval.page.data import Contents, page_data
 from eval.page.listen import Playback, listen
@@ -53,7 +55,8 @@ def write_page(results: Results, run: Run, result: SystemResult, audible: Audibl
     tuple of str
         Recordings that are not played, each with the reason.
     """
-    recordings = RecordingIndex(audible.roots)
+    told = Signal.of(parse_json(run.described.facts.get("signal", "{}")))
+    recordings = RecordingIndex(audible.roots, told)
     judged = run.described.judged
     views = {s: clip_views(run, s, recordings, judged=judged(s)) for s in run.sections}
     contents = Contents(run, result, views, Playback({}, {}, []))

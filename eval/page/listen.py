@@ -123,7 +123,7 @@ def _of_interest(clips: Sequence[ClipView], most: int) -> list[ClipView]:
 
 def _sound(hashes: Mapping[str, str], clip: Clip) -> Sound | str:
     try:
-        return make_sound(clip.path, clip.span, hashes.get(split_id(clip.clip_id)[0]))
+        return make_sound(clip.path, clip.span, hashes.get(split_id(clip.clip_id)[0]), clip.signal)
     except AsdError as error:
         return f"{clip.path}: {error}"
 
@@ -136,10 +136,10 @@ def _difference(view: ClipView) -> Difference | None:
         return None
     clip, normal = view.recording, near[0].recording
     try:
-        rate = min(native_rate(clip.path), native_rate(normal.path))
+        rate = min(native_rate(clip.path, clip.signal), native_rate(normal.path, normal.signal))
         return describe(
-            read_audio(clip.path, rate, clip.span).samples,
-            read_audio(normal.path, rate, normal.span).samples,
+            read_audio(clip.path, rate, clip.span, signal=clip.signal).samples,
+            read_audio(normal.path, rate, normal.span, signal=normal.signal).samples,
             rate,
         )
     except AsdError:  # it is named where its sound is made

@@ -10,12 +10,13 @@ from typing import Any
 
 from cache.base.errors import AsdError
 from cache.base.text import composed
-from cache.heard import split_id
+from cache.heard import PLAIN, Signal, split_id
 from cache.table import DOMAINS, Section
 from eval.judge import Run
 from eval.results.truth import clip_name
 from eval.scoring.maps import read_columns
 from eval.scoring.sections import reasons_path
+from extractors.audio.hearing import Hearing
 from extractors.clips.listing import SUPPLEMENTS, Clip, list_clips, parse_name, parse_tail
 
 
@@ -26,10 +27,12 @@ class RecordingIndex:
     ----------
     roots
         Data roots; none, and nothing can be heard.
+    signal
+        How files of numbers were read.
     """
 
-    def __init__(self, roots: Sequence[Path]) -> None:
-        clips = list_clips(roots, SUPPLEMENTS).clips if roots else ()
+    def __init__(self, roots: Sequence[Path], signal: Signal = PLAIN) -> None:
+        clips = Hearing(signal=signal).cut(list_clips(roots, SUPPLEMENTS)).clips if roots else ()
         self._by_id = {clip.clip_id: clip for clip in clips}
         # Another system's files name test clips without their folder.
         self._by_name = {

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from cache.base.errors import AsdError, listing
 from cache.base.text import decoded
 from cache.files.text_tables import SEPARATORS, read_bytes, split_lines
-from extractors.clips.listing import AUDIO_SUFFIXES
+from extractors.clips.clip import RECORDING_SUFFIXES
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def _rows(name: str, text: str, separator: str, parse: Callable[[str], T]) -> Ro
 
 def _misfit(rows: Rows[T]) -> tuple[int, bool]:
     """Compare ways to split a file: by bad lines, then by whether the names are of recordings."""
-    return len(rows.faults), not all(name.lower().endswith(AUDIO_SUFFIXES) for name in rows.names)
+    return len(rows.faults), not all(name.lower().endswith(RECORDING_SUFFIXES) for name in rows.names)
 
 
 def join_rows(parts: Sequence[Rows[T]]) -> Rows[T]:

@@ -25,7 +25,8 @@ from eval.results.names import (
 )
 from eval.results.rows import Rows, flag, join_rows, name_differences, raise_faults, read_rows, some
 from eval.results.submission import Submission
-from extractors.clips.listing import AUDIO_SUFFIXES, parse_name
+from extractors.clips.clip import RECORDING_SUFFIXES
+from extractors.clips.listing import parse_name
 
 T = TypeVar("T")
 
@@ -64,7 +65,7 @@ def clip_name(name: str) -> str:
     Names that look the same are the same, see `cache.base.text.composed`.
     """
     base = composed(basename(name.strip().replace("\\", "/").rstrip("/")))
-    return base if base.lower().endswith(AUDIO_SUFFIXES) else f"{base}.wav"
+    return base if base.lower().endswith(RECORDING_SUFFIXES) else f"{base}.wav"
 
 
 def truth_sections(directory: Path) -> list[Section]:

@@ -10,10 +10,12 @@ from pathlib import Path
 from threading import Lock
 
 from cache.base.errors import AsdError
-from cache.heard import AVERAGE, Span
+from cache.heard import AVERAGE, PLAIN, Signal, Span
 from extractors.audio.decode import Decoding, Recording, decode_file, resampled
 from extractors.audio.files import LONGEST
 from extractors.clips.listing import Clip
+
+_Key = tuple[Path, Span | None, Signal]
 
 
 class Recordings:
@@ -30,17 +32,23 @@ class Recordings:
     def __init__(self, budget: int, longest: float = LONGEST) -> None:
         self._budget = budget
         self._longest = longest
-        self._kept: dict[tuple[Path, Span | None], Decoding] = {}
+        self._kept: dict[_Key, Decoding] = {}
         self._lock = Lock()
 
     def read(
-        self, path: Path, sample_rate: int, span: Span | None = None, channel: str = AVERAGE
+        self,
+        path: Path,
+        sample_rate: int,
+        span: Span | None = None,
+        channel: str = AVERAGE,
+        signal: Signal = PLAIN,
     ) -> Recording:
         """Read a file as `extractors.audio.decode.read_audio` does; safe to call from several threads."""
-        decoding = self._kept.get((path, span))
+        key = (path, span, signal)
+        decoding = self._kept.get(key)
         if decoding is None:
-            decoding = decode_file(path, span, self._longest)
-            self._keep((path, span), decoding)
+            decoding = decode_file(path, span, self._longest, signal)
+            self._keep(key, decoding)
         return resampled(decoding, sample_rate, channel)
 
     def forget(self) -> None:
@@ -49,7 +57,7 @@ class Recordings:
             self._budget += sum(each.samples.nbytes for each in self._kept.values())
             self._kept.clear()
 
-    def _keep(self, key: tuple[Path, Span | None], decoding: Decoding) -> None:
+    def _keep(self, key: _Key, decoding: Decoding) -> None:
         with self._lock:
             if key not in self._kept and decoding.samples.nbytes <= self._budget:
                 self._kept[key] = decoding
@@ -109,7 +117,7 @@ class Decoder:
         try:
             while True:
                 while len(queue) < self.ahead and (clip := next(waiting, None)) is not None:
-                    reading = self.pool.submit(read, clip.path, sample_rate, clip.span, channel)
+                    reading = self.pool.submit(read, clip.path, sample_rate, clip.span, channel, clip.signal)
                     queue.append((clip, reading))
                 if not queue:
                     return

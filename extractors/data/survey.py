@@ -97,7 +97,7 @@ def survey(listing: Listing, year: int | None = None) -> Survey:
     findings += [*_duplicates(clips, probes), *_mixed(groups), *missing]
     lacking, put_right = _sounds(clips, probes)
     findings += lacking
-    notes = [*listing.notes, *alike, *_rare(clips), *put_right]
+    notes = [*listing.notes, *alike, *_scales(clips, probes), *_rare(clips), *put_right]
     (notes if year is None else findings).extend(absent)
     return Survey(groups, _attributes(clips), known, findings, notes)
 
@@ -118,7 +118,7 @@ def _read(listing: Listing) -> tuple[list[Clip], list[Probe], list[Fault]]:
 
 def _probe(clip: Clip) -> Probe | str:
     try:
-        return probe(clip.path)
+        return probe(clip.path, clip.signal)
     except AsdError as error:
         return str(error)
 
@@ -151,6 +151,17 @@ def _attributes(clips: Sequence[Clip]) -> dict[str, dict[str, dict[str, int]]]:
         section: {name: dict(sorted(values.items())) for name, values in sorted(names.items())}
         for section, names in sorted(found.items())
     }
+
+
+def _scales(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]:
+    """Say what files of numbers are in: columns, units, and how far their values go."""
+    peaks: dict[tuple[Section, str], float] = {}
+    for clip, found in zip(clips, probes, strict=True):
+        if found.columns:
+            key = clip.section, found.columns
+            peaks[key] = max(peaks.get(key, 0.0), found.peak)
+    for (section, columns), peak in peaks.items():
+        yield f"{section}: numbers, not sound: {columns}; values up to {peak:.4g}, kept in their scale"
 
 
 def _rare(clips: Sequence[Clip]) -> Iterator[str]:

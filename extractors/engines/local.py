@@ -21,7 +21,7 @@ from cache.store import Store
 from cache.table import ClipKey, Section
 from cache.writer import TableWriter
 from extractors.audio.batches import DecodedClip, Decoder, Recordings, Refusal, equal_lengths
-from extractors.audio.files import LONGEST, content_sha256, hash_once
+from extractors.audio.files import LONGEST, content_sha256, hash_once, marked
 from extractors.audio.inspection import DECODER
 from extractors.clips.listing import Clip, Fault
 from extractors.embedding.embedder import Forward, Samples, Vectors
@@ -354,7 +354,8 @@ def _fault(refused: Refusal) -> Fault:
 
 def _sha256(clip: Clip) -> str:
     try:
-        return content_sha256(clip.path) if clip.span is None else hash_once(clip.path)
+        sha256 = content_sha256(clip.path) if clip.span is None else hash_once(clip.path)
+        return marked(sha256, clip.signal)
     except AsdError:
         return ""  # reading it again for the model gives the reason
 

@@ -113,7 +113,7 @@ def _decoded(clips: tuple[Clip, ...]) -> tuple[tuple[Wave, ...], int]:
     rate = 0
     for clip in clips:
         try:
-            decoding = decode_file(clip.path)
+            decoding = decode_file(clip.path, signal=clip.signal)
             rate = rate or decoding.sample_rate
             wave = resampled(decoding, rate).samples.astype(np.float64)
         except AsdError as error:
