@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick test-lowest lint docs docs-check check bench chaos clean
+.PHONY: help demo test quick test-lowest lint docs docs-check check bench graph chaos clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -79,6 +79,12 @@ bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
 	$(BIN)/python benchmarks/panns.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/scorer_cost.py
+
+PACKAGES := cache extractors finetune index eval
+
+graph: $(VENV)/.dev  ## draw the imports of each package into docs/graph, with Graphviz
+	@for package in $(PACKAGES); do \
+		$(BIN)/import-linter drawgraph $$package | dot -Tsvg -o docs/graph/$$package.svg || exit 1; done
 
 chaos: $(VENV)/.test  ## damage files, kill and starve runs, at random; five minutes
 	$(BIN)/python -m benchmarks.chaos

@@ -2,7 +2,7 @@
 
     python -m benchmarks.formats [DATA]
 
-Clips of 10 s, random weights, one thread, processor time (so that neighbours do not count), pass next to pass.
+Clips of 10 s, random weights, one thread, processor time (neighbours do not count), pass next to pass.
 With a data root, also the verdict of `--dtype auto` on the training clips of its largest section.
 Prints Markdown.
 """

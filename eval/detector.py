@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from cache.base.errors import AsdError
 from cache.base.text import masked, parse_json
 from cache.files.atomic import write_atomic
+from cache.heard import split_id
 from cache.recipe import concatenation
 from cache.select import Selection
 from cache.store import Store
 from cache.table import DOMAINS, Section
-from cache.windows import split_id
 from eval.scoring.findings import ClipResult, Neighbour, Results
 from eval.scoring.sections import score_table
 from extractors import registry
 from extractors.audio.hearing import Heard
-from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
+from extractors.clips.clip import RECORDING_SUFFIXES, Clip, Fault, Listing
 from extractors.registry import split_name
 from extractors.request import ExtractRequest
 from index.bank import Bank, locate
@@ -63,6 +63,9 @@ class Detector:
         Cut longer recordings into pieces of so many seconds, one every so many.
     channel
         ``average``, ``near``, ``far`` or a number from 0.
+    rate, column, remove_dc
+        Of files of numbers (CSV, NPY, MAT ...): Hz where they do not tell it, which columns, and whether
+        each channel's mean is subtracted, of sound too.
     threshold, percentile
         How the threshold is learnt, and the share of normal clips meant to lie below it, %.
     group
@@ -91,6 +94,9 @@ class Detector:
         window: float | None = None,
         hop: float | None = None,
         channel: str = "average",
+        rate: int | None = None,
+        column: str = "",
+        remove_dc: bool = False,
         threshold: str = "gamma",
         percentile: float = 90.0,
         group: str = "auto",
@@ -100,7 +106,9 @@ class Detector:
         self._request = ExtractRequest(
             backbone=names or ExtractRequest().backbone,
             weights=(weights,) if isinstance(weights, str) else tuple(weights),
-            heard=Heard(channel=channel, window=window, hop=hop),
+            heard=Heard(
+                channel=channel, window=window, hop=hop, rate=rate, column=column, remove_dc=remove_dc
+            ),
             device="cpu",
         )
         self._build = BuildRequest(scorer=scorer, threshold=threshold, percentile=percentile, group=group)
@@ -387,15 +395,17 @@ class Detector:
                         )
                         for file in files
                     ]
-                elif path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
+                elif path.suffix.lower() in RECORDING_SUFFIXES and path.is_file():
                     clips.append(Clip(path.name, path, section, split, domain))
                 else:
-                    raise AsdError(f"{path} is neither a folder nor one of {', '.join(AUDIO_SUFFIXES)}")
+                    raise AsdError(f"{path} is neither a folder nor one of {', '.join(RECORDING_SUFFIXES)}")
             else:
                 samples, own = sound if isinstance(sound, tuple) else (sound, rate)
                 clips.append(self._written(np.asarray(samples), own, section, split, domain))
         if not clips:
-            raise AsdError(f"no recordings in {sounds!r}: expected {', '.join(AUDIO_SUFFIXES)} at any depth")
+            raise AsdError(
+                f"no recordings in {sounds!r}: expected {', '.join(RECORDING_SUFFIXES)} at any depth"
+            )
         return Listing(tuple(clips), tuple(faults))
 
     def _written(

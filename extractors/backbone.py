@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -243,8 +244,26 @@ class Tunable(Backbone, Protocol):
         """Run the network; ``states(inputs(w), layers)`` is ``features(w, layers)``."""
 
 
+class NetworkBackbone(ABC):
+    """A backbone whose network is given what its front end makes of waveforms: `Tunable`'s two steps."""
+
+    spec: BackboneSpec
+
+    @abstractmethod
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """See `Tunable.inputs`."""
+
+    @abstractmethod
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """See `Tunable.states`."""
+
+    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
+        """See `Backbone.features`."""
+        return self.states(self.inputs(waveforms), layers)
+
+
 @dataclass(frozen=True)
-class Kept:
+class ModelFile:
     """A network that fine-tuning wrote to a file.
 
     Attributes
@@ -289,7 +308,7 @@ class BackboneFile(Protocol):
             or not this model's.
         """
 
-    def rebuild(self, kept: Kept, device: torch.device) -> Tunable:
+    def rebuild(self, kept: ModelFile, device: torch.device) -> Tunable:
         """Build the model of a fine-tuned file.
 
         Raises

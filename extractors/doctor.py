@@ -29,8 +29,7 @@ from extractors.embedding.models import load_model
 from extractors.embedding.output import Output
 from extractors.fetching.disk import free_space, megabytes
 from extractors.fetching.offline import VARIABLE, home, is_offline
-from extractors.weights.place import path_of
-from extractors.weights.published import AST_REVISION, CHECKPOINTS, Checkpoint
+from extractors.weights.published import AST_REVISION, CHECKPOINTS, Checkpoint, path_of
 from extractors.weights.store import is_intact
 
 _PROJECT = "machine-asd"

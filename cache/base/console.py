@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,43 +15,10 @@ from typing import Any, TypeVar
 from cache.base.arguments import Parser, add_arguments, from_arguments
 from cache.base.errors import tell_some
 from cache.base.options import Checked, option
+from cache.base.progress import PACKAGES, Progress
 
 T = TypeVar("T")
-PACKAGES = ("cache", "extractors", "finetune", "index", "eval")  # whose loggers a command hears
-Progress = Callable[[int, int], object]
-"""Called with what is done and with all there is, in a stage's unit: clips, sections, epochs."""
 _TYPED: ContextVar[str] = ContextVar("typed", default="")
-
-
-def unseen(_done: int, _total: int) -> None:
-    """Draw no progress."""
-
-
-@dataclass
-class Steps:
-    """Counts what is done and tells it.
-
-    Attributes
-    ----------
-    total
-        All there is.
-    told
-        Called at the start and whenever something is done.
-    done
-        So far.
-    """
-
-    total: int
-    told: Progress = unseen
-    done: int = 0
-
-    def __post_init__(self) -> None:
-        self.told(self.done, self.total)
-
-    def update(self, more: int) -> None:
-        """Count `more` as done."""
-        self.done += more
-        self.told(self.done, self.total)
 
 
 @dataclass(frozen=True)
@@ -76,22 +43,6 @@ class _Handler(logging.Handler):
 
 
 _HANDLER = _Handler()
-
-
-@contextmanager
-def hearing(handler: logging.Handler) -> Iterator[None]:
-    """Hand what our libraries log, notes and worse, to a handler for a while."""
-    loggers = [logging.getLogger(name) for name in PACKAGES]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(level)
 
 
 @dataclass(frozen=True)

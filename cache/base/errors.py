@@ -23,10 +23,10 @@ REMEDIES = {
 }
 # Of the libraries below; a thread that cannot start lacks memory for its stack.
 _OUT_OF_MEMORY = (
-    *("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory"),
-    *("bad_alloc", "bad allocation", "can't start new thread", "failed to launch worker thread"),
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
+    "bad_alloc", "bad allocation", "can't start new thread", "failed to launch worker thread",
     "could not execute a primitive",  # oneDNN, whatever it lacked
-)
+)  # fmt: skip
 NO_HOME = "no home directory: HOME is not set and the user has no name here; set ASD_HOME to a folder"
 _SHOWN = 10  # items of a kind that are named before the rest is counted
 
@@ -65,16 +65,18 @@ def tell_some(kind: str, items: Sequence[object]) -> None:
         sys.stderr.write(f"{kind}: and {len(items) - _SHOWN} more\n")
 
 
-def listing(items: Sequence[object]) -> str:
+def listing(items: Sequence[object], most: int = _SHOWN) -> str:
     """Name the first items, a comma between, and count the rest; ``nothing`` where there is none.
 
     Parameters
     ----------
     items
         Any number.
+    most
+        How many are named.
     """
-    rest = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return (", ".join(map(str, items[:_SHOWN])) or "nothing") + rest
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return (", ".join(map(str, items[:most])) or "nothing") + rest
 
 
 def is_out_of_memory(error: Exception) -> bool:

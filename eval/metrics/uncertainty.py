@@ -12,7 +12,7 @@ from cache.table import Section
 from eval.metrics.areas import weighted_parts
 from eval.metrics.intervals import (
     Interval,
-    Plan,
+    ResamplingPlan,
     Scores,
     Sections,
     Uncertainty,
@@ -27,7 +27,7 @@ from eval.metrics.rules import Rule
 Floats = NDArray[np.float64]
 
 
-def uncertainty(sections: Sections, rule: Rule, plan: Plan) -> Uncertainty | None:
+def uncertainty(sections: Sections, rule: Rule, plan: ResamplingPlan) -> Uncertainty | None:
     """Give the intervals of one run; see `Tally`."""
     tally = Tally(rule, plan)
     for section, one in sorted(sections.items()):
@@ -47,7 +47,7 @@ class Tally:
         What is computed, and how.
     """
 
-    def __init__(self, rule: Rule, plan: Plan) -> None:
+    def __init__(self, rule: Rule, plan: ResamplingPlan) -> None:
         self._rule, self._plan = rule, plan
         self._complete = True
         self._parts: dict[Section, Mapping[str, Interval]] = {}
@@ -82,7 +82,7 @@ class Tally:
         return Uncertainty(level, interval, self._left_out.interval(level), self._parts)
 
 
-def bootstrap(sections: Sections, rule: Rule, plan: Plan) -> Floats:
+def bootstrap(sections: Sections, rule: Rule, plan: ResamplingPlan) -> Floats:
     """Draw clips with replacement within section, domain and condition (Efron 1979).
 
     Parameters

@@ -18,11 +18,11 @@ from cache.base.options import REQUIRED, Checked, documented, option, options_of
 from cache.files.atomic import scratch_folder, write_atomic
 from cache.files.places import place
 from cache.files.text_tables import read_table
+from cache.heard import split_id
 from cache.recipe import Recipe
 from cache.select import Selection, cache_dir_option
 from cache.store import Store
 from cache.table import DOMAINS, Section
-from cache.windows import split_id
 from eval.detector import TABLES, Detector, remember
 from extractors.clips.clip import Clip, Listing
 from extractors.clips.folders import audio_files

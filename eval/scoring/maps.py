@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from cache.base.errors import AsdError
 from cache.files.bounds import read_parquet
 from cache.table import EmbeddingTable, Section
-from eval.results.clip_names import result_names
 from eval.results.folder import Results
-from eval.results.names import file_name
+from eval.results.names import file_name, result_names
 
 Points = NDArray[np.float64]
 

@@ -13,11 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cache.heard import split_id
 from cache.table import DOMAINS, EmbeddingTable, Section
-from cache.windows import split_id
-from eval.results.clip_names import result_names
 from eval.results.folder import Results
-from eval.results.names import file_name
+from eval.results.names import file_name, result_names
 from eval.results.submission import Submission
 from index.fitted import FittedSection
 from index.scorer import Neighbours

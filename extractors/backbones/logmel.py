@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.fft import rfft
 
 from cache.base.errors import AsdError
-from extractors.backbone import RANDOM, ArrayBackbone, ArrayFeatures, BackboneSpec, Kept, Source
+from extractors.backbone import RANDOM, ArrayBackbone, ArrayFeatures, BackboneSpec, ModelFile, Source
 from extractors.nets.filters import slaney_filters
 
 if TYPE_CHECKING:  # only `logmel:cnn` needs it
@@ -134,7 +134,7 @@ def load(source: Source, device: torch.device) -> ArrayBackbone | LogMelCnn:
     return LogMelCnn(SPEC, random_parameters(SmallCnn, source.seed), device, RANDOM)
 
 
-def rebuild(kept: Kept, device: torch.device) -> LogMelCnn:
+def rebuild(kept: ModelFile, device: torch.device) -> LogMelCnn:
     """Build the network of a fine-tuned file; see `BackboneFile.rebuild`."""
     from extractors.nets.small import LogMelCnn, SmallCnn  # noqa: PLC0415
     from extractors.weights.loading import load_strictly  # noqa: PLC0415 (torch comes with it)

@@ -24,7 +24,7 @@ from extractors.backbone import (
     ArrayBackbone,
     ArrayFeatures,
     BackboneSpec,
-    Kept,
+    ModelFile,
     Source,
     Tunable,
 )
@@ -230,6 +230,6 @@ def load(source: Source, device: object) -> ArrayBackbone:  # noqa: ARG001
     return LogSpectrum(parse_variant(source.variant))
 
 
-def rebuild(kept: Kept, device: torch.device) -> Tunable:  # noqa: ARG001
+def rebuild(kept: ModelFile, device: torch.device) -> Tunable:  # noqa: ARG001
     """Refuse: there is no network; see `BackboneFile.rebuild`."""
     raise AsdError(f"{kept.path}: logspec has no network that could be fine-tuned")

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing
 from cache.base.processors import cores
 from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
 from cache.table import Section
+from extractors.clips.dataset import datasets
+from extractors.clips.known import Kind, KnownSet, find_known
 from extractors.clips.listing import Clip, Fault, Listing
 from extractors.clips.names import parse_stem
-from extractors.data.dataset import datasets
-from extractors.data.known import Kind, KnownSet, find_known
 from extractors.data.probe import Probe, probe
 
 _TRAINING_CLIPS, _TEST_CLIPS = 1000, 200  # of a section, in every year
@@ -97,7 +97,7 @@ def survey(listing: Listing, year: int | None = None) -> Survey:
     findings += [*_duplicates(clips, probes), *_mixed(groups), *missing]
     lacking, put_right = _sounds(clips, probes)
     findings += lacking
-    notes = [*listing.notes, *alike, *_rare(clips), *put_right]
+    notes = [*listing.notes, *alike, *_scales(clips, probes), *_rare(clips), *put_right]
     (notes if year is None else findings).extend(absent)
     return Survey(groups, _attributes(clips), known, findings, notes)
 
@@ -118,7 +118,7 @@ def _read(listing: Listing) -> tuple[list[Clip], list[Probe], list[Fault]]:
 
 def _probe(clip: Clip) -> Probe | str:
     try:
-        return probe(clip.path)
+        return probe(clip.path, clip.signal)
     except AsdError as error:
         return str(error)
 
@@ -153,6 +153,17 @@ def _attributes(clips: Sequence[Clip]) -> dict[str, dict[str, dict[str, int]]]:
     }
 
 
+def _scales(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]:
+    """Say what files of numbers are in: columns, units, and how far their values go."""
+    peaks: dict[tuple[Section, str], float] = {}
+    for clip, found in zip(clips, probes, strict=True):
+        if found.columns:
+            key = clip.section, found.columns
+            peaks[key] = max(peaks.get(key, 0.0), found.peak)
+    for (section, columns), peak in peaks.items():
+        yield f"{section}: numbers, not sound: {columns}; values up to {peak:.4g}, kept in their scale"
+
+
 def _rare(clips: Sequence[Clip]) -> Iterator[str]:
     for section, names in _attributes(clips).items():
         once = [
@@ -160,7 +171,7 @@ def _rare(clips: Sequence[Clip]) -> Iterator[str]:
             if values[value] == 1
         ]  # fmt: skip
         if once:
-            yield f"{section}: attribute values of one clip only: {_some(once)}"
+            yield f"{section}: attribute values of one clip only: {listing(once, 5)}"
 
 
 def _duplicates(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]:
@@ -171,7 +182,7 @@ def _duplicates(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]
         if len(group) > 1:
             shared = len({clip.split for clip in group}) > 1
             what = "train and test share a recording" if shared else "the same recording"
-            yield f"{what}: {_some([clip.clip_id for clip in group])}"
+            yield f"{what}: {listing([clip.clip_id for clip in group], 5)}"
 
 
 def _sounds(clips: Sequence[Clip], probes: Sequence[Probe]) -> tuple[list[str], list[str]]:
@@ -287,8 +298,3 @@ def _compare(found: Counter[Kind], expected: Mapping[Kind, int]) -> Iterator[tup
 
 def _with_sources(told: Mapping[str, list[str]]) -> list[str]:
     return [f"{text} ({'; '.join(sets)})" for text, sets in told.items()]
-
-
-def _some(items: Sequence[str], shown: int = 5) -> str:
-    more = f" and {len(items) - shown} more" if len(items) > shown else ""
-    return ", ".join(items[:shown]) + more

@@ -169,8 +169,6 @@ def load_forwards(request: ExtractRequest) -> list[Forward]:
         for m, device in models
         for how in hearings(request.heard)
     ]
-    if request.concat and (len(forwards) < 2 or any(len(f.outputs) > 1 for f in forwards)):
-        raise AsdError("--concat joins several backbones, with one layer and one pooling of each")
     for model, _ in models:
         if model.spec.weights == RANDOM:
             _LOG.info("%s has random weights: for timing, its scores mean nothing", model.spec.name)

@@ -60,14 +60,14 @@ _KINDS: Mapping[Callable[..., Any], str] = {
     functional.multi_head_attention_forward: "linear layer",
     **dict.fromkeys(
         (
-            *(torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum),
-            *(Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.addmm, Tensor.baddbmm),
-            *(Tensor.__matmul__, Tensor.__rmatmul__),
+            torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum,
+            Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.addmm, Tensor.baddbmm,
+            Tensor.__matmul__, Tensor.__rmatmul__,
         ),
         "matrix product",
     ),
     functional.scaled_dot_product_attention: "attention",
-}
+}  # fmt: skip
 # What has a weight in second place, which inference casts once instead of in every call.
 _WEIGHTED = frozenset(
     (functional.linear, torch.conv1d, torch.conv2d, torch.conv_transpose1d, torch.conv_transpose2d)

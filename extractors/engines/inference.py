@@ -17,7 +17,7 @@ from extractors.engines.local import Extraction
 
 
 @dataclass(frozen=True)
-class Embedded:
+class Embeddings:
     """Clips in memory.
 
     Attributes
@@ -63,7 +63,7 @@ class Inference:
         """Cut long recordings into the windows that the recipe has, see `Hearing.cut`."""
         return hearing_of((self.recipe.parents or (self.recipe,))[0]).cut(listing)
 
-    def embed(self, clips: Sequence[Clip]) -> Embedded:
+    def embed(self, clips: Sequence[Clip]) -> Embeddings:
         """Embed clips of one split, windows being clips of their own (`Hearing.cut`).
 
         Their vectors are those that an extraction makes: it is one, into a folder that is removed.
@@ -86,7 +86,7 @@ class Inference:
                 for table in store.tables(self.recipe)
                 if table.section in sections
             }
-        return Embedded(found, tuple(faults))
+        return Embeddings(found, tuple(faults))
 
     def _run(self, store: Store, clips: Sequence[Clip]) -> list[Fault]:
         reports = Extraction(self.forwards, store).run(clips)

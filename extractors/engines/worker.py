@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from cache.base.console import hearing
 from cache.base.errors import AsdError
 from cache.base.processors import take_cores
+from cache.base.progress import hearing
 from cache.files import places
 from cache.recipe import Recipe
 from extractors.embedding.models import load_forwards

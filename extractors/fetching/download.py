@@ -14,8 +14,7 @@ from threading import Event
 from filelock import FileLock, Timeout
 
 from cache.base.errors import AsdError
-from cache.files.atomic import atomic_path
-from cache.files.digest import file_hash
+from cache.files.atomic import atomic_path, file_hash
 from extractors.fetching.disk import require_room
 from extractors.fetching.http import Part, SourceError, Transfer
 

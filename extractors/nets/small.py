@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from extractors.backbone import BackboneSpec, Features, Inputs, Trainable
+from extractors.backbone import BackboneSpec, Features, Inputs, NetworkBackbone, Trainable
 from extractors.nets.melspectrogram import LogMel
 
 VARIANT = "cnn"  # of the backbone ``logmel``
@@ -64,7 +64,7 @@ class SmallCnn(nn.Module):
         return [found[layer] for layer in layers]
 
 
-class LogMelCnn:
+class LogMelCnn(NetworkBackbone):
     """A small network on log-mel frames as a backbone; layers are its blocks from 1.
 
     Parameters
@@ -95,10 +95,6 @@ class LogMelCnn:
         n_fft, hop = int(settings["n_fft"]), int(settings["hop"])
         self._frontend = LogMel(frames.sample_rate, n_fft, hop, frames.dim).to(device)
         self.network = network.eval().to(device)
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) maps; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the spectrogram (B, frames, 128), dB."""

@@ -18,14 +18,14 @@ from extractors.clips.listing import Clip
 from extractors.demo.writer import write_attributes
 from finetune.synthesis.manifest import write_manifest
 from finetune.synthesis.method import Method, MethodUnavailable
-from finetune.synthesis.plan import Order, Planned
-from finetune.synthesis.rendering import Record, read_record, render
+from finetune.synthesis.plan import FilePlan, Order
+from finetune.synthesis.rendering import SoundRecord, read_record, render
 
 _RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
-class Written:
+class FolderReport:
     """What became of a plan.
 
     Attributes
@@ -100,7 +100,7 @@ def claim(root: Path, text: str, data: Sequence[Path]) -> None:
     write_atomic(path, text.encode())
 
 
-def write_clips(root: Path, planned: Sequence[Planned], methods: Mapping[str, Method]) -> Written:
+def write_clips(root: Path, planned: Sequence[FilePlan], methods: Mapping[str, Method]) -> FolderReport:
     """Write what is missing of a plan, then the manifest and the attribute files.
 
     Parameters
@@ -117,7 +117,7 @@ def write_clips(root: Path, planned: Sequence[Planned], methods: Mapping[str, Me
     MethodUnavailable
         If a method can make nothing at all.
     """
-    records: list[tuple[Planned, Record]] = []
+    records: list[tuple[FilePlan, SoundRecord]] = []
     made, lowered, faults = 0, 0, Counter[str]()
     for one in tqdm(planned, unit="clip", disable=None):
         there = (root / one.path).exists()
@@ -138,7 +138,7 @@ def write_clips(root: Path, planned: Sequence[Planned], methods: Mapping[str, Me
         own = {one.path: one.attributes for one in written if one.section == section}
         write_attributes(root / section.machine_type / file, dict(sorted(own.items())))
     reasons = [f"{reason} ({count} clips not made)" for reason, count in faults.items()]
-    return Written(sorted(one.path for one in written), made, lowered, reasons)
+    return FolderReport(sorted(one.path for one in written), made, lowered, reasons)
 
 
 def _settings(method: Method) -> dict[str, object]:
@@ -147,7 +147,7 @@ def _settings(method: Method) -> dict[str, object]:
     return {name: value for name, value in vars(method).items() if name not in options}
 
 
-def _make(root: Path, one: Planned, methods: Mapping[str, Method]) -> Record:
+def _make(root: Path, one: FilePlan, methods: Mapping[str, Method]) -> SoundRecord:
     if not one.seed:
         try:
             data = one.sources[0].path.read_bytes()
@@ -160,7 +160,7 @@ def _make(root: Path, one: Planned, methods: Mapping[str, Method]) -> Record:
     return record
 
 
-def _present(path: Path, one: Planned) -> Record:
+def _present(path: Path, one: FilePlan) -> SoundRecord:
     """Read the record of a clip made before; a file of ours is whole, or it is not there."""
     record = read_record(path) if one.seed else _copied(one)
     if record is None or not record.matches(one):
@@ -168,5 +168,5 @@ def _present(path: Path, one: Planned) -> Record:
     return record
 
 
-def _copied(one: Planned) -> Record:
-    return Record(one.method, tuple(clip.clip_id for clip in one.sources), {}, ())
+def _copied(one: FilePlan) -> SoundRecord:
+    return SoundRecord(one.method, tuple(clip.clip_id for clip in one.sources), {}, ())

@@ -13,8 +13,7 @@ from packaging.requirements import Requirement
 from extractors import doctor, registry
 from extractors.fetching import disk
 from extractors.run import main
-from extractors.weights.place import path_of
-from extractors.weights.published import EFFICIENTAT
+from extractors.weights.published import EFFICIENTAT, path_of
 from tests.helpers.small_models import write_mobilenet
 
 CPU = torch.device("cpu")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cache.table import Section
 from extractors.clips.clip import Clip, Fault, Listing
+from extractors.clips.dataset import DataSet, clips_of, held_out, recordings
 from extractors.clips.folders import visible_folders
-from extractors.data.dataset import DataSet, clips_of, held_out, recordings
 
 _CASE = re.compile("case([0-9]+)")
 _NORMAL, _ABNORMAL = "NormalSound_IND", "AnomalousSound_IND"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from extractors.data.dataset import DataSet, counts
-from extractors.data.known import KnownSet
+from extractors.clips.dataset import DataSet, counts
+from extractors.clips.known import KnownSet
 
 # Machine to (normal, abnormal) of ids 00, 02, 04, 06: Purohit et al. 2019, table 1, as published.
 _CLIPS = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cache.table import Section
 from extractors.clips.clip import Clip, Fault, Listing
+from extractors.clips.dataset import DataSet, clips_of, inside, recordings
 from extractors.clips.folders import visible_folders
-from extractors.data.dataset import DataSet, clips_of, inside, recordings
 
 _MACHINE = "engine"
 _RECORDINGS = 2378  # of the whole set, by its record

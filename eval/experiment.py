@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
+from cache.base.progress import Progress, unseen
 from cache.base.text import masked
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection
 from eval.baselines.request import BaselineRequest
 from eval.evaluate import Evaluated, Evaluation, Limits, check, judge_all, score_all
 from eval.experiments.file import (
-    Autoencoder,
+    AutoencoderChoice,
     BackboneChoice,
     Experiment,
     ScorerChoice,
@@ -32,8 +32,7 @@ from eval.results.folder import Results
 from extractors.audio.hearing import Heard
 from extractors.fetching.offline import is_offline
 from extractors.request import ExtractRequest
-from extractors.weights.place import located
-from extractors.weights.published import find
+from extractors.weights.published import find, located
 from index.bank import Bank
 from index.build import BuildRequest, build
 
@@ -169,7 +168,7 @@ def train_request(experiment: Experiment, name: str, seed: int, wanted: Evaluati
     )  # fmt: skip
 
 
-def baseline_request(system: Autoencoder, wanted: Evaluation) -> BaselineRequest:
+def baseline_request(system: AutoencoderChoice, wanted: Evaluation) -> BaselineRequest:
     """Ask for the task's baseline; every run gets its report when all are ranked."""
     return BaselineRequest(
         mode=system.mode, form=system.form, data=wanted.audio, seeds=tuple(system.seeds),
@@ -235,7 +234,7 @@ def _with_bank(wanted: Evaluation, recipes: Sequence[Recipe], bank: Path) -> Eva
     return replace(wanted, tables=chosen, bank=bank, built=True)
 
 
-def _train(system: Autoencoder, wanted: Evaluation) -> _Embedded:
+def _train(system: AutoencoderChoice, wanted: Evaluation) -> _Embedded:
     from eval.baselines.evaluate import evaluate  # noqa: PLC0415 -- torch comes with it
 
     done = evaluate(baseline_request(system, wanted))

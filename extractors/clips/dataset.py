@@ -1,6 +1,6 @@
 """What is known of a public data set beside its recordings, and all of them by name.
 
-A set is one file in `extractors.data.sets`; nothing else names it.
+A set is one file in `extractors.clips.sets`; nothing else names it.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 
 from cache.base.errors import AsdError
+from cache.base.plugins import Plugins
 from extractors.clips.clip import Clip, Fault, Listing
 from extractors.clips.folders import audio_files, below, visible_folders
-from extractors.data import sets
-from extractors.data.known import KnownSet
+from extractors.clips.known import KnownSet
+
+_SETS = Plugins("extractors.clips.sets", "data set")
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ class DataSet:
 @cache
 def datasets() -> Mapping[str, DataSet]:
     """Every set by name, alphabetically."""
-    names = sorted(found.name for found in iter_modules(sets.__path__))
-    every = [import_module(f"{sets.__name__}.{name}").SET for name in names]
+    every = [_SETS.find(name).SET for name in _SETS.names()]
     return {each.name: each for each in every}
 
 

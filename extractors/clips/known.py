@@ -61,11 +61,13 @@ _OF_2022 = "ToyCar ToyTrain bearing fan gearbox slider valve"
 
 KNOWN = (
     KnownSet(
-        *(2020, "dev"),
+        2020,
+        "dev",
         _each("ToyCar", 1, 2, 3, 4) | _each("ToyConveyor", 1, 2, 3) | _each(_MIMII_2020, 0, 2, 4, 6),
     ),
     KnownSet(
-        *(2020, "eval"),
+        2020,
+        "eval",
         _each("ToyCar", 5, 6, 7) | _each("ToyConveyor", 4, 5, 6) | _each(_MIMII_2020, 1, 3, 5),
     ),
     KnownSet(2021, "dev", _each(_OF_2021, 0, 1, 2), _TARGET_2021),
@@ -76,7 +78,8 @@ KNOWN = (
     KnownSet(2023, "eval", _each("ToyDrone ToyNscale ToyTank Vacuum bandsaw grinder shaker", 0), _EVAL),
     KnownSet(2024, "dev", _each(_OF_2022, 0), _DEV),
     KnownSet(
-        *(2024, "eval"),
+        2024,
+        "eval",
         _each(
             "3DPrinter AirCompressor BrushlessMotor HairDryer HoveringDrone RoboticArm Scanner "
             "ToothBrush ToyCircuit",
@@ -86,19 +89,24 @@ KNOWN = (
     ),
     KnownSet(2025, "dev", _each(_OF_2022, 0), _DEV),
     KnownSet(
-        *(2025, "eval"),
+        2025,
+        "eval",
         _each("AutoTrash BandSealer CoffeeGrinder HomeCamera Polisher ScrewFeeder ToyPet ToyRCCar", 0),
         _EVAL,
     ),
     KnownSet(
-        *(2026, "dev"),
+        2026,
+        "dev",
         _each("ToyCar ToyCarEmu bearingEmu fan gearboxEmu sliderEmu valveEmu", 0),
-        *(_DEV, 2),
+        _DEV,
+        channels=2,
     ),
     KnownSet(
-        *(2026, "eval"),
+        2026,
+        "eval",
         _each("BlowerDustCollector Sander SewingMachine ToothBrush ToyDrone", 0),
-        *(_EVAL, 2),
+        _EVAL,
+        channels=2,
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from extractors.data.dataset import DataSet
+from extractors.clips.dataset import DataSet
 
 SET = DataSet(
     name="toyadmos2",

@@ -10,8 +10,8 @@ from pathlib import Path
 from eval.metrics.comparison import Comparison
 from eval.ranking import Entry, Ranking, Spread, System
 from eval.results.folder import Results
-from eval.results.grid import align_rows, markdown_rows, percent
-from eval.results.proxy import PROXY
+from eval.results.grid import align_rows, markdown_rows, mean_and_deviation, percent
+from eval.results.names import PROXY
 from eval.results.tables import TITLES
 
 
@@ -57,13 +57,15 @@ def _rows(ranking: Ranking) -> list[list[str]]:
     rows = [["rank", "system", "runs", "sections", "official score", level, *titles]]
     for place, entry in enumerate(ranking.entries, 1):
         system = entry.system
-        parts = [_mean(system.means[name]) for name in rule.parts]
-        part = system.runs[0].part
-        sections = f"{len(system.runs[0].results)}{' (part)' if part else ''}"
         rows.append(
             [
-                *(str(place) if system.official else "-", _marked(system), str(len(system.runs))),
-                *(sections, _mean(system.official), _interval(entry), *parts),
+                str(place) if system.official else "-",
+                _marked(system),
+                str(len(system.runs)),
+                f"{len(system.runs[0].results)}{' (part)' if system.runs[0].part else ''}",
+                _mean(system.official),
+                _interval(entry),
+                *(_mean(system.means[name]) for name in rule.parts),
             ]
         )
     return rows
@@ -94,9 +96,7 @@ def _statements(ranking: Ranking) -> list[str]:
 
 
 def _mean(found: Spread | None) -> str:
-    if found is None or found.deviation is None:
-        return percent(found.mean if found else None)
-    return f"{percent(found.mean)} ± {percent(found.deviation)}"
+    return "-" if found is None else mean_and_deviation(found.mean, found.deviation)
 
 
 def _interval(entry: Entry) -> str:
