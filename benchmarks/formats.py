@@ -49,9 +49,8 @@ def main() -> None:
     """Measure, and print a table."""
     torch.set_num_threads(1)
     print(f"{model_name()}, torch {torch.__version__}, processor seconds a clip of 10 s\n")
-    print(
-        "| backbone | float32 | bfloat16 | ratio | least cosine | verdict |\n| --- | ---: | ---: | ---: | ---: | --- |"
-    )
+    print("| backbone | float32 | bfloat16 | ratio | least cosine | verdict |")
+    print("| --- | ---: | ---: | ---: | ---: | --- |")
     for name in _BACKBONES:
         exact = load_forwards(ExtractRequest(backbone=(name,), weights=("random",), device="cpu"))[0]
         both = {dtype: in_format(exact, dtype) for dtype in ("float32", "bfloat16")}

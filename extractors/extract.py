@@ -10,6 +10,7 @@ from cache.base.errors import AsdError
 from cache.base.progress import Progress, unseen
 from cache.facts import told as said_of
 from cache.recipe import Recipe
+from cache.store import Store
 from extractors.audio.decode import read_audio
 from extractors.audio.hearing import hearings
 from extractors.clips.listing import Clip, Listing, list_clips

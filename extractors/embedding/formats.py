@@ -86,13 +86,13 @@ def settled(forward: Forward, clips: Sequence[Clip], store: Store) -> Forward:
         Where the tables go, and the verdicts.
     """
     spec = forward.backbone.spec
-    if spec.arrays or spec.weights is None:
-        return forward
     formats = {dtype: _in(forward, dtype) for dtype in DTYPES}
     for dtype, each in formats.items():
         if any(store.tables(output.recipe) for output in each.outputs):
             _LOG.info("%s in %s, as its tables are", spec.name, dtype)
             return each
+    if spec.arrays or spec.weights is None:
+        return forward  # no network
     tried = [dtype for dtype in DTYPES[1:] if dtype == "bfloat16" or forward.device.type == "cuda"]
     path, samples = store.root / FORMATS, list[Samples]()
     verdicts = _read(path)
