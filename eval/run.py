@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from cache.base.console import Console, parser_of, read
 from cache.base.errors import guarded
 from cache.base.text import command_line, counted
 from eval.evaluate import Evaluated, Evaluation, evaluate
-from eval.ranking_tables import format_ranking
+from eval.page.ranking_tables import format_ranking
 from eval.results.tables import format_table
 from extractors.fetching.offline import apply_offline
 
@@ -19,6 +20,9 @@ compute the task's official figures where the truth is known."""
 _EXAMPLES = """--backbone logmel --ground-truth ground_truth --out results
 --submission ours theirs --ground-truth ground_truth --out results
 logmel --data dev_data eval_data --ground-truth ground_truth --out results"""
+
+
+_MACHINES = 12  # of which a verdict is told; the page has them all
 
 
 def _show(done: Evaluated, wanted: Evaluation, console: Console) -> None:
@@ -34,6 +38,10 @@ def _show(done: Evaluated, wanted: Evaluation, console: Console) -> None:
             f"run in {out}", made=out, systems=len(entries), runs=runs, refused=len(done.refused),
         )  # fmt: skip
         return
+    for one in done.verdicts[:_MACHINES]:
+        console.made(one.text, **{key: value for key, value in vars(one).items() if key != "name"})
+    if len(done.verdicts) > _MACHINES:
+        console.made(f"and {len(done.verdicts) - _MACHINES} machines more: see the page")
     for result in done.results:
         sections = len(result.sections) + len(result.unknown)
         scored = f"{counted(sections, 'section')} scored" + f", {counted(left_out, 'clip')} left out" * bool(
@@ -46,6 +54,8 @@ def _show(done: Evaluated, wanted: Evaluation, console: Console) -> None:
             f"{table}{scored}: {', '.join([*made, 'submission'])} in {out}", made=out,
             sections=sections, left_out=left_out, official_score=result.summary.official,
         )  # fmt: skip
+    if wanted.report and done.results and not console.speech.json:
+        console.made(f"look and listen: asd open {shlex.quote(str(out))}")
 
 
 @guarded
