@@ -391,8 +391,9 @@ class Detector:
                 path = Path(sound)
                 if _is_root(path):
                     found = self._of_root(path, split, section)
-                    told = {} if domain is None else {"domain": domain}
-                    clips += [replace(clip, section=section, **told) for clip in found.clips]
+                    clips += [
+                        replace(clip, section=section, domain=domain or clip.domain) for clip in found.clips
+                    ]
                     faults += found.faults
                 elif path.is_dir():
                     files, unreadable, _ = audio_files(path)
