@@ -402,7 +402,7 @@ def test_members_of_a_7z_file_stay_in_it(
     listed = SimpleNamespace(
         filename=name, is_symlink=link, is_junction=False, is_socket=False, uncompressed=1
     )
-    listing = property(lambda _: [listed], lambda *_: None)
+    listing = property(lambda _: [listed], lambda *_: None, lambda _: None)
     monkeypatch.setattr(py7zr.SevenZipFile, "files", listing, raising=False)
     monkeypatch.setattr(py7zr.SevenZipFile, "extractall", lambda *_: pytest.fail("unpacked all the same"))
     with pytest.raises(AsdError, match=reason):

@@ -68,10 +68,7 @@ def _clip(table: Path, row: dict[str, str], sensor: str) -> Clip:
     attributes = {
         key: text
         for key, text in row.items()
-        if key
-        and isinstance(text, str)
-        and text
-        and key not in (*_SENSORS, _GYROSCOPE, "split_label", "anomaly_label")
+        if key and text and key not in (*_SENSORS, _GYROSCOPE, "split_label", "anomaly_label")
     }
     signal = Signal(rate, own=True)
     return Clip(
