@@ -21,6 +21,7 @@ PACKAGES = ("cache", "extractors", "finetune", "index", "eval")  # whose loggers
 Progress = Callable[[int, int], object]
 """Called with what is done and with all there is, in a stage's unit: clips, sections, epochs."""
 _TYPED: ContextVar[str] = ContextVar("typed", default="")
+_DRAWING = [False]  # whether bars are drawn: where a command was called, and may speak
 
 
 def unseen(_done: int, _total: int) -> None:
@@ -52,6 +53,35 @@ class Steps:
         """Count `more` as done."""
         self.done += more
         self.told(self.done, self.total)
+
+
+@contextmanager
+def underway(what: str, unit: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], object]]:
+    """Tell of long work inside a library; a command draws a bar of it, a program hears nothing.
+
+    Parameters
+    ----------
+    what
+        In a word or two.
+    unit
+        What is counted, one of it; of bytes ``B``.
+    total, done
+        All there is, ``None`` where unknown, and what was done before.
+
+    Yields
+    ------
+    callable
+        To be called with how much more is done.
+    """
+    if not _DRAWING[0]:
+        yield lambda _more: None
+        return
+    from tqdm import tqdm  # noqa: PLC0415 -- a help page needs none
+
+    with tqdm(
+        desc=what, unit=unit, unit_scale=unit == "B", total=total, initial=done, disable=None, leave=False
+    ) as drawn:
+        yield drawn.update
 
 
 @dataclass(frozen=True)
@@ -205,6 +235,7 @@ def read(parser: Parser, request: type[T], argv: Sequence[str] | None) -> tuple[
 def console_of(args: Namespace) -> Console:
     """Say on stderr what the libraries log from here on, as much as the arguments ask for."""
     speech = from_arguments(Speech, args)
+    _DRAWING[0] = not speech.quiet
     for name in PACKAGES:
         logger = logging.getLogger(name)
         logger.addHandler(_HANDLER)  # the same one again changes nothing

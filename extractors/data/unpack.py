@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import shutil
 import stat
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from tqdm import tqdm
-
+from cache.base.console import underway
 from cache.base.errors import AsdError
 from extractors.fetching.disk import require_room
 from extractors.fetching.download import alone
@@ -53,8 +51,10 @@ def unpack(archive: Path, root: Path, workspace: Path) -> tuple[list[str], list[
             members = [each for each in content.infolist() if not _is_junk(each)]
             names = [_checked(archive, each) for each in members]
             require_room(root, sum(each.file_size for each in members), f"unpacking {archive.name}")
-            for each, name in zip(_told(members, archive), names, strict=True):
-                _extract(content, each, workspace / name)
+            with underway(f"unpacking {archive.name}", "file", len(members)) as told:
+                for each, name in zip(members, names, strict=True):
+                    _extract(content, each, workspace / name)
+                    told(1)
         inner = _inner(workspace)
         files = sorted(str(p.relative_to(inner)) for p in inner.rglob("*") if p.is_file())
         root.mkdir(parents=True, exist_ok=True)
@@ -85,10 +85,6 @@ def _checked(archive: Path, member: ZipInfo) -> PurePosixPath:
     else:
         return name
     raise AsdError(f"{archive}: {member.filename!r} {fault}; nothing of the archive was unpacked")
-
-
-def _told(members: list[ZipInfo], archive: Path) -> Iterator[ZipInfo]:
-    yield from tqdm(members, desc=f"unpacking {archive.name}", unit=" files", disable=None)
 
 
 def _extract(content: ZipFile, member: ZipInfo, path: Path) -> None:

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
 from cache.base.options import option_names, text_of
 from cache.files.atomic import write_atomic
@@ -100,7 +99,9 @@ def claim(root: Path, text: str, data: Sequence[Path]) -> None:
     write_atomic(path, text.encode())
 
 
-def write_clips(root: Path, planned: Sequence[Planned], methods: Mapping[str, Method]) -> Written:
+def write_clips(
+    root: Path, planned: Sequence[Planned], methods: Mapping[str, Method], told: Progress = unseen
+) -> Written:
     """Write what is missing of a plan, then the manifest and the attribute files.
 
     Parameters
@@ -111,6 +112,8 @@ def write_clips(root: Path, planned: Sequence[Planned], methods: Mapping[str, Me
         Everything that belongs there.
     methods
         Name to method.
+    told
+        How many clips are done, of how many.
 
     Raises
     ------
@@ -119,7 +122,9 @@ def write_clips(root: Path, planned: Sequence[Planned], methods: Mapping[str, Me
     """
     records: list[tuple[Planned, Record]] = []
     made, lowered, faults = 0, 0, Counter[str]()
-    for one in tqdm(planned, unit="clip", disable=None):
+    told(0, len(planned))
+    for done, one in enumerate(planned, 1):
+        told(done, len(planned))
         there = (root / one.path).exists()
         try:
             record = _present(root / one.path, one) if there else _make(root, one, methods)
