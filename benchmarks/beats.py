@@ -29,10 +29,10 @@ from extractors.audio.decode import read_audio
 from extractors.backbone import Backbone, Source
 from extractors.clips.listing import list_clips
 from extractors.device import cores
-from extractors.embedder import Forward
-from extractors.extract import Extraction
-from extractors.output import Output
-from extractors.throughput import Plan, candidates, rate, usual
+from extractors.embedding.embedder import Forward
+from extractors.embedding.output import Output
+from extractors.embedding.throughput import Plan, candidates, rate, usual
+from extractors.engines.local import Extraction
 
 SECONDS, RATE = 10, 16_000
 CPU = torch.device("cpu")

@@ -25,7 +25,7 @@ from cache.table import Section
 from extractors.audio.ragged import Ragged
 from extractors.backbone import Source
 from extractors.clips.listing import Clip
-from extractors.finetuned import load_any
+from extractors.embedding.finetuned import load_any
 from finetune.data import augmentation, sampling
 from finetune.data.batches import Batches
 from finetune.data.waveforms import Waveforms

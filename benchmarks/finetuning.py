@@ -26,7 +26,7 @@ from cache.files.digest import file_sha256
 from cache.recipe import Recipe
 from cache.store import Store
 from eval.metrics.sections import official_score
-from extractors.finetuned import record_of
+from extractors.embedding.finetuned import record_of
 from extractors.run import main as extract
 from finetune.run import main as finetune
 from finetune.synthesise import main as synthesise

@@ -21,9 +21,9 @@ from extractors.audio.decode import read_audio
 from extractors.backbone import Source
 from extractors.backbones.logmel import SPEC
 from extractors.clips.listing import list_clips
-from extractors.embedder import Forward
-from extractors.extract import Extraction
-from extractors.output import Output
+from extractors.embedding.embedder import Forward
+from extractors.embedding.output import Output
+from extractors.engines.local import Extraction
 
 CLIPS, SECONDS, RATE = 200, 10, 16_000
 CPU = torch.device("cpu")

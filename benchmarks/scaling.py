@@ -28,15 +28,15 @@ from timing import machine, seconds, spread
 from cache.store import Store
 from extractors.audio.decode import read_audio
 from extractors.clips.listing import list_clips
+from extractors.embedding.models import load_forwards
 from extractors.engines import cluster
+from extractors.engines.local import extraction
 from extractors.engines.pipeline import Pool
 from extractors.engines.ray_ import token_in
 from extractors.engines.rounds import Round
 from extractors.engines.shares import Share
 from extractors.engines.tables import Table, manifest, tables_of
 from extractors.engines.worker import Orders, TableWorker
-from extractors.extract import extraction
-from extractors.models import load_forwards
 from extractors.request import ExtractRequest
 
 CPU = torch.device("cpu")

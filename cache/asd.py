@@ -29,7 +29,7 @@ VERBS: dict[str, dict[str, Verb]] = {
     },
     "data": {
         "fetch": Verb("extractors.data.run:main", "a challenge's data", ("fetch",)),
-        "check": Verb("extractors.data.run:main", "is it whole?", ("check",)),
+        "check": Verb("eval.monitor.run:check_main", "is it whole? or clips by a bank"),
         "synthesise": Verb("finetune.synthesise:main", "made of training clips"),
     },
     "models": {
@@ -42,13 +42,15 @@ VERBS: dict[str, dict[str, Verb]] = {
         "choose": Verb("eval.choose:main", "which of these"),
         "build": Verb("index.run:main", "these to a bank"),
         "score": Verb("eval.run:main", "test clips with it"),
+        "judge": Verb("eval.run:main", "submissions against the truth", ("--submission",)),
     },
     "at once": {
         "run": Verb("eval.run:main", "a whole experiment"),
         "baseline": Verb("eval.baselines.run:main", "the task's autoencoders"),
     },
-    "results": {
-        "judge": Verb("eval.run:main", "submissions against the truth", ("--submission",)),
+    "daily": {
+        "watch": Verb("eval.monitor.run:watch_main", "alarms"),
+        "history": Verb("eval.monitor.history_run:main", "what was judged"),
     },
     "folders": {
         "cache": Verb("cache.run:main", "embedding tables"),

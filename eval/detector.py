@@ -27,15 +27,16 @@ from eval.scoring.findings import ClipResult, Neighbour, Results
 from eval.scoring.sections import score_table
 from extractors import registry
 from extractors.audio.hearing import Heard
-from extractors.choices import split_name
 from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
+from extractors.registry import split_name
 from extractors.request import ExtractRequest
-from index.bank import Bank
+from index.bank import Bank, locate
 from index.build import BuildRequest, build
+from index.fitted import FittedSection
 from index.scorer import DEFAULT
 
 if TYPE_CHECKING:
-    from extractors.inference import Inference
+    from extractors.engines.inference import Inference
 
 Samples: TypeAlias = NDArray[Any]
 Sound: TypeAlias = str | PathLike[str] | Samples | tuple[Samples, float]
@@ -110,6 +111,7 @@ class Detector:
         weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
         self._listing = Listing(())
         self._bank: Bank | None = None
+        self._normal: dict[str, str] = {}
         self._inference: Inference | None = None
         self._counted = 0
 
@@ -184,7 +186,7 @@ class Detector:
         found = inference.embed(cut.clips)
         faults = (*cut.faults, *found.faults)
         fitted = bank.read(section, inference.recipe)
-        cautions = (fitted.promise(), *fitted.cautions().values())
+        cautions = cautions_of(fitted)
         if section not in found.tables:
             return Results((), faults, cautions)
         table = found.tables[section]
@@ -222,6 +224,11 @@ class Detector:
         order = dict.fromkeys(split_id(clip.clip_id)[0] for clip in cut.clips)
         return Results(tuple(results[name] for name in order if name in results), faults, cautions)
 
+    def cautions(self, section: Section) -> tuple[str, ...]:
+        """Say what the threshold of a section promises, and on what conditions."""
+        bank = self._fitted()
+        return cautions_of(bank.read(section, bank.recipe()))
+
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the bank to a folder, which must not exist; with it goes what `add` needs.
 
@@ -243,27 +250,36 @@ class Detector:
         return folder
 
     @classmethod
-    def load(cls, path: str | PathLike[str], *, weights: str | Sequence[str] = ()) -> Detector:
+    def load(
+        cls,
+        path: str | PathLike[str],
+        *,
+        weights: str | Sequence[str] = (),
+        normal: Sequence[Path] = (),
+    ) -> Detector:
         """Read a bank that `save` or ``python -m index.run`` wrote.
 
         Parameters
         ----------
         path
-            Its folder, or one that holds it as ``bank``.
+            Its folder, the one that holds it, or one in it: see `index.bank.locate`.
         weights
             Checkpoints, where its backbones need other than the published ones.
+        normal
+            Data roots of the normal recordings, where the bank does not say where they lie.
 
         Raises
         ------
         AsdError
             If there is no bank.
         """
-        folder = Path(path)
-        bank = next((b for b in (Bank(folder), Bank(folder / "bank")) if b.sections()), None)
-        if bank is None:
-            raise AsdError(f"no bank in {folder}: name the folder that save() or index.run wrote")
         detector = cls(weights=weights)
-        detector._bank = bank
+        detector._bank = locate(path if isinstance(path, Path) else Path(path))
+        if normal:
+            from extractors.clips.listing import list_clips  # noqa: PLC0415 (where layouts are read)
+
+            clips = list_clips(normal).clips
+            detector._normal = {clip.clip_id: str(clip.path) for clip in clips}
         return detector
 
     @property
@@ -290,7 +306,7 @@ class Detector:
         raise AsdError(f"no one machine {machine!r} in the bank, which holds {known}")
 
     def _loaded(self, bank: Bank) -> Inference:
-        from extractors.inference import Inference  # noqa: PLC0415 (torch, where clips are heard)
+        from extractors.engines.inference import Inference  # noqa: PLC0415 (torch, where clips are heard)
 
         if self._inference is None:
             self._inference = Inference(bank.recipe(), self._request.weights)
@@ -298,9 +314,9 @@ class Detector:
 
     def _learn(self, normal: Sounds, target: Sounds | None, rate: float | None) -> Detector:
         from extractors.device import find_device  # noqa: PLC0415 (torch, as above)
-        from extractors.extract import Extraction  # noqa: PLC0415
-        from extractors.inference import Inference  # noqa: PLC0415
-        from extractors.models import load_forwards  # noqa: PLC0415
+        from extractors.embedding.models import load_forwards  # noqa: PLC0415
+        from extractors.engines.inference import Inference  # noqa: PLC0415
+        from extractors.engines.local import Extraction  # noqa: PLC0415
 
         domain = None if target is None else DOMAINS[0]
         section = self._section
@@ -344,8 +360,8 @@ class Detector:
         try:
             found: dict[str, str] = parse_json(path.read_bytes())
         except (OSError, ValueError):
-            return {}
-        return found
+            found = {}
+        return found | self._normal
 
     def _clips(
         self, sounds: Sounds, split: str, domain: str | None, rate: float | None, section: Section
@@ -402,6 +418,11 @@ class Detector:
         path.parent.mkdir(exist_ok=True)
         soundfile.write(path, samples, int(rate), subtype="FLOAT")
         return Clip(name, path, section, split, domain)
+
+
+def cautions_of(fitted: FittedSection) -> tuple[str, ...]:
+    """Say what a threshold promises, and what a reader of decisions must know."""
+    return fitted.promise(), *fitted.cautions().values()
 
 
 def _each(sounds: Sounds) -> Sequence[Sound]:

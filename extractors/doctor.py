@@ -24,12 +24,12 @@ from cache.files.places import is_remote
 from extractors import compat, pooling, registry
 from extractors.backbone import Source
 from extractors.device import cores, find_device
-from extractors.embedder import Forward
+from extractors.embedding.embedder import Forward
+from extractors.embedding.output import Output
 from extractors.fetching.disk import free_space, megabytes
-from extractors.fetching.offline import VARIABLE, is_offline
-from extractors.output import Output
+from extractors.fetching.offline import VARIABLE, home, is_offline
 from extractors.weights.loading import RANDOM
-from extractors.weights.place import home, path_of
+from extractors.weights.place import path_of
 from extractors.weights.published import AST_REVISION, CHECKPOINTS, Checkpoint
 from extractors.weights.store import is_intact
 

@@ -26,3 +26,9 @@ def find(name: str) -> BackboneFile:
     module = _PLUGINS.find(name)
     part(module, "load", "backbone")
     return cast(BackboneFile, module)
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """Split ``NAME[:VARIANT]``: a backbone's name and its variant."""
+    name, _, variant = text.partition(":")
+    return name, variant

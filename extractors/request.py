@@ -16,11 +16,11 @@ from extractors.audio.files import LONGEST
 from extractors.audio.hearing import Heard
 from extractors.clips.machine import SUPPLEMENTS
 from extractors.fetching.offline import offline_option
-from extractors.output import DTYPES
 from extractors.pooling import BANDS
 from extractors.pooling import names as pooling_names
 
 LOCAL, RAY = ENGINES = ("local", "ray")
+DTYPES = ("float32", "bfloat16", "float16")  # what a network computes in
 _RAY_DEVICES = ("auto", "cpu", "cuda")  # Ray says which GPU is whose
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
-from extractors import choices
+from extractors import registry
 from extractors.audio.hearing import hearings
 from extractors.clips.listing import Clip, list_clips
 from extractors.device import find_device
+from extractors.embedding import models
 from extractors.fetching.offline import apply_offline
 from finetune.data.waveforms import Room, read_waveforms
 from finetune.loop.history import History
@@ -79,9 +80,9 @@ def train(request: TrainRequest, told: Progress = unseen) -> Trained:
 
 
 def _settings(request: TrainRequest) -> Settings:
-    name, _ = choices.split_name(request.settings.backbone)
+    name, _ = registry.split_name(request.settings.backbone)
     given = [request.weights] if request.weights else []
-    source = choices.source(given, request.settings.backbone, [name], request.accept_weights)
+    source = models.source_of(given, request.settings.backbone, [name], request.accept_weights)
     (hearing,) = hearings(request.heard)
     return replace(request.settings, backbone=name, source=source, hearing=hearing)
 

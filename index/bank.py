@@ -158,6 +158,25 @@ class Bank:
         return self.root / str(section) / RECORD
 
 
+def locate(path: Path) -> Bank:
+    """Find the bank that a path means: the folder itself, one in it, or the one it lies in.
+
+    Raises
+    ------
+    AsdError
+        If there is none, or several lie in the folder.
+    """
+    if Bank(path).sections():
+        return Bank(path)
+    below = {record.parents[2] for record in places.matching(path, f"*/*/section_*/{RECORD}")}
+    if len(below) > 1:
+        raise AsdError(f"{path} holds {len(below)} banks, {listing(sorted(below))}: name one")
+    for root in (*below, path.absolute().parent):
+        if Bank(root).sections():
+            return Bank(root)
+    raise AsdError(f"no bank in {path}, one level below or above: {REMEDY}")
+
+
 def bank_root(
     cache_dir: Path,
     recipe: Recipe,

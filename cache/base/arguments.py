@@ -205,7 +205,13 @@ class Parser(ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse arguments, all of them."""
-        parsed, unknown = self.parse_known_args(args, namespace)
+        by_place = [action for action in self._actions if not action.option_strings]
+        # Values may stand between options too, which argparse knows where there are no commands.
+        mixed = by_place and not any(isinstance(action.choices, dict) for action in by_place)
+        read = self.parse_known_intermixed_args if mixed else self.parse_known_args
+        parsed, unknown = read(args, namespace)
+        for name in [key for key, value in vars(parsed).items() if value == SUPPRESS]:
+            delattr(parsed, name)  # what was left out by place, of which the other writes this
         if unknown:
             name = unknown[0].partition("=")[0]
             told = "option" if name.startswith("-") else "value"

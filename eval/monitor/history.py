@@ -7,7 +7,8 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,9 @@ class Judgement:
         Of all clips up to this one, in clips a false alarm.
     sentence
         What is different, or why it could not be judged.
+    kind, low, high, decibels
+        The difference in figures, see `eval.scoring.difference.Difference`; empty and ``None`` where none
+        was looked for.
     bank
         Fingerprint of the bank.
     event, alarm, reason
@@ -69,6 +73,10 @@ class Judgement:
     event: str = ""
     alarm: int = 0
     reason: str = ""
+    kind: str = ""
+    low: float | None = None
+    high: float | None = None
+    decibels: float | None = None
 
 
 _SCHEMA = pa.schema(
@@ -84,6 +92,8 @@ _SCHEMA = pa.schema(
         *(pa.field(name, pa.string(), nullable=False) for name in ("sentence", "bank", "event")),
         pa.field("alarm", pa.int32(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        *(pa.field(name, pa.float64()) for name in ("low", "high", "decibels")),
     ]
 )
 
@@ -104,6 +114,20 @@ class History:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @classmethod
+    def below(cls, folder: Path) -> list[History]:
+        """Find the histories that a folder is or holds, at any depth, by path.
+
+        Raises
+        ------
+        AsdError
+            If there is none.
+        """
+        roots = {path.parent for path in folder.rglob("*.parquet") if _NAME.fullmatch(path.name)}
+        if not roots:
+            raise AsdError(f"no history in {folder}: name the --state folder of a watch")
+        return [cls(root) for root in sorted(roots)]
 
     def append(self, judgements: Sequence[Judgement], state: Mapping[str, Any]) -> None:
         """Add a batch; hold `locked(root)` from reading the state on.
@@ -227,6 +251,31 @@ class History:
                 )
             kept.append(span)
         return kept
+
+
+def line_of(judgement: Judgement) -> str:
+    """Write a judgement as a line for people."""
+    one = judgement
+    verdict = {1: "ABNORMAL", 0: "normal", None: "not judged"}[one.decision]
+    parts = [utc(one.time), f"{verdict:10}"]
+    if one.score is not None:
+        sign = ">" if one.decision == 1 else "<="
+        limit = "" if one.threshold is None else f" {sign} {one.threshold:.4g}"
+        parts.append(f"{one.score:.4g}{limit}")
+    if one.p_value is not None:
+        parts.append(f"p {one.p_value:.2g}")
+    text = "  ".join([*parts, one.clip]) + (f": {one.sentence}" if one.sentence else "")
+    return text + (f"\n  alarm {one.alarm} {one.event}: {one.reason}" if one.event else "")
+
+
+def facts_of(judgement: Judgement) -> dict[str, Any]:
+    """Write a judgement as JSON values."""
+    return asdict(judgement) | {"time": utc(judgement.time)}
+
+
+def utc(time: float) -> str:
+    """Write seconds since 1970 as ISO 8601 in UTC, to the second."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def clip_key(name: str, content_sha256: str = "") -> int:

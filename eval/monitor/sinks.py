@@ -182,26 +182,39 @@ class Mqtt:
     def send(self, message: Message) -> None:
         """Publish it with quality of service 1 (at least once), after the discovery record."""
         try:
-            from paho.mqtt import publish  # noqa: PLC0415 (an extra)
+            from paho.mqtt import client as mqtt  # noqa: PLC0415 (an extra)
+            from paho.mqtt import enums  # noqa: PLC0415
         except ImportError as error:
             raise AsdError(f"{self.name} needs paho-mqtt: pip install 'machine-asd[mqtt]'") from error
         parts = urlsplit(self.url)
         topic, secure = parts.path.strip("/"), parts.scheme == "mqtts"
         user, password = os.environ.get("ASD_MQTT_USER"), os.environ.get("ASD_MQTT_PASSWORD")
-        known: publish.AuthParameter | None = {"username": user, "password": password or ""} if user else None
         discovery, record = home_assistant(topic, str(message.get("machine", "machine")))
+        client = mqtt.Client(enums.CallbackAPIVersion.VERSION2)
+        client.connect_timeout = _PATIENCE
+        if user:
+            client.username_pw_set(user, password or "")
+        if secure:
+            client.tls_set_context(ssl.create_default_context())  # the system's certificates
+        until = time.monotonic() + _PATIENCE
         try:
-            publish.multiple(
-                [(discovery, json.dumps(record), 1, True), (topic, json.dumps(message), 1, True)],
-                hostname=str(parts.hostname),
-                port=parts.port or (8883 if secure else 1883),
-                auth=known,
-                # The system's certificates; the annotation lacks what the documentation allows.
-                tls=ssl.create_default_context() if secure else None,  # type: ignore[arg-type]
-                keepalive=int(_PATIENCE),
-            )
-        except Exception as error:
+            client.connect(str(parts.hostname), parts.port or (8883 if secure else 1883), 60)
+            client.loop_start()
+            sent = [
+                client.publish(where, json.dumps(what), 1, retain=True)
+                for where, what in ((discovery, record), (topic, message))
+            ]
+            for each in sent:
+                while not each.is_published() and time.monotonic() < until:
+                    each.wait_for_publish(0.05)
+            published = all(each.is_published() for each in sent)
+        except (OSError, ValueError, RuntimeError) as error:
             raise AsdError(f"{self.name}: {type(error).__name__}: {error}") from error
+        finally:
+            client.disconnect()
+            client.loop_stop()
+        if not published:
+            raise AsdError(f"{self.name}: the broker did not confirm within {_PATIENCE:g} s")
 
 
 def home_assistant(topic: str, machine: str) -> tuple[str, dict[str, Any]]:
@@ -272,6 +285,11 @@ class Delivery:
             raise AsdError(
                 f"{self._path} is damaged ({error!r}); delete it to tell all alarms again"
             ) from error
+
+    def begin(self, number: int) -> None:
+        """Begin behind a judgement, for a sink that was never told anything."""
+        if not self._path.exists():
+            write_atomic(self._path, json.dumps({"delivered": number}).encode())
 
     def run(self, pending: Sequence[tuple[int, Message]]) -> int:
         """Deliver what waits, oldest first, until something fails or the minute is full.

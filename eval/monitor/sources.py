@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
+from threading import Event
 from typing import Protocol
 
 import numpy as np
 import soundfile
 
 from cache.base.errors import AsdError
+from cache.files.atomic import write_atomic
 from cache.files.places import is_remote
 from extractors.clips.clip import AUDIO_SUFFIXES
 
+_FORM = "%Y-%m-%dT%H-%M-%S.%f"  # of a recording's name
 log = logging.getLogger(__name__)
 _STAMP = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T_ -]?(\d{2})[-_:.h]?(\d{2})(?:[-_:.m]?(\d{2}))?")
 
@@ -61,6 +66,9 @@ class Source(Protocol):
     def arrived(self) -> list[Arrival]:
         """List what is whole now, oldest first; the same again until it is gone."""
 
+    def wait(self, stop: Event, seconds: float) -> None:
+        """Wait until something may have arrived, `stop` is set or the seconds are over."""
+
 
 def recorded_at(name: str) -> float | None:
     """Read date and time from a file's name; ``None`` where it has none.
@@ -80,7 +88,7 @@ def recorded_at(name: str) -> float | None:
 class FolderSource:
     """Recordings in a folder, at any depth, or below a prefix in object storage.
 
-    A file counts when its size and time are those of the last look, or when it was written long enough ago: a
+    A file counts when it has not changed for some seconds, by its own time or by ours from look to look: a
     recorder that is still writing is left alone.
 
     Attributes
@@ -88,7 +96,7 @@ class FolderSource:
     root
         The folder.
     settled
-        Seconds after which a file is taken for whole at the first look.
+        Seconds without a change after which a file is taken for whole.
     clock
         Seconds since 1970.
     """
@@ -96,12 +104,31 @@ class FolderSource:
     root: Path
     settled: float = 5.0
     clock: Callable[[], float] = time.time
-    _seen: dict[str, str] = field(default_factory=dict, init=False)
+    _seen: dict[str, tuple[str, float]] = field(default_factory=dict, init=False)
 
     @property
     def ends(self) -> bool:
         """A folder never ends."""
         return False
+
+    def wait(self, stop: Event, seconds: float) -> None:
+        """Wait; what the system tells of the folder ends it early, where watchfiles is installed.
+
+        What then arrived is not whole yet: the next wait is until it may be.
+        """
+        now = self.clock()
+        unripe = [since + self.settled - now for _, since in self._seen.values()]
+        soon = [left for left in unripe if left > 0]
+        if soon or is_remote(self.root) or find_spec("watchfiles") is None:
+            stop.wait(max(0.05, min([seconds, *soon])))
+            return
+        import watchfiles  # noqa: PLC0415 (an extra)
+
+        changes = watchfiles.watch(
+            self.root, stop_event=stop, rust_timeout=max(1, round(1000 * seconds)), step=20,
+            debounce=100, yield_on_timeout=True, raise_interrupt=True,
+        )  # fmt: skip
+        next(changes, None)
 
     def arrived(self) -> list[Arrival]:
         """List the whole recordings, oldest first.
@@ -124,9 +151,12 @@ class FolderSource:
             except OSError:  # gone since it was listed
                 continue
             written = float(getattr(status, "st_mtime", 0.0) or 0.0)
-            version = seen[name] = f"{status.st_size}-{written:.6f}"
-            whole = is_remote(self.root) or self._seen.get(name) == version or now - written >= self.settled
-            if whole and status.st_size:
+            version = f"{status.st_size}-{written:.6f}"
+            before, since = self._seen.get(name, ("", now))
+            seen[name] = version, since if before == version else now
+            # The second by our own clock: another machine's, which wrote the file, may be ahead.
+            quiet = max(now - written, now - seen[name][1])
+            if (is_remote(self.root) or quiet >= self.settled) and status.st_size:
                 stamp = recorded_at(path.name)
                 found.append(Arrival(name, path, written if stamp is None else stamp, version))
         self._seen = seen
@@ -161,23 +191,34 @@ class PcmSource:
     keep: int = 1000
     clock: Callable[[], float] = time.time
     ends: bool = field(default=False, init=False)
+    _begun: bool = field(default=False, init=False)
+
+    def wait(self, stop: Event, seconds: float) -> None:
+        """Do nothing: reading a stream waits by itself."""
 
     def arrived(self) -> list[Arrival]:
-        """Wait for the next recording; what is left over at the end is too short for one."""
+        """Wait for the next recording; what is left over at the end is too short for one.
+
+        At first, what an earlier run wrote down comes again: it may have been killed before it was judged.
+        """
+        if not self._begun:
+            self._begun = True
+            if kept := [_recorded(path) for path in sorted(self.folder.glob("*.wav"))]:
+                return kept
         frames = round(self.seconds * self.rate)
         data = self._read(2 * frames * self.channels)
         if data is None:
             self.ends = True
             return []
         samples = np.frombuffer(data, "<i2").reshape(frames, self.channels)
-        began = self.clock() - self.seconds
-        stamp = datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")
+        stamp = datetime.fromtimestamp(self.clock() - self.seconds, UTC).strftime(_FORM)
         path = self.folder / f"{stamp}.wav"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, samples, self.rate, subtype="PCM_16")
+        buffer = io.BytesIO()
+        soundfile.write(buffer, samples, self.rate, subtype="PCM_16", format="WAV")
+        write_atomic(path, buffer.getvalue())
         for old in sorted(self.folder.glob("*.wav"))[: -self.keep]:
             old.unlink(missing_ok=True)
-        return [Arrival(path.name, path, began, "")]
+        return [_recorded(path)]
 
     def _read(self, size: int) -> bytes | None:
         parts, left = [], size
@@ -188,6 +229,12 @@ class PcmSource:
             parts.append(part)
             left -= len(part)
         return b"".join(parts)
+
+
+def _recorded(path: Path) -> Arrival:
+    """Take a recording of `PcmSource`, whose name says when it began, to the microsecond."""
+    began = datetime.strptime(path.stem, _FORM).replace(tzinfo=UTC).timestamp()
+    return Arrival(path.name, path, began, "")
 
 
 def microphone(rate: int, channels: int, device: str | None = None) -> Stream:

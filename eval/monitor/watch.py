@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cache.base.errors import AsdError
 from cache.files.locks import locked
 from cache.table import Section
 from eval.detector import Detector
 from eval.monitor.alarm import Alarm, AlarmRule
-from eval.monitor.evidence import Evidence, exceedance_levels
+from eval.monitor.check import judge_arrivals
+from eval.monitor.evidence import Evidence, Level, exceedance_levels
 from eval.monitor.history import History, Judgement, clip_key
 from eval.monitor.sinks import Delivery, Message, Sink
 from eval.monitor.sources import Arrival, Source
-from extractors.clips.clip import Clip, Listing
+from index.fitted import FittedSection
 
+log = logging.getLogger(__name__)
 _BATCH = 16  # recordings judged before they are written down
 _LAST_POST = 15.0  # s that messages are given when a watch ends
 
@@ -56,6 +61,11 @@ class WatchRequest:
     once: bool = False
     poll: float = 2.0
     words: bool = True
+
+    @property
+    def history(self) -> History:
+        """What was judged."""
+        return History(self.state / "history")
 
 
 @dataclass
@@ -110,7 +120,10 @@ def watch(
         If the source or the state cannot be read, or the rule asks for evidence that the bank cannot give.
     """
     watcher, stop = _Watcher(request, told), stop or threading.Event()
-    post = _Post(watcher.history, [Delivery(sink, request.state) for sink in request.sinks])
+    deliveries = [Delivery(sink, request.state) for sink in request.sinks]
+    for delivery in deliveries:
+        delivery.begin(watcher.last)  # of a sink that is new here, from now on
+    post = _Post(watcher.history, deliveries)
     with post:
         while not stop.is_set():
             new = watcher.new(request.source.arrived())
@@ -121,9 +134,14 @@ def watch(
             if request.source.ends or (request.once and not new):
                 break
             if not new:
-                stop.wait(request.poll)
+                request.source.wait(stop, request.poll)
     watcher.done.waiting = post.waiting
     return watcher.done
+
+
+def levels_of(fitted: FittedSection) -> list[Level]:
+    """Bound how often normal clips score as high as some of a section's left-out training clips."""
+    return exceedance_levels(fitted.train_scores(), fitted.calibration.count or None)
 
 
 class _Watcher:
@@ -131,20 +149,23 @@ class _Watcher:
 
     def __init__(self, request: WatchRequest, told: Callable[[Judgement], object]) -> None:
         self.request, self.told, self.done = request, told, Watched()
-        self.history = History(request.state / "history")
-        bank = request.detector.bank
-        fitted = bank.read(request.section, bank.recipe())
-        self._bank = bank.fingerprint(request.section)
-        self._levels = (
-            exceedance_levels(fitted.train_scores(), fitted.calibration.count or None)
-            if request.rule.limit is not None
-            else []
-        )
+        self.history = request.history
+        self._bank, self._levels = "", list[Level]()
+        self._know_bank()
         self._known: dict[int, float] = {}
         self._versions: dict[int, int] = {}
-        self._last = -1
+        self.last = -1
         self._alarm()  # a rule that this bank cannot serve is refused before anything is judged
         self._catch_up()
+
+    def _know_bank(self) -> None:
+        """Take the levels of evidence from the bank as it is now: it may have been changed by hand."""
+        request, bank = self.request, self.request.detector.bank
+        now = bank.fingerprint(request.section)
+        if now != self._bank:
+            self._bank = now
+            if request.rule.limit is not None:
+                self._levels = levels_of(bank.read(request.section, bank.recipe()))
 
     def new(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
         """Keep those that may not have been judged: of another name, time or size than any before."""
@@ -166,7 +187,13 @@ class _Watcher:
         with locked(self.request.state):
             self._catch_up()
             arrived = {arrival.name: arrival for arrival in self.new(arrivals)}
-            judgements = self._judgements(arrived) if arrived else []
+            request = self.request
+            judgements = (
+                judge_arrivals(request.detector, request.section, list(arrived.values()), words=request.words)
+                if arrived
+                else []
+            )
+            self._know_bank()
             judgements = [j for j in judgements if clip_key(j.clip, j.content_sha256) not in self._known]
             alarm = self._alarm()
             kept = [_with_event(judgement, alarm) for judgement in judgements]
@@ -182,7 +209,7 @@ class _Watcher:
             self.told(judgement)
 
     def _catch_up(self) -> None:
-        more, self._last = self.history.judged(self._last)
+        more, self.last = self.history.judged(self.last)
         self._known |= more
 
     def _alarm(self) -> Alarm:
@@ -195,37 +222,6 @@ class _Watcher:
                 held["evidence"] = None
             alarm.restore(held)
         return alarm
-
-    def _judgements(self, arrived: dict[str, Arrival]) -> list[Judgement]:
-        request = self.request
-        clips = [Clip(a.name, a.path, request.section, "test") for a in arrived.values()]
-        results = request.detector.judge(Listing(tuple(clips)), request.section)
-        found = {
-            clip.clip: Judgement(
-                time=arrived[clip.clip].time,
-                clip=clip.clip,
-                content_sha256=clip.content_sha256,
-                machine_type=request.section.machine_type,
-                section=request.section.number,
-                score=clip.score,
-                threshold=clip.threshold,
-                p_value=clip.p_value,
-                decision=clip.decision,
-                sentence=difference.sentence if request.words and (difference := clip.difference()) else "",
-                bank=self._bank,
-            )
-            for clip in results
-        }
-        reasons = {str(fault.path): fault.reason for fault in results.unusable}
-        for name, arrival in arrived.items():
-            if name not in found:
-                found[name] = Judgement(
-                    *(arrival.time, name, "", request.section.machine_type, request.section.number),
-                    *(None, None, None, None),
-                    sentence=reasons.get(str(arrival.path), "it was gone before it was read"),
-                    bank=self._bank,
-                )
-        return [found[name] for name in arrived]
 
 
 def _with_event(judgement: Judgement, alarm: Alarm) -> Judgement:
@@ -240,32 +236,38 @@ def _with_event(judgement: Judgement, alarm: Alarm) -> Judgement:
 
 
 class _Post:
-    """A thread that tells the history's events to the sinks, so that none of them holds up a judgement."""
+    """A thread a sink that tells it the history's events: none holds up a judgement, or another sink."""
 
     def __init__(self, history: History, deliveries: Sequence[Delivery]) -> None:
         self._history, self._deliveries = history, deliveries
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="alarms")
+        self._threads = [
+            threading.Thread(target=self._run, args=(one,), daemon=True, name=one.sink.name)
+            for one in deliveries
+        ]
         self.waiting = 0
 
     def __enter__(self) -> None:
-        if self._deliveries:
-            self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
-        if self._deliveries:
-            self._thread.join(_LAST_POST)
-            self.waiting = sum(len(self._pending(one)) for one in self._deliveries)
+        until = time.monotonic() + _LAST_POST
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        self.waiting = sum(len(self._pending(one)) for one in self._deliveries)
 
-    def _run(self) -> None:
+    def _run(self, delivery: Delivery) -> None:
         while not self._ended.wait(0.5):
-            self._deliver()
-        self._deliver()
+            self._deliver(delivery)
+        self._deliver(delivery)
 
-    def _deliver(self) -> None:
-        for delivery in self._deliveries:
+    def _deliver(self, delivery: Delivery) -> None:
+        try:
             delivery.run(self._pending(delivery))
+        except (AsdError, OSError) as error:  # of the history or the disk: tried again
+            log.warning("%s: %s", delivery.sink.name, error)
 
     def _pending(self, delivery: Delivery) -> list[tuple[int, Message]]:
         table = self._history.read(after=delivery.delivered)

@@ -273,6 +273,8 @@ def _hertz(frequency: float) -> str:
 
 
 def _range(low: float, high: float) -> str:
+    if low == high:
+        return _hertz(low)
     if high >= 1000:
         return f"{low / 1000:.1f} to {high / 1000:.1f} kHz"
     return f"{low:.0f} to {high:.0f} Hz"

@@ -12,8 +12,8 @@ from cache.recipe import Recipe
 from cache.store import Store
 from extractors.audio.hearing import hearing_of
 from extractors.clips.listing import Fault, list_clips
-from extractors.extract import Extraction
-from extractors.inference import recipe_forwards
+from extractors.embedding.models import recipe_forwards
+from extractors.engines.local import Extraction
 
 _LOG = logging.getLogger(__name__)
 

@@ -36,9 +36,9 @@ from cache.base.console import console_of, parser_of
 from cache.base.errors import AsdError, guarded
 from cache.files.atomic import write_atomic
 from cache.files.places import here
-from extractors.clips.writer import ClipName, wav_bytes, write_attributes
 from extractors.demo.machines import NOISES, Fan, Fault, Operation, Valve
 from extractors.demo.waves import SAMPLE_RATE, Wave, ratio, unit_rms
+from extractors.demo.writer import ClipName, wav_bytes, write_attributes
 
 _SECONDS = (6, 8, 10)
 _SNR = (-3.0, 2.0)  # dB, machine against noise

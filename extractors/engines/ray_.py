@@ -15,13 +15,13 @@ from cache.files import places
 from cache.files.atomic import temporary_name, write_atomic
 from cache.store import Store
 from extractors.clips.listing import Clip
-from extractors.embedder import Forward
+from extractors.embedding.embedder import Forward
 from extractors.engines.cluster import connected, room, settled_share
+from extractors.engines.local import Report
 from extractors.engines.pipeline import Pool
 from extractors.engines.rounds import Round
 from extractors.engines.tables import Answer, Lost, Outcome, Table, TableKey, tables_of
 from extractors.engines.worker import Orders, TableWorker
-from extractors.extract import Report
 from extractors.request import ExtractRequest
 
 _FRUITLESS = 2  # passes in a row that finish no table; then what is left is given up

@@ -17,7 +17,7 @@ from cache.facts import Remark
 from cache.files.places import place, with_siblings
 from cache.table import Section
 from extractors.clips.listing import Clip, Fault
-from extractors.extract import Report
+from extractors.engines.local import Report
 
 _SHOWN = 3  # clips that are named of those without a row
 

@@ -19,10 +19,10 @@ from cache.base.errors import AsdError
 from cache.files import places
 from cache.recipe import Recipe
 from extractors.device import find_device, take_cores
+from extractors.embedding.models import load_forwards
+from extractors.engines.local import Extraction, Report, extraction
 from extractors.engines.tables import Answer, Table, answer_rows, tables_from
-from extractors.extract import Extraction, Report, extraction
 from extractors.fetching.offline import apply_offline
-from extractors.models import load_forwards
 from extractors.request import ExtractRequest
 
 

@@ -9,15 +9,21 @@ from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from platformdirs import user_cache_path
+
+from cache.base.errors import NO_HOME, AsdError
 from cache.base.options import option
 from cache.files.places import OFFLINE, check_reachable, is_offline
-from extractors.weights.place import keep_caches
 
 __all__ = ["VARIABLE", "add_offline", "apply_offline", "is_offline", "offline_option"]
 
 VARIABLE = OFFLINE
 # What Hugging Face's libraries read, once, when they are imported.
 _HUB_VARIABLE = "HF_HUB_OFFLINE"
+
+
+HOME_VARIABLE = "ASD_HOME"
+_CACHES = {"HF_HOME": "huggingface", "TORCH_HOME": "torch", "MPLCONFIGDIR": "matplotlib"}
 
 
 class _Request(Protocol):
@@ -73,3 +79,32 @@ def _places(value: object) -> Iterator[Path]:
             yield from _places(inner)
     elif hasattr(value, "protocol"):
         yield cast("Path", value)
+
+
+def home() -> Path:
+    """Folder of what is fetched: ``$ASD_HOME``, else the platform's cache folder of this program.
+
+    That is ``~/.cache/machine-asd`` on Linux, ``~/Library/Caches/machine-asd`` on macOS. It need
+    not exist yet.
+
+    Raises
+    ------
+    AsdError
+        If the user has no home directory and the variable is not set, or needs one.
+    """
+    given = os.environ.get(HOME_VARIABLE)
+    try:
+        return Path(given).expanduser() if given else user_cache_path("machine-asd", appauthor=False)
+    except RuntimeError as error:
+        raise AsdError(f"{NO_HOME}, e.g. {HOME_VARIABLE}=/var/tmp/machine-asd") from error
+
+
+def keep_caches() -> None:
+    """Let libraries keep what they fetch below ``$ASD_HOME`` where the user has no home directory.
+
+    They read these variables once, when they are imported; without them they fail, or make a folder
+    called ``~``.
+    """
+    if os.environ.get(HOME_VARIABLE) and str(Path("~")) == os.path.expanduser("~"):  # noqa: PTH111
+        for variable, folder in _CACHES.items():
+            os.environ.setdefault(variable, str(home() / folder))

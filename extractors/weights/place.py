@@ -1,50 +1,16 @@
-"""The one place of downloaded weights, shared by all runs of a user."""
+"""Where downloaded weights lie, and which file a name means."""
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
-from cache.base.errors import NO_HOME, AsdError
+from cache.base.errors import AsdError
 from cache.files.digest import file_sha256
 from cache.select import Selection
+from extractors.fetching.offline import home
 from extractors.weights.published import Checkpoint, find
-
-VARIABLE = "ASD_HOME"
-_CACHES = {"HF_HOME": "huggingface", "TORCH_HOME": "torch", "MPLCONFIGDIR": "matplotlib"}
-
-
-def home() -> Path:
-    """Folder of what is fetched: ``$ASD_HOME``, else the platform's cache folder of this program.
-
-    That is ``~/.cache/machine-asd`` on Linux, ``~/Library/Caches/machine-asd`` on macOS. It need
-    not exist yet.
-
-    Raises
-    ------
-    AsdError
-        If the user has no home directory and the variable is not set, or needs one.
-    """
-    given = os.environ.get(VARIABLE)
-    try:
-        return Path(given).expanduser() if given else user_cache_path("machine-asd", appauthor=False)
-    except RuntimeError as error:
-        raise AsdError(f"{NO_HOME}, e.g. {VARIABLE}=/var/tmp/machine-asd") from error
-
-
-def keep_caches() -> None:
-    """Let libraries keep what they fetch below ``$ASD_HOME`` where the user has no home directory.
-
-    They read these variables once, when they are imported; without them they fail, or make a folder
-    called ``~``.
-    """
-    if os.environ.get(VARIABLE) and str(Path("~")) == os.path.expanduser("~"):  # noqa: PTH111
-        for variable, folder in _CACHES.items():
-            os.environ.setdefault(variable, str(home() / folder))
 
 
 def path_of(checkpoint: Checkpoint) -> Path:

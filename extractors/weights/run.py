@@ -11,8 +11,8 @@ from cache.base.console import Console, Speech, console_of, parser_of
 from cache.base.errors import AsdError, guarded
 from cache.files.digest import file_sha256
 from cache.files.places import here
-from extractors.fetching.offline import add_offline, apply_offline
-from extractors.weights.place import home, path_of
+from extractors.fetching.offline import add_offline, apply_offline, home
+from extractors.weights.place import path_of
 from extractors.weights.published import CHECKPOINTS, Checkpoint, find, named
 from extractors.weights.store import expected_hash, fetch, is_intact, matching
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cache.base.errors import AsdError
 from cache.base.options import Checked, documented, option
 from extractors.clips.listing import Clip
-from extractors.output import Output
+from extractors.embedding.output import Output
 from extractors.pooling import find
 from finetune.labels import rules as labels
 from finetune.labels.rules import Labels
@@ -140,7 +140,7 @@ class Labelling(Checked):
 
 def _frozen(waveforms: Waveforms, rows: Sequence[int], backbone: Tunable) -> NDArray[np.float32]:
     """Embed clips by the backbone as it was loaded, the mean over its frames."""
-    from extractors.embedder import Forward  # noqa: PLC0415 -- torch comes with it
+    from extractors.embedding.embedder import Forward  # noqa: PLC0415 -- torch comes with it
 
     spec = backbone.spec
     output = Output(spec, spec.layer, find("mean", {}), "merge")

@@ -15,10 +15,10 @@ import torch
 
 from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
-from extractors import finetuned as tuned
 from extractors.audio.decode import RESAMPLER
 from extractors.backbone import Tunable
-from extractors.finetuned import Embedding, Tuned
+from extractors.embedding import finetuned as tuned
+from extractors.embedding.finetuned import Embedding, Tuned
 from finetune.data import augmentation, sampling
 from finetune.data.batches import Batches
 from finetune.data.waveforms import Waveforms

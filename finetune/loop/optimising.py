@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cache.base.errors import AsdError
 from extractors import compat
 from extractors.device import is_out_of_memory
-from extractors.precision import exact
+from extractors.embedding.precision import exact
 from finetune.data.batches import Batches, seed_of
 from finetune.model.learner import Learner
 from finetune.model.scope import Opened
@@ -64,7 +64,7 @@ class Optimising:
         return self._prepared[1]
 
     def exact(self) -> AbstractContextManager[object]:
-        """Keep in float32 what the number format would falsify; see `extractors.precision`."""
+        """Keep in float32 what the number format would falsify; see `extractors.embedding.precision`."""
         return exact(self.accelerator.device, getattr(torch, self.portions.precision))
 
     @property

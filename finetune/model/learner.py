@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cache.base.errors import AsdError
 from extractors.backbone import OWN, Features, Inputs, Tunable
-from extractors.finetuned import Embedding, embed
+from extractors.embedding.finetuned import Embedding, embed
 from finetune.data.mixture import Mixture
 from finetune.model.head import Head, HeadOptions
 
@@ -62,7 +62,7 @@ def measured(backbone: Tunable, layer: int, kind: str, size: int) -> Embedding:
     layer
         One of ``spec.layers``.
     kind
-        Of `extractors.finetuned.Embedding`.
+        Of `extractors.embedding.finetuned.Embedding`.
     size
         Wanted; the backbone's own where `kind` is `OWN`.
 

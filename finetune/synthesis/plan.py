@@ -13,7 +13,7 @@ from cache.base.errors import AsdError
 from cache.table import SYNTHETIC, Section
 from extractors.clips.folders import PSEUDO
 from extractors.clips.listing import Clip
-from extractors.clips.writer import ClipName
+from extractors.demo.writer import ClipName
 from finetune.synthesis.held_out import Members, by_domain, domain_of, hold_out, shuffled
 from finetune.synthesis.method import Method
 

@@ -13,8 +13,8 @@ from cache.base.errors import AsdError
 from cache.base.text import parse_json
 from extractors.audio.decode import decode_file, resampled
 from extractors.clips.listing import Clip
-from extractors.clips.writer import wav_bytes
 from extractors.demo.waves import Wave
+from extractors.demo.writer import wav_bytes
 from finetune.synthesis.levels import fitted, levelled, rms
 from finetune.synthesis.method import Material, Method, Parameters
 from finetune.synthesis.plan import Planned

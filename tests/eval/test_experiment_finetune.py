@@ -12,7 +12,7 @@ from eval.evaluate import Evaluation
 from eval.experiments.chain import train_request
 from eval.experiments.file import parse
 from eval.run import main
-from extractors.finetuned import record_of
+from extractors.embedding.finetuned import record_of
 from tests.conftest import write_clip
 
 TEXT = """title = "fine-tuned"

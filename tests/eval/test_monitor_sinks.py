@@ -14,6 +14,7 @@ import pytest
 from cache.base.errors import AsdError
 from eval.monitor import sinks
 from eval.monitor.sinks import Command, Delivery, JsonLines, Message, Mqtt, Webhook, home_assistant
+from tests.helpers.brokers import broker
 
 MESSAGES = [(n, {"machine": "pump 1", "event": "raised", "number": n}) for n in (3, 7, 8)]
 
@@ -176,3 +177,44 @@ def test_mqtt_addresses_and_what_home_assistant_is_told() -> None:
     topic, record = home_assistant("plant/pump 1", "pump ü")
     assert topic == "homeassistant/binary_sensor/asd_plant_pump_1_pump__/config"
     assert record["state_topic"] == "plant/pump 1"
+
+
+def test_mqtt_reaches_a_broker_after_the_discovery_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASD_MQTT_USER", "pump")
+    monkeypatch.setenv("ASD_MQTT_PASSWORD", "s3cret")
+    with broker() as server:
+        Mqtt(f"mqtt://127.0.0.1:{server.port}/plant/pump").send(MESSAGES[0][1])
+        (discovery, record, kept), (topic, message, also) = server.got
+        assert (topic, message) == ("plant/pump", MESSAGES[0][1])
+        assert discovery.startswith("homeassistant/binary_sensor/")
+        assert (record["state_topic"], kept, also) == ("plant/pump", True, True)
+        assert server.users == [("pump", "s3cret")]
+
+
+def test_a_broker_that_stalls_refuses_or_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "_PATIENCE", 0.5)
+    now = [0.0]
+    with broker() as server:
+        port, sink = server.port, Mqtt(f"mqtt://127.0.0.1:{server.port}/plant/pump")
+        delivery = Delivery(sink, tmp_path, clock=lambda: now[0])
+        server.stalls = True
+        assert delivery.run(MESSAGES) == 3
+        server.stalls, server.refuses = False, True
+        now[0] += 1000
+        assert delivery.run(MESSAGES) == 3
+        assert server.got == []
+    now[0] += 1000
+    assert delivery.run(MESSAGES) == 3  # nobody there
+    with broker(port) as server:
+        now[0] += 1000
+        assert delivery.run(MESSAGES) == 0
+        told = [message["number"] for topic, message, _ in server.got if topic == "plant/pump"]
+        assert told == [3, 7, 8]
+
+
+def test_a_new_sink_is_not_told_what_was_long_ago(tmp_path: Path) -> None:
+    sink = _Failing(0)
+    Delivery(sink, tmp_path).begin(7)
+    Delivery(sink, tmp_path).begin(8)  # it is known by now
+    Delivery(sink, tmp_path).run(MESSAGES)
+    assert [message["number"] for message in sink.got] == [8]

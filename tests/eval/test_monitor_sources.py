@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,12 +46,32 @@ def test_a_file_that_grows_is_left_alone(tmp_path: Path) -> None:
     assert source.arrived() == []  # written a moment ago
     with path.open("ab") as file:
         file.write(b"1234")
-    os.utime(path, (now, now))
+    os.utime(path, (now + 100, now + 100))  # by a clock that is ahead
     assert source.arrived() == []  # has grown since
+    now += 4.9
+    assert source.arrived() == []
+    now += 0.1
     assert [arrival.name for arrival in source.arrived()] == ["sub dir/a.wav"]
-    now += 10
+    os.utime(path, (1e9, 1e9))
     again = FolderSource(tmp_path, settled=5.0, clock=lambda: now)
     assert [arrival.time for arrival in again.arrived()] == [1e9]  # old enough at the first look
+
+
+def test_a_wait_ends_when_something_comes(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    source, stop, began = FolderSource(tmp_path, settled=0.1), threading.Event(), time.monotonic()
+    timer = threading.Timer(0.3, write_clip, (tmp_path / "a.wav", 1))
+    timer.start()
+    found: list[str] = []
+    while not found and time.monotonic() - began < 30:
+        source.wait(stop, 30.0)
+        found = [arrival.name for arrival in source.arrived()]
+    timer.join()
+    assert found == ["a.wav"]
+    assert time.monotonic() - began < 20  # a wait of 30 s was cut short
+    stop.set()
+    source.wait(stop, 30.0)
+    assert time.monotonic() - began < 25
 
 
 def test_oldest_first_by_the_time_in_the_name(tmp_path: Path) -> None:
@@ -69,6 +91,10 @@ def test_a_stream_becomes_recordings(tmp_path: Path) -> None:
         names += [arrival.path for arrival in source.arrived()]
     assert len(names) == 2  # 1.25 s: what is left over is no recording
     assert [path.exists() for path in names] == [False, True]
+    again = PcmSource(io.BytesIO(), 1000, 0.5, tmp_path / "heard", channels=2)
+    (kept,) = again.arrived()  # of an earlier run, which may have been killed
+    assert (kept.path, again.arrived(), again.ends) == (names[1], [], True)
+    assert abs(kept.time - time.time()) < 60
     heard, rate = soundfile.read(names[1], dtype="int16")
     assert rate == 1000
     assert np.array_equal(heard, samples[500:1000])

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from cache.base.errors import AsdError
 from extractors import pooling, registry
-from extractors import throughput as tuning
 from extractors.backbone import BackboneSpec, Features
-from extractors.embedder import Forward, least_cosine, window_starts
-from extractors.output import Output
-from extractors.throughput import Plan
+from extractors.embedding import throughput as tuning
+from extractors.embedding.embedder import Forward, least_cosine, window_starts
+from extractors.embedding.output import Output
+from extractors.embedding.throughput import Plan
 from tests.helpers.small_models import SMALL
 
 CPU = torch.device("cpu")
@@ -168,6 +168,6 @@ def test_a_plan_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pyt
 
 def test_the_rate_counts_the_clips_of_all_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([100.0, 102.0])
-    monkeypatch.setattr("extractors.throughput.time.perf_counter", lambda: next(moments))
+    monkeypatch.setattr("extractors.embedding.throughput.time.perf_counter", lambda: next(moments))
     found = tuning.rate(forward_of(Meter()), Plan(3, 2, 1), np.zeros(10, np.float32))
     assert found == 6 / 2

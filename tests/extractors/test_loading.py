@@ -18,7 +18,7 @@ from cache.base.errors import AsdError
 from cache.files.digest import file_sha256
 from extractors import registry
 from extractors.backbone import Source
-from extractors.finetuned import load_any
+from extractors.embedding.finetuned import load_any
 from extractors.nets.mobilenet import MobileNet
 from extractors.weights import loading
 from extractors.weights.hub import Folder

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from extractors import precision
-from extractors.precision import reduced, wrong_kinds
+from extractors.embedding import precision
+from extractors.embedding.precision import reduced, wrong_kinds
 
 CPU = torch.device("cpu")
 HALF = torch.bfloat16

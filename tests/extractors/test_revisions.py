@@ -12,14 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extractors import pooling, registry, revisions
+from extractors import pooling, registry
 from extractors.backbone import Features, Source
+from extractors.embedding import revisions
+from extractors.embedding.output import Output
+from extractors.embedding.revisions import FRONT_ENDS, NETWORKS, code_of, is_golden, summary
 from extractors.nets.beats import Beats, BeatsConfig
 from extractors.nets.cnn14 import Cnn
 from extractors.nets.mobilenet import MobileNet
 from extractors.nets.small import SmallCnn
-from extractors.output import Output
-from extractors.revisions import FRONT_ENDS, NETWORKS, code_of, is_golden, summary
 
 CPU = torch.device("cpu")
 _BEATS = BeatsConfig(
@@ -153,7 +154,7 @@ def test_front_ends_give_the_numbers_of_their_revision(key: tuple[str, int]) -> 
     text = " ".join(f"{value:.4g}" for value in found)
     assert is_golden(FRONT_ENDS[key], found), (
         f"the front end of {key[0]} at {key[1]} Hz gives other numbers. If that is meant, raise its "
-        f"revision in extractors/revisions.py, where its golden values become: {text}"
+        f"revision in extractors/embedding/revisions.py, where its golden values become: {text}"
     )
 
 
@@ -164,7 +165,7 @@ def test_networks_give_the_numbers_of_their_revision(name: str) -> None:
     expected, near = GOLDEN[name], 1e-3 * max(map(abs, GOLDEN[name]))
     assert found == pytest.approx(expected, abs=near), (
         f"the network of {name} gives other numbers. If that is meant, raise NETWORKS[{name!r}] in "
-        f"extractors/revisions.py, and put these golden values here: {found}"
+        f"extractors/embedding/revisions.py, and put these golden values here: {found}"
     )
 
 
@@ -175,7 +176,7 @@ def test_poolings_give_the_numbers_of_their_revision(name: str) -> None:
     expected, near = POOLED[name], 1e-4 * max(map(abs, POOLED[name]))
     assert found == pytest.approx(expected, abs=near), (
         f"pooling {name} gives other numbers. If that is meant, raise POOLING in "
-        f"extractors/revisions.py, and put these golden values here: {found}"
+        f"extractors/embedding/revisions.py, and put these golden values here: {found}"
     )
 
 

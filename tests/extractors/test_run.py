@@ -12,11 +12,11 @@ from cache.recipe import concatenation
 from cache.store import Store
 from cache.table import Section
 from cache.windows import Span
-from extractors import choices
 from extractors.audio import decode as audio
 from extractors.audio import recordings
 from extractors.backbone import Source
-from extractors.extract import Extraction
+from extractors.embedding import models
+from extractors.engines.local import Extraction
 from extractors.run import main
 from tests.conftest import write_clip
 from tests.helpers.small_models import write_beats, write_mobilenet
@@ -160,12 +160,12 @@ def test_mistakes(command: list[str], error_of: ErrorOf, options: list[str], mes
 def test_whose_option_it_is() -> None:
     names = ["beats", "panns"]
     values = ["4", "beats=6", "beats=8", "Cnn14_mAP=0.431.pth"]
-    assert choices.chosen(values, "beats", names) == ["6", "8"]
-    assert choices.chosen(values, "panns", names) == ["4", "Cnn14_mAP=0.431.pth"]
-    assert choices.source(["panns=Cnn14_mAP=0.431.pth"], "panns:Cnn14", names) == Source(
+    assert models.chosen(values, "beats", names) == ["6", "8"]
+    assert models.chosen(values, "panns", names) == ["4", "Cnn14_mAP=0.431.pth"]
+    assert models.source_of(["panns=Cnn14_mAP=0.431.pth"], "panns:Cnn14", names) == Source(
         "Cnn14", Path("Cnn14_mAP=0.431.pth")
     )
-    assert choices.source(["random"], "hf:a/b", ["hf", "beats"]) == Source("a/b", seed=0)
+    assert models.source_of(["random"], "hf:a/b", ["hf", "beats"]) == Source("a/b", seed=0)
 
 
 def test_plans_are_measured_only_where_there_is_much_to_do(
@@ -173,7 +173,7 @@ def test_plans_are_measured_only_where_there_is_much_to_do(
 ) -> None:
     assert main(command) == 0
     assert not (tmp_path / "a" / "plans.json").exists()
-    monkeypatch.setattr("extractors.extract._WORTH_MEASURING", 10)
+    monkeypatch.setattr("extractors.engines.local._WORTH_MEASURING", 10)
     assert main([*command[:-3], "--backbone", "logmel", "--cache-dir", str(tmp_path / "b")]) == 0
     assert (tmp_path / "b" / "plans.json").exists()
     assert Extraction([], Store(tmp_path / "b")).run([]) == []

@@ -8,7 +8,7 @@ import torch
 from scipy.special import softmax
 
 from cache.base.errors import AsdError
-from extractors.nets.statistics import KINDS, Kind, StatisticsPooling
+from extractors.embedding.statistics import KINDS, Kind, StatisticsPooling
 
 B, TIME, BAND, C, D = 3, 9, 2, 5, 4
 

@@ -24,11 +24,11 @@ from cache.store import Store
 from eval.scoring.extraction import extract_tests
 from extractors.backbone import Source
 from extractors.backbones import efficientat
-from extractors.fetching.offline import apply_offline
+from extractors.fetching.offline import apply_offline, home
 from extractors.run import main as extract
 from extractors.weights import published as checkpoints
 from extractors.weights.needed import needed
-from extractors.weights.place import home, located, path_of
+from extractors.weights.place import located, path_of
 from extractors.weights.published import CHECKPOINTS, EFFICIENTAT, Checkpoint, find, named, usual
 from extractors.weights.run import main
 from extractors.weights.store import fetch, matching

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from cache.base.errors import AsdError
-from extractors import finetuned as tuned
 from extractors.backbone import Source, Tunable
+from extractors.embedding import finetuned as tuned
 from finetune.loop.model_file import Maker, load_tunable
 from finetune.model import scope
 from tests.conftest import write_root

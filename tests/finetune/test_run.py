@@ -13,9 +13,9 @@ import pytest
 
 from cache.base.errors import AsdError
 from eval import run as evaluation
-from extractors import finetuned as tuned
 from extractors import run as extraction
 from extractors.clips.listing import list_clips
+from extractors.embedding import finetuned as tuned
 from finetune.data.waveforms import Room, read_waveforms
 from finetune.run import main
 from index import run as indexing

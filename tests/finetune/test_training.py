@@ -14,9 +14,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from cache.base.errors import AsdError
 from cache.table import Section
-from extractors import finetuned as tuned
 from extractors.backbone import Source
 from extractors.clips.listing import Clip
+from extractors.embedding import finetuned as tuned
 from finetune.data.batches import Batches, seed_of
 from finetune.loop.evidence import hold_out, neighbour_statistics
 from finetune.loop.history import History

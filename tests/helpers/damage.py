@@ -21,9 +21,9 @@ from eval.results.description import Described, read_description, write_descript
 from eval.results.folder import Results
 from eval.results.submission import Submission, read_submission, write_submission
 from eval.scoring.maps import read_columns, write_map
-from extractors import finetuned as tuned
 from extractors.backbone import Source
-from extractors.finetuned import Embedding
+from extractors.embedding import finetuned as tuned
+from extractors.embedding.finetuned import Embedding
 from finetune.loop.state import State, resumed
 from index.bank import Bank, find_bank
 from index.run import main as build

@@ -8,13 +8,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import extractors.output
+import extractors.embedding.output
 from cache.windows import Span
 from extractors.audio import decode as audio
 from extractors.audio import recordings
+from extractors.engines.local import Report
 from extractors.engines.tables import Table
 from extractors.engines.worker import Orders, TableWorker
-from extractors.extract import Report
 
 GO = "go"  # a file beside the cache folder: workers that wait go on
 CRASH = "crash"  # in a clip's name: reading it kills the process
@@ -61,7 +61,7 @@ class Other(TableWorker):
     """Has another resampler."""
 
     def __init__(self, orders: Orders) -> None:
-        extractors.output.RESAMPLER = "soxr 0.0.1"
+        extractors.embedding.output.RESAMPLER = "soxr 0.0.1"
         super().__init__(orders)
 
 

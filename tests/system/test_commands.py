@@ -28,7 +28,7 @@ print("loaded", *(name for name in {HEAVY} if name in sys.modules), file=sys.std
 """
 COMMANDS = ("extractors.run", "index.run", "finetune.run", "finetune.synthesise", "cache.run",
             "extractors.weights.run", "extractors.data.run", "eval.list", "index.show",
-            "eval.demo", "cache.asd")  # fmt: skip
+            "eval.demo", "cache.asd", "eval.monitor.history_run")  # fmt: skip
 
 
 def loaded_by(code: str, *arguments: object) -> list[str]:

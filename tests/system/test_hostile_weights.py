@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 from cache.base.errors import AsdError
 from eval.baselines.model import load_model
-from extractors import finetuned as tuned
 from extractors.backbone import Source
-from extractors.finetuned import Embedding
+from extractors.embedding import finetuned as tuned
+from extractors.embedding.finetuned import Embedding
 from finetune.loop.state import resumed
 from tests.extractors.test_loading import Payload
 from tests.helpers.small_models import SMALL

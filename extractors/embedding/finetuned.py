@@ -24,7 +24,7 @@ from cache.files.atomic import write_atomic
 from cache.files.digest import unchanged
 from extractors import registry
 from extractors.backbone import OWN, Backbone, Features, Kept, Kind, Source, Tunable
-from extractors.nets.statistics import StatisticsPooling
+from extractors.embedding.statistics import StatisticsPooling
 from extractors.weights.loading import (
     WeightsFile,
     load_state,
@@ -49,7 +49,7 @@ class Embedding:
     layer
         Where it stands on the backbone.
     kind
-        How frames become one vector: of `extractors.nets.statistics.KINDS`, or `OWN`.
+        How frames become one vector: of `extractors.embedding.statistics.KINDS`, or `OWN`.
     channels, bands
         Of the layer's frames.
     size

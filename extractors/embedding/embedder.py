@@ -15,8 +15,8 @@ from cache.base.errors import AsdError
 from extractors.audio.hearing import Hearing
 from extractors.backbone import Backbone
 from extractors.device import is_out_of_memory
-from extractors.output import Output
-from extractors.precision import reduced
+from extractors.embedding.output import Output
+from extractors.embedding.precision import reduced
 
 Samples = NDArray[np.float32]
 _LOG = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from cache.files import places
 from cache.files.atomic import write_atomic
 from extractors.backbone import BackboneSpec
 from extractors.device import cores
-from extractors.embedder import Forward, Samples
+from extractors.embedding.embedder import Forward, Samples
 
 PLANS = "plans.json"  # in the cache folder
 _DEFAULT_BATCH = 32

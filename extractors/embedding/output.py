@@ -10,8 +10,7 @@ from extractors.audio.decode import RESAMPLER
 from extractors.audio.hearing import Hearing
 from extractors.backbone import BackboneSpec
 from extractors.pooling import Pooling
-
-DTYPES = ("float32", "bfloat16", "float16")
+from extractors.request import DTYPES
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Output:
     @property
     def recipe(self) -> Recipe:
         """What names the table."""
-        from extractors.revisions import code_of  # noqa: PLC0415 -- torch comes with it
+        from extractors.embedding.revisions import code_of  # noqa: PLC0415 -- torch comes with it
 
         settings: dict[str, Setting] = {
             **dict(self.spec.settings),

@@ -1,0 +1,225 @@
+"""Judging recordings by a bank: one judgement a recording, whatever comes of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cache.base.errors import AsdError, listing
+from cache.base.options import REQUIRED, Checked, documented, option
+from cache.files.places import place
+from cache.table import Section
+from eval.detector import Detector
+from eval.monitor.history import Judgement
+from eval.monitor.sources import Arrival, recorded_at
+from eval.scoring.findings import ClipResult
+from extractors.clips.clip import Clip, Listing
+from extractors.clips.folders import audio_files
+
+_BATCH = 32  # recordings between two lines of output at most
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class CheckRequest(Checked):
+    """Recordings, and the bank that judges them."""
+
+    bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
+    clips: tuple[Path, ...] = option(
+        (),
+        "recordings, or folders searched at any depth",
+        flag="clips",
+        metavar="CLIPS",
+        read=place,
+    )
+    machine: str | None = option(
+        None, "which of the bank's machines (needed where it holds several)", metavar="NAME"
+    )
+    normal: tuple[Path, ...] = option(
+        (),
+        "data roots of the normal recordings, to say what is different (default: where they lay when "
+        "the bank was saved)",
+        metavar="ROOT",
+        read=place,
+    )
+    weights: tuple[str, ...] = option(
+        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
+    )
+    words: bool = option(True, "say what is different, which reads the nearest normal recording of each clip")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many recordings were judged, and how.
+
+    Attributes
+    ----------
+    normal, abnormal
+        As they were called.
+    unjudged
+        Could not be read, or the bank has no threshold.
+    cautions
+        What a reader must know of the threshold.
+    """
+
+    normal: int
+    abnormal: int
+    unjudged: int
+    cautions: tuple[str, ...]
+
+    @property
+    def code(self) -> int:
+        """Exit code: 1 where something is abnormal, else 2 where something was not judged, else 0."""
+        return 1 if self.abnormal else 2 if self.unjudged else 0
+
+
+def check(request: CheckRequest, told: Callable[[Judgement], object]) -> Outcome:
+    """Judge recordings.
+
+    Parameters
+    ----------
+    request
+        Which, by which bank.
+    told
+        Called with each judgement as soon as it is made.
+
+    Raises
+    ------
+    AsdError
+        If there is no bank or no recording, or a recording's machine is not in the bank.
+    """
+    detector = Detector.load(request.bank, weights=request.weights, normal=request.normal)
+    arrived, counts = _arrived(request, detector), [0, 0, 0]
+    for section, arrivals in arrived.items():
+        for start in range(0, len(arrivals), _BATCH):
+            batch = arrivals[start : start + _BATCH]
+            for judgement in judge_arrivals(detector, section, batch, words=request.words):
+                counts[2 if judgement.decision is None else judgement.decision] += 1
+                told(judgement)
+    cautions = dict.fromkeys(text for section in arrived for text in detector.cautions(section))
+    normal, abnormal, unjudged = counts
+    return Outcome(normal, abnormal, unjudged, tuple(cautions))
+
+
+def _arrived(request: CheckRequest, detector: Detector) -> dict[Section, list[Arrival]]:
+    """List the recordings of each of the bank's sections; what cannot be read is judged as such."""
+    if not request.clips:
+        raise AsdError(f"name what is to be judged by the bank {request.bank}: recordings or folders")
+    if request.machine is None and len(detector.bank.sections()) > 1:
+        return _by_layout(request.clips, detector)
+    section, found = detector.section(request.machine), []
+    for path in request.clips:
+        if not path.exists():
+            raise AsdError(f"{path} does not exist: name recordings or folders of them")
+        files, faults, _ = audio_files(path) if path.is_dir() else ([path], [], [])
+        if path.is_dir() and not files and not faults:
+            raise AsdError(f"no recordings in {path}")
+        found += [*files, *(fault.path for fault in faults)]
+    return {section: [_arrival(path) for path in dict.fromkeys(found)]}
+
+
+def _by_layout(paths: Sequence[Path], detector: Detector) -> dict[Section, list[Arrival]]:
+    """Tell the bank's machines by the folders that the recordings lie in."""
+    from extractors.clips.listing import list_clips  # noqa: PLC0415 (where layouts are read)
+
+    held = detector.bank.sections()
+    found: dict[Section, list[Arrival]] = {}
+    if loose := [path for path in paths if not path.is_dir()]:
+        raise AsdError(f"{loose[0]}: the bank holds {listing(held)}; say which with --machine")
+    clips = list_clips(paths).clips
+    clips = tuple(clip for clip in clips if clip.split == "test") or clips
+    for clip in clips:
+        found.setdefault(clip.section, []).append(_arrival(clip.path))
+    if strange := sorted(set(found) - set(held)):
+        raise AsdError(f"{listing(strange)} not in the bank, which holds {listing(held)}; --machine")
+    return found
+
+
+def _arrival(path: Path) -> Arrival:
+    stamp = recorded_at(path.name)
+    if stamp is None:
+        try:
+            stamp = float(path.stat().st_mtime)
+        except (OSError, AttributeError):
+            stamp = time.time()
+    return Arrival(str(path), path, stamp, "")
+
+
+def judge_arrivals(
+    detector: Detector, section: Section, arrivals: Sequence[Arrival], *, words: bool = True
+) -> list[Judgement]:
+    """Judge recordings, one judgement each in their order.
+
+    Parameters
+    ----------
+    detector
+        With its bank.
+    section
+        Which of the bank's.
+    arrivals
+        Each of another name.
+    words
+        Whether to say what is different.
+    """
+    bank = detector.bank.fingerprint(section)
+    while True:
+        clips = [Clip(one.name, one.path, section, "test") for one in arrivals]
+        results = detector.judge(Listing(tuple(clips)), section)
+        now = detector.bank.fingerprint(section)
+        if now == bank:  # else the bank was changed meanwhile
+            break
+        bank = now
+    found = {clip.clip: clip for clip in results}
+    reasons = {fault.path: fault.reason for fault in results.unusable}
+    judged = []
+    for one in arrivals:
+        clip = found.get(one.name)
+        if clip is not None:
+            judged.append(_judged(clip, one, bank, words))
+        else:
+            why = reasons.get(one.path, "it was gone before it was read")
+            judged.append(
+                Judgement(
+                    one.time,
+                    one.name,
+                    "",
+                    section.machine_type,
+                    section.number,
+                    None,
+                    None,
+                    None,
+                    None,
+                    sentence=why,
+                    bank=bank,
+                )
+            )
+    return judged
+
+
+def _judged(clip: ClipResult, arrival: Arrival, bank: str, words: bool) -> Judgement:
+    judgement = Judgement(
+        time=arrival.time,
+        clip=clip.clip,
+        content_sha256=clip.content_sha256,
+        machine_type=clip.machine_type,
+        section=clip.section,
+        score=clip.score,
+        threshold=clip.threshold if math.isfinite(clip.threshold) else None,
+        p_value=clip.p_value,
+        decision=clip.decision,
+        bank=bank,
+    )
+    difference = clip.difference() if words else None
+    if difference is None:
+        return judgement
+    return replace(
+        judgement,
+        sentence=difference.sentence,
+        kind=difference.kind,
+        low=difference.low,
+        high=difference.high,
+        decibels=difference.decibels,
+    )

@@ -1,0 +1,1 @@
+"""From a loaded backbone to vectors: outputs, recipes, number formats, batch sizes."""

@@ -1,0 +1,246 @@
+"""What an extraction is asked for: backbones, loaded, and the outputs of each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from itertools import product
+from pathlib import Path
+
+import torch
+
+from cache.base.errors import AsdError
+from cache.files.places import here
+from cache.recipe import Recipe
+from extractors import pooling, registry
+from extractors.audio.hearing import Hearing, hearing_of, hearings
+from extractors.backbone import BackboneSpec, Source
+from extractors.embedding.embedder import Forward
+from extractors.embedding.finetuned import load_any
+from extractors.embedding.output import Output
+from extractors.request import DTYPES, ExtractRequest
+from extractors.weights.loading import RANDOM
+from extractors.weights.published import published
+
+RANDOM_SEED = 0  # of `--weights random`
+
+
+def chosen(values: Sequence[str], name: str, names: Sequence[str]) -> list[str]:
+    """Pick what an option says of one backbone.
+
+    Parameters
+    ----------
+    values
+        ``VALUE``, meant for every backbone, or ``NAME=VALUE``. Only a backbone's name counts as
+        one: a value may hold ``=`` itself.
+    name
+        The backbone.
+    names
+        All of this call.
+
+    Returns
+    -------
+    list of str
+        Its own values where there are any, else the common ones.
+
+    Raises
+    ------
+    AsdError
+        If a value is meant for a backbone that this call does not have.
+    """
+    own, common = [], []
+    for value in values:
+        before, equals, after = value.partition("=")
+        if equals and before in registry.names():
+            if before not in names:
+                raise AsdError(f"{value} is meant for {before}, this call has {', '.join(names)}")
+            own += [after] if before == name else []
+        else:
+            common.append(value)
+    return own or common
+
+
+def source_of(values: Sequence[str], text: str, names: Sequence[str], accepted: Sequence[str] = ()) -> Source:
+    """Read ``--weights`` for one backbone.
+
+    Parameters
+    ----------
+    values
+        ``FILE``, ``NAME=FILE``, ``random`` or ``NAME=random``.
+    text
+        The backbone as named in the call, with its variant.
+    names
+        The names of this call.
+    accepted
+        Files, by their SHA-256, that need not be what is published under their names.
+
+    Raises
+    ------
+    AsdError
+        If two files are meant for one backbone, or one for several.
+    """
+    name, variant = registry.split_name(text)
+    files = chosen(values, name, names)
+    if files == ["random"]:
+        return Source(variant, seed=RANDOM_SEED)
+    shared = [file for file in files if file in values and file != "random"]
+    if shared and len(names) > 1:
+        raise AsdError(
+            f"--weights {shared[0]}: of {len(names)} backbones, say which it is for: "
+            f"--weights {names[0]}={shared[0]}"
+        )
+    if len(files) > 1:
+        raise AsdError(f"--weights: {name} takes one file, given are {', '.join(files)}")
+    sums = tuple(sha256.lower() for sha256 in accepted)
+    return Source(variant, here(files[0]) if files else None, accepted=sums)
+
+
+def numbers(values: Sequence[str], option: str) -> list[int]:
+    """Read whole numbers.
+
+    Raises
+    ------
+    AsdError
+        If one is not.
+    """
+    wrong = [value for value in values if not value.isdigit()]
+    if wrong:
+        raise AsdError(f"{option} {wrong[0]}: expected a whole number, or NAME=NUMBER")
+    return [int(value) for value in values]
+
+
+_LOG = logging.getLogger(__name__)
+
+
+def load_forwards(request: ExtractRequest, device: torch.device) -> list[Forward]:
+    """Load every backbone of the call and work out what is wanted of it.
+
+    Parameters
+    ----------
+    request
+        What is wanted.
+    device
+        Where the backbones are to compute.
+
+    Raises
+    ------
+    AsdError
+        If an option names something that there is not, or weights cannot be had.
+    """
+    names = [registry.split_name(text)[0] for text in request.backbone]
+    for name in names:
+        registry.find(name)  # before any of them is loaded
+    accepted = request.accept_weights
+    sources = [source_of(request.weights, text, names, accepted) for text in request.backbone]
+    models = [load_any(n, source, device) for n, source in zip(names, sources, strict=True)]
+    forwards = [
+        Forward(m, [replace(o, hearing=how) for o in _outputs(m.spec, request, names)], device)
+        for m in models
+        for how in hearings(request.heard)
+    ]
+    if request.concat and (len(forwards) < 2 or any(len(f.outputs) > 1 for f in forwards)):
+        raise AsdError("--concat joins several backbones, with one layer and one pooling of each")
+    for model in models:
+        if model.spec.weights == RANDOM:
+            _LOG.info("%s has random weights: for timing, its scores mean nothing", model.spec.name)
+    return forwards
+
+
+def _outputs(spec: BackboneSpec, request: ExtractRequest, names: Sequence[str]) -> list[Output]:
+    layers = numbers(chosen(request.layers, spec.name, names), "--layers")
+    layers = list(dict.fromkeys(layers)) or [spec.layer]
+    unknown = sorted(set(layers) - set(spec.layers))
+    if unknown:
+        offered = ", ".join(map(str, spec.layers))
+        raise AsdError(f"{spec.name} has no layer {unknown[0]}; it has {offered}")
+    wanted = chosen(request.pooling, spec.name, names) or [spec.pooling]
+    poolings = [pooling.find(name, spec.tuned) for name in dict.fromkeys(wanted)]
+    for layer, how in product(layers, poolings):
+        if how.reduce is None and layer not in spec.native:
+            own = ", ".join(map(str, spec.native)) or "none"
+            raise AsdError(f"{spec.name} has no embedding of its own at layer {layer}, only: {own}")
+    bands = dict.fromkeys(chosen(request.bands, spec.name, names) or [spec.banding])
+    strange = [text for text in bands if text not in pooling.BANDS]
+    if strange:
+        raise AsdError(f"--bands {strange[0]}: expected {' or '.join(pooling.BANDS)}")
+    combinations = product(layers, poolings, bands)
+    return [Output(spec, layer, how, which, request.dtype) for layer, how, which in combinations]
+
+
+def recipe_forwards(recipe: Recipe, weights: Sequence[str], device: torch.device) -> list[Forward]:
+    """Load the models that a recipe was made with, each once.
+
+    Parameters
+    ----------
+    recipe
+        What a bank scores; a concatenation is made backbone by backbone.
+    weights
+        Checkpoints of the backbones that need one: ``FILE`` or ``NAME=FILE``. A published one is
+        known by the recipe's hash and need not be given.
+    device
+        Where they compute.
+
+    Raises
+    ------
+    AsdError
+        If this installation cannot repeat the recipe, or weights are not to be had.
+    """
+    models: dict[tuple[str, str | None, Hearing], list[Recipe]] = {}
+    for parent in recipe.parents or (recipe,):
+        hearing = hearing_of(parent)
+        models.setdefault((_named(parent), parent.weights, hearing), []).append(parent)
+    # A plain FILE is clear where only one backbone has weights.
+    names = list(dict.fromkeys(p.backbone for p, *_ in models.values() if p.weights))
+    forwards = []
+    for (text, sha256, _), recipes in models.items():
+        given = ["random"] if sha256 == RANDOM else weights if sha256 else ()
+        source = _as_recorded(source_of(given, text, names), sha256)
+        forwards.append(_forward(recipes, source, device))
+    return forwards
+
+
+def _as_recorded(source: Source, sha256: str | None) -> Source:
+    """Ask for the very file that the recipe names, whatever is published under its name."""
+    if sha256 is None or source.seed is not None:
+        return source
+    checkpoint = published(sha256)
+    if source.weights is None and checkpoint is not None and checkpoint.urls:
+        source = replace(source, weights=Path(checkpoint.name))
+    return replace(source, accepted=(sha256,))
+
+
+def _named(recipe: Recipe) -> str:
+    """Name the backbone as on the command line: which model of the hub, which variant."""
+    settings = dict(recipe.settings)
+    model = f"{settings['model']}@{settings['revision']}" if "model" in settings else ""
+    return f"{recipe.backbone}:{model or settings.get('variant', '')}"
+
+
+def _forward(recipes: Sequence[Recipe], source: Source, device: torch.device) -> Forward:
+    """Load the model of recipes that differ in layer, pooling and bands only."""
+    backbone = load_any(recipes[0].backbone, source, device)
+    outputs = []
+    for recipe in recipes:
+        how = pooling.find(str(recipe.pooling), backbone.spec.tuned)
+        dtype = str(dict(recipe.settings).get("dtype", DTYPES[0]))
+        layer, bands = int(recipe.layer or 0), str(recipe.bands)
+        output = Output(backbone.spec, layer, how, bands, dtype, hearing_of(recipe))
+        _check_same(output.recipe, recipe)
+        outputs.append(output)
+    return Forward(backbone, outputs, device)
+
+
+def _check_same(ours: Recipe, wanted: Recipe) -> None:
+    if ours == wanted:
+        return
+    differing = [
+        f"{item.name} {getattr(ours, item.name)!r} instead of {getattr(wanted, item.name)!r}"
+        for item in fields(Recipe)
+        if getattr(ours, item.name) != getattr(wanted, item.name)
+    ]
+    raise AsdError(
+        f"this installation makes other embeddings than the bank's ({wanted}): "
+        f"{'; '.join(differing)}; install the versions the bank was built with, give its "
+        "--weights, or build the bank anew"
+    )
