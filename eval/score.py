@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cache.base.console import Progress, unseen
-from cache.base.errors import AsdError, listing
+from cache.base.errors import AsdError, listing, reasons
 from cache.facts import Remark, differences, remarks_of
 from cache.facts import told as said_of
 from cache.recipe import Recipe
@@ -31,7 +31,6 @@ from index.bank import Bank
 from index.fitted import FittedSection
 
 _READERS = 4  # threads that hash recordings: half wait for the disk
-_SHOWN = 5  # reasons why there is nothing to score
 
 
 @dataclass(frozen=True)
@@ -206,12 +205,11 @@ class _Job:
         ):
             self.notes += [f"{section} {reason}" for section in sorted(sections)]
         if not tested & fitted and scoring.left_out:
-            raise AsdError(
-                f"nothing to score with the bank {root}: {len(scoring.left_out)} clips could not be used\n"
-                + "\n".join(f"  {fault}" for fault in scoring.left_out[:_SHOWN])
-            )
+            count = len(scoring.left_out)
+            title = f"nothing to score with the bank {root}: {count} clips could not be used"
+            raise reasons(title, scoring.left_out)
         if not tested & fitted and self.notes and self.held is not None:
-            raise AsdError("\n".join(["nothing to score:", *(f"  {note}" for note in self.notes[:_SHOWN])]))
+            raise reasons("nothing to score:", self.notes)
         if not tested & fitted:
             raise AsdError(
                 f"no test clips of {scoring.recipe} for the bank {root}, which holds "

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from cache.base.console import Progress, unseen
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, reasons
 from cache.base.text import masked
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection
+from cache.store import Store
 from eval.baselines.request import BaselineRequest
 from eval.evaluate import Evaluated, Evaluation, Limits, check, judge_all, score_all
 from eval.experiments.file import (
@@ -183,6 +184,11 @@ def _embed(experiment: Experiment, wanted: Evaluation, bank: Path) -> _Embedded:
     from extractors.extract import extract  # noqa: PLC0415
 
     extracted = extract(extract_request(experiment, wanted))
+    held = Store(wanted.cache_dir).tables(recipes_of(extracted)[0])
+    if extracted.faults and not any(table.split == "train" for table in held):
+        raise reasons(
+            f"no training clip could be used, {len(extracted.faults)} are left out", extracted.faults
+        )
     scorer = experiment.scorer or ScorerChoice()
     built = build(build_request(scorer, extracted, wanted.cache_dir, bank))
     for section in set(Bank(bank).sections()) - set(built.sections):
