@@ -28,7 +28,14 @@ from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Tr
 from extractors.device import portions
 from extractors.nets.beats import Beats, BeatsConfig, from_published
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
-from extractors.weights.loading import RANDOM, load_checkpoint, load_strictly, random_parameters, tensors
+from extractors.weights.loading import (
+    RANDOM,
+    load_checkpoint,
+    load_strictly,
+    random_parameters,
+    sizes_only,
+    tensors,
+)
 from extractors.weights.needed import needed
 from extractors.weights.published import BEATS
 
@@ -151,7 +158,7 @@ def rebuild(kept: Kept, device: torch.device) -> BeatsBackbone:
 
 def _network(cfg: object, state: Mapping[str, Tensor], path: Path) -> Beats:
     config = _config(cfg, state, path)
-    with torch.device("meta"):  # sizes only: the checkpoint's own tensors take their places
+    with sizes_only():
         network = Beats(config)
     load_strictly(network, state, path, unused=_UNUSED)
     return network
