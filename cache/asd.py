@@ -51,6 +51,7 @@ VERBS: dict[str, dict[str, Verb]] = {
     "daily": {
         "watch": Verb("eval.monitor.run:watch_main", "alarms"),
         "history": Verb("eval.monitor.history_run:main", "what was judged"),
+        "open": Verb("eval.open:main", "the page"),
     },
     "folders": {
         "cache": Verb("cache.run:main", "embedding tables"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from cache.base.console import Console, parser_of, read
 from cache.base.errors import guarded
-from cache.base.text import command_line
+from cache.base.text import command_line, counted
 from eval.evaluate import Evaluated, Evaluation, evaluate
 from eval.experiments.chain import run_experiment
 from eval.results.ranking_tables import format_ranking
@@ -26,7 +26,10 @@ def _show(done: Evaluated, wanted: Evaluation, console: Console) -> None:
     left_out, out = len(done.left_out), wanted.out
     if done.ranking is not None:
         entries, runs = done.ranking.entries, len(done.results)
-        counts = f"{len(entries)} systems, {runs} runs evaluated, {len(done.refused)} systems refused"
+        counts = (
+            f"{counted(len(entries), 'system')}, {counted(runs, 'run')} evaluated, "
+            f"{counted(len(done.refused), 'system')} refused"
+        )
         console.made(
             f"{format_ranking(done.ranking)}\n\n{counts}: ranking.{{csv,json,md}} and a folder a "
             f"run in {out}", made=out, systems=len(entries), runs=runs, refused=len(done.refused),
@@ -34,7 +37,9 @@ def _show(done: Evaluated, wanted: Evaluation, console: Console) -> None:
         return
     for result in done.results:
         sections = len(result.sections) + len(result.unknown)
-        scored = f"{sections} sections scored" + (f", {left_out} clips left out" * bool(left_out))
+        scored = f"{counted(sections, 'section')} scored" + f", {counted(left_out, 'clip')} left out" * bool(
+            left_out
+        )
         made = ["report.html"] * wanted.report + ["results.{csv,json,md}"] * bool(result.sections)
         table = f"{format_table(result)}\n\n" if result.sections else ""
         scored += "" if result.sections else " without ground truth"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cache.base.console import Console, parser_of, read
 from cache.base.errors import guarded
+from cache.base.text import counted
 from extractors.clips.roots import check_roots
 from extractors.fetching.offline import apply_offline
 from extractors.request import ExtractRequest
@@ -27,7 +28,7 @@ def _show(extracted: Extracted, root: Path, console: Console) -> None:
     console.some("no longer in the data, removed", extracted.removed, "removed")
     console.some("not finished, run again", extracted.lost)
     console.notes(extracted.remarks)
-    clips = f"{len(listing.clips)} clips"
+    clips = counted(len(listing.clips), "clip")
     if files := len({clip.path for clip in listing.clips if clip.span}):
         clips += f", windows of {files} recordings among them"
     for recipes, report in zip(extracted.recipes, extracted.reports, strict=True):

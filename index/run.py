@@ -11,6 +11,7 @@ from cache.base.arguments import Parser, add_arguments, from_arguments
 from cache.base.console import console_of, parser_of
 from cache.base.errors import AsdError, guarded
 from cache.base.options import option_names
+from cache.base.text import counted
 from index.build import BuildRequest, build
 from index.options import scorer_named_in
 from index.scorer import find, names
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.notes(texts)
     count = len(built.sections)
     console.made(
-        f"{count} sections fitted with {scorer} -> {built.root} ({built.recipe})",
+        f"{counted(count, 'section')} fitted with {scorer} -> {built.root} ({built.recipe})",
         made=built.root, recipe=built.recipe, scorer=scorer, sections=count, kept=built.kept,
     )  # fmt: skip
     if built.kept and not console.speech.json:

@@ -78,6 +78,8 @@ class _Entry:
         AsdError
             Naming the option, the value and what was expected.
         """
+        if text is SUPPRESS:  # argparse reads the default of an argument that is told by its place
+            return text
         if self.meta.read:
             return self.checked(self.meta.read(text), self.flag)
         kind = str if get_origin(self.kind) is Literal else self.kind

@@ -50,6 +50,21 @@ def masked(text: str) -> str:
     return _QUERY.sub(rf"\1{_MASK}", _USER.sub(f"{_MASK}@", text))
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Write a number with its noun: ``1 clip``, ``2 clips``.
+
+    Parameters
+    ----------
+    number
+        How many.
+    one
+        The noun of one.
+    many
+        Of several; `one` with an s by default.
+    """
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
 def command_line(program: str, arguments: Sequence[str]) -> str:
     """Write a command as a shell reads it, for a record; secrets of URLs are masked."""
     return shlex.join([*program.split(), *map(masked, arguments)])

@@ -20,6 +20,7 @@ from extractors.clips.folders import (
 )
 from extractors.clips.machine import MachineReader
 from extractors.clips.manifest import SUFFIXES, read_manifest
+from extractors.data.dataset import read_published
 
 # MIMII's archives: a machine's type behind the signal-to-noise ratio, -6_dB_fan, 0_dB_fan, 6_dB_fan.
 _RATIO = re.compile("(-?[0-9]+_?dB)_.+", re.IGNORECASE)
@@ -63,6 +64,8 @@ def read_root(root: Path, supplements: Collection[str] = ()) -> Listing:
 def _read(root: Path, supplements: Collection[str]) -> Listing:
     if _is_manifest(root):
         return read_manifest(root)
+    if (published := read_published(root)) is not None and published.clips:
+        return published
     found = joined([reader.read() for reader in _readers(root, supplements)])
     if not found.clips:
         reasons = "".join(f"\n  {fault}" for fault in found.faults[:5])

@@ -22,7 +22,7 @@ _WORDS = ("dev", "eval", "data", "train", "test")  # of an archive's name, besid
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip file of a data set.
+    """An archive of a data set.
 
     Attributes
     ----------

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from cache.base.arguments import add_arguments
 from cache.base.console import Console, Speech
 from cache.base.errors import tell_some
+from cache.base.text import counted
 from cache.files.places import place
 from extractors.clips.listing import SUPPLEMENTS, list_clips
 from extractors.data.known import KNOWN
@@ -32,7 +33,7 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     )
     add = parser.add_argument
     add("roots", nargs="+", type=place, metavar="ROOT", help="data roots or manifests")
-    add("--year", type=int, choices=sorted({one.year for one in KNOWN}),
+    add("--year", type=int, choices=sorted({int(one.year) for one in KNOWN}),
         help="compare with this year's data; every absent machine is a finding then "
         "(default: found out)")  # fmt: skip
     add_arguments(parser, Speech)
@@ -70,7 +71,10 @@ def _text(found: Survey) -> str:
     clips = sum(group.clips for group in found.groups)
     machines = len({group.machine_type for group in found.groups})
     known = f"; compared with {', '.join(map(str, found.known))}" if found.known else ""
-    parts.append(f"{clips} clips of {machines} machines, {len(found.findings)} findings{known}\n")
+    parts.append(
+        f"{counted(clips, 'clip')} of {counted(machines, 'machine')}, "
+        f"{counted(len(found.findings), 'finding')}{known}\n"
+    )
     return "\n".join(parts)
 
 

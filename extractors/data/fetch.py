@@ -1,11 +1,12 @@
-"""Data sets of the challenge by name: fetched, checked, unpacked into data roots."""
+"""Public data sets by name: fetched, checked, unpacked into data roots."""
 
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace, _SubParsersAction
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -14,9 +15,11 @@ from cache.base.console import Console, Speech
 from cache.base.errors import AsdError
 from cache.files.places import here
 from extractors.data.archive import Archive, bring
+from extractors.data.dataset import DataSet, datasets
 from extractors.data.unpack import ROOTS
-from extractors.data.zenodo import DATASETS, PARTS, Record, page_of, read_record
+from extractors.data.zenodo import DATASETS, PARTS, Record, is_elsewhere, page_of, read_record
 from extractors.fetching.disk import megabytes, require_room
+from extractors.fetching.download import Remote
 from extractors.fetching.offline import add_offline, apply_offline, is_offline
 
 _ARCHIVES = "archives"
@@ -33,19 +36,22 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     """Add the command ``fetch``."""
     parser = subparsers.add_parser(
         "fetch",
-        help="bring a data set of the challenge here",
-        description="Fetch a data set from Zenodo, check it and unpack it to DIR/dev_data and "
-        "DIR/eval_data. What is there is not fetched again; a run that was stopped goes on.",
+        help="bring a public data set here",
+        description="Fetch a data set from Zenodo, check it and unpack it: one of the challenge to "
+        "DIR/dev_data and\nDIR/eval_data, any other to DIR/NAME. What is there is not fetched again; a run "
+        "that was stopped\ngoes on. Sets whose terms forbid that get a notice.",
+        epilog="\n".join(f"{each.name}: {each.terms}" for each in datasets().values()),
+        formatter_class=RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("dataset", choices=tuple(DATASETS), metavar="NAME", help=", ".join(DATASETS))
+    names = (*DATASETS, *datasets())
+    add("dataset", choices=names, metavar="NAME", help=", ".join(names))
     add("--to", type=here, required=True, metavar="DIR", help="where the data roots are made")
-    add("--part", nargs="+", choices=PARTS, default=list(PARTS),
-        help="development, additional training, evaluation data (default: all)")  # fmt: skip
+    add("--part", nargs="+", choices=PARTS, default=None,
+        help="of the challenge: development, further training, evaluation data (default: all)")  # fmt: skip
     add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     add("--keep-archives", action="store_true",
-        help=f"keep the zip files in DIR/{_ARCHIVES} (default: delete each once it is "
-        "unpacked)")  # fmt: skip
+        help=f"keep the archives in DIR/{_ARCHIVES} (default: delete each once it is unpacked)")  # fmt: skip
     add_offline(parser)
     add_arguments(parser, Speech)
     parser.set_defaults(call=_fetch)
@@ -53,21 +59,29 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
 
 def _fetch(args: Namespace, console: Console) -> int:
     apply_offline(args)
-    numbers = {part: DATASETS[args.dataset][PARTS.index(part)] for part in PARTS}
-    numbers = {part: number for part, number in numbers.items() if part in args.part}
+    known = datasets().get(args.dataset)
+    if known is not None and not known.fetched:
+        raise AsdError(
+            f"{known.title} is not fetched by a program. Terms: {known.terms}. It lies at "
+            f"{page_of(known.record)}; once it is unpacked, give its folder as --data: {known.split}. "
+            f"Cite {known.citation}"
+        )
+    numbers = _numbers(args, known)
     if is_offline():
-        pages = "; ".join(f"{page_of(n)} to {_root(args.to, p)}" for p, n in numbers.items())
+        apart = ", each to a folder of its own name" if known and known.apart else ""
+        pages = "; ".join(f"{page_of(n)} to {_root(args.to, known, p)}{apart}" for p, n in numbers.items())
         raise AsdError(f"offline nothing is fetched: bring and unpack the archives of {pages}")
-    _check_alone(args.to, args.dataset)
+    if known is None:
+        _check_alone(args.to, args.dataset)
     records = {part: read_record(number) for part, number in numbers.items()}
-    wanted = _chosen(_listed(records, args), args.machine)
+    wanted = _chosen(_listed(records, args, known), args.machine)
     missing = [each for each in wanted if not each.is_done()]
-    _tell(args.dataset, records, missing)
+    _tell(args.dataset, known, records, missing)
     size = sum(each.remote.size or 0 for each in missing)
     require_room(args.to, _GROWTH * size, f"{args.dataset}, archives and what is in them,")
     faults = _bring_all(missing)
     console.some("fault", faults)
-    roots = sorted({str(each.root) for each in wanted})
+    roots = sorted({str(each.root.parent if known and known.apart else each.root) for each in wanted})
     fetched, there = len(missing) - len(faults), len(wanted) - len(missing)
     console.made(
         f"{args.dataset}, archives: {fetched} fetched and unpacked, {there} were there, "
@@ -77,7 +91,19 @@ def _fetch(args: Namespace, console: Console) -> int:
     return 1 if faults else 0
 
 
-def _root(folder: Path, part: str) -> Path:
+def _numbers(args: Namespace, known: DataSet | None) -> dict[str, int]:
+    """Give records by part; a set beside the challenge's has one, of no part."""
+    if known is None:
+        wanted = args.part or PARTS
+        return {part: n for part, n in zip(PARTS, DATASETS[args.dataset], strict=True) if part in wanted}
+    if args.part:
+        raise AsdError(f"--part {args.part[0]}: {args.dataset} has no parts; --machine chooses archives")
+    return {"": known.record}
+
+
+def _root(folder: Path, known: DataSet | None, part: str) -> Path:
+    if known is not None:
+        return folder / known.name
     return folder / (ROOTS[0] if part == "dev" else ROOTS[1])
 
 
@@ -89,36 +115,84 @@ def _check_alone(folder: Path, dataset: str) -> None:
         raise AsdError(f"{folder} holds {others[0]}; give {dataset} a folder of its own")
 
 
-def _listed(records: Mapping[str, Record], args: Namespace) -> list[Archive]:
+def _listed(records: Mapping[str, Record], args: Namespace, known: DataSet | None) -> list[Archive]:
     store = args.to / _ARCHIVES / args.dataset
     found = []
     for part, record in records.items():
         for remote in record.files:
-            if remote.name.lower().endswith(".zip"):
-                found.append(Archive(remote, _root(args.to, part), store, args.keep_archives))
-            else:
+            if not remote.name.lower().endswith(".zip"):
                 sys.stderr.write(f"note: {record.page}: {remote.name} is no archive, not fetched\n")
+                continue
+            root = _root(args.to, known, part)
+            if known is not None:
+                remote = pinned(remote, known.md5)  # noqa: PLW2901
+                root = root / remote.name[:-4] if known.apart else root
+            found.append(Archive(remote, root, store, args.keep_archives))
     if not found:
         pages = ", ".join(record.page for record in records.values())
         raise AsdError(f"{pages}: no zip file is listed there; look whether it is still the record")
     return found
 
 
+def pinned(remote: Remote, md5: Mapping[str, str]) -> Remote:
+    """Hold what a record says of an archive against its published MD5.
+
+    Parameters
+    ----------
+    remote
+        As the record lists it.
+    md5
+        Archive to published MD5.
+
+    Returns
+    -------
+    Remote
+        With that MD5; on a server that the user named (``ASD_ZENODO``) with its own, and a note.
+
+    Raises
+    ------
+    AsdError
+        If Zenodo's own record lists another one.
+    """
+    expected = f"md5:{md5[remote.name]}" if remote.name in md5 else None
+    if expected is None or remote.known_hash == expected:
+        return remote
+    if remote.known_hash is None:
+        return replace(remote, known_hash=expected)
+    if not is_elsewhere():
+        raise AsdError(
+            f"{remote.name}: the record lists {remote.known_hash}, {expected} was published; it was "
+            "changed since: look at the record before you fetch it by hand"
+        )
+    sys.stderr.write(
+        f"note: {remote.name}: not the published archive ({expected}) but the one of this server "
+        f"({remote.known_hash})\n"
+    )
+    return remote
+
+
 def _chosen(archives: Sequence[Archive], machines: Sequence[str]) -> list[Archive]:
-    known = sorted({each.machine for each in archives})
-    unknown = [name for name in machines if name not in known]
+    """Take archives by machine; ``fan`` is ``-6_dB_fan`` and ``6_dB_fan`` too."""
+    fits = {name: [a for a in archives if f"_{a.machine}".endswith(f"_{name}")] for name in machines}
+    unknown = [name for name, found in fits.items() if not found]
     if unknown:
+        known = sorted({each.machine for each in archives})
         raise AsdError(f"--machine {unknown[0]}: there are {', '.join(known)}")
-    return [each for each in archives if not machines or each.machine in machines]
+    return [each for each in archives if not machines or any(each in found for found in fits.values())]
 
 
-def _tell(dataset: str, records: Mapping[str, Record], missing: Sequence[Archive]) -> None:
+def _tell(
+    dataset: str, known: DataSet | None, records: Mapping[str, Record], missing: Sequence[Archive]
+) -> None:
     """Say what is coming and under which terms, before the first byte of it does."""
     size = sum(each.remote.size or 0 for each in missing)
     sys.stderr.write(f"{dataset}: archives to be fetched: {len(missing)}, {megabytes(size)}\n")
-    sys.stderr.write(_LICENCE)
+    sys.stderr.write(_LICENCE if known is None else f"Licence: {known.terms}.\n")
     for part, record in records.items():
-        sys.stderr.write(f"  {part}: {record.page} states {record.licence or 'no licence'}\n")
+        before = f"{part}: " if part else ""
+        sys.stderr.write(f"  {before}{record.page} states {record.licence or 'no licence'}\n")
+    if known is not None:
+        sys.stderr.write(f"Cite: {known.citation}.\nSplit: {known.split}.\n")
 
 
 def _bring_all(missing: Sequence[Archive]) -> list[str]:

@@ -16,12 +16,13 @@ Kind = tuple[str, str | None, str | None]  # split, domain, condition; None wher
 
 @dataclass(frozen=True, eq=False)
 class KnownSet:
-    """A part of one year's data.
+    """A part of one year's data, or of another public set.
 
     Attributes
     ----------
     year, part
-        ``dev``: development; ``eval``: additional training and evaluation clips together.
+        ``dev``: development; ``eval``: additional training and evaluation clips together. Of other sets
+        their title, and no part.
     sections
         Machine type to section numbers.
     counts
@@ -30,14 +31,14 @@ class KnownSet:
         Of every recording.
     """
 
-    year: int
+    year: int | str
     part: str
     sections: Mapping[str, tuple[int, ...]]
     counts: Mapping[Kind, int] = field(default_factory=dict)
     channels: int = 1
 
     def __str__(self) -> str:
-        return f"DCASE {self.year} Task 2, {self.part}"
+        return f"DCASE {self.year} Task 2, {self.part}" if self.part else str(self.year)
 
 
 def _each(names: str, *numbers: int) -> dict[str, tuple[int, ...]]:

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0; 1 where there is something to look at; 2 for a mistake in the call.
     """
-    about = "Data sets: fetch those of the challenge, see whether a folder is whole."
+    about = "Data sets: fetch public ones, see whether a folder is whole."
     parser = parser_of("extractors.data", about)
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in _COMMANDS:

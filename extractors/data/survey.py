@@ -13,6 +13,7 @@ from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of
 from cache.table import Section
 from extractors.clips.listing import Clip, Fault, Listing
 from extractors.clips.names import parse_stem
+from extractors.data.dataset import datasets
 from extractors.data.known import Kind, KnownSet, find_known
 from extractors.data.probe import Probe, probe
 
@@ -215,7 +216,7 @@ def _known(
         if parse_stem(clip.path.stem) is not None
     ]
     if not named:
-        return [], []
+        return _known_sets(clips)
     usual = Counter(channels for _, channels in named).most_common(1)[0][0]
     counts = Counter((clip.section, clip.split) for clip, _ in named)
     sections = {section for section, _ in counts}
@@ -229,6 +230,24 @@ def _known(
         f"held against it (--year {like[0].year} does)"
     )
     return [], [note]
+
+
+def _known_sets(clips: Sequence[Clip]) -> tuple[list[KnownSet], list[str]]:
+    """Find public sets beside the challenge's by their machines' names, as `_known` does."""
+    counts = Counter((clip.section.machine_type, clip.section.number) for clip in clips)
+    found: list[KnownSet] = []
+    notes = []
+    for each in (one for published in datasets().values() for one in published.known if one.counts):
+        (machine, (number,)), *_ = each.sections.items()
+        there, expected = counts[machine, number], sum(each.counts.values())
+        if there >= 0.9 * expected:
+            found.append(each)
+        elif there:
+            notes.append(
+                f"{machine} section {number:02d} is called as in {each}, with {there} of {expected} clips: "
+                "not held against it"
+            )
+    return found, notes
 
 
 def _is_whole(train: int, test: int) -> bool:

@@ -49,6 +49,11 @@ class Record:
     files: tuple[Remote, ...]
 
 
+def is_elsewhere() -> bool:
+    """Whether the user named another server than Zenodo's own, in ``$ASD_ZENODO``."""
+    return bool(os.environ.get(VARIABLE))
+
+
 def page_of(number: int) -> str:
     """Address of a record's page, on ``$ASD_ZENODO`` where that names another server."""
     return f"{os.environ.get(VARIABLE, 'https://zenodo.org').rstrip('/')}/records/{number}"

@@ -131,3 +131,15 @@ def test_docstrings_come_from_the_options_too() -> None:
 def test_requests_made_by_hand_are_checked() -> None:
     with pytest.raises(AsdError, match="parts 0 must lie in"):
         Order(out=Path("a"), parts=(0,))
+
+
+@dataclass(frozen=True)
+class Placed(Checked):
+    state: Path = option(Path("watch"), "by its place, with a default", flag="state")
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [([], "watch"), (["other"], "other")])
+def test_a_path_that_is_told_by_its_place_keeps_its_default(arguments: list[str], expected: str) -> None:
+    parser = Parser()
+    add_arguments(parser, Placed)
+    assert from_arguments(Placed, parser.parse_args(arguments)).state == Path(expected)

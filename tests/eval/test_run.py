@@ -118,7 +118,7 @@ def test_anonymous_clips_with_ground_truth_give_the_labelled_clips_results(
     extract(["--backbone", "logmel", "--data", str(root), "--cache-dir", str(cache)])
     capsys.readouterr()
     assert run(cache, tmp_path / "blind") == 0
-    assert "1 sections scored without ground truth" in capsys.readouterr().out
+    assert "1 section scored without ground truth" in capsys.readouterr().out
     assert not (tmp_path / "blind" / "results.json").exists()
     assert run(cache, tmp_path / "told", "--ground-truth", str(tmp_path / "truth")) == 0
     results = [
@@ -189,7 +189,7 @@ def test_a_bank_alone_scores_new_clips_from_anywhere(
     assert main(command) == 1
     said = capsys.readouterr()
     assert "section_00_0099.wav: an empty file of 0 bytes" in said.err
-    assert "1 clips left out" in said.out
+    assert "1 clip left out" in said.out
 
 
 def test_a_bank_of_several_backbones_scores_new_clips(root: Path, tmp_path: Path, error_of: ErrorOf) -> None:

@@ -45,7 +45,7 @@ def test_a_good_root_is_told_in_full(root: Path, capsys: pytest.CaptureFixture[s
     ] in lines
     assert ["fan", "09", "test", "target", "anomaly", "1", "16000", "1", "0.2"] in lines
     assert "fan/section_09  speed      2 values: 0 x 8, 1 x 4" in said.out
-    assert "12 clips of 1 machines, 0 findings" in said.out
+    assert "12 clips of 1 machine, 0 findings" in said.out
     assert main(["check", str(root), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert sum(group["clips"] for group in told["groups"]) == 12

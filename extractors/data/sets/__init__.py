@@ -1,0 +1,1 @@
+"""Public data sets beside the challenge's own, one file each: a module that holds a ``SET``."""

@@ -1,0 +1,309 @@
+"""Public sets beside the challenge's: fetched from a Zenodo on this machine in their published layout."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import stat
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+import numpy as np
+import pytest
+import soundfile
+
+from cache.base.errors import AsdError
+from eval.run import main as evaluate
+from extractors.clips.listing import list_clips
+from extractors.data import archive
+from extractors.data.dataset import counts, datasets
+from extractors.data.fetch import pinned
+from extractors.data.run import main
+from extractors.fetching import http
+from extractors.fetching.download import Remote
+from tests.helpers.bad_server import BadServer
+
+ErrorOf = Callable[..., str]
+
+
+def sound(seed: int, channels: int = 1, rate: int = 16_000) -> bytes:
+    """A hum with noise, 0.4 s; every fourth seed hums higher."""
+    rng, t = np.random.default_rng(seed), np.arange(int(0.4 * rate)) / rate
+    wave = 0.1 * np.sin(2 * np.pi * (300 + 900 * (seed % 4 == 3)) * t) + rng.normal(0, 0.02, t.size)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.stack([wave] * channels, 1), rate, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def zipped(members: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with ZipFile(buffer, "w") as content:
+        for name, data in members.items():
+            content.writestr(ZipInfo(name), data, ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def mimii(machine: str, first: int) -> bytes:
+    """An archive of MIMII: two ids, 8 channels, nine normal and three abnormal clips each."""
+    members = {}
+    for number in ("00", "02"):
+        for condition, many in (("normal", 9), ("abnormal", 3)):
+            for i in range(many):
+                seed = first + 4 * i + 3 * (condition == "abnormal") + 100 * int(number)
+                members[f"{machine}/id_{number}/{condition}/{i:08d}.wav"] = sound(seed, 8)
+    return zipped(members)
+
+
+def engine() -> bytes:
+    """The archive of IDMT-ISA-ELECTRIC-ENGINE: long recordings, and what was cut of them."""
+    members = {}
+    for state, odd in (("engine1_good", 0), ("engine2_broken", 3), ("engine3_heavyload", 3)):
+        for i in range(8):
+            members[f"train_cut/{state}/pure_{i}.wav"] = sound(4 * i + odd, rate=44_100)
+        for i in range(3):
+            members[f"test_cut/{state}/talking_{i}.wav"] = sound(400 + 4 * i + odd, rate=44_100)
+        members[f"train/{state}/pure.wav"] = sound(700 + odd, rate=44_100)
+        members[f"test/{state}/talking.wav"] = sound(800 + odd, rate=44_100)
+    return zipped({f"IDMT-ISA-ELECTRIC-ENGINE/{name}": data for name, data in members.items()})
+
+
+FILES: dict[str, Callable[[], dict[str, bytes]]] = {
+    "mimii": lambda: {"-6_dB_fan.zip": mimii("fan", 0), "6_dB_fan.zip": mimii("fan", 1000),
+                      "0_dB_pump.zip": mimii("pump", 2000)},
+    "idmt-isa-electric-engine": lambda: {"IDMT-ISA-ELECTRIC-ENGINE.zip": engine()},
+}  # fmt: skip
+
+
+@pytest.fixture
+def publish(server: BadServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    monkeypatch.setenv("ASD_OFFLINE", "")
+    monkeypatch.setenv("ASD_ZENODO", server.url)
+
+    def serve(name: str, files: Mapping[str, bytes], **how: object) -> None:
+        record = datasets()[name].record
+        listed = []
+        for key, content in files.items():
+            url = server.serve(f"/api/records/{record}/files/{key}/content", content, **how)
+            server.serve(f"/records/{record}/files/{key}", content, **how)
+            md5 = f"md5:{hashlib.md5(content).hexdigest()}"
+            listed.append({"key": key, "size": len(content), "checksum": md5, "links": {"self": url}})
+        answer = {"files": listed, "metadata": {"license": {"id": "cc-by-4.0"}}}
+        server.serve(f"/api/records/{record}", json.dumps(answer).encode())
+
+    return serve
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_two_commands_lead_to_scores_and_a_page(
+    publish: Callable[..., None], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    publish(name, FILES[name]())
+    assert main(["fetch", name, "--to", str(tmp_path / "my data"), "--json"]) == 0
+    (root,) = json.loads(capsys.readouterr().out)["made"]
+    assert root == str(tmp_path / "my data" / name)
+    monkeypatch.setenv("ASD_OFFLINE", "1")
+    out, cache = tmp_path / "results", tmp_path / "cache"
+    assert evaluate(["logmel", "--data", root, "--out", str(out), "--cache-dir", str(cache)]) == 0
+    assert (out / "report.html").stat().st_size > 100_000
+    scores = list(out.rglob("anomaly_score_*.csv"))
+    rows = dict(line.split(",") for path in scores for line in path.read_text().splitlines())
+    assert len(scores) == (6 if name == "mimii" else 1)
+    assert len(rows) == (6 if name == "mimii" else 9)
+    assert np.isfinite([float(score) for score in rows.values()]).all()
+
+
+def test_layouts_say_what_is_learnt_from(
+    publish: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, made in FILES.items():
+        publish(name, made())
+        assert main(["fetch", name, "--to", str(tmp_path)]) == 0
+    clips = list_clips([tmp_path / "mimii"]).clips
+    found = Counter((str(c.section), c.split, c.condition) for c in clips)
+    for section in ("fan_-6_dB/section_00", "fan_6_dB/section_02", "pump_0_dB/section_02"):
+        assert [found[section, s, c] for s, c in
+                (("train", "normal"), ("test", "normal"), ("test", "anomaly"))] == [6, 3, 3]  # fmt: skip
+    listing = list_clips([tmp_path / "idmt-isa-electric-engine"])
+    found = Counter((c.split, c.condition, c.attributes["state"]) for c in listing.clips)
+    assert found == {
+        ("train", "normal", "good"): 8, ("test", "normal", "good"): 3,
+        ("test", "anomaly", "broken"): 3, ("test", "anomaly", "heavyload"): 3,
+    }  # fmt: skip
+    assert {c.attributes["noise"] for c in listing.clips if c.split == "test"} == {"talking"}
+    assert any("39 recordings where the whole set has 2378" in note for note in listing.notes)
+    capsys.readouterr()
+    assert main(["check", str(tmp_path / "mimii")]) == 0
+    said = capsys.readouterr()
+    assert "fan_6_dB section 02 is called as in MIMII, 6_dB, with 12 of 1375 clips" in said.err
+
+
+def test_published_counts_are_held_against_a_set_that_is_nearly_whole(
+    monkeypatch: pytest.MonkeyPatch, publish: Callable[..., None], tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    publish("mimii", {"6_dB_fan.zip": mimii("fan", 0)})
+    assert main(["fetch", "mimii", "--to", str(tmp_path)]) == 0
+    whole = datasets()["mimii"]
+    for normal, findings in ((9, 0), (10, 1)):
+        for each in whole.known:
+            if each.sections == {"fan_6_dB": (0,)}:
+                monkeypatch.setitem(vars(each), "counts", counts(normal, 3))
+        assert main(["check", str(tmp_path / "mimii")]) == findings
+    assert "6 of 7 clips train normal (MIMII, 6_dB)" in capsys.readouterr().err
+
+
+def test_counts_of_the_papers_table() -> None:
+    """Normal and abnormal clips of all that is published, as the literature sums them up."""
+    sums: Counter[tuple[str, str]] = Counter()
+    for each in datasets()["mimii"].known:
+        ((machine, _),) = each.sections.items()
+        for (_, _, condition), count in each.counts.items():
+            sums[machine.split("_")[0], str(condition)] += count
+    assert {key: value // 3 for key, value in sums.items()} == {
+        ("fan", "normal"): 4075, ("fan", "anomaly"): 1475, ("pump", "normal"): 3749,
+        ("pump", "anomaly"): 456, ("slider", "normal"): 3204, ("slider", "anomaly"): 890,
+        ("valve", "normal"): 3691, ("valve", "anomaly"): 479,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_terms_and_citation_come_before_the_first_byte(
+    publish: Callable[..., None], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    publish(name, FILES[name]())
+    said: list[str] = []
+
+    def listening(*_: object) -> str:
+        said.append(capsys.readouterr().err)
+        raise AsdError("not now")
+
+    monkeypatch.setattr(archive, "download", listening)
+    assert main(["fetch", name, "--to", str(tmp_path)]) == 1
+    for part in ("Licence: CC BY-", "Cite: ", "Split: ", "states cc-by-4.0"):
+        assert part in said[0]
+
+
+@pytest.mark.parametrize("name", ["toyadmos", "toyadmos2"])
+def test_what_may_not_be_fetched_gets_a_notice(server: BadServer, name: str, error_of: ErrorOf) -> None:
+    said = error_of(main, "fetch", name, "--to", "/nowhere")
+    assert "is not fetched by a program" in said
+    assert f"/records/{datasets()[name].record}" in said
+    assert "Cite " in said
+    assert not server.asked
+
+
+def test_toyadmos_is_read_where_it_lies(tmp_path: Path) -> None:
+    case = tmp_path / "ToyADMOS" / "ToyCar" / "case1"
+    for i in range(10):
+        for channel in (1, 2):
+            for folder, name, many in (("NormalSound_IND", "normal", 10), ("AnomalousSound_IND", "ab01", 3)):
+                if i < many:
+                    path = case / folder / f"1{i:03d}_ToyCar_case1_{name}_IND_ch{channel}_{i:04d}.wav"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(sound(i))
+    (case / "NormalSound_CNT").mkdir()
+    for root in (tmp_path, tmp_path / "ToyADMOS", case.parent):
+        listing = list_clips([root])
+        found = Counter((str(c.section), c.split, c.condition) for c in listing.clips)
+        assert found == {("ToyCar/section_01", "train", "normal"): 7,
+                         ("ToyCar/section_01", "test", "normal"): 3,
+                         ("ToyCar/section_01", "test", "anomaly"): 3}  # fmt: skip
+        assert all("_ch1_" in clip.clip_id for clip in listing.clips)
+        assert any("13 files of microphones 2 to 4 are not read" in note for note in listing.notes)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_archives_cut_off_are_continued(
+    publish: Callable[..., None], server: BadServer, name: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(http, "_PAUSE", 0.01)
+    publish(name, FILES[name](), cut=[70_000])
+    assert main(["fetch", name, "--to", str(tmp_path)]) == 0
+    assert any(asked.startswith("bytes=") for _, asked in server.asked)
+    assert list_clips([tmp_path / name]).clips
+
+
+_FAULTS = {
+    "lying": "its md5 is", "redirect": "Exceeded 30 redirects", "stalled": "timed out",
+    "up": "would leave the folder", "absolute": "would leave the folder",
+    "link": "is a link or a device", "half": "is no whole zip file",
+    "full": "No space left on device",
+}  # fmt: skip
+
+
+def damaged(content: bytes, fault: str, folder: Path) -> bytes:
+    evil = {"up": "fan/../../evil.wav", "absolute": str(folder / "evil.wav")}.get(fault)
+    if evil:
+        return zipped({"fan/a.wav": b"x", evil: b"evil"})
+    if fault == "link":
+        member, buffer = ZipInfo("fan/link"), io.BytesIO()
+        member.external_attr = (stat.S_IFLNK | 0o777) << 16
+        with ZipFile(buffer, "w") as made:
+            made.writestr(member, "/etc")
+        return buffer.getvalue()
+    return content[: len(content) // 2] if fault == "half" else content
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("fault", _FAULTS)
+def test_bad_archives_and_servers(
+    publish: Callable[..., None], server: BadServer, name: str, fault: str, tmp_path: Path,
+    *, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(http, "_PAUSE", 0.01)
+    monkeypatch.setattr(http, "_TIMEOUT", (1.0, 0.3))
+    key, content = list(FILES[name]().items())[-1]
+    how = {"redirect": {"status": 302}, "stalled": {"stall": 0.5}}.get(fault, {})
+    publish(name, {key: damaged(content, fault, tmp_path)}, **how)
+    for path, served in server.files.items():
+        if fault == "lying" and key in path:
+            served.content = served.content[:-1] + b"x"
+    if fault == "full":
+        monkeypatch.setattr("extractors.data.unpack.shutil.copyfileobj", full)
+    assert main(["fetch", name, "--to", str(tmp_path / "to")]) == 1
+    assert _FAULTS[fault] in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*evil*"))
+    assert not list((tmp_path / "to").rglob("*.wav"))
+
+
+def test_machines_of_mimii_and_parts(publish: Callable[..., None], tmp_path: Path, error_of: ErrorOf) -> None:
+    publish("mimii", FILES["mimii"]())
+    call = ("fetch", "mimii", "--to", str(tmp_path))
+    assert "--machine saw: there are -6_dB_fan, 0_dB_pump, 6_dB_fan" in error_of(
+        main, *call, "--machine", "saw"
+    )
+    assert "mimii has no parts" in error_of(main, *call, "--part", "dev")
+    assert main([*call, "--machine", "fan"]) == 0
+    assert {path.name for path in (tmp_path / "mimii").iterdir()} == {"-6_dB_fan", "6_dB_fan"}
+
+
+def test_offline_it_says_what_to_bring(tmp_path: Path, error_of: ErrorOf, server: BadServer) -> None:
+    said = error_of(main, "fetch", "mimii", "--to", str(tmp_path), "--offline")
+    assert "/records/3384388 to " in said
+    assert not server.asked
+
+
+def test_published_hashes_are_pinned(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    md5 = datasets()["mimii"].md5
+    assert len(md5) == 12
+    monkeypatch.delenv("ASD_ZENODO", raising=False)
+    other = Remote("6_dB_fan.zip", (), "md5:" + "0" * 32)
+    with pytest.raises(AsdError, match="it was changed since"):
+        pinned(other, md5)
+    known = pinned(Remote("6_dB_fan.zip", ()), md5)
+    assert known.known_hash == "md5:0890f7d3c2fd8448634e69ff1d66dd47"
+    assert pinned(known, md5) is known
+    monkeypatch.setenv("ASD_ZENODO", "http://localhost")
+    assert pinned(other, md5) is other
+    assert "not the published archive" in capsys.readouterr().err
