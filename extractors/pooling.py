@@ -61,7 +61,7 @@ class Pooling:
         frames = features.frames.float()
         if self.whole:
             kept = self.reduce(frames.flatten(2))
-            return kept if bands == "keep" else kept.unflatten(1, frames.shape[2:]).mean(1)
+            return kept if bands == "keep" else kept.reshape(len(frames), *frames.shape[2:]).mean(1)
         if bands == "merge":
             return self.reduce(frames.flatten(1, 2))
         per_band = frames.transpose(1, 2).flatten(0, 1)  # (B x band, time, C)
