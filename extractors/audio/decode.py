@@ -101,7 +101,7 @@ def _joined(parts: Iterator[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> Recording:
     """Bring one channel of a decoded file, or their average, to a rate in Hz; see `read_audio`."""
-    name, energies = channel.partition(":")[0], {}
+    name, energy, left = channel.partition(":")[0], None, None
     if name == RESIDUAL:
         near_, far_ = (resampled(decoding, sample_rate, each) for each in CHANNELS)
         both = np.stack([near_.samples, far_.samples])
@@ -111,7 +111,7 @@ def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> R
         near, far = (mono(decoding.samples, each) for each in CHANNELS)
         ear.hear(decoding.samples, near)
         samples = cancelled(near, far)
-        energies = {"near": _energy(near), "left": _energy(samples)}
+        energy, left = _energy(near), _energy(samples)
     else:
         samples = mono(decoding.samples, channel)
         ear.hear(decoding.samples, samples)
@@ -126,7 +126,7 @@ def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> R
             ) from error
     if not samples.size:
         raise AsdError("too short: nothing is left after resampling")
-    facts = replace(ear.facts(decoding.remark, decoding.decoder), **energies)
+    facts = replace(ear.facts(decoding.remark, decoding.decoder), near=energy, left=left)
     return Recording(np.ascontiguousarray(samples), decoding.content_sha256, facts)
 
 
