@@ -111,11 +111,11 @@ class Evaluation(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         tables = self.tables
-        given = {"--submission": self.submission, "--bank": self.bank and not self.built,
-                 "--backbone": tables.backbones, "--recipe": tables.recipes and not self.built,
+        given = {"--submission": self.submission, "--bank": None if self.built else self.bank,
+                 "--backbone": tables.backbones, "--recipe": () if self.built else tables.recipes,
                  "--layer": tables.layer, "--pooling": tables.pooling, "--bands": tables.bands,
                  "--weights": tables.weights, "--weights-hash": tables.weights_hash}  # fmt: skip
-        clash = [name for name, value in given.items() if value not in (None, (), False)]
+        clash = [name for name, value in given.items() if value not in (None, ())]
         if self.experiment is None:
             if self.changes:
                 raise AsdError(f"--set {self.changes[0]} changes an experiment, and none is named")
