@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick test-lowest lint check bench chaos clean
+.PHONY: help demo test quick test-lowest lint docs docs-check check bench graph chaos clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -18,7 +18,7 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[finetune]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.made pyproject.toml constraints.txt
@@ -62,7 +62,15 @@ lint: $(VENV)/.dev  ## format, lint, types and import contracts
 	$(BIN)/lint-imports
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/npx --yes @biomejs/biome@2.6.8 check --error-on-warnings
 
-check: lint test  ## everything that must pass before a commit
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+
+docs: $(VENV)/.dev  ## show the documentation as a site on this machine, http://127.0.0.1:8000
+	$(SITE) serve
+
+docs-check: $(VENV)/.dev
+	$(SITE) build --quiet --strict --site-dir build/site
+
+check: lint docs-check test  ## everything that must pass before a commit
 
 bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
 	$(BIN)/python benchmarks/frontend.py
@@ -71,6 +79,12 @@ bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
 	$(BIN)/python benchmarks/panns.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/scorer_cost.py
+
+PACKAGES := cache extractors finetune index eval
+
+graph: $(VENV)/.dev  ## draw the imports of each package into docs/graph, with Graphviz
+	@for package in $(PACKAGES); do \
+		$(BIN)/import-linter drawgraph $$package | dot -Tsvg -o docs/graph/$$package.svg || exit 1; done
 
 chaos: $(VENV)/.test  ## damage files, kill and starve runs, at random; five minutes
 	$(BIN)/python -m benchmarks.chaos

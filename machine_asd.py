@@ -178,7 +178,13 @@ def __getattr__(name: str) -> Any:
         for item in names.split():
             here, _, there = item.partition("=")
             if here == name:
-                found = globals()[name] = getattr(import_module(module), there or here)
+                try:
+                    found = globals()[name] = getattr(import_module(module), there or here)
+                except ModuleNotFoundError as error:
+                    from cache.base.errors import needed  # noqa: PLC0415 (as above)
+
+                    extra = "finetune" if module.startswith("finetune") else ""
+                    raise needed(f"machine_asd.{name}", error, extra) from error
                 return found
     raise AttributeError(f"module 'machine_asd' has no {name!r}; it has {', '.join(__all__)}")
 

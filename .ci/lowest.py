@@ -10,10 +10,12 @@ from packaging.requirements import Requirement
 
 
 def lowest(project: dict[str, object]) -> list[str]:
-    """Pin every requirement of the project and its tests to its lower bound."""
+    """Pin every requirement of the project, its networks and its tests to its lower bound."""
     extras = project["optional-dependencies"]
     assert isinstance(extras, dict)
-    asked = map(Requirement, [*project["dependencies"], *extras["test"]])  # type: ignore[misc]
+    asked = map(
+        Requirement, [*project["dependencies"], *extras["finetune"], *extras["torch"], *extras["test"]]
+    )  # type: ignore[misc]
     bounds = {
         each.name: bound.version
         for each in asked

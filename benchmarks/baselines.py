@@ -17,8 +17,8 @@ from timing import machine, seconds
 
 from cache.table import Section
 from eval.baselines.frames import Frames, read_frames
-from eval.baselines.network import Autoencoder
-from eval.baselines.training import Batches, train
+from eval.baselines.model import Autoencoder
+from eval.baselines.training import FrameBatches, train
 from extractors.clips.listing import Clip
 
 CPU = torch.device("cpu")
@@ -37,7 +37,7 @@ def noise(clips: int) -> Frames:
 def epoch(clips: int, threads: int) -> float:
     """Seconds an epoch."""
     torch.set_num_threads(threads)
-    batches = Batches(noise(clips), range(clips), 2**30, CPU)
+    batches = FrameBatches(noise(clips), range(clips), 2**30, CPU)
     return seconds(lambda: list(train(Autoencoder(0), batches, 0, 1)))
 
 
@@ -72,7 +72,7 @@ def memory(clips: int, budget: int) -> float:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         torch.set_num_threads(1)
         frames = read_frames(written(Path(folder), clips), budget, Path(folder))
-        batches = Batches(frames, range(clips), budget, CPU).epoch(torch.Generator())
+        batches = FrameBatches(frames, range(clips), budget, CPU).epoch(torch.Generator())
         return max(_own_memory() for number, _ in enumerate(batches) if number % 50 == 0)
 
 

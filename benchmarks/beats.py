@@ -23,12 +23,12 @@ import soundfile
 import torch
 from timing import in_turn, machine, spread
 
+from cache.base.processors import cores
 from cache.store import Store
 from extractors import pooling, registry
 from extractors.audio.decode import read_audio
 from extractors.backbone import Backbone, Source
 from extractors.clips.listing import list_clips
-from extractors.device import cores
 from extractors.embedding.embedder import Forward
 from extractors.embedding.output import Output
 from extractors.embedding.throughput import Plan, candidates, rate, usual

@@ -21,7 +21,7 @@ from cache.store import Store
 from eval.choice import ChoiceRequest, choose
 from eval.metrics.sections import official_score
 from extractors.run import main as extract
-from index.options import parse_member
+from index.scorer import parse_member
 
 SPECTRA = ("logspec", "logspec:linear", "logspec:erb", "logmel")
 LAYERS = ("8", "16")

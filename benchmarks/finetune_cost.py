@@ -22,7 +22,7 @@ import torch
 from timing import machine
 
 from cache.table import Section
-from extractors.audio.ragged import Ragged
+from extractors.audio.ragged import RaggedArray
 from extractors.backbone import Source
 from extractors.clips.listing import Clip
 from extractors.embedding.finetuned import load_any
@@ -44,7 +44,7 @@ def noise(count: int, rate: int) -> Waveforms:
     bounds = np.arange(count + 1) * SECONDS * rate
     section = Section("fan", 0)
     clips = tuple(Clip(str(i), Path(str(i)), section, "train", "source") for i in range(count))
-    return Waveforms(Ragged(values, bounds), clips, ("",) * count, (), rate)
+    return Waveforms(RaggedArray(values, bounds), clips, ("",) * count, (), rate)
 
 
 def measure(name: str, text: str, args: Namespace) -> dict[str, Any]:

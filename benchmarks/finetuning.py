@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from scorers import Tables, evaluate, read_tables
 
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256
 from cache.recipe import Recipe
 from cache.store import Store
 from eval.metrics.sections import official_score

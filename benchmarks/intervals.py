@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import norm
 
 from cache.table import Section
-from eval.metrics.intervals import Floats, Plan, Scores
+from eval.metrics.intervals import Floats, ResamplingPlan, Scores
 from eval.metrics.rules import DEFAULT
 from eval.metrics.sections import SectionTruth
 from eval.metrics.uncertainty import uncertainty
@@ -42,7 +42,7 @@ def measure(machines: int, each: int, shift: float, rounds: int) -> Floats:
     rng, true, found = np.random.default_rng(0), population(shift), np.zeros((2, 2))
     for _ in range(rounds):
         sections = {Section("m", i): draw(rng, each, shift) for i in range(machines)}
-        made = uncertainty(sections, DEFAULT, Plan(resamples=500))
+        made = uncertainty(sections, DEFAULT, ResamplingPlan(resamples=500))
         if made is not None:
             spans = (made.bootstrap, made.jackknife)
             found += [[span.low <= true <= span.high, span.high - span.low] for span in spans]

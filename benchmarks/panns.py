@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from extractors import registry
 from extractors.backbone import Backbone, Source
-from extractors.nets.winograd import Winograd
+from extractors.nets.cnn14 import Winograd
 
 CPU = torch.device("cpu")
 SECONDS, FRAMES, MELS = 10, 1001, 64

@@ -31,7 +31,7 @@ from sklearn.preprocessing import StandardScaler
 
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
-from eval.metrics.intervals import Plan, Scores
+from eval.metrics.intervals import ResamplingPlan, Scores
 from eval.metrics.rules import DEFAULT as RULE
 from eval.metrics.sections import SectionTruth, evaluate_section, official_score
 from eval.metrics.uncertainty import bootstrap
@@ -39,8 +39,7 @@ from eval.results.clips import labels_of
 from eval.results.submission import Submission
 from eval.results.truth import find_truth
 from extractors.run import main as extract
-from index.options import parse_member
-from index.scorer import DEFAULT
+from index.scorer import DEFAULT, parse_member
 
 Floats = NDArray[np.float64]
 ROOTS = ("dev_data", "eval_data")
@@ -135,7 +134,7 @@ def main() -> None:
     ours = None
     for name, scores in systems.items():
         sections = {s: Scores(values, known[s]) for s, values in scores.items()}
-        draws = bootstrap(sections, RULE, Plan())
+        draws = bootstrap(sections, RULE, ResamplingPlan())
         ours = draws if ours is None else ours
         results = {
             s: evaluate_section(one.scores, (one.scores > 0).astype(int), one.truth)

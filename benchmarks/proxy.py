@@ -31,8 +31,7 @@ from eval.results.submission import Submission
 from eval.results.truth import find_truth
 from extractors.run import main as extract
 from finetune.synthesise import main as synthesise
-from index.options import parse_member
-from index.scorer import names
+from index.scorer import names, parse_member
 
 SEEDS = (0, 1, 2)
 FAULTS = ("bearing", "modulation", "harmonics", "rubbing", "clipping", "dropouts")

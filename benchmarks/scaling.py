@@ -30,11 +30,10 @@ from extractors.audio.decode import read_audio
 from extractors.clips.listing import list_clips
 from extractors.embedding.models import load_forwards
 from extractors.engines import cluster
+from extractors.engines.cluster import Share
 from extractors.engines.local import extraction
 from extractors.engines.pipeline import Pool
-from extractors.engines.ray_ import token_in
-from extractors.engines.rounds import Round
-from extractors.engines.shares import Share
+from extractors.engines.ray_ import Round, token_in
 from extractors.engines.tables import Table, manifest, tables_of
 from extractors.engines.worker import Orders, TableWorker
 from extractors.request import ExtractRequest
@@ -96,7 +95,7 @@ def local_rate(args: ExtractRequest, tables: Sequence[Table]) -> float:
     """Clips a second of one process."""
     times = []
     with cache_folder(args) as own:
-        work = extraction(own, load_forwards(own, CPU))
+        work = extraction(own, load_forwards(own))
         for table in tables:
             work.run(table.clips)
             times.append(time.perf_counter())
@@ -105,7 +104,7 @@ def local_rate(args: ExtractRequest, tables: Sequence[Table]) -> float:
 
 def ray_rate(args: ExtractRequest, tables: Sequence[Table], actors: int) -> tuple[float, float]:
     """Seconds until all actors had answered less one table's time; clips a second from then on."""
-    recipes = tuple(o.recipe for f in load_forwards(args, CPU) for o in f.outputs)
+    recipes = tuple(o.recipe for f in load_forwards(args) for o in f.outputs)
     begin = time.perf_counter()
     with cache_folder(args) as own, token_in(Store(own.cache_dir)) as token:
         orders = Orders(own, Path.cwd(), recipes, token, 1)
@@ -142,7 +141,7 @@ def starts(data: Path, folder: Path, rounds: int) -> dict[str, list[float]]:
 def inputs(args: ExtractRequest, table: Table) -> Inputs:
     """Measure one clip's costs on one core, and its bytes."""
     torch.set_num_threads(1)
-    (forward,) = load_forwards(args, CPU)
+    (forward,) = load_forwards(args)
     rate = forward.backbone.spec.sample_rate
     clips = table.clips[:16]
     decoded = [read_audio(clip.path, rate).samples for clip in clips]

@@ -20,8 +20,7 @@ import numpy as np
 from timing import machine, seconds
 
 from cache.table import ClipKey, EmbeddingTable, Section
-from index.options import parse_member
-from index.scorer import names
+from index.scorer import names, parse_member
 
 WIDTHS = (768, 3584, 6144)
 LARGE = (

@@ -22,8 +22,7 @@ from eval.results.clips import labels_of
 from eval.results.submission import Submission
 from eval.results.truth import find_truth
 from extractors.run import main as extract
-from index.options import parse_member
-from index.scorer import Scorer, names
+from index.scorer import Scorer, names, parse_member
 
 POOLINGS = ("mean", "max", "mean+std", "gwrp:0.97", "gwrp:0.7")
 LAYERS = (4, 8, 12, 16)

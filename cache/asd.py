@@ -55,7 +55,7 @@ VERBS: dict[str, dict[str, Verb]] = {
     },
     "folders": {
         "cache": Verb("cache.run:main", "embedding tables"),
-        "bank": Verb("index.show:main", "what a bank holds"),
+        "bank": Verb("eval.monitor.bank_run:main", "what a bank holds; add, undo ..."),
     },
 }
 

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from cache.base.errors import listing
+
 SILENT, CONSTANT = "silent", "constant"
 _OTHER = 1.2  # ratio of bandwidths from which recordings are not of one kind
 _LACKS = {
@@ -179,10 +181,9 @@ def _line(text: str, remarks: Sequence[Remark]) -> str:
     places = Counter[str]()
     for each in remarks:
         places[each.where] += each.clips
-    named = [f"{where} {count}" for where, count in places.items()][:_NAMED]
-    more = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+    named = listing([f"{where} {count}" for where, count in places.items()], _NAMED)
     what = "1 clip is" if clips == 1 else f"{clips} clips are"
-    return f"{what} {text} ({', '.join(named)}{more}; e.g. {remarks[0].example})"
+    return f"{what} {text} ({named}; e.g. {remarks[0].example})"
 
 
 def _hertz(frequency: float) -> str:

@@ -7,6 +7,8 @@ of one thing are one recipe.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +16,61 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 
+SIGNAL_SUFFIXES = (".csv", ".tsv", ".npy", ".mat", ".tdms", ".h5", ".hdf5", ".parquet")
 AVERAGE, CANCEL, RESIDUAL = "average", "cancel", "residual"
 # The recordings of 2026: the first channel near the machine, the second far from it.
 CHANNELS = {"near": 0, "far": 1}
 WHOLE = "whole"
 POLICIES = ("zero", "tile", "cut")
 _LEAST, _MOST = 1e-3, 86_400.0  # s
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What is told of a recording that may be a file of numbers, beside what it tells itself.
+
+    Attributes
+    ----------
+    rate
+        Hz; ``None`` where the file tells it.
+    column
+        Names or numbers of its columns, separated by commas; empty for all.
+    remove_dc
+        Whether the mean of what is read is subtracted, channel by channel; of sound files too.
+    own
+        Whether a manifest or a data set's layout told it, of this one file; else a recipe did.
+    """
+
+    rate: int | None = None
+    column: str = ""
+    remove_dc: bool = False
+    own: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What is hashed with the file's bytes: what of it no recipe tells; mostly nothing."""
+        return f"\n{self.rate} {self.column}" if self.own and (self.rate or self.column) else ""
+
+    @property
+    def settings(self) -> dict[str, str | int]:
+        """What of it was told, for a recipe."""
+        told: dict[str, str | int] = {
+            "rate": self.rate or 0,
+            "column": self.column,
+            "dc": "removed" if self.remove_dc else "",
+        }
+        return {name: value for name, value in told.items() if value}
+
+    @classmethod
+    def of(cls, settings: Mapping[str, object]) -> Signal:
+        """Read it from a recipe's settings."""
+        rate = settings.get("rate")
+        return cls(
+            None if rate is None else int(str(rate)), str(settings.get("column", "")), "dc" in settings
+        )
+
+
+PLAIN = Signal()
 
 
 @dataclass(frozen=True)
@@ -110,3 +161,22 @@ def read_channel(text: str) -> str:
     raise AsdError(
         f"channel {text!r} is not one of {AVERAGE}, {', '.join(CHANNELS)}, 0, 1, ..., {CANCEL}, {RESIDUAL}:W"
     )
+
+
+Span = tuple[float, float]  # start and end in a file, s
+
+_ID = re.compile(r"(?P<file>.+)#t=(?P<start>[0-9]+(?:\.[0-9]+)?)-(?P<stop>[0-9]+(?:\.[0-9]+)?)", re.DOTALL)
+
+
+def window_id(file_id: str, span: Span) -> str:
+    """Name a window of a file; times to the millisecond."""
+    start, stop = (f"{second:.3f}".rstrip("0").rstrip(".") for second in span)
+    return f"{file_id}#t={start}-{stop}"
+
+
+def split_id(clip_id: str) -> tuple[str, Span | None]:
+    """Tell a clip's file and which span of it the clip is; ``None`` for a whole file."""
+    match = _ID.fullmatch(clip_id)
+    if match is None:
+        return clip_id, None
+    return match["file"], (float(match["start"]), float(match["stop"]))

@@ -31,9 +31,9 @@ _REMEDY = (
 # What a flipped byte makes of pyarrow's reading and of ours; of a length, memory that is not there,
 # of brackets, JSON without end.
 _DAMAGED = (
-    *(OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError),
-    *(MemoryError, RecursionError, pa.ArrowException, AsdError),
-)
+    OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError,
+    MemoryError, RecursionError, pa.ArrowException, AsdError,
+)  # fmt: skip
 _SMALLEST = 2**26  # bytes that reading any table may take
 _KEY_COLUMNS = ("clip_id", "content_sha256", "domain", "condition", "attributes")
 _FACTS = "facts"  # JSON; tables of before it was kept have no such column

@@ -15,7 +15,7 @@ from cache.base.text import parse_json
 Setting = str | int | float | bool
 
 # Settings that say what of a recording was heard, each only where it is not all of it.
-HEARING = ("channel", "window_s", "hop_s", "length")
+HEARING = ("channel", "window_s", "hop_s", "length", "rate", "column", "dc")
 
 
 @dataclass(frozen=True)

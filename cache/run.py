@@ -1,4 +1,4 @@
-"""Command line of the store: list, verify, concatenate, clean up."""
+"""Command line of the store: list, verify, clean up."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from cache.base.errors import AsdError, guarded
 from cache.files import places
 from cache.files.atomic import leftovers
 from cache.recipe import Recipe
-from cache.select import add_cache_dir, add_selection, choose, selection
+from cache.select import DEFAULT_CACHE_DIR, Cache
 from cache.store import DAMAGED, Store, Stored
 
 
 def _parser() -> Parser:
-    about = "What the cache folder holds: list, verify, join, clean up."
+    about = "What the cache folder holds: list, verify, clean up."
     parser = parser_of("cache.run", about, "ls --cache-dir artifacts")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     ls = commands.add_parser("ls", help="what the cache holds, a line a recipe")
     verify = commands.add_parser("verify", help="read every table in full; exit code 1 on a fault")
-    concat = commands.add_parser("concat", help="join the tables of several backbones by clip id")
     verify.add_argument("--repair", action="store_true",
         help=f"move faulty tables to {DAMAGED}/ in the cache folder, so that the next extraction "
         "makes them anew")  # fmt: skip
     gc = commands.add_parser("gc", help="remove what killed runs left, and recipes no longer wanted")
-    for command, action in ((ls, _ls), (verify, _verify), (concat, _concat), (gc, _gc)):
+    for command, action in ((ls, _ls), (verify, _verify), (gc, _gc)):
         command.set_defaults(action=action)
         add_arguments(command, Speech)
     for command in (ls, verify, gc):
-        add_cache_dir(command)
-    add_selection(concat)
+        add_arguments(command, Cache)
+        command.set_defaults(cache_dir=DEFAULT_CACHE_DIR)
     gc.add_argument("--recipe", nargs="+", default=[], metavar="FINGERPRINT", help="remove these")
     gc.add_argument("--dry-run", action="store_true", help="only say what would go")
     return parser
@@ -78,15 +77,6 @@ def _set_aside(store: Store, stored: Stored, console: Console) -> None:
     else:
         told = f"moved {stored.path} to {target}" if target else f"{stored.path} is whole by now"
         console.made(told, moved=stored.path, to=target)
-
-
-def _concat(args: Namespace, console: Console) -> int:
-    store = Store(args.cache_dir)
-    recipe = choose(store, selection(args))
-    joined = store.concatenate(recipe)
-    where = store.root / recipe.fingerprint
-    console.made(f"{joined} tables of {recipe.backbone} in {where}", made=where, tables=joined)
-    return 0
 
 
 def _gc(args: Namespace, console: Console) -> int:

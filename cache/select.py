@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace, _ActionsContainer
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache.base.arguments import add_arguments, from_arguments
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option, option_fields
+from cache.base.options import Checked, documented, option
 from cache.files.places import place
 from cache.heard import WHOLE, read_channel, read_length
 from cache.recipe import Recipe, concatenation
@@ -91,26 +89,6 @@ class Cache(Checked):
     """Where tables and banks lie."""
 
     cache_dir: Path = cache_dir_option()
-
-
-def add_cache_dir(parser: _ActionsContainer) -> None:
-    """Add ``--cache-dir`` to a command whose options are no request."""
-    add_arguments(parser, Cache)
-    parser.set_defaults(cache_dir=DEFAULT_CACHE_DIR)
-
-
-def add_selection(parser: ArgumentParser) -> None:
-    """Add ``--cache-dir`` and a selection to a command whose options are no request."""
-    add_cache_dir(parser)
-    group = parser.add_argument_group("which tables (needed only where the cache holds several)")
-    add_arguments(group, Selection)
-    parser.set_defaults(**{item.name: item.default for item in option_fields(Selection)})
-    parser.set_defaults(backbone=(), recipe=())
-
-
-def selection(args: Namespace) -> Selection:
-    """Read what `add_selection` parsed."""
-    return from_arguments(Selection, args)
 
 
 def choose(store: Store, wanted: Selection) -> Recipe:

@@ -176,43 +176,20 @@ class Store:
                 return path
 
     def read(self, recipe: Recipe, section: Section, split: str) -> EmbeddingTable:
-        """Read a table; a concatenation not on disk, or older than a parent, is joined anew.
+        """Read a table; a concatenation is joined from the tables of its parents.
 
         Raises
         ------
         AsdError
             If it does not exist, is damaged, or was made by another recipe.
         """
-        path = self.path(recipe, section, split)
-        if recipe.parents and self._is_outdated(recipe, section, split):
+        if recipe.parents:
             parts = [self.read(parent, section, split) for parent in recipe.parents]
             return join_columns(_named_apart(parts, recipe))
+        path = self.path(recipe, section, split)
         table, stored = read_table(path)
         _expect(path, table, stored, (recipe, section, split))
         return table
-
-    def _is_outdated(self, recipe: Recipe, section: Section, split: str) -> bool:
-        """Whether a concatenation's table is missing, or a parent at hand holds other clips."""
-        if not places.exists(self.path(recipe, section, split)):
-            return True
-        held = self.keys(recipe, section, split)
-        parents = [self.keys(parent, section, split) for parent in recipe.parents]
-        return any(keys and keys != held for keys in parents)
-
-    def concatenate(self, recipe: Recipe) -> int:
-        """Write the tables of a concatenation, joined from its parents'; return how many.
-
-        Raises
-        ------
-        AsdError
-            If the recipe joins nothing, or its parents' tables do not hold the same clips.
-        """
-        if not recipe.parents:
-            raise AsdError("name at least two backbones or recipes to concatenate")
-        tables = self.tables(recipe)
-        for stored in tables:
-            self.write(self.read(recipe, stored.section, stored.split), recipe)
-        return len(tables)
 
     def keys(self, recipe: Recipe, section: Section, split: str) -> dict[str, ClipKey]:
         """Clip id to key for the rows on disk; empty where no table is."""
@@ -221,9 +198,9 @@ class Store:
 
     def holds(self, recipe: Recipe, section: Section, split: str) -> bool:
         """Whether a table can be read, or joined from its parents'; nothing is listed for it."""
-        parents = [self.holds(parent, section, split) for parent in recipe.parents]
-        there = places.exists(self.path(recipe, section, split))
-        return there or (bool(parents) and all(parents))
+        if recipe.parents:
+            return all(self.holds(parent, section, split) for parent in recipe.parents)
+        return places.exists(self.path(recipe, section, split))
 
     def digest(self, recipe: Recipe, section: Section, split: str) -> str | None:
         """SHA-256 by which a table is known again, of a concatenation that of its parents'.
@@ -256,12 +233,12 @@ class Store:
         """Every table on disk, or those of one recipe; a concatenation has those of its parents."""
         if recipe is None:
             return sorted(_stored(self.root, "*"), key=lambda stored: stored.path)
-        own = {(s.section, s.split): s for s in _stored(self.root, recipe.fingerprint)}
-        if recipe.parents:
-            parents = [{(s.section, s.split): s for s in self.tables(p)} for p in recipe.parents]
-            shared = set.intersection(*(set(tables) for tables in parents))
-            own = {key: parents[0][key] for key in shared} | own
-        return [own[key] for key in sorted(own)]
+        parts = [
+            {(s.section, s.split): s for s in _stored(self.root, each.fingerprint)}
+            for each in recipe.parents or (recipe,)
+        ]
+        shared = set.intersection(*map(set, parts))
+        return [parts[0][key] for key in sorted(shared)]
 
     def recipes(self) -> list[Recipe]:
         """Recipes of the tables on disk, by their text."""

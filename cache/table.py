@@ -23,6 +23,14 @@ Condition = Literal["normal", "anomaly"]
 SPLITS: tuple[str, ...] = get_args(Split)
 DOMAINS: tuple[str, ...] = get_args(Domain)
 CONDITIONS: tuple[str, ...] = get_args(Condition)
+ANOMALY: Condition = "anomaly"
+
+
+def domain_or_source(domain: str | None) -> str:
+    """Give the domain a training clip is learnt with; of unknown domain, that is source."""
+    return domain or "source"
+
+
 _LAST_SECTION = 2**31 - 1  # tables hold 32-bit numbers
 SYNTHETIC = "synthetic"  # the attribute of a clip that no microphone recorded as it is: its method
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
 from cache.base.options import Checked, documented, option
+from cache.base.progress import Progress, Steps, unseen
 from cache.recipe import Recipe
 from cache.select import cache_dir_option
 from cache.store import Store
@@ -20,7 +20,7 @@ from cache.table import EmbeddingTable, Section
 from eval.metrics.official import auc
 from index.calibration import folds_of
 from index.groups import group_clips, originals
-from index.options import parse_member
+from index.scorer import parse_member
 
 Floats = NDArray[np.float64]
 KINDS = ("resampled", "machine", "domain", "attribute")

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from cache.base.errors import AsdError
 from cache.base.text import masked, parse_json
 from cache.files.atomic import write_atomic
+from cache.heard import split_id
 from cache.recipe import concatenation
 from cache.select import Selection
 from cache.store import Store
 from cache.table import DOMAINS, Section
-from cache.windows import split_id
 from eval.scoring.findings import ClipResult, Neighbour, Results
 from eval.scoring.sections import score_table
 from extractors import registry
 from extractors.audio.hearing import Heard
-from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
+from extractors.clips.clip import RECORDING_SUFFIXES, Clip, Fault, Listing
 from extractors.registry import split_name
 from extractors.request import ExtractRequest
 from index.bank import Bank, locate
@@ -42,8 +42,8 @@ Samples: TypeAlias = NDArray[Any]
 Sound: TypeAlias = str | PathLike[str] | Samples | tuple[Samples, float]
 Sounds: TypeAlias = Sound | Sequence[Sound]
 
-_SOURCES = "recordings.json"  # in a bank's folder: where the normal recordings lie
-_TABLES = "tables"  # in a bank's folder: the embeddings of the normal recordings
+RECORDINGS = "recordings.json"  # in a bank's folder: where the normal recordings lie
+TABLES = "tables"  # in a bank's folder: the embeddings of the normal recordings
 _MACHINE = "machine"  # what an unnamed one is called
 
 
@@ -63,6 +63,9 @@ class Detector:
         Cut longer recordings into pieces of so many seconds, one every so many.
     channel
         ``average``, ``near``, ``far`` or a number from 0.
+    rate, column, remove_dc
+        Of files of numbers (CSV, NPY, MAT ...): Hz where they do not tell it, which columns, and whether
+        each channel's mean is subtracted, of sound too.
     threshold, percentile
         How the threshold is learnt, and the share of normal clips meant to lie below it, %.
     false_alarms, clip_interval
@@ -95,6 +98,9 @@ class Detector:
         window: float | None = None,
         hop: float | None = None,
         channel: str = "average",
+        rate: int | None = None,
+        column: str = "",
+        remove_dc: bool = False,
         threshold: str = "gamma",
         percentile: float = 90.0,
         false_alarms: str | None = None,
@@ -106,7 +112,10 @@ class Detector:
         self._request = ExtractRequest(
             backbone=names or ExtractRequest().backbone,
             weights=(weights,) if isinstance(weights, str) else tuple(weights),
-            heard=Heard(channel=channel, window=window, hop=hop),
+            heard=Heard(
+                channel=channel, window=window, hop=hop, rate=rate, column=column, remove_dc=remove_dc
+            ),
+            device="cpu",
         )
         self._build = BuildRequest(
             scorer=scorer, threshold=threshold, percentile=percentile, false_alarms=false_alarms,
@@ -251,10 +260,10 @@ class Detector:
             raise AsdError(f"{folder} is there already; choose another name, or remove it first")
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(bank.root, partial, ignore=shutil.ignore_patterns(".lock", _TABLES))
+        shutil.copytree(bank.root, partial, ignore=shutil.ignore_patterns(".lock", TABLES))
         if self._listing.clips:
-            shutil.copytree(self._root / _TABLES, partial / _TABLES, ignore=shutil.ignore_patterns(".lock"))
-            write_atomic(partial / _SOURCES, masked(json.dumps(self._sources(), indent=0)).encode())
+            shutil.copytree(self._root / TABLES, partial / TABLES, ignore=shutil.ignore_patterns(".lock"))
+            remember(partial, self._sources())
         partial.rename(folder)
         return folder
 
@@ -292,6 +301,11 @@ class Detector:
         return detector
 
     @property
+    def inference(self) -> Inference:
+        """The models that turn clips into the bank's embeddings; loaded when they are first asked for."""
+        return self._loaded(self._fitted())
+
+    @property
     def bank(self) -> Bank:
         """The bank that judges."""
         return self._fitted()
@@ -322,8 +336,7 @@ class Detector:
         return self._inference
 
     def _learn(self, normal: Sounds, target: Sounds | None, rate: float | None) -> Detector:
-        from extractors.device import find_device  # noqa: PLC0415 (torch, as above)
-        from extractors.embedding.models import load_forwards  # noqa: PLC0415
+        from extractors.embedding.models import load_forwards  # noqa: PLC0415 (as above)
         from extractors.engines.inference import Inference  # noqa: PLC0415
         from extractors.engines.local import Extraction  # noqa: PLC0415
 
@@ -344,12 +357,12 @@ class Detector:
             )
         listing = Listing(clips)
         if self._inference is None:
-            forwards = load_forwards(self._request, find_device("cpu"))
+            forwards = load_forwards(self._request)
             recipe = concatenation([output.recipe for each in forwards for output in each.outputs])
             self._inference = Inference(recipe, forwards=forwards)
         inference = self._inference
         cut = inference.cut(listing)
-        store = Store(self._root / _TABLES)
+        store = Store(self._root / TABLES)
         reports = Extraction(inference.forwards, store).run(cut.clips)
         unusable = [*cut.faults, *(fault for report in reports for fault in report.faults)]
         if unusable:
@@ -365,12 +378,7 @@ class Detector:
         """Where normal recordings lie, by id: known of one's own, and as saved with a bank."""
         if self._listing.clips:
             return {clip.clip_id: str(clip.path.resolve()) for clip in self._listing.clips}
-        path = self._fitted().root / _SOURCES
-        try:
-            found: dict[str, str] = parse_json(path.read_bytes())
-        except (OSError, ValueError):
-            found = {}
-        return found | self._normal
+        return recordings_of(self._fitted().root) | self._normal
 
     def _clips(
         self, sounds: Sounds, split: str, domain: str | None, rate: float | None, section: Section
@@ -396,15 +404,17 @@ class Detector:
                         )
                         for file in files
                     ]
-                elif path.suffix.lower() in AUDIO_SUFFIXES and path.is_file():
+                elif path.suffix.lower() in RECORDING_SUFFIXES and path.is_file():
                     clips.append(Clip(path.name, path, section, split, domain))
                 else:
-                    raise AsdError(f"{path} is neither a folder nor one of {', '.join(AUDIO_SUFFIXES)}")
+                    raise AsdError(f"{path} is neither a folder nor one of {', '.join(RECORDING_SUFFIXES)}")
             else:
                 samples, own = sound if isinstance(sound, tuple) else (sound, rate)
                 clips.append(self._written(np.asarray(samples), own, section, split, domain))
         if not clips:
-            raise AsdError(f"no recordings in {sounds!r}: expected {', '.join(AUDIO_SUFFIXES)} at any depth")
+            raise AsdError(
+                f"no recordings in {sounds!r}: expected {', '.join(RECORDING_SUFFIXES)} at any depth"
+            )
         return Listing(tuple(clips), tuple(faults))
 
     def _written(
@@ -427,6 +437,33 @@ class Detector:
         path.parent.mkdir(exist_ok=True)
         soundfile.write(path, samples, int(rate), subtype="FLOAT")
         return Clip(name, path, section, split, domain)
+
+
+def recordings_of(bank: Path) -> dict[str, str]:
+    """Where the normal recordings of a bank lie, by id; empty where it does not say."""
+    try:
+        found: dict[str, str] = parse_json((bank / RECORDINGS).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def remember(bank: Path, recordings: Mapping[str, str]) -> None:
+    """Note beside a bank where normal recordings lie, to be compared with; those noted before stay.
+
+    Parameters
+    ----------
+    bank
+        Its folder.
+    recordings
+        Clip id, of a window too, to the recording's path.
+    """
+    told = {
+        split_id(clip_id)[0]: path if "://" in path else str(Path(path).resolve())
+        for clip_id, path in recordings.items()
+    }
+    text = json.dumps({**recordings_of(bank), **told}, indent=0)
+    write_atomic(bank / RECORDINGS, masked(text).encode())
 
 
 def cautions_of(fitted: FittedSection) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
 from cache.base.options import Checked, documented, option, option_group
+from cache.base.progress import Progress, unseen
 from cache.files.atomic import scratch_folder
 from cache.files.places import here, place
 from cache.recipe import Recipe
@@ -22,9 +22,9 @@ from eval.judge import Judging, Run, judge, years_told
 from eval.metrics.rules import RULES, choose_rule
 from eval.page.build import Audible
 from eval.ranking import Ranking, System, called, rank, read_system, run_folders
+from eval.ranking_tables import write_ranking
 from eval.report import Reported, Reporting, report
 from eval.results.folder import Results
-from eval.results.ranking_tables import write_ranking
 from eval.results.tables import SystemResult
 from eval.score import Scoring, score
 from extractors.clips.listing import list_clips

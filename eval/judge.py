@@ -8,12 +8,12 @@ from pathlib import Path
 
 from cache.base.errors import AsdError
 from cache.table import Section
-from eval.metrics.intervals import Plan, Scores, Uncertainty
+from eval.metrics.intervals import ResamplingPlan, Scores, Uncertainty
 from eval.metrics.rules import DEFAULT, Rule
 from eval.metrics.sections import SectionResult, SectionTruth, evaluate_section
 from eval.metrics.uncertainty import Tally
 from eval.results.clips import read_clips
-from eval.results.description import Described, read_description
+from eval.results.description import SystemDescription, read_description
 from eval.results.names import DECISIONS, SCORES, misnamed, section_files, sections_in
 from eval.results.rows import raise_faults, some
 from eval.results.submission import Submission, read_submission
@@ -46,7 +46,7 @@ class Judging:
     ground_truth: Path | None = None
     rule: Rule = DEFAULT
     part: bool = False
-    plan: Plan = field(default_factory=Plan)
+    plan: ResamplingPlan = field(default_factory=ResamplingPlan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Run:
     """
 
     judging: Judging
-    described: Described
+    described: SystemDescription
     results: dict[Section, SectionResult]
     unknown: tuple[Section, ...] = ()
     missing: tuple[Section, ...] = ()
@@ -150,7 +150,7 @@ def judge(judging: Judging) -> Run:
     faults = [f"{name}: not the name of a submission file" for name in misnamed(directory)]
     if not wanted:
         faults.append("no anomaly_score_<machine>_section_<nn>_test.csv in it")
-    described = Described(judging.name)
+    described = SystemDescription(judging.name)
     try:
         described = read_description(directory, judging.name or directory.name)
         faults += _other_sections(described, wanted)
@@ -195,7 +195,7 @@ def _read(judging: Judging, section: Section) -> tuple[Submission, SectionTruth 
     return submission, find_truth(submission, judging.ground_truth, labels)
 
 
-def _other_sections(described: Described, sections: Sequence[Section]) -> list[str]:
+def _other_sections(described: SystemDescription, sections: Sequence[Section]) -> list[str]:
     """Faults of a folder that holds other sections than the run that described it scored."""
     scored, there = set(described.thresholds), set(map(str, sections))
     if not scored:

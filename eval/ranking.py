@@ -11,7 +11,7 @@ from cache.base.errors import AsdError
 from cache.table import Section
 from eval.judge import Judging, Run, judge
 from eval.metrics.comparison import Comparison, compare, drawn_runs, several
-from eval.metrics.intervals import Interval, Plan, has_parts, percentiles
+from eval.metrics.intervals import Interval, ResamplingPlan, has_parts, percentiles
 from eval.metrics.sections import FIGURES, summarise
 from eval.results.names import sections_in
 
@@ -163,7 +163,7 @@ def called(folders: Sequence[Path]) -> list[str]:
     return names
 
 
-def rank(systems: Sequence[System], plan: Plan) -> Ranking:
+def rank(systems: Sequence[System], plan: ResamplingPlan) -> Ranking:
     """Order systems by official score and compare the best with each of the others."""
     ordered = sorted(systems, key=_descending)
     entries = tuple(Entry(system, _interval(system, plan)) for system in ordered)
@@ -182,7 +182,7 @@ def _descending(system: System) -> tuple[bool, float, str]:
     return score is None, -score.mean if score else 0.0, system.name
 
 
-def _interval(system: System, plan: Plan) -> Interval | None:
+def _interval(system: System, plan: ResamplingPlan) -> Interval | None:
     rule = system.runs[0].rule
     if not all(has_parts(run.scores, rule) for run in system.runs):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError, listing, reasons
+from cache.base.progress import Progress, unseen
 from cache.facts import Remark, differences, remarks_of
 from cache.facts import told as said_of
+from cache.heard import Signal, split_id
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section
-from cache.windows import split_id
 from eval.results.clips import write_clips
-from eval.results.description import Described, promise_of, write_description
+from eval.results.description import SystemDescription, promise_of, write_description
 from eval.results.folder import Results
-from eval.results.proxy import all_synthetic
+from eval.results.names import all_synthetic
 from eval.results.submission import write_submission
 from eval.scoring.maps import write_map
 from eval.scoring.sections import SectionScores, score_table, surplus, write_reasons, write_windows
@@ -140,16 +141,25 @@ def score(scoring: Scoring, told: Progress = unseen) -> Scored:
         facts = {
             "recipe": scoring.recipe.fingerprint,
             "embeddings": str(scoring.recipe),
+            **_signal(scoring.recipe),
             "bank": str(scoring.bank.root),
             "command": scoring.command,
             "calibration": promise_of(calibration.values()),
         }
         title = f"{scoring.recipe.backbone}, {fitted.scorer_name}"
         transductive = fitted.scorer.transductive
-        described = Described(title, transductive, facts, thresholds, any(proxies), cautions, calibration)
+        described = SystemDescription(
+            title, transductive, facts, thresholds, any(proxies), cautions, calibration
+        )
         write_description(scoring.results, described)
         scoring.results.seal()
     return Scored(tuple(sections), (*job.notes, *said_of(remarks)))
+
+
+def _signal(recipe: Recipe) -> dict[str, str]:
+    """Say how files of numbers were read, for the page that plays them; nothing of plain sound."""
+    told = Signal.of(dict((recipe.parents or (recipe,))[0].settings)).settings
+    return {"signal": json.dumps(told)} if told else {}
 
 
 class _Held:

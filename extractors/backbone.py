@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cache.recipe import Setting
 
@@ -13,8 +17,11 @@ if TYPE_CHECKING:  # names and facts of backbones are had without it
     import torch
     from torch import Tensor, nn
 
+    from extractors.device import Device
+
 Kind = Literal["mean", "statistics", "attentive"]  # how frames become an embedding that is trained
 OWN = "own"  # the backbone's own embedding is the one that is trained
+RANDOM = "random"  # stands in the recipe where a hash of weights would
 EMBEDDINGS = (*get_args(Kind), OWN)
 
 
@@ -57,6 +64,8 @@ class BackboneSpec:
     parts
         Names of the equal parts of an embedding of `dim` values that are blocks of their own, in
         order; empty where it is one.
+    arrays
+        Whether it takes and gives NumPy arrays, on the processor, without torch: `ArrayBackbone`.
     """
 
     name: str
@@ -76,6 +85,7 @@ class BackboneSpec:
     weights: str | None = None
     settings: tuple[tuple[str, Setting], ...] = ()
     parts: tuple[str, ...] = ()
+    arrays: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +102,14 @@ class Features:
 
     frames: Tensor
     native: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class ArrayFeatures:
+    """What an `ArrayBackbone` makes of a batch; see `Features`."""
+
+    frames: NDArray[np.float32]
+    native: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +158,17 @@ class Backbone(Protocol):
         list of Features
             One a layer, in the order asked for; a clip's do not depend on the rest of its batch.
         """
+
+
+class ArrayBackbone(Protocol):
+    """A front end in NumPy: as `Backbone`, with arrays for tensors, and no torch."""
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """Facts, ``arrays`` being true."""
+
+    def features(self, waveforms: NDArray[np.float32], layers: Sequence[int]) -> list[ArrayFeatures]:
+        """Compute the features of several layers of (B, T) waveforms; see `Backbone.features`."""
 
 
 @dataclass(frozen=True)
@@ -215,8 +244,26 @@ class Tunable(Backbone, Protocol):
         """Run the network; ``states(inputs(w), layers)`` is ``features(w, layers)``."""
 
 
+class NetworkBackbone(ABC):
+    """A backbone whose network is given what its front end makes of waveforms: `Tunable`'s two steps."""
+
+    spec: BackboneSpec
+
+    @abstractmethod
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """See `Tunable.inputs`."""
+
+    @abstractmethod
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """See `Tunable.states`."""
+
+    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
+        """See `Backbone.features`."""
+        return self.states(self.inputs(waveforms), layers)
+
+
 @dataclass(frozen=True)
-class Kept:
+class ModelFile:
     """A network that fine-tuning wrote to a file.
 
     Attributes
@@ -238,9 +285,13 @@ class Kept:
 
 
 class BackboneFile(Protocol):
-    """What a module in ``extractors/backbones/`` offers."""
+    """What a module in ``extractors/backbones/`` offers.
 
-    def load(self, source: Source, device: torch.device) -> Backbone:
+    A module may also offer ``without_torch(source) -> bool``: whether `load` gives an
+    `ArrayBackbone` of this source. Such a module does not import torch when it is imported.
+    """
+
+    def load(self, source: Source, device: Device) -> Backbone | ArrayBackbone:
         """Build the model on a device, ready for inference.
 
         Parameters
@@ -257,7 +308,7 @@ class BackboneFile(Protocol):
             or not this model's.
         """
 
-    def rebuild(self, kept: Kept, device: torch.device) -> Tunable:
+    def rebuild(self, kept: ModelFile, device: torch.device) -> Tunable:
         """Build the model of a fine-tuned file.
 
         Raises

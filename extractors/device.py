@@ -1,14 +1,31 @@
-"""Devices: the one that a command line names, its cores, what it computes at once."""
+"""Devices: the one that a command line names, and what it computes at once."""
 
 from __future__ import annotations
 
 import os
-
-import torch
-from torch import Tensor
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 from cache.base import errors
 from cache.base.errors import AsdError
+
+if TYPE_CHECKING:  # it takes a second or two, which front ends in NumPy need not wait for
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Processor:
+    """Where NumPy computes, as a device."""
+
+    type: str = "cpu"
+
+    def __str__(self) -> str:
+        return self.type
+
+
+Device: TypeAlias = "torch.device | Processor"
 
 
 def find_device(name: str) -> torch.device:
@@ -25,6 +42,8 @@ def find_device(name: str) -> torch.device:
     AsdError
         If it is not to be had on this machine.
     """
+    import torch  # noqa: PLC0415
+
     if name == "auto":
         if torch.cuda.is_available():
             own = os.environ.get("LOCAL_RANK")  # as torchrun and accelerate say it
@@ -39,36 +58,20 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-class _Taken:
-    """What of the machine's processors this process was told to use."""
-
-    cores: int | None = None
-
-
-def take_cores(count: int) -> None:
-    """Use this many processors and no more: other processes of a cluster have the rest."""
-    _Taken.cores = count
-
-
-def cores() -> int:
-    """Processors this process may use."""
-    if _Taken.cores is not None:
-        return _Taken.cores
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def portions(batch: Tensor) -> tuple[Tensor, ...]:
     """Split a batch (B, ...) into what its device computes at once.
 
     A CPU takes clip by clip: several fall out of its cache, and what a clip gives could depend on
     them. Any other device takes all, and so does a CPU where gradients are recorded.
     """
+    import torch  # noqa: PLC0415
+
     by_clip = batch.device.type == "cpu" and not torch.is_grad_enabled()
     return torch.split(batch, 1 if by_clip else len(batch))
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Tell whether a device, or the machine, lacked memory."""
-    return isinstance(error, torch.OutOfMemoryError) or errors.is_out_of_memory(error)
+    torch = sys.modules.get("torch")
+    lacked = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return lacked or errors.is_out_of_memory(error)

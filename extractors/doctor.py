@@ -7,34 +7,34 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import numpy as np
-import torch
-from huggingface_hub import try_to_load_from_cache
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from cache.base.console import Console
 from cache.base.errors import AsdError
+from cache.base.processors import processors
 from cache.files import objects
 from cache.files.places import is_remote
 from extractors import compat, pooling, registry
-from extractors.backbone import Source
-from extractors.device import cores, find_device
+from extractors.backbone import RANDOM, Source
 from extractors.embedding.embedder import Forward
+from extractors.embedding.models import load_model
 from extractors.embedding.output import Output
 from extractors.fetching.disk import free_space, megabytes
 from extractors.fetching.offline import VARIABLE, home, is_offline
-from extractors.weights.loading import RANDOM
-from extractors.weights.place import path_of
-from extractors.weights.published import AST_REVISION, CHECKPOINTS, Checkpoint
+from extractors.weights.published import AST_REVISION, CHECKPOINTS, Checkpoint, path_of
 from extractors.weights.store import is_intact
 
 _PROJECT = "machine-asd"
 _INSTALL = "install the project anew: pip install -c constraints.txt -e ."
+_EXTRAS = ("torch", "finetune")  # whose libraries are looked at where they are installed
 _FORMATS = ("WAV", "FLAC", "OGG", "MP3")
 _SECONDS = 10  # of the clip that is tried
 _CONSOLE = Console()
@@ -90,22 +90,28 @@ def diagnose(device: str, cache_dir: Path, console: Console = _CONSOLE) -> int:
 
 
 def examine(device: str, cache_dir: Path) -> Iterator[Finding]:
-    """Look at Python, libraries, device, folders, weights and every backbone, in this order."""
+    """Look at Python, libraries, processors, device, folders, weights and every backbone, in this order."""
     yield from installation()
     yield from _imports()
-    try:
-        chosen = find_device(device)
-    except AsdError as error:
-        yield Finding("device", device, str(error))
-        chosen = torch.device("cpu")
-    yield Finding("device", _described(chosen))
+    yield Finding("processors", str(processors()))
+    if find_spec("torch") is None:
+        device = "cpu"
+        yield Finding("device", "cpu")
+    else:
+        try:
+            seen = _described(device)
+        except AsdError as error:
+            yield Finding("device", device, str(error))
+            device = "cpu"
+            seen = _described(device)
+        yield Finding("device", seen)
     yield Finding("fetching", f"off, by {VARIABLE}" if is_offline() else "on first use")
     for what, folder in (("cache folder", cache_dir), ("folder of weights", home())):
         yield from folder_findings(what, folder)
     here = [each for each in CHECKPOINTS if _is_here(each)]
     yield from _weights(here)
     for name in registry.names():
-        yield backbone_finding(name, here, chosen)
+        yield backbone_finding(name, here, device)
 
 
 def installation() -> Iterator[Finding]:
@@ -121,7 +127,19 @@ def installation() -> Iterator[Finding]:
     fits = SpecifierSet(wanted).contains(python, prereleases=True)
     yield Finding("python", python, "" if fits else f"install Python {wanted}")
     asked = [Requirement(line) for line in lines]
-    yield from libraries(each for each in asked if not each.marker or each.marker.evaluate())
+    yield from libraries(filter(_is_wanted, asked))
+
+
+def _is_wanted(asked: Requirement) -> bool:
+    """Tell whether a library must be there, or belongs to an extra and is there."""
+    if not asked.marker or asked.marker.evaluate({"extra": ""}):
+        return True
+    if asked.name == _PROJECT or not any(asked.marker.evaluate({"extra": one}) for one in _EXTRAS):
+        return False
+    try:
+        return bool(version(asked.name))
+    except PackageNotFoundError:
+        return False
 
 
 def libraries(asked: Iterable[Requirement]) -> Iterator[Finding]:
@@ -169,7 +187,7 @@ def _store_findings(what: str, folder: Path) -> Iterator[Finding]:
     yield Finding(what, f"{folder}, can be written")
 
 
-def backbone_finding(name: str, here: Iterable[Checkpoint], device: torch.device) -> Finding:
+def backbone_finding(name: str, here: Iterable[Checkpoint], device: str) -> Finding:
     """Put a clip through a backbone, with weights that are here or else random ones.
 
     Parameters
@@ -186,6 +204,9 @@ def backbone_finding(name: str, here: Iterable[Checkpoint], device: torch.device
     if own is not None:
         source = Source() if own.model else Source(weights=path_of(own))
     try:
+        light = getattr(registry.find(name), "without_torch", None)
+        if light is not None and light(Source()):
+            source = Source()
         return Finding(f"backbone {name}", _timed(name, source, device))
     except AsdError as error:
         if own is None:
@@ -196,11 +217,11 @@ def backbone_finding(name: str, here: Iterable[Checkpoint], device: torch.device
         return Finding(f"backbone {name}", f"{type(error).__name__}: {reason}", _INSTALL)
 
 
-def _timed(name: str, source: Source, device: torch.device) -> str:
-    backbone = registry.find(name).load(source, device)
+def _timed(name: str, source: Source, device: str) -> str:
+    backbone, where = load_model(name, source, device)
     spec = backbone.spec
     output = Output(spec, spec.layer, pooling.find(spec.pooling, spec.tuned), spec.banding)
-    forward = Forward(backbone, [output], device)
+    forward = Forward(backbone, [output], where)
     noise = np.random.default_rng(0).normal(0, 0.1, (1, _SECONDS * spec.sample_rate))
     samples = noise.astype(np.float32)
     forward(samples)  # the first pass prepares what later ones use
@@ -216,12 +237,16 @@ def _timed(name: str, source: Source, device: torch.device) -> str:
 def _imports() -> Iterator[Finding]:
     """Libraries that bring compiled parts of their own, which may not fit this machine."""
     loaders: dict[str, Callable[[], str]] = {
-        "torch": lambda: torch.__version__,
+        "torch": lambda: str(import_module("torch").__version__),
         "torchaudio": lambda: str(compat.torchaudio().__version__),
         "transformers": lambda: str(compat.transformers().__version__),
         "libsndfile": _libsndfile,
     }
     for name, load in loaders.items():
+        if name != "libsndfile" and find_spec(name) is None:
+            extra = "not installed: backbones that are networks need it, pip install 'machine-asd[torch]'"
+            yield Finding(name, extra)
+            continue
         try:
             yield Finding(name, load())
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
@@ -238,16 +263,25 @@ def _libsndfile() -> str:
     return f"{soundfile.__libsndfile_version__}, reads {', '.join(_FORMATS)}"
 
 
-def _described(device: torch.device) -> str:
+def _described(name: str) -> str:
+    import torch  # noqa: PLC0415 (an extra)
+
+    from extractors.device import find_device  # noqa: PLC0415
+
+    device = find_device(name)
     if device.type == "cuda":
         facts = torch.cuda.get_device_properties(device)
         return f"{device}, {facts.name}, {megabytes(facts.total_memory)}"
-    return f"{device}, {cores()} cores, {torch.get_num_threads()} threads"
+    return f"{device}, {torch.get_num_threads()} threads"
 
 
 def _is_here(checkpoint: Checkpoint) -> bool:
     if not checkpoint.model:
         return path_of(checkpoint).is_file()
+    try:
+        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 (an extra)
+    except ImportError:
+        return False
     found = try_to_load_from_cache(checkpoint.model, checkpoint.file, revision=AST_REVISION)
     return isinstance(found, str)
 

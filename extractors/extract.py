@@ -6,15 +6,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
+from cache.base.progress import Progress, unseen
 from cache.facts import told as said_of
-from cache.recipe import Recipe, concatenation
-from cache.store import Store
+from cache.recipe import Recipe
 from extractors.audio.decode import read_audio
 from extractors.audio.hearing import hearings
 from extractors.clips.listing import Clip, Listing, list_clips
-from extractors.device import find_device
 from extractors.embedding.embedder import Forward, least_cosine
 from extractors.embedding.models import load_forwards
 from extractors.engines.local import Report, extraction
@@ -41,16 +39,12 @@ class Extracted:
         One a backbone.
     lost
         Tables that no worker of a cluster finished, and why.
-    joined, joined_tables
-        Recipe of the backbones' tables joined into one, where that was asked for, and how many.
     """
 
     listing: Listing
     recipes: tuple[tuple[Recipe, ...], ...]
     reports: tuple[Report, ...]
     lost: tuple[str, ...] = ()
-    joined: Recipe | None = None
-    joined_tables: int = 0
 
     @property
     def faults(self) -> list[str]:
@@ -90,8 +84,7 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
         raise AsdError("--data is needed: the data roots")
     listing = _listing(request)
     # Of a cluster's work this process only makes the recipes.
-    device = find_device("cpu" if request.engine == RAY else request.device)
-    forwards = load_forwards(request, device)
+    forwards = load_forwards(replace(request, device="cpu") if request.engine == RAY else request)
     if request.dtype != DTYPES[0]:
         for forward in forwards:
             _tell_deviation(forward, listing.clips)
@@ -99,12 +92,6 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
     done = _run(request, forwards, listing, told)
     extracted = replace(done, recipes=recipes)
     _tell_cancelled(done.reports[0])  # every backbone hears the same
-    if request.concat and extracted.lost:
-        _LOG.info("nothing is joined before every table is finished")
-    elif request.concat:
-        joined = concatenation([each[0] for each in recipes])
-        tables = Store(request.cache_dir).concatenate(joined)
-        return replace(extracted, joined=joined, joined_tables=tables)
     return extracted
 
 
@@ -136,7 +123,7 @@ def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
     for clip in clips[:_COMPARED]:
         try:
             channel = forward.hearing.channel
-            heard = read_audio(clip.path, spec.sample_rate, clip.span, channel).samples
+            heard = read_audio(clip.path, spec.sample_rate, clip.span, channel, clip.signal).samples
             samples = forward.hearing.fit(heard, spec.sample_rate)
         except AsdError:
             continue  # it is named when its turn comes

@@ -5,17 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, cast, overload
 
-from cache.base.errors import AsdError
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.base.errors import AsdError, needed
 from cache.base.options import nearest, parse, text_of
 from cache.base.plugins import Plugins, part
-from extractors.backbone import Features
+from extractors.backbone import ArrayFeatures, Features
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Array = NDArray[np.float32]
+
 BANDS = ("merge", "keep")
+_NO_NATIVE = "this layer has no embedding of its own: choose another pooling"
 _TINY = 1e-12  # stands for the largest value where all are 0
 
 
@@ -37,7 +43,11 @@ class Pooling:
     reduce: Callable[[Tensor], Tensor] | None
     whole: bool = False
 
-    def __call__(self, features: Features, bands: str) -> Tensor:
+    @overload
+    def __call__(self, features: Features, bands: str) -> Tensor: ...
+    @overload
+    def __call__(self, features: ArrayFeatures, bands: str) -> Array: ...
+    def __call__(self, features: Features | ArrayFeatures, bands: str) -> Tensor | Array:
         """Reduce features to one vector a clip.
 
         Parameters
@@ -51,12 +61,14 @@ class Pooling:
 
         Returns
         -------
-        Tensor
+        Tensor or ndarray
             (B, D) float32, or (B, band x D), band after band.
         """
+        if isinstance(features, ArrayFeatures):
+            return self._of_arrays(features, bands)
         if self.reduce is None:
             if features.native is None:
-                raise AsdError("this layer has no embedding of its own: choose another pooling")
+                raise AsdError(_NO_NATIVE)
             return features.native.float()
         frames = features.frames.float()
         if self.whole:
@@ -66,6 +78,50 @@ class Pooling:
             return self.reduce(frames.flatten(1, 2))
         per_band = frames.transpose(1, 2).flatten(0, 1)  # (B x band, time, C)
         return self.reduce(per_band).reshape(len(frames), -1)
+
+    def _of_arrays(self, features: ArrayFeatures, bands: str) -> Array:
+        """Clip by clip, so that no clip depends on its batch."""
+        if self.reduce is None:
+            if features.native is None:
+                raise AsdError(_NO_NATIVE)
+            return features.native
+        frames = features.frames  # (B, time, band, C)
+        by_band = (
+            frames.swapaxes(1, 2) if bands == "keep" else frames.reshape(len(frames), 1, -1, frames.shape[3])
+        )
+        if self.whole:
+            by_band = frames.reshape(len(frames), 1, frames.shape[1], -1)
+        rows = by_band.reshape(-1, *by_band.shape[2:])  # (B x band, time, C)
+        if self.name in _IN_NUMPY:
+            pooled = np.stack([_IN_NUMPY[self.name](row) for row in rows])
+        else:
+            try:
+                import torch  # noqa: PLC0415 (an extra)
+            except ImportError as error:
+                raise needed(f"pooling {self.name}", error) from error
+            pooled = self.reduce(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
+        if self.whole and bands == "merge":
+            pooled = pooled.reshape(len(frames), *frames.shape[2:]).mean(1)
+        return pooled.reshape(len(frames), -1)
+
+
+def array_mean(frames: Array) -> Array:
+    """Arithmetic mean over time: (time, C) to (C,)."""
+    return np.asarray(frames.mean(0, dtype=np.float64), dtype=np.float32)
+
+
+def array_mean_std(frames: Array) -> Array:
+    """Mean and population standard deviation over time: (time, C) to (2 C,)."""
+    values = frames.astype(np.float64)
+    return np.concatenate([values.mean(0), values.std(0)], dtype=np.float32)
+
+
+# Poolings that need no torch; the others take arrays through it.
+_IN_NUMPY: Mapping[str, Callable[[Array], Array]] = {
+    "mean": array_mean,
+    "max": lambda frames: frames.max(0),
+    "mean+std": array_mean_std,
+}
 
 
 def mean(frames: Tensor) -> Tensor:

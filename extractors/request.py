@@ -73,7 +73,6 @@ class ExtractRequest(Checked):
         named=True,
         metavar="WHAT",
     )
-    concat: bool = option(False, "also write the backbones' tables joined into one")
     machine: tuple[str, ...] = option((), "only these (default: all)", metavar="NAME")
     split: tuple[str, ...] = option((), "only these (default: both)", choices=SPLITS)
     supplemental: tuple[str, ...] = option(

@@ -40,10 +40,6 @@ def _show(extracted: Extracted, root: Path, console: Console) -> None:
             facts = {name.replace(" ", "_"): count for name, count in counts.items()}
             console.made(f"{clips}: {told} -> {where} ({recipe})", made=where, recipe=recipe,
                          clips=len(listing.clips), **facts)  # fmt: skip
-    if extracted.joined is not None:
-        where, tables = root / extracted.joined.fingerprint, extracted.joined_tables
-        console.made(f"{tables} tables joined -> {where} ({extracted.joined})", made=where,
-                     recipe=extracted.joined, tables=tables)  # fmt: skip
 
 
 @guarded

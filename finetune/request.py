@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.base.options import REQUIRED, Checked, documented, option, option_group
-from cache.base.plugins import Plugins
 from cache.files.places import here, place
 from cache.heard import RESIDUAL
 from cache.select import cache_dir_option
@@ -23,9 +22,8 @@ from extractors.request import device_option
 from finetune.data.sampling import names as samplings
 from finetune.labels.classes import Labelling
 from finetune.model.scope import names as scopes
+from finetune.parts import AUGMENTATIONS, HEADS
 
-HEADS = Plugins("finetune.model.heads", "head")
-AUGMENTATIONS = Plugins("finetune.augment", "augmentation")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from cache.base.console import parser_of, read
-from cache.base.errors import guarded
+from cache.base.errors import guarded, needed
 from extractors.clips.roots import check_roots
 from extractors.fetching.offline import apply_offline
 from finetune.request import TrainRequest
@@ -42,7 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     request, console = read(parser_of("finetune.run", _ABOUT, _EXAMPLE), TrainRequest, argv)
     apply_offline(request)  # before the hub's client is loaded, which reads it once
     check_roots(request.data)
-    from finetune.train import train  # noqa: PLC0415 -- torch comes with it
+    try:
+        from finetune.train import train  # noqa: PLC0415 -- torch comes with it
+    except ModuleNotFoundError as error:
+        raise needed("fine-tuning", error, "finetune") from error
 
     with console.progress("step") as told:
         trained = train(request, told)

@@ -15,7 +15,7 @@ from cache.base.errors import AsdError, guarded
 from cache.base.options import parse
 from cache.files.text_tables import read_text
 from extractors.clips.listing import Clip, list_clips
-from finetune.synthesis.folder import Written, claim, recipe, write_clips
+from finetune.synthesis.folder import FolderReport, claim, recipe, write_clips
 from finetune.synthesis.method import Method, find, names
 from finetune.synthesis.plan import KINDS, Order, plan
 from finetune.synthesis.text_to_audio import TextToAudio, parse_phrases
@@ -110,7 +110,7 @@ def _training(args: Namespace) -> tuple[list[Clip], list[str]]:
     return clips, [*map(str, listing.faults), *notes]
 
 
-def _say(written: Written, order: Order, root: Path, console: Console) -> None:
+def _say(written: FolderReport, order: Order, root: Path, console: Console) -> None:
     lowered = f", {written.lowered} turned down so as not to clip" if written.lowered else ""
     console.made(
         f"{written.made} clips made{lowered}, {len(written.files)} in all as {order.kind}: {root}, "

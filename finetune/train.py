@@ -7,18 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
+from cache.base.progress import Progress, unseen
 from extractors import registry
 from extractors.audio.hearing import hearings
 from extractors.clips.listing import Clip, list_clips
 from extractors.device import find_device
 from extractors.embedding import models
 from extractors.fetching.offline import apply_offline
-from finetune.data.waveforms import Room, read_waveforms
-from finetune.loop.history import History
-from finetune.loop.model_file import Made, Maker, load_tunable
-from finetune.loop.state import Row
+from finetune.data.waveforms import MemoryRoom, read_waveforms
+from finetune.loop.model_file import Maker, TrainingRecord, load_tunable
+from finetune.loop.state import Row, TrainingHistory
 from finetune.request import Settings, TrainRequest
 from finetune.synthesis.manifest import list_pseudo_anomalies
 
@@ -42,7 +41,7 @@ class Trained:
         How the data was read.
     """
 
-    made: tuple[Made, ...]
+    made: tuple[TrainingRecord, ...]
     clips: int
     faults: tuple[str, ...]
     notes: tuple[str, ...]
@@ -68,7 +67,7 @@ def train(request: TrainRequest, told: Progress = unseen) -> Trained:
     rate = load_tunable(settings, request.seeds[0], device).spec.sample_rate
     listing = settings.hearing.cut(list_clips(request.data).only(request.machine, ["train"]))
     clips = [*listing.clips, *_pseudo_anomalies(request, listing.clips)]
-    room = Room(round(request.memory * _GIB), request.cache_dir)
+    room = MemoryRoom(round(request.memory * _GIB), request.cache_dir)
     waveforms = read_waveforms(clips, rate, room, settings.hearing, told)
     maker = Maker(settings, waveforms, device, request.overwrite, told)
     made = []
@@ -100,4 +99,4 @@ def _pseudo_anomalies(request: TrainRequest, clips: Sequence[Clip]) -> list[Clip
 
 
 def _history(path: Path, tensorboard: Path | None) -> Callable[[list[Row]], object]:
-    return History(path.with_suffix(".csv"), tensorboard and tensorboard / path.stem).write
+    return TrainingHistory(path.with_suffix(".csv"), tensorboard and tensorboard / path.stem).write

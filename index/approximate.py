@@ -16,7 +16,7 @@ _TRAINING = 64  # vectors a cell that k-means sees, of the 39 to 256 that FAISS 
 
 
 @dataclass(frozen=True)
-class Inverted:
+class InvertedIndex:
     """A built index.
 
     Attributes
@@ -31,7 +31,7 @@ class Inverted:
     recall: float
 
 
-def build_inverted(vectors: NDArray[np.float32], least_recall: float) -> Inverted:
+def build_inverted(vectors: NDArray[np.float32], least_recall: float) -> InvertedIndex:
     """Build an inverted-file index (Jegou et al. 2011) and search as many cells as recall takes.
 
     Memory is 4 D + 8 bytes a vector beside the vectors themselves; building takes about
@@ -66,7 +66,7 @@ def build_inverted(vectors: NDArray[np.float32], least_recall: float) -> Inverte
     while index.nprobe <= max(1, cells // 4):
         recall = float((_nearest_other(index, vectors, sample) <= exact * (1 + 1e-5)).mean())
         if recall >= least_recall:
-            return Inverted(index, recall)
+            return InvertedIndex(index, recall)
         index.nprobe *= 2
     raise AsdError(
         f"the inverted-file index of {count} vectors reaches a recall@1 of {recall:.3f} only, "

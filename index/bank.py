@@ -22,9 +22,9 @@ from index.scorer import Scorer
 
 # What a record and files cause that were not written by a bank.
 _DAMAGED = (
-    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError),
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
     BadZipFile,
-)
+)  # fmt: skip
 _TRIES = 5  # to read a section that is being written anew all the time
 
 

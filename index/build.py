@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
 from cache.base.options import (
     Checked,
@@ -19,22 +18,23 @@ from cache.base.options import (
     option_group,
     options_of,
 )
+from cache.base.progress import Progress, Steps, unseen
 from cache.facts import usual
 from cache.files.places import place
+from cache.heard import split_id
 from cache.recipe import Recipe
 from cache.select import Selection, cache_dir_option, choose
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
-from cache.windows import split_id
-from extractors.weights.place import with_hashes
+from extractors.weights.published import with_hashes
 from index.bank import Bank, bank_root
 from index.calibration import calibrate
 from index.fitted import FittedSection, frequency
 from index.groups import GROUPINGS, check_grouping, group_clips, without_copies
-from index.options import parse_member
-from index.resume import Wanted, fitted_before
-from index.scorer import DEFAULT, Scorer, names
+from index.resume import FitRequest, fitted_before
+from index.scorer import DEFAULT, Scorer, names, parse_member
 from index.threshold import METHODS, fit_threshold, share_of
+from index.versions import was_changed
 
 
 @documented
@@ -161,7 +161,12 @@ def build(request: BuildRequest, told: Progress = unseen) -> Built:
     root = request.bank or bank_root(
         request.cache_dir, recipe, request.scorer_name, scorer, with_synthetic=request.synthetic
     )
-    wanted = Wanted(
+    if not request.rebuild and (changed := was_changed(root)):
+        raise AsdError(
+            f"{changed}, which building it again would lose: build into another folder (--bank), or "
+            "--rebuild, after which `asd bank undo` brings it back"
+        )
+    wanted = FitRequest(
         store, recipe, request.scorer_name, scorer, request.threshold, request.asked_percentile(),
         request.synthetic, request.group, request.clips,
     )  # fmt: skip
@@ -180,7 +185,7 @@ def build(request: BuildRequest, told: Progress = unseen) -> Built:
     return Built(root, recipe, tuple(sections), report.kept, report.notes())
 
 
-def _fit(section: Section, wanted: Wanted, request: BuildRequest) -> FittedSection:
+def _fit(section: Section, wanted: FitRequest, request: BuildRequest) -> FittedSection:
     """Fit a section to its training clips, which are let go again."""
     # Asked before the rows are read: should they change in between, the section is fitted again.
     digest = wanted.digest(section)
@@ -189,14 +194,18 @@ def _fit(section: Section, wanted: Wanted, request: BuildRequest) -> FittedSecti
     table = without_copies(taken)
     fitted = request.unfitted()
     fitted.fit(table)
-    clips = Counter(key.domain or "unknown" for key in table.keys)
-    made = sum(key.synthetic for key in table.keys)
     groups = group_clips(table, wanted.grouping)
     known = calibrate(request.unfitted, table, groups, wanted.grouping)
     scores, of = (known.scores, known.groups) if known.scores.size else (fitted.train_scores(), None)
     threshold = fit_threshold(scores, wanted.method, wanted.percentile, of)
     return FittedSection(
-        *(section, wanted.recipe, wanted.scorer_name, fitted, threshold, clips, made),
+        section=section,
+        recipe=wanted.recipe,
+        scorer_name=wanted.scorer_name,
+        scorer=fitted,
+        threshold=threshold,
+        clips=Counter(key.domain or "unknown" for key in table.keys),
+        synthetic=sum(key.synthetic for key in table.keys),
         left_out=len(whole) - len(taken),
         copies=len(taken) - len(table),
         training=digest or "",

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.table import EmbeddingTable
-from index.options import parse_member
-from index.scorer import Neighbours, State, explained
+from index.scorer import Neighbours, State, explained, parse_member
 
 Floats = NDArray[np.float64]
 

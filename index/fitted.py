@@ -257,9 +257,14 @@ def restored(
     scorer.restore(state)
     limits = dict(record["threshold"])
     limits["value"] = np.inf if limits["value"] is None else limits["value"]
-    counts = record["clips"], int(record.get("synthetic", 0))
     return FittedSection(
-        *(section, recipe, record["scorer"], scorer, Threshold(**limits), *counts),
+        section=section,
+        recipe=recipe,
+        scorer_name=record["scorer"],
+        scorer=scorer,
+        threshold=Threshold(**limits),
+        clips=record["clips"],
+        synthetic=int(record.get("synthetic", 0)),
         left_out=int(record.get("left_out", 0)),
         recordings=int(record.get("recordings", 0)),
         training=str(record.get("training", "")),  # banks of before did not say

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError, listing
+from cache.heard import split_id
 from cache.table import ClipKey, EmbeddingTable
-from cache.windows import split_id
 from index.knn import NearestNeighbours
 from index.space import SpaceOptions
 

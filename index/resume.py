@@ -19,7 +19,7 @@ from index.scorer import Scorer
 
 
 @dataclass(frozen=True)
-class Wanted:
+class FitRequest:
     """How every section of a bank is to be fitted.
 
     Attributes
@@ -75,7 +75,7 @@ class Wanted:
         return table if len(rows) == len(table) else table.select(rows)
 
 
-def fitted_before(bank: Bank, section: Section, wanted: Wanted) -> FittedSection | None:
+def fitted_before(bank: Bank, section: Section, wanted: FitRequest) -> FittedSection | None:
     """Give a bank's section if fitting it again would make the same of the same clips.
 
     Its files are read in full, so that a damaged section counts as not there. Files of an older
@@ -101,7 +101,7 @@ def fitted_before(bank: Bank, section: Section, wanted: Wanted) -> FittedSection
     return found
 
 
-def _is_as_wanted(found: FittedSection, wanted: Wanted) -> bool:
+def _is_as_wanted(found: FittedSection, wanted: FitRequest) -> bool:
     digest = wanted.digest(found.section)
     limits = found.threshold
     made = (found.scorer_name, limits.method, limits.percentile, found.calibration.grouping)

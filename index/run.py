@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from cache.base.arguments import Parser, add_arguments, from_arguments
+from cache.base.arguments import Parser, add_arguments, from_arguments, option_value
 from cache.base.console import console_of, parser_of
 from cache.base.errors import AsdError, guarded
 from cache.base.options import option_names
 from cache.base.text import counted
 from index.build import BuildRequest, build
-from index.options import scorer_named_in
-from index.scorer import find, names
+from index.scorer import DEFAULT, find, names
 
 _ABOUT = "Fit one scorer a section to the training clips and save them as a bank."
 
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 2 for a mistake in the call.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    scorer = scorer_named_in(arguments)
+    scorer = option_value("--scorer", arguments, DEFAULT).partition(":")[0]
     parser = _parser(scorer)
     for unknown in parser.parse_known_args(arguments)[1][:1]:
         _refuse(unknown, scorer)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cache.base.options import parse
 from cache.base.plugins import Plugins, part
 from cache.table import EmbeddingTable
 from index.knn import NearestNeighbours
@@ -99,3 +100,14 @@ def find(name: str) -> type[Scorer]:
         If there is none of that name, or the package that offers it is broken.
     """
     return cast(type[Scorer], part(_PLUGINS.find(name), "SCORER", "scorer"))
+
+
+def parse_member(text: str) -> Scorer:
+    """Build a scorer from text: ``name`` or ``name:option=value:option=value``.
+
+    Raises
+    ------
+    AsdError
+        If the scorer or an option is unknown or a value is not of its kind.
+    """
+    return parse(text, find)

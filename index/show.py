@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from cache.base.console import console_of, parser_of
 from cache.base.errors import AsdError, guarded
 from cache.files.places import place
-from index.bank import Bank
+from index.bank import locate
 
-_ABOUT = """Say what banks hold, a line a section, and read each in full. Exit code 1 if one is damaged."""
+_ABOUT = """Say what banks hold, a line a section, and read each in full. Exit code 1 if one is damaged.
+`asd bank add`, `remove` and `calibrate` change one, `log`, `undo` and `prune` are about what it was."""
 
 
 @guarded
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     console, faults = console_of(args), []
     for root in args.banks:
-        bank = Bank(root)
+        bank = locate(root)
         recipe = bank.recipe()
         console.made(f"{root}: {recipe}", bank=root, recipe=recipe, fingerprint=recipe.fingerprint)
         for section in bank.sections():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256
 from cache.recipe import Recipe
 from cache.table import ClipKey, EmbeddingTable, Section
 from extractors.weights.published import EFFICIENTAT

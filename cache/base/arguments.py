@@ -12,7 +12,7 @@ from argparse import (
     RawDescriptionHelpFormatter,
     _ActionsContainer,
 )
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from difflib import get_close_matches
 from types import NoneType, UnionType
@@ -223,6 +223,13 @@ class Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say in one line what is wrong; a command ends with exit code 2."""
         raise AsdError(message.removeprefix("argument "))
+
+
+def option_value(flag: str, arguments: Sequence[str], default: str) -> str:
+    """Read one option before the others are known, because its value says which others there are."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(flag, dest="value", default=default)
+    return str(parser.parse_known_args(arguments)[0].value)
 
 
 def from_arguments(owner: type[T], args: Namespace) -> T:

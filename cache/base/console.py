@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -15,73 +15,10 @@ from typing import Any, TypeVar
 from cache.base.arguments import Parser, add_arguments, from_arguments
 from cache.base.errors import tell_some
 from cache.base.options import Checked, option
+from cache.base.progress import DRAWING, PACKAGES, Progress
 
 T = TypeVar("T")
-PACKAGES = ("cache", "extractors", "finetune", "index", "eval")  # whose loggers a command hears
-Progress = Callable[[int, int], object]
-"""Called with what is done and with all there is, in a stage's unit: clips, sections, epochs."""
 _TYPED: ContextVar[str] = ContextVar("typed", default="")
-_DRAWING = [False]  # whether bars are drawn: where a command was called, and may speak
-
-
-def unseen(_done: int, _total: int) -> None:
-    """Draw no progress."""
-
-
-@dataclass
-class Steps:
-    """Counts what is done and tells it.
-
-    Attributes
-    ----------
-    total
-        All there is.
-    told
-        Called at the start and whenever something is done.
-    done
-        So far.
-    """
-
-    total: int
-    told: Progress = unseen
-    done: int = 0
-
-    def __post_init__(self) -> None:
-        self.told(self.done, self.total)
-
-    def update(self, more: int) -> None:
-        """Count `more` as done."""
-        self.done += more
-        self.told(self.done, self.total)
-
-
-@contextmanager
-def underway(what: str, unit: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], object]]:
-    """Tell of long work inside a library; a command draws a bar of it, a program hears nothing.
-
-    Parameters
-    ----------
-    what
-        In a word or two.
-    unit
-        What is counted, one of it; of bytes ``B``.
-    total, done
-        All there is, ``None`` where unknown, and what was done before.
-
-    Yields
-    ------
-    callable
-        To be called with how much more is done.
-    """
-    if not _DRAWING[0]:
-        yield lambda _more: None
-        return
-    from tqdm import tqdm  # noqa: PLC0415 -- a help page needs none
-
-    with tqdm(
-        desc=what, unit=unit, unit_scale=unit == "B", total=total, initial=done, disable=None, leave=False
-    ) as drawn:
-        yield drawn.update
 
 
 @dataclass(frozen=True)
@@ -106,22 +43,6 @@ class _Handler(logging.Handler):
 
 
 _HANDLER = _Handler()
-
-
-@contextmanager
-def hearing(handler: logging.Handler) -> Iterator[None]:
-    """Hand what our libraries log, notes and worse, to a handler for a while."""
-    loggers = [logging.getLogger(name) for name in PACKAGES]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(level)
 
 
 @dataclass(frozen=True)
@@ -235,7 +156,7 @@ def read(parser: Parser, request: type[T], argv: Sequence[str] | None) -> tuple[
 def console_of(args: Namespace) -> Console:
     """Say on stderr what the libraries log from here on, as much as the arguments ask for."""
     speech = from_arguments(Speech, args)
-    _DRAWING[0] = not speech.quiet
+    DRAWING[0] = not speech.quiet
     for name in PACKAGES:
         logger = logging.getLogger(name)
         logger.addHandler(_HANDLER)  # the same one again changes nothing

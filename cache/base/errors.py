@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import wraps
 from typing import Protocol
 
+from cache.base import processors
 from cache.base.text import shown, shown_streams
 
 # What a file system's refusal asks for.
@@ -22,10 +23,10 @@ REMEDIES = {
 }
 # Of the libraries below; a thread that cannot start lacks memory for its stack.
 _OUT_OF_MEMORY = (
-    *("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory"),
-    *("bad_alloc", "bad allocation", "can't start new thread", "failed to launch worker thread"),
+    "out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory",
+    "bad_alloc", "bad allocation", "can't start new thread", "failed to launch worker thread",
     "could not execute a primitive",  # oneDNN, whatever it lacked
-)
+)  # fmt: skip
 NO_HOME = "no home directory: HOME is not set and the user has no name here; set ASD_HOME to a folder"
 _SHOWN = 10  # items of a kind that are named before the rest is counted
 
@@ -64,16 +65,18 @@ def tell_some(kind: str, items: Sequence[object]) -> None:
         sys.stderr.write(f"{kind}: and {len(items) - _SHOWN} more\n")
 
 
-def listing(items: Sequence[object]) -> str:
+def listing(items: Sequence[object], most: int = _SHOWN) -> str:
     """Name the first items, a comma between, and count the rest; ``nothing`` where there is none.
 
     Parameters
     ----------
     items
         Any number.
+    most
+        How many are named.
     """
-    rest = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
-    return (", ".join(map(str, items[:_SHOWN])) or "nothing") + rest
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return (", ".join(map(str, items[:most])) or "nothing") + rest
 
 
 def reasons(title: str, items: Sequence[object]) -> AsdError:
@@ -88,9 +91,39 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY)
 
 
+# Module to the extra of ours that brings it.
+_EXTRAS = {
+    **dict.fromkeys(("torch", "torchaudio", "transformers", "safetensors", "huggingface_hub"), "torch"),
+    **dict.fromkeys(("accelerate", "peft"), "finetune"),
+    "matplotlib": "figures", "umap": "umap", "tensorboard": "tensorboard", "ray": "ray",
+    "sounddevice": "microphone", "paho": "mqtt", "s3fs": "s3", "gcsfs": "gcs", "diffusers": "synthesis",
+}  # fmt: skip
+
+
+def needed(what: str, error: ImportError, extra: str = "") -> AsdError:
+    """Say which package is missing for what, and the extra that brings it.
+
+    Parameters
+    ----------
+    what
+        Cannot be had without it; empty where nothing in particular is known.
+    error
+        Raised when the package was imported.
+    extra
+        Of ours that has all of it; by default the one that brings the package.
+    """
+    name = (error.name or "").partition(".")[0]
+    extra = extra or _EXTRAS.get(name, "")
+    asked = f"machine-asd[{extra}]" if extra else name
+    if not isinstance(error, ModuleNotFoundError) or not name:
+        return AsdError(f"{what or name} cannot be loaded: {error}; pip install --force-reinstall '{asked}'")
+    return AsdError(f"{what or 'this'} needs {name}, which is not installed: pip install '{asked}'")
+
+
 def guarded(main: Main) -> Main:
     """Turn what a user can put right into one line on stderr and exit code 2.
 
+    It also sees to it that the process shares the machine, see `cache.base.processors.share`.
     A full disk, a read-only one and a lack of memory are among it, wherever they are met. What it
     prints is fit to be shown, whoever wrote the names in it.
 
@@ -107,6 +140,7 @@ def guarded(main: Main) -> Main:
 
     @wraps(main)
     def run(argv: Sequence[str] | None = None) -> int:
+        processors.share()
         with shown_streams():
             return attempt(argv)
 
@@ -115,6 +149,11 @@ def guarded(main: Main) -> Main:
             return main(argv)
         except AsdError as error:
             sys.stderr.write(f"error: {error}\n")
+            return 2
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in _EXTRAS:
+                raise
+            sys.stderr.write(f"error: {needed('', error)}\n")
             return 2
         except KeyboardInterrupt:
             sys.stderr.write("stopped; what is finished stays, the same command goes on from there\n")

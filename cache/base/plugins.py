@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from types import ModuleType
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, needed
 from cache.base.options import nearest
 
 
@@ -84,7 +84,10 @@ class Plugins:
             does cannot be imported, with their names.
         """
         if name in self._modules:
-            return import_module(f"{self.package}.{self._modules[name]}")
+            try:
+                return import_module(f"{self.package}.{self._modules[name]}")
+            except ModuleNotFoundError as error:
+                raise needed(f"{self.kind} {name}", error) from error
         points = self._offered.get(name, [])
         if not points:
             known = self.names()

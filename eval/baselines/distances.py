@@ -26,7 +26,7 @@ def mean_square(residuals: Residuals) -> float:
 
 
 @dataclass(frozen=True)
-class Covariance:
+class ErrorCovariance:
     """Of the residuals of one domain's training clips, a variable a mel band.
 
     Every frame of every vector is an observation.
@@ -50,7 +50,7 @@ class Covariance:
         return np.asarray(np.square(rows @ self.whitening).sum(axis=1))
 
 
-def fit_covariance(clips: Clips, shrinkage: float | None) -> Covariance:
+def fit_covariance(clips: Clips, shrinkage: float | None) -> ErrorCovariance:
     """Fit the covariance ``(1 - a) S + a tr(S)/128 I``, S as `numpy.cov` gives it.
 
     Parameters
@@ -81,7 +81,7 @@ def fit_covariance(clips: Clips, shrinkage: float | None) -> Covariance:
             f"the covariance of {count} residuals of 128 bands cannot be inverted; "
             "give --shrinkage auto or a number above 0"
         )
-    return Covariance(matrix, axes / np.sqrt(values), amount)
+    return ErrorCovariance(matrix, axes / np.sqrt(values), amount)
 
 
 def moments(clips: Iterable[Residuals]) -> tuple[int, Floats, Floats]:
@@ -123,7 +123,7 @@ def clip_shrinkage(clips: Iterable[Residuals], mean: Floats, matrix: Floats) -> 
     return min(1.0, noise / sum(counts) ** 2 / spread)
 
 
-def frames_score(residuals: Residuals, covariances: Mapping[str, Covariance]) -> float:
+def frames_score(residuals: Residuals, covariances: Mapping[str, ErrorCovariance]) -> float:
     """Eq. (6) as printed: ``1/(D T) sum_t min(D_s(psi_t), D_t(psi_t))``.
 
     A vector's distance, eqs. (7) and (8), is the sum over its five frames under the covariance of
@@ -135,13 +135,13 @@ def frames_score(residuals: Residuals, covariances: Mapping[str, Covariance]) ->
     return float(np.min(distances, axis=0).mean() / (stack * bands))
 
 
-def clip_score(residuals: Residuals, covariances: Mapping[str, Covariance]) -> float:
+def clip_score(residuals: Residuals, covariances: Mapping[str, ErrorCovariance]) -> float:
     """``min(d' S_s^-1 d, d' S_t^-1 d)``, d (128,) the mean residual over all frames of the clip."""
     mean = _rows(residuals).mean(axis=0, keepdims=True)
     return min(float(own.squared(mean)[0]) for own in _any(covariances))
 
 
-def _any(covariances: Mapping[str, Covariance]) -> Iterable[Covariance]:
+def _any(covariances: Mapping[str, ErrorCovariance]) -> Iterable[ErrorCovariance]:
     """Of one domain or both: where a section has no clips of one, the other decides alone."""
     if not covariances:
         raise AsdError("no covariance: a section needs training clips of one domain at least")

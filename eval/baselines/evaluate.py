@@ -10,36 +10,37 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
+from cache.base.processors import cores
+from cache.base.progress import Progress, unseen
 from cache.table import ClipKey
-from eval.baselines.jobs import Outcome, Settings, jobs_of
+from eval.baselines.jobs import JobResult, JobSettings, jobs_of
 from eval.baselines.pool import run_jobs
 from eval.baselines.published import (
     COMPARISON_HEADER,
     MACHINES,
     TABLES,
     WHERE,
-    Comparison,
+    PublishedComparison,
     compare,
     comparison_csv,
     read_published,
 )
 from eval.baselines.request import PAPER, BaselineRequest
-from eval.baselines.scoring import Scoring
+from eval.baselines.scoring import ResidualScoring
 from eval.judge import Judging, judge
-from eval.metrics.intervals import Plan
+from eval.metrics.intervals import ResamplingPlan
 from eval.page.build import Audible
 from eval.ranking import Ranking, System, rank
+from eval.ranking_tables import write_ranking
 from eval.report import Reported, Reporting, report
-from eval.results.clip_names import result_names
 from eval.results.clips import write_clips
-from eval.results.description import Described, write_description
+from eval.results.description import SystemDescription, write_description
 from eval.results.folder import Results
-from eval.results.ranking_tables import write_ranking
+from eval.results.names import result_names
 from eval.results.submission import Submission, write_submission
 from extractors.clips.listing import Listing, list_clips
-from extractors.device import cores, find_device
+from extractors.device import find_device
 
 _GIB = 2**30
 _LOG = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Baselines:
 
     reported: tuple[Reported, ...]
     rankings: tuple[Ranking, ...]
-    comparisons: dict[str, list[Comparison]]
+    comparisons: dict[str, list[PublishedComparison]]
     left_out: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -92,7 +93,7 @@ def evaluate(request: BaselineRequest, told: Progress = unseen) -> Baselines:
     folder = request.cache_dir / "baselines"
     scorings = request.scorings()
     budget = round(request.memory * _GIB)
-    settings = Settings(tuple(scorings.values()), request.epochs, folder, device, budget)
+    settings = JobSettings(tuple(scorings.values()), request.epochs, folder, device, budget)
     jobs = jobs_of(listing.clips, request.seeds, settings)
     at_once = cores() if device.type == "cpu" else 1
     with ExitStack() as held:
@@ -153,8 +154,8 @@ def _system(
     request: BaselineRequest,
     results: Results,
     place: int,
-    scoring: Scoring,
-    outcomes: Sequence[Outcome],
+    scoring: ResidualScoring,
+    outcomes: Sequence[JobResult],
 ) -> tuple[System, Ranking | None, list[Reported]]:
     """Write, judge and report the runs of one system, and their mean and deviation."""
     runs, reported = [], []
@@ -173,13 +174,13 @@ def _system(
     system = System(scoring.title, tuple(runs))
     if not runs[0].results:
         return system, None, reported
-    ranking = rank([system], Plan())
+    ranking = rank([system], ResamplingPlan())
     write_ranking(results, ranking)
     return system, ranking, reported
 
 
 def _write_scores(
-    request: BaselineRequest, part: Results, title: str, place: int, outcomes: Sequence[Outcome]
+    request: BaselineRequest, part: Results, title: str, place: int, outcomes: Sequence[JobResult]
 ) -> None:
     """Write the submission of one run and what describes it."""
     thresholds: dict[str, float | None] = {}
@@ -199,5 +200,5 @@ def _write_scores(
     }
     facts = {"epochs": str(request.epochs), "models": str(Path(request.cache_dir) / "baselines"),
              "command": request.command, **losses}  # fmt: skip
-    write_description(part, Described(title, facts=facts, thresholds=thresholds))
+    write_description(part, SystemDescription(title, facts=facts, thresholds=thresholds))
     part.seal()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from extractors.audio.decode import read_audio
-from extractors.audio.ragged import Ragged, hold
+from extractors.audio.ragged import RaggedArray, hold
 from extractors.clips.listing import Clip, Fault
 from extractors.nets.melspectrogram import LogMel
 
@@ -23,7 +23,7 @@ MIN_SAMPLES = (STACK - 1) * HOP  # what gives one vector
 
 
 @dataclass(frozen=True)
-class Frames(Ragged):
+class Frames(RaggedArray):
     """The frames of several clips, (T, 128) float32 each, dB, T five or more.
 
     Attributes
@@ -42,7 +42,7 @@ class Frames(Ragged):
 
 
 @dataclass
-class FrontEnd:
+class FrameExtractor:
     """Log-mel frames centred on every 512th sample, the clip mirrored at both ends.
 
     Centred frames give the published 313 frames, hence 309 vectors, of a clip of 10 s. Mirrored
@@ -88,10 +88,10 @@ def clip_frames(
     clip, content_sha256, frames
         Frames (T, 128) float32, T >= 5.
     """
-    front_end = FrontEnd()
+    front_end = FrameExtractor()
     for clip in clips:
         try:
-            recording = read_audio(clip.path, SAMPLE_RATE)
+            recording = read_audio(clip.path, SAMPLE_RATE, signal=clip.signal)
             frames = front_end(recording.samples)
         except AsdError as error:
             refuse(Fault(clip.path, str(error)))

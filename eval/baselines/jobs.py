@@ -14,16 +14,16 @@ from cache.base.errors import AsdError
 from cache.table import Section
 from eval.baselines.distances import Residuals
 from eval.baselines.frames import Frames, clip_frames, read_frames
-from eval.baselines.model import Model, Run
-from eval.baselines.scoring import Scoring, SectionScores, by_section, decide, hold_out
-from eval.baselines.training import Batches, loss_fault
+from eval.baselines.model import Model, ModelRun
+from eval.baselines.scoring import BaselineScores, ResidualScoring, by_section, decide, hold_out
+from eval.baselines.training import FrameBatches, loss_fault
 from extractors.clips.listing import Clip, Fault
 
 Score = Callable[[Residuals], float]
 
 
 @dataclass(frozen=True)
-class Settings:
+class JobSettings:
     """How to run.
 
     Attributes
@@ -40,7 +40,7 @@ class Settings:
         Bytes of frames held in memory by one process.
     """
 
-    scorings: tuple[Scoring, ...]
+    scorings: tuple[ResidualScoring, ...]
     epochs: int
     folder: Path
     device: torch.device
@@ -67,11 +67,11 @@ class Job:
     seed: int
     train: tuple[Clip, ...]
     test: tuple[Clip, ...]
-    settings: Settings
+    settings: JobSettings
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class JobResult:
     """What a job made.
 
     Attributes
@@ -90,14 +90,14 @@ class Outcome:
 
     machine: str
     seed: int
-    scores: tuple[tuple[SectionScores, ...], ...]
+    scores: tuple[tuple[BaselineScores, ...], ...]
     losses: tuple[float, ...]
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
-def run_job(job: Job, told: Callable[[int], object]) -> Outcome:
+def run_job(job: Job, told: Callable[[int], object]) -> JobResult:
     """Train or load a machine's model and score its test clips.
 
     Parameters
@@ -118,14 +118,14 @@ def run_job(job: Job, told: Callable[[int], object]) -> Outcome:
     frames = read_frames(job.train, settings.budget, settings.folder)
     held = hold_out(frames.clips, job.seed)
     rows = [i for i in range(len(frames.clips)) if i not in held]
-    run = Run(frames, rows, job.seed, settings.epochs)
-    batches = Batches(frames, rows, settings.budget, settings.device)
+    run = ModelRun(frames, rows, job.seed, settings.epochs)
+    batches = FrameBatches(frames, rows, settings.budget, settings.device)
     try:
         model = run.model(settings.folder, batches, told)
     except AsdError as error:
         raise AsdError(f"{job.machine}, seed {job.seed}: {error}") from error
     scores, faults = _Scorer(model, frames, held).scores(settings.scorings, job.test)
-    return Outcome(
+    return JobResult(
         job.machine, job.seed, scores, model.losses, (*frames.faults, *faults),
         tuple(_warnings(job, model)), tuple(_notes(job, scores)),
     )  # fmt: skip
@@ -140,8 +140,8 @@ class _Scorer:
     held: set[int]
 
     def scores(
-        self, scorings: Sequence[Scoring], test: Sequence[Clip]
-    ) -> tuple[tuple[tuple[SectionScores, ...], ...], list[Fault]]:
+        self, scorings: Sequence[ResidualScoring], test: Sequence[Clip]
+    ) -> tuple[tuple[tuple[BaselineScores, ...], ...], list[Fault]]:
         """Score test clips in one pass over their files."""
         sections = by_section(self.frames.clips)
         fitted = {s: [self._fit(how, s, sections[s]) for how in scorings] for s in sections}
@@ -166,7 +166,7 @@ class _Scorer:
             for k in columns
         ), faults
 
-    def _fit(self, how: Scoring, section: Section, domains: Mapping[str, list[int]]) -> Score:
+    def _fit(self, how: ResidualScoring, section: Section, domains: Mapping[str, list[int]]) -> Score:
         trained = {d: [i for i in rows if i not in self.held] for d, rows in domains.items()}
         clips = {d: partial(self._residuals, rows) for d, rows in trained.items() if rows}
         return how.fit(section, clips)
@@ -184,7 +184,7 @@ def _warnings(job: Job, model: Model) -> Iterator[str]:
         yield f"{job.machine}, seed {job.seed}: {fault}"
 
 
-def _notes(job: Job, scores: Sequence[Sequence[SectionScores]]) -> Iterator[str]:
+def _notes(job: Job, scores: Sequence[Sequence[BaselineScores]]) -> Iterator[str]:
     for section in scores[0]:
         if section.threshold.value == float("inf"):
             yield (
@@ -193,7 +193,7 @@ def _notes(job: Job, scores: Sequence[Sequence[SectionScores]]) -> Iterator[str]
             )
 
 
-def jobs_of(clips: Sequence[Clip], seeds: Sequence[int], settings: Settings) -> list[Job]:
+def jobs_of(clips: Sequence[Clip], seeds: Sequence[int], settings: JobSettings) -> list[Job]:
     """Make a job of every machine and seed.
 
     Raises

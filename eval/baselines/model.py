@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +14,50 @@ import safetensors
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from cache.base.errors import AsdError
 from cache.base.text import parse_json
 from cache.files.atomic import write_atomic
 from eval.baselines.distances import Residuals
 from eval.baselines.frames import BANDS, STACK, Frames
-from eval.baselines.network import Autoencoder
-from eval.baselines.training import Batches, train
+from eval.baselines.training import FrameBatches, train
 from extractors.audio.decode import RESAMPLER
 from extractors.weights.loading import tensors_sha256
+
+# Dohi et al. 2023, section 4: input, encoder, bottleneck, decoder, output.
+WIDTHS = (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)
+_MOMENTUM, _EPSILON = 0.01, 1e-3  # of the batch normalisation; running = 0.99 running + 0.01 batch
+
+
+class Autoencoder(nn.Module):
+    """Dense layers, each but the last followed by batch normalisation and ReLU.
+
+    Weights start as PyTorch's linear layers do.
+
+    Parameters
+    ----------
+    seed
+        Of the first weights.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            layers = [layer for widths in pairwise(WIDTHS) for layer in _layer(*widths)]
+        self.layers = nn.Sequential(*layers[:-2])  # the output takes any value
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Reconstruct (B, 640) vectors of five frames each, dB; two or more while training."""
+        reconstructed: Tensor = self.layers(vectors)
+        return reconstructed
+
+
+def _layer(width_in: int, width_out: int) -> list[nn.Module]:
+    normalisation = nn.BatchNorm1d(width_out, eps=_EPSILON, momentum=_MOMENTUM)
+    return [nn.Linear(width_in, width_out), normalisation, nn.ReLU()]
+
 
 _VERSION = "2"  # of what a model depends on beside its clips; another one trains anew
 _VECTORS = 4096  # reconstructed at a time
@@ -63,7 +98,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Run:
+class ModelRun:
     """One training: which machine, which clips of it, how.
 
     Attributes
@@ -92,7 +127,7 @@ class Run:
         name = f"seed_{self.seed}_epochs_{self.epochs}_{digest}.safetensors"
         return folder / section.machine_type / name
 
-    def model(self, folder: Path, batches: Batches, told: Callable[[int], object]) -> Model:
+    def model(self, folder: Path, batches: FrameBatches, told: Callable[[int], object]) -> Model:
         """Load the model where it was trained before, else train and save it.
 
         Parameters
@@ -120,7 +155,7 @@ class Run:
         return model
 
     def _train(
-        self, network: Autoencoder, batches: Batches, told: Callable[[int], object]
+        self, network: Autoencoder, batches: FrameBatches, told: Callable[[int], object]
     ) -> Iterator[float]:
         for loss in train(network, batches, self.seed, self.epochs):
             told(1)

@@ -12,12 +12,12 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from threading import Thread
 
-from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
-from eval.baselines.jobs import Job, Outcome, run_job
+from cache.base.progress import Progress, Steps, unseen
+from eval.baselines.jobs import Job, JobResult, run_job
 
 
-def run_jobs(jobs: Sequence[Job], processes: int, told: Progress = unseen) -> list[Outcome]:
+def run_jobs(jobs: Sequence[Job], processes: int, told: Progress = unseen) -> list[JobResult]:
     """Run jobs, several at once where asked for.
 
     Parameters
@@ -51,7 +51,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, told: Progress = unseen) -> li
         ) from error
 
 
-def _side_by_side(jobs: Sequence[Job], processes: int, progress: Steps) -> list[Outcome]:
+def _side_by_side(jobs: Sequence[Job], processes: int, progress: Steps) -> list[JobResult]:
     context = multiprocessing.get_context("spawn")  # a forked torch may hang
     queue = context.SimpleQueue()
     with ProcessPoolExecutor(processes, context, _connect, (queue,)) as pool:
@@ -63,7 +63,7 @@ def _side_by_side(jobs: Sequence[Job], processes: int, progress: Steps) -> list[
     return [future.result() for future in futures]
 
 
-def _watch(futures: Sequence[Future[Outcome]], queue: SimpleQueue[int], progress: Steps) -> None:
+def _watch(futures: Sequence[Future[JobResult]], queue: SimpleQueue[int], progress: Steps) -> None:
     waiting = set(futures)
     while waiting:
         done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
@@ -89,7 +89,7 @@ def _end_with(parent: BaseProcess) -> None:
     os._exit(1)
 
 
-def _run_connected(job: Job) -> Outcome:
+def _run_connected(job: Job) -> JobResult:
     if _queue is None:
         raise RuntimeError("the process was not connected")
     return run_job(job, _queue.put)

@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from cache.base.errors import AsdError
 from eval.ranking import Spread, System
+from eval.results.grid import mean_and_deviation
 
 # The development data of DCASE 2023 Task 2. That of 2024 has the same names.
 MACHINES = ("ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve")
@@ -28,7 +29,7 @@ _LIMIT = 3  # published standard deviations
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFigure:
     """A published figure.
 
     Attributes
@@ -45,7 +46,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PublishedComparison:
     """One figure of ours beside the published one.
 
     Attributes
@@ -63,7 +64,7 @@ class Comparison:
     machine: str
     figure: str
     ours: Spread | None
-    published: Published | None
+    published: PublishedFigure | None
     runs: int = 1
 
     @property
@@ -84,7 +85,7 @@ class Comparison:
 Key = tuple[str, str, str]  # mode, machine type ("" is all), figure
 
 
-def read_published() -> dict[Key, Published]:
+def read_published() -> dict[Key, PublishedFigure]:
     """Read tables 1 and 2 of the task's paper (Dohi et al. 2023, arXiv 2305.07828).
 
     Returns
@@ -95,7 +96,7 @@ def read_published() -> dict[Key, Published]:
     """
     text = files("eval.baselines").joinpath("published.csv").read_text(encoding="utf-8")
     return {
-        (row["mode"], row["machine_type"], row["figure"]): Published(
+        (row["mode"], row["machine_type"], row["figure"]): PublishedFigure(
             float(row["mean"]),
             float(row["deviation"]) if row["deviation"] else None,
             row["source"],
@@ -104,7 +105,7 @@ def read_published() -> dict[Key, Published]:
     }
 
 
-def compare(mode: str, system: System, published: dict[Key, Published]) -> list[Comparison]:
+def compare(mode: str, system: System, published: dict[Key, PublishedFigure]) -> list[PublishedComparison]:
     """Put our figures of every machine, and the official score of all seven, beside the published.
 
     Parameters
@@ -128,14 +129,14 @@ def compare(mode: str, system: System, published: dict[Key, Published]) -> list[
         machine = section.machine_type
         for figure in SHOWN:
             found = published.get((mode, machine, figure))
-            rows.append(Comparison(machine, figure, figures[figure], found, runs))
+            rows.append(PublishedComparison(machine, figure, figures[figure], found, runs))
     if {row.machine for row in rows} == set(MACHINES):
         found = published.get((mode, "", OFFICIAL))
-        rows.append(Comparison("all", OFFICIAL, system.official, found, runs))
+        rows.append(PublishedComparison("all", OFFICIAL, system.official, found, runs))
     return rows
 
 
-def format_comparison(mode: str, rows: Sequence[Comparison]) -> str:
+def format_comparison(mode: str, rows: Sequence[PublishedComparison]) -> str:
     """Plain-text table, a line a figure, %."""
     cells = [["machine", "figure", "ours", "published", "difference", ""], *map(_cells, rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -144,7 +145,7 @@ def format_comparison(mode: str, rows: Sequence[Comparison]) -> str:
     return "\n".join([f"{TABLES[mode]} (Dohi et al. 2023)", "", *lines, "", *_notes(rows)])
 
 
-def comparison_csv(mode: str, rows: Sequence[Comparison]) -> str:
+def comparison_csv(mode: str, rows: Sequence[PublishedComparison]) -> str:
     """Lines ``mode,machine,figure,mean,deviation,runs,published mean and deviation,outside``, %."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -165,25 +166,20 @@ def _times(deviation: float | None) -> float | None:
     return None if deviation is None else 100 * deviation
 
 
-def _cells(row: Comparison) -> list[str]:
-    ours = None if row.ours is None else (100 * row.ours.mean, _times(row.ours.deviation))
-    theirs = None if row.published is None else (row.published.mean, row.published.deviation)
+def _cells(row: PublishedComparison) -> list[str]:
+    ours = "-" if row.ours is None else mean_and_deviation(row.ours.mean, row.ours.deviation)
+    theirs = "-"
+    if row.published is not None:
+        mean, deviation = row.published.mean, row.published.deviation
+        theirs = mean_and_deviation(mean / 100, None if deviation is None else deviation / 100)
     difference = "-" if row.difference is None else f"{row.difference:+.2f}"
     return [
-        row.machine, SHOWN.get(row.figure, "official score"), _printed(ours), _printed(theirs),
+        row.machine, SHOWN.get(row.figure, "official score"), ours, theirs,
         difference, "*" if row.outside else "",
     ]  # fmt: skip
 
 
-def _printed(found: tuple[float, float | None] | None) -> str:
-    """Mean +- deviation, %."""
-    if found is None:
-        return "-"
-    mean, deviation = found
-    return f"{mean:.2f}" + ("" if deviation is None else f" +- {deviation:.2f}")
-
-
-def _notes(rows: Sequence[Comparison]) -> list[str]:
+def _notes(rows: Sequence[PublishedComparison]) -> list[str]:
     outside, known = (
         sum(row.outside is True for row in rows),
         sum(row.outside is not None for row in rows),

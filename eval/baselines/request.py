@@ -9,7 +9,7 @@ from cache.base.errors import AsdError
 from cache.base.options import REQUIRED, Checked, documented, option
 from cache.files.places import here, place
 from cache.select import cache_dir_option
-from eval.baselines.scoring import FORMS, MODES, Scoring
+from eval.baselines.scoring import FORMS, MODES, ResidualScoring
 from extractors.request import device_option
 
 PAPER = "paper"  # the mode that runs both
@@ -79,8 +79,8 @@ class BaselineRequest(Checked):
         if self.mode == PAPER and (self.form != "clip" or amount != 0):
             raise AsdError("--mode paper scores as published: leave --form and --shrinkage out")
 
-    def scorings(self) -> dict[Path, Scoring]:
+    def scorings(self) -> dict[Path, ResidualScoring]:
         """Folder of every system asked for, to how it scores."""
         if self.mode != PAPER:
-            return {self.out: Scoring(self.mode, self.form, read_shrinkage(self.shrinkage))}
-        return {self.out / mode: Scoring(mode) for mode in MODES}
+            return {self.out: ResidualScoring(self.mode, self.form, read_shrinkage(self.shrinkage))}
+        return {self.out / mode: ResidualScoring(mode) for mode in MODES}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.table import Section
+from cache.table import Section, domain_or_source
 from eval.baselines.distances import (
     Clips,
     Residuals,
@@ -28,7 +28,7 @@ _PERCENTILE = 90.0  # of the gamma distribution; Dohi et al. 2023, eq. (1)
 
 
 @dataclass(frozen=True)
-class Scoring:
+class ResidualScoring:
     """How residuals become a score.
 
     Attributes
@@ -86,7 +86,7 @@ class Scoring:
 
 
 @dataclass(frozen=True, eq=False)
-class SectionScores:
+class BaselineScores:
     """What a run says of one section's test clips.
 
     Attributes
@@ -116,7 +116,7 @@ def decide(
     read: tuple[Sequence[Clip], Sequence[str]],
     scores: Sequence[float],
     held_out: Sequence[float],
-) -> SectionScores:
+) -> BaselineScores:
     """Call test clips anomalous by the scores of clips that were held out from training.
 
     Parameters
@@ -134,7 +134,7 @@ def decide(
     values = np.array(scores, dtype=np.float64)
     clips, hashes = read
     decisions = threshold.decide(values)
-    return SectionScores(section, tuple(clips), tuple(hashes), values, decisions, threshold)
+    return BaselineScores(section, tuple(clips), tuple(hashes), values, decisions, threshold)
 
 
 def hold_out(clips: Sequence[Clip], seed: int) -> set[int]:
@@ -174,7 +174,7 @@ def by_section(clips: Sequence[Clip]) -> dict[Section, dict[str, list[int]]]:
     A training clip of unknown domain counts as source.
     """
     found: dict[Section, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    order = sorted(range(len(clips)), key=lambda i: (clips[i].section, clips[i].domain or "source"))
+    order = sorted(range(len(clips)), key=lambda i: (clips[i].section, domain_or_source(clips[i].domain)))
     for i in order:
-        found[clips[i].section][clips[i].domain or "source"].append(i)
+        found[clips[i].section][domain_or_source(clips[i].domain)].append(i)
     return {section: dict(domains) for section, domains in found.items()}

@@ -20,7 +20,7 @@ LEARNING_RATE = 1e-3  # of Adam
 
 
 @dataclass(frozen=True)
-class Batches:
+class FrameBatches:
     """Vectors of clips in random order, every one once an epoch.
 
     Attributes
@@ -70,7 +70,7 @@ class Batches:
             yield np.concatenate([self.frames[i] for i in group]), starts
 
 
-def train(network: nn.Module, batches: Batches, seed: int, epochs: int) -> Iterator[float]:
+def train(network: nn.Module, batches: FrameBatches, seed: int, epochs: int) -> Iterator[float]:
     """Train in place, minimising the mean squared error with Adam.
 
     Parameters

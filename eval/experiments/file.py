@@ -30,7 +30,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Published(_Table):
+class Publication(_Table):
     """Where a system is published, with its official scores in %."""
 
     paper: str
@@ -59,7 +59,7 @@ class ScorerChoice(_Table):
     options: dict[str, Option] = {}
 
 
-class Autoencoder(_Table):
+class AutoencoderChoice(_Table):
     """The task's baseline; one run a seed."""
 
     mode: Literal["mse", "mahalanobis"] = "mse"
@@ -71,22 +71,26 @@ class Autoencoder(_Table):
 class Experiment(_Table):
     """A whole chain: embeddings of backbones and a scorer, or the autoencoder.
 
-    Channel, length, window and hop say how recordings are heard, see `extractors.audio.hearing`.
+    Channel, length, window, hop, rate, column and remove_dc say how recordings are heard, see
+    `extractors.audio.hearing`.
     """
 
     title: str
     about: str = ""
     measured: str = ""
     year: int | None = None
-    published: Published | None = None
+    published: Publication | None = None
     channel: str = "average"
     window: float | None = None
     hop: float | None = None
     length: str | float = "whole"
+    rate: int | None = None
+    column: str = ""
+    remove_dc: bool = False
     backbones: dict[str, BackboneChoice] = {}
     finetune: dict[str, Any] | None = None
     scorer: ScorerChoice | None = None
-    autoencoder: Autoencoder | None = None
+    autoencoder: AutoencoderChoice | None = None
 
     @property
     def heard(self) -> dict[str, Any]:
@@ -96,6 +100,9 @@ class Experiment(_Table):
             "length": str(self.length),
             "window": self.window,
             "hop": self.hop,
+            "rate": self.rate,
+            "column": self.column,
+            "remove_dc": self.remove_dc,
         }
 
     @property
@@ -232,9 +239,9 @@ def _fault(entry: Mapping[str, Any]) -> str:
 def _keys_at(place: Sequence[object]) -> list[str]:
     """Keys that a table may have."""
     tables: dict[str, type[_Table]] = {
-        "published": Published,
+        "published": Publication,
         "scorer": ScorerChoice,
-        "autoencoder": Autoencoder,
+        "autoencoder": AutoencoderChoice,
         "backbones": BackboneChoice,
     }
     table = tables[str(place[0])] if place else Experiment

@@ -11,7 +11,7 @@ from cache.table import Section
 from eval.metrics.intervals import (
     Floats,
     Interval,
-    Plan,
+    ResamplingPlan,
     Sections,
     has_parts,
     official,
@@ -47,7 +47,7 @@ class Comparison:
 
 
 def compare(
-    first: Sequence[Sections], second: Sequence[Sections], rule: Rule, plan: Plan
+    first: Sequence[Sections], second: Sequence[Sections], rule: Rule, plan: ResamplingPlan
 ) -> Comparison | None:
     """Compare two systems on the clips of the sections that both have.
 
@@ -74,14 +74,14 @@ def compare(
     return Comparison(float(means[0] - means[1]), interval, plan.level, len(shared))
 
 
-def drawn_runs(runs: Sequence[Sections], rule: Rule, plan: Plan, stream: int) -> Floats:
+def drawn_runs(runs: Sequence[Sections], rule: Rule, plan: ResamplingPlan, stream: int) -> Floats:
     """Bootstrap values of the mean over runs, (B,); several runs are drawn with replacement."""
     draws = np.stack([bootstrap(run, rule, plan) for run in runs])  # (runs, B)
     picks = np.random.default_rng([plan.seed, stream]).integers(len(runs), size=draws.shape)
     return np.asarray(np.take_along_axis(draws, picks, axis=0).mean(axis=0))
 
 
-def several(plan: Plan, comparisons: int) -> Plan:
+def several(plan: ResamplingPlan, comparisons: int) -> ResamplingPlan:
     """Return the plan whose intervals hold all together at the level given (Bonferroni)."""
     return replace(plan, level=1 - (1 - plan.level) / max(comparisons, 1))
 

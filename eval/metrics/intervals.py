@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Plan:
+class ResamplingPlan:
     """How intervals are made.
 
     Attributes
@@ -116,13 +116,13 @@ def point(one: Scores, rule: Rule) -> Floats:
     return np.asarray(parts[0])
 
 
-def drawn(section: Section, one: Scores, rule: Rule, plan: Plan) -> Floats:
+def drawn(section: Section, one: Scores, rule: Rule, plan: ResamplingPlan) -> Floats:
     """(B, P) figures of the clips drawn, in an order of clips that all systems share."""
     one = one.by_clip()
     return weighted_parts(one.scores, one.truth, rule, _resamples(section, one.truth, plan))
 
 
-def _resamples(section: Section, truth: SectionTruth, plan: Plan) -> Floats:
+def _resamples(section: Section, truth: SectionTruth, plan: ResamplingPlan) -> Floats:
     """(B, N) how often each clip is drawn; it depends on the section and its truth alone."""
     rng = np.random.default_rng([plan.seed, zlib.crc32(str(section).encode())])
     weights = np.zeros((plan.resamples, len(truth.anomaly)))

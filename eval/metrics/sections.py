@@ -27,12 +27,12 @@ from eval.metrics.rules import DEFAULT, Rule
 
 # Every figure of a section in the order of a table; no suffix is both domains together.
 FIGURES = (
-    *("auc_source", "auc_target", "pauc"),
-    *("pauc_source", "pauc_target"),
-    *("precision_source", "recall_source", "f1_source"),
-    *("precision_target", "recall_target", "f1_target"),
-    *("auc", "precision", "recall", "f1", "pauc_printed"),
-)
+    "auc_source", "auc_target", "pauc",
+    "pauc_source", "pauc_target",
+    "precision_source", "recall_source", "f1_source",
+    "precision_target", "recall_target", "f1_target",
+    "auc", "precision", "recall", "f1", "pauc_printed",
+)  # fmt: skip
 # Those that are areas under a curve.
 AREAS = ("auc_source", "auc_target", "pauc", "pauc_source", "pauc_target", "auc")
 

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from cache.table import Section
 from eval.metrics.areas import weighted_parts
 from eval.metrics.intervals import (
     Interval,
-    Plan,
+    ResamplingPlan,
     Scores,
     Sections,
     Uncertainty,
@@ -28,7 +27,7 @@ from eval.metrics.rules import Rule
 Floats = NDArray[np.float64]
 
 
-def uncertainty(sections: Sections, rule: Rule, plan: Plan) -> Uncertainty | None:
+def uncertainty(sections: Sections, rule: Rule, plan: ResamplingPlan) -> Uncertainty | None:
     """Give the intervals of one run; see `Tally`."""
     tally = Tally(rule, plan)
     for section, one in sorted(sections.items()):
@@ -48,7 +47,7 @@ class Tally:
         What is computed, and how.
     """
 
-    def __init__(self, rule: Rule, plan: Plan) -> None:
+    def __init__(self, rule: Rule, plan: ResamplingPlan) -> None:
         self._rule, self._plan = rule, plan
         self._complete = True
         self._parts: dict[Section, Mapping[str, Interval]] = {}
@@ -83,7 +82,7 @@ class Tally:
         return Uncertainty(level, interval, self._left_out.interval(level), self._parts)
 
 
-def bootstrap(sections: Sections, rule: Rule, plan: Plan) -> Floats:
+def bootstrap(sections: Sections, rule: Rule, plan: ResamplingPlan) -> Floats:
     """Draw clips with replacement within section, domain and condition (Efron 1979).
 
     Parameters
@@ -176,5 +175,7 @@ class _LeftOut:
                 spread = official - official.mean()
                 variance += (len(official) - 1) / len(official) * float(spread @ spread)
         centre = float(self._rule.from_terms(terms.sum()))
+        from scipy.special import ndtri  # noqa: PLC0415 (heavy, and needed where the truth is known)
+
         reach = float(ndtri((1 + level) / 2)) * variance**0.5
         return Interval(max(0.0, centre - reach), min(1.0, centre + reach))

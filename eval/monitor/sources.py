@@ -20,7 +20,7 @@ import soundfile
 from cache.base.errors import AsdError
 from cache.files.atomic import write_atomic
 from cache.files.places import is_remote
-from extractors.clips.clip import AUDIO_SUFFIXES
+from extractors.clips.clip import RECORDING_SUFFIXES
 
 _FORM = "%Y-%m-%dT%H-%M-%S.%f"  # of a recording's name
 log = logging.getLogger(__name__)
@@ -144,7 +144,9 @@ class FolderSource:
         now = self.clock()
         for path in self.root.rglob("*"):
             name = path.relative_to(self.root).as_posix()
-            if path.suffix.lower() not in AUDIO_SUFFIXES or any(part[0] == "." for part in name.split("/")):
+            if path.suffix.lower() not in RECORDING_SUFFIXES or any(
+                part[0] == "." for part in name.split("/")
+            ):
                 continue
             try:
                 status = path.stat()

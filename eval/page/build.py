@@ -8,11 +8,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from cache.base.text import parse_json
+from cache.heard import Signal
 from eval.judge import Run
 from eval.page.data import Contents, page_data
-from eval.page.listen import Heard, listen
-from eval.page.recordings import Recordings
-from eval.page.views import clip_views
+from eval.page.listen import Playback, listen
+from eval.page.views import RecordingIndex, clip_views
 from eval.results.clips import read_clips
 from eval.results.folder import Results
 from eval.results.tables import SystemResult
@@ -54,10 +55,11 @@ def write_page(results: Results, run: Run, result: SystemResult, audible: Audibl
     tuple of str
         Recordings that are not played, each with the reason.
     """
-    recordings = Recordings(audible.roots)
+    told = Signal.of(parse_json(run.described.facts.get("signal", "{}")))
+    recordings = RecordingIndex(audible.roots, told)
     judged = run.described.judged
     views = {s: clip_views(run, s, recordings, judged=judged(s)) for s in run.sections}
-    contents = Contents(run, result, views, Heard({}, {}, []))
+    contents = Contents(run, result, views, Playback({}, {}, []))
     text = render(page_data(contents))
     if audible.roots:
         known = [read_clips(run.directory, section) for section in run.sections]

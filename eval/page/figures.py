@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from cache.table import DOMAINS, Section
 from eval.judge import Run
-from eval.metrics.curves import Points, implied_threshold, roc_curves
 from eval.metrics.official import MAX_FPR
 from eval.metrics.sections import SectionTruth
+from eval.page.curves import Points, implied_threshold, roc_curves
 from eval.results.folder import Results
-from eval.results.proxy import PROXY
+from eval.results.names import PROXY
 from eval.results.submission import Submission
 from eval.results.tables import SystemResult
 from eval.scoring.maps import map_path, read_columns

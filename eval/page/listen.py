@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
 
-from cache.base.console import underway
 from cache.base.errors import AsdError
+from cache.base.progress import underway
+from cache.heard import split_id
 from cache.table import Section
-from cache.windows import split_id
 from eval.page.sound import Sound, make_sound, native_rate
 from eval.page.views import ClipView
 from eval.scoring.difference import Difference, describe
@@ -25,7 +25,7 @@ Views = Mapping[Section, Sequence[ClipView]]
 
 
 @dataclass(frozen=True)
-class Heard:
+class Playback:
     """What a page can play.
 
     Attributes
@@ -46,7 +46,7 @@ class Heard:
     differences: Mapping[tuple[Section, str], Difference] = field(default_factory=dict)
 
 
-def listen(views: Views, hashes: Mapping[str, str], most: int, budget: int) -> Heard:
+def listen(views: Views, hashes: Mapping[str, str], most: int, budget: int) -> Playback:
     """Make the sounds of the clips most worth hearing.
 
     Parameters
@@ -122,7 +122,7 @@ def _of_interest(clips: Sequence[ClipView], most: int) -> list[ClipView]:
 
 def _sound(hashes: Mapping[str, str], clip: Clip) -> Sound | str:
     try:
-        return make_sound(clip.path, clip.span, hashes.get(split_id(clip.clip_id)[0]))
+        return make_sound(clip.path, clip.span, hashes.get(split_id(clip.clip_id)[0]), clip.signal)
     except AsdError as error:
         return f"{clip.path}: {error}"
 
@@ -135,10 +135,10 @@ def _difference(view: ClipView) -> Difference | None:
         return None
     clip, normal = view.recording, near[0].recording
     try:
-        rate = min(native_rate(clip.path), native_rate(normal.path))
+        rate = min(native_rate(clip.path, clip.signal), native_rate(normal.path, normal.signal))
         return describe(
-            read_audio(clip.path, rate, clip.span).samples,
-            read_audio(normal.path, rate, normal.span).samples,
+            read_audio(clip.path, rate, clip.span, signal=clip.signal).samples,
+            read_audio(normal.path, rate, normal.span, signal=normal.signal).samples,
             rate,
         )
     except AsdError:  # it is named where its sound is made
@@ -158,7 +158,7 @@ def _heard(
     heard: Mapping[Section, set[str]],
     made: Mapping[str, Sound | str],
     told: Mapping[tuple[Section, str], Difference],
-) -> Heard:
+) -> Playback:
     clips = {section: frozenset(names) for section, names in heard.items()}
     faults = [found for found in made.values() if isinstance(found, str)]
-    return Heard(kept, clips, faults, told)
+    return Playback(kept, clips, faults, told)

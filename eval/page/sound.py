@@ -14,7 +14,7 @@ from scipy.signal import ShortTimeFFT
 from scipy.signal.windows import hann
 
 from cache.base.errors import AsdError
-from cache.windows import Span
+from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal, Span
 from extractors.audio.decode import read_audio
 from extractors.audio.files import opened
 
@@ -48,6 +48,8 @@ class Sound:
         Hz; the spectrogram reaches half of it.
     cut
         Whether the recording goes on after that.
+    made
+        How a file of numbers was made audible; empty of sound.
     """
 
     mp3: str
@@ -57,6 +59,7 @@ class Sound:
     seconds: float
     rate: int
     cut: bool
+    made: str = ""
 
     @property
     def size(self) -> int:
@@ -64,8 +67,13 @@ class Sound:
         return len(self.mp3) + len(self.levels) + _NAMED
 
 
-def make_sound(path: Path, span: Span | None = None, sha256: str | None = None) -> Sound:
+def make_sound(
+    path: Path, span: Span | None = None, sha256: str | None = None, signal: Signal = PLAIN
+) -> Sound:
     """Read a recording, or a span of it in s, and make it small.
+
+    Numbers that are no sound are brought to a peak of 0.9 around their mean, and a rate that can be
+    played; `Sound.made` says so.
 
     Raises
     ------
@@ -75,13 +83,16 @@ def make_sound(path: Path, span: Span | None = None, sha256: str | None = None) 
     """
     if "MP3" not in soundfile.available_formats():
         raise AsdError("libsndfile 1.1 or newer is needed to write MP3: pip install soundfile")
-    native = native_rate(path)
+    native = native_rate(path, signal)
     rate = max((r for r in RATES if r <= native), default=RATES[0])
-    recording = read_audio(path, rate, span)
+    recording = read_audio(path, rate, span, signal=signal)
     if sha256 not in (None, recording.content_sha256):
         raise AsdError("changed since it was scored: run the extraction again")
     samples = recording.samples
     kept = samples[: int(LONGEST * rate)]
+    made = ""
+    if path.suffix.lower() in SIGNAL_SUFFIXES:
+        kept, made = _audible(kept, native, rate)
     levels = mel_levels(kept.astype(np.float64), rate)
     return Sound(
         mp3=_base64(_encode(kept, rate)),
@@ -91,6 +102,7 @@ def make_sound(path: Path, span: Span | None = None, sha256: str | None = None) 
         seconds=round(len(kept) / rate, 3),
         rate=rate,
         cut=len(kept) < len(samples),
+        made=made,
     )
 
 
@@ -150,10 +162,20 @@ def mel_bank(size: int, rate: int) -> Floats:
     return np.asarray(bank / bank.sum(axis=1, keepdims=True))
 
 
-def native_rate(path: Path) -> int:
+def _audible(samples: NDArray[np.float32], native: int, rate: int) -> tuple[NDArray[np.float32], str]:
+    """Bring numbers of any scale to a peak of 0.9 around their mean; say what was done."""
+    centred = samples - samples.mean(dtype=np.float64)
+    peak = float(np.abs(centred).max())
+    scale = 0.9 / peak if peak > 0 else 1.0
+    heard = f" and from {native} to {rate} Hz" if native != rate else ""
+    told = f"a signal, made audible: its mean removed, scaled by {scale:.3g} to a peak of 0.9{heard}"
+    return (centred * scale).astype(np.float32), told
+
+
+def native_rate(path: Path, signal: Signal = PLAIN) -> int:
     """Read the sampling rate of a recording, Hz; 8000 of one that cannot be opened."""
     try:
-        with opened(path) as (file, _):
+        with opened(path, signal) as (file, _):
             return int(file.samplerate)
     except AsdError:
         return RATES[0]  # reading it will say what is wrong

@@ -3,24 +3,61 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from cache.base.errors import AsdError
+from cache.base.text import composed
+from cache.heard import PLAIN, Signal, split_id
 from cache.table import DOMAINS, Section
 from eval.judge import Run
-from eval.page.recordings import Recordings
 from eval.results.truth import clip_name
 from eval.scoring.maps import read_columns
 from eval.scoring.sections import reasons_path
-from extractors.clips.listing import Clip, parse_name, parse_tail
+from extractors.audio.hearing import Hearing
+from extractors.clips.listing import SUPPLEMENTS, Clip, list_clips, parse_name, parse_tail
+
+
+class RecordingIndex:
+    """Clips of data roots, where there are any.
+
+    Parameters
+    ----------
+    roots
+        Data roots; none, and nothing can be heard.
+    signal
+        How files of numbers were read.
+    """
+
+    def __init__(self, roots: Sequence[Path], signal: Signal = PLAIN) -> None:
+        clips = Hearing(signal=signal).cut(list_clips(roots, SUPPLEMENTS)).clips if roots else ()
+        self._by_id = {clip.clip_id: clip for clip in clips}
+        # Another system's files name test clips without their folder.
+        self._by_name = {
+            (clip.section, composed(PurePosixPath(clip.clip_id).stem)): clip
+            for clip in clips
+            if clip.split == "test"
+        }
+
+    def by_id(self, clip_id: str) -> Clip | None:
+        """Find a clip by its path below the data root; a window of one, too."""
+        file_id, span = split_id(clip_id)
+        clip = self._by_id.get(file_id)
+        return clip if clip is None or span is None else replace(clip, clip_id=clip_id, span=span)
+
+    def by_name(self, section: Section, name: str) -> Clip | None:
+        """Find a test clip by its base name, with or without suffix."""
+        stem = composed(PurePosixPath(name).name)
+        known = self._by_name.get((section, stem))
+        return known or self._by_name.get((section, PurePosixPath(stem).stem))
+
 
 _REASONS = {
-    *("clip_id", "name", "p_value", "decided", "part"),
+    "clip_id", "name", "p_value", "decided", "part",
     *(f"{domain}_{what}" for domain in DOMAINS for what in ("clip", "distance")),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,7 +110,9 @@ class ClipView:
         return "miss" if self.condition == "anomaly" and self.decision == 0 else ""
 
 
-def clip_views(run: Run, section: Section, recordings: Recordings, *, judged: bool = True) -> list[ClipView]:
+def clip_views(
+    run: Run, section: Section, recordings: RecordingIndex, *, judged: bool = True
+) -> list[ClipView]:
     """Collect what is known of a section's clips, the most anomalous first.
 
     Where nothing was `judged`, the decisions of 0 that a submission must hold are not shown.
@@ -100,7 +139,7 @@ def _rows(run: Run, section: Section) -> Iterator[dict[str, Any]]:
 
 
 def _view(
-    row: dict[str, Any], reason: Mapping[str, Any], section: Section, recordings: Recordings
+    row: dict[str, Any], reason: Mapping[str, Any], section: Section, recordings: RecordingIndex
 ) -> ClipView:
     original, name = row.pop("original", None), str(row["name"])
     found = recordings.by_id(str(reason.get("clip_id", ""))) or recordings.by_name(section, name)
@@ -118,7 +157,7 @@ def _view(
     )
 
 
-def _neighbour(domain: str, reason: Mapping[str, Any], recordings: Recordings) -> NeighbourView | None:
+def _neighbour(domain: str, reason: Mapping[str, Any], recordings: RecordingIndex) -> NeighbourView | None:
     clip, distance = str(reason.get(f"{domain}_clip", "")), reason.get(f"{domain}_distance")
     if not clip or distance is None or not math.isfinite(distance):
         return None

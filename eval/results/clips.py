@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cache.base.errors import AsdError
+from cache.heard import split_id
 from cache.table import ClipKey, EmbeddingTable, Section
-from cache.windows import split_id
-from eval.results.clip_names import result_names
 from eval.results.folder import Results
-from eval.results.names import file_name
+from eval.results.names import file_name, result_names
 from eval.results.truth import Truth
 
 _KIND = "clips"

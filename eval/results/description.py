@@ -16,7 +16,7 @@ from index.fitted import frequency
 
 
 @dataclass(frozen=True)
-class Described:
+class SystemDescription:
     """A system in words.
 
     Attributes
@@ -69,13 +69,13 @@ def promise_of(calibrations: Collection[Mapping[str, Any]]) -> str:
     )
 
 
-def write_description(results: Results, described: Described) -> Path:
+def write_description(results: Results, described: SystemDescription) -> Path:
     """Write the file, whole or not at all."""
     text = json.dumps(asdict(described), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return results.write(SYSTEM, text.encode())
 
 
-def read_description(directory: Path, name: str) -> Described:
+def read_description(directory: Path, name: str) -> SystemDescription:
     """Read the file; a folder without one is another system's, known by its name alone.
 
     Raises
@@ -86,7 +86,7 @@ def read_description(directory: Path, name: str) -> Described:
     path = directory / SYSTEM
     try:
         found = parse_json(Results(directory).read(SYSTEM))
-        return Described(
+        return SystemDescription(
             str(found["title"]),
             bool(found["transductive"]),
             {str(key): str(value) for key, value in found["facts"].items()},
@@ -96,6 +96,6 @@ def read_description(directory: Path, name: str) -> Described:
             {str(key): dict(told) for key, told in found.get("calibration", {}).items()},
         )
     except FileNotFoundError:
-        return Described(name)
+        return SystemDescription(name)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, AsdError) as error:
         raise AsdError(f"{path} is damaged ({error}); score again, or delete it") from error

@@ -34,6 +34,11 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
 
 
+def mean_and_deviation(mean: float | None, deviation: float | None) -> str:
+    """Give both in %; the mean alone where no deviation is known."""
+    return percent(mean) if deviation is None else f"{percent(mean)} ± {percent(deviation)}"
+
+
 def one_line(text: str) -> str:
     """Put text on one line, every run of white space a blank."""
     return " ".join(text.split())

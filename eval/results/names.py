@@ -13,12 +13,52 @@ out. A machine id of 2020 is a section here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from os.path import commonpath
+from pathlib import Path, PurePosixPath
+from posixpath import basename
 
 from cache.base.errors import AsdError
-from cache.table import Section
+from cache.heard import split_id
+from cache.table import SYNTHETIC, Section
+from extractors.clips.listing import parse_name, parse_tail
+
+
+def result_names(clip_ids: Sequence[str]) -> tuple[str, ...]:
+    """Name a section's test clips as its result files do.
+
+    Parameters
+    ----------
+    clip_ids
+        Ids of all of them, each once.
+
+    Returns
+    -------
+    tuple of str
+        A name a clip; windows of a file have the file's. Base names, as the task wants them. Where
+        two files in different folders have one, all take the folders below their common one with
+        them, joined by two underscores.
+
+    Raises
+    ------
+    AsdError
+        If that does not tell files apart.
+    """
+    files = [split_id(clip_id)[0] for clip_id in clip_ids]
+    unique = list(dict.fromkeys(files))
+    names = [basename(file) for file in unique]
+    if len(set(names)) < len(names):
+        paths = [PurePosixPath(file) for file in unique]
+        common = commonpath([path.parent.as_posix() for path in paths])
+        names = ["__".join(path.relative_to(common).parts) for path in paths]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise AsdError(f"several test clips would be called {twice[0]!r} in results; rename one")
+    known = dict(zip(unique, names, strict=True))
+    return tuple(known[file] for file in files)
+
 
 SCORES, DECISIONS, TRUTH = "anomaly_score", "decision_result", "ground_truth"
 
@@ -124,3 +164,40 @@ def sections_in(directory: Path) -> list[Section]:
     if not directory.is_dir():
         raise AsdError(f"no folder {directory}: give the one that holds the submission files")
     return sorted({file.section for file in section_files(directory, [SCORES, DECISIONS])})
+
+
+PROXY = "proxy: synthetic anomalies"  # what stands wherever a figure is of made-up anomalies
+
+
+def all_synthetic(section: Section, flags: Sequence[bool]) -> bool:
+    """Whether a section's test clips are made, not recorded.
+
+    Parameters
+    ----------
+    section
+        Whose.
+    flags
+        One a test clip, at least one.
+
+    Raises
+    ------
+    AsdError
+        If some are and some are not: no figure over both says anything of the recordings.
+    """
+    if any(flags) and not all(flags):
+        raise AsdError(
+            f"{section}: {sum(flags)} of {len(flags)} test clips are synthetic; made-up anomalies "
+            "and recordings are not evaluated together: keep the proxy in a data root and a cache "
+            "folder of its own"
+        )
+    return bool(flags) and flags[0]
+
+
+def is_named_synthetic(name: str) -> bool:
+    """Whether a test clip's name, with its suffix, tells that it is made."""
+    if SYNTHETIC not in name:  # spares thousands of clips the parsing
+        return False
+    try:
+        return SYNTHETIC in parse_tail(parse_name(PurePosixPath(name).stem, "test").tail)
+    except AsdError:
+        return False

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing
 from cache.base.text import decoded
 from cache.files.text_tables import SEPARATORS, read_bytes, split_lines
-from extractors.clips.listing import AUDIO_SUFFIXES
+from extractors.clips.clip import RECORDING_SUFFIXES
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def _rows(name: str, text: str, separator: str, parse: Callable[[str], T]) -> Ro
 
 def _misfit(rows: Rows[T]) -> tuple[int, bool]:
     """Compare ways to split a file: by bad lines, then by whether the names are of recordings."""
-    return len(rows.faults), not all(name.lower().endswith(AUDIO_SUFFIXES) for name in rows.names)
+    return len(rows.faults), not all(name.lower().endswith(RECORDING_SUFFIXES) for name in rows.names)
 
 
 def join_rows(parts: Sequence[Rows[T]]) -> Rows[T]:
@@ -119,8 +119,7 @@ def name_differences(first: Collection[str], second: Collection[str], called: tu
 
 def some(names: Sequence[str]) -> str:
     """Name the first few of a list and count the rest."""
-    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(repr, names[:_SHOWN])) + rest
+    return listing([*map(repr, names)], _SHOWN)
 
 
 def raise_faults(title: str, faults: Sequence[str]) -> None:

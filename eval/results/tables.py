@@ -18,7 +18,7 @@ from eval.metrics.rules import DEFAULT, Rule
 from eval.metrics.sections import FIGURES, SectionResult, Summary, summarise
 from eval.results.folder import Results
 from eval.results.grid import align_rows, markdown_rows, one_line, percent
-from eval.results.proxy import PROXY
+from eval.results.names import PROXY
 
 TITLES = {
     "auc_source": "AUC source",

@@ -15,11 +15,18 @@ from cache.base.errors import AsdError
 from cache.base.text import composed
 from cache.table import DOMAINS, Section
 from eval.metrics.sections import SectionTruth
-from eval.results.names import TRUTH, existing_files, files_of, section_files
-from eval.results.proxy import all_synthetic, is_named_synthetic
+from eval.results.names import (
+    TRUTH,
+    all_synthetic,
+    existing_files,
+    files_of,
+    is_named_synthetic,
+    section_files,
+)
 from eval.results.rows import Rows, flag, join_rows, name_differences, raise_faults, read_rows, some
 from eval.results.submission import Submission
-from extractors.clips.listing import AUDIO_SUFFIXES, parse_name
+from extractors.clips.clip import RECORDING_SUFFIXES
+from extractors.clips.listing import parse_name
 
 T = TypeVar("T")
 
@@ -58,7 +65,7 @@ def clip_name(name: str) -> str:
     Names that look the same are the same, see `cache.base.text.composed`.
     """
     base = composed(basename(name.strip().replace("\\", "/").rstrip("/")))
-    return base if base.lower().endswith(AUDIO_SUFFIXES) else f"{base}.wav"
+    return base if base.lower().endswith(RECORDING_SUFFIXES) else f"{base}.wav"
 
 
 def truth_sections(directory: Path) -> list[Section]:

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from cache.recipe import Recipe
 from cache.store import Store
 from extractors.audio.hearing import hearing_of
@@ -47,7 +45,7 @@ def extract_tests(roots: Sequence[Path], recipe: Recipe, store: Store, weights: 
     listing = hearing_of(parents[0]).cut(list_clips(roots).only([], ["test"]))
     for note in listing.notes:
         _LOG.info("%s", note)
-    forwards = recipe_forwards(recipe, weights, torch.device("cpu"))
+    forwards = recipe_forwards(recipe, weights)
     reports = Extraction(forwards, store).run(listing.clips)
     left_out = (fault for report in reports for fault in report.faults)
     return [*listing.faults, *{fault.path: fault for fault in left_out}.values()]

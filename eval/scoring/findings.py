@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.base.errors import AsdError
-from cache.windows import split_id
+from cache.heard import split_id
 from eval.scoring.difference import Difference, describe
 from extractors.audio.decode import read_audio
 from extractors.audio.files import opened
@@ -96,10 +96,14 @@ class ClipResult:
         if source is None:
             return None
         try:
-            with opened(self._recording.path) as (file, _), opened(Path(source)) as (other, _):
+            own_told = self._recording.signal  # of both: they were read by one recipe
+            with (
+                opened(self._recording.path, own_told) as (file, _),
+                opened(Path(source), own_told) as (other, _),
+            ):
                 rate = min(file.samplerate, other.samplerate)
-            own = read_audio(self._recording.path, rate, self._recording.span).samples
-            return describe(own, read_audio(Path(source), rate, span).samples, rate)
+            own = read_audio(self._recording.path, rate, self._recording.span, signal=own_told).samples
+            return describe(own, read_audio(Path(source), rate, span, signal=own_told).samples, rate)
         except AsdError:
             return None
 

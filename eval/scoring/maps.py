@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 
 from cache.base.errors import AsdError
 from cache.files.bounds import read_parquet
 from cache.table import EmbeddingTable, Section
-from eval.results.clip_names import result_names
 from eval.results.folder import Results
-from eval.results.names import file_name
+from eval.results.names import file_name, result_names
 
 Points = NDArray[np.float64]
 
@@ -43,6 +41,8 @@ def pca(reference: Points, others: Points) -> Points:
     both = np.vstack([reference, others])
     if min(reference.shape) < 2 or not np.ptp(reference, axis=0).any():
         return np.pad(both, ((0, 0), (0, 2)))[:, :2]  # nothing to fit to: the first two values
+    from sklearn.decomposition import PCA  # noqa: PLC0415 (a second that most commands do not need)
+
     fitted = PCA(2, svd_solver="randomized", random_state=0).fit(reference)
     return np.asarray(fitted.transform(both), dtype=np.float64)
 
@@ -87,20 +87,20 @@ def write_map(results: Results, train: EmbeddingTable | None, test: EmbeddingTab
     others = standard[1] if len(standard) > 1 else np.zeros((0, test.width))
     points = METHODS[method](standard[0], others)
     keys = [(table.split, key) for table in tables for key in table.keys]
-    frame = pd.DataFrame(
+    rows = pa.table(
         {
             "clip_id": [key.clip_id for _, key in keys],
             "name": [*[None] * (len(keys) - len(test)), *result_names(test.clip_ids)],
             "split": [split for split, _ in keys],
-            "domain": [key.domain for _, key in keys],
+            "domain": pa.array([key.domain for _, key in keys], pa.string()),
             "attributes": [json.dumps(dict(key.attributes or {})) for _, key in keys],
             "x": points[:, 0],
             "y": points[:, 1],
-            "method": method,
+            "method": [method] * len(keys),
         }
     )
     buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
+    pq.write_table(rows, buffer)
     return results.write(file_name(MAP, test.section, "parquet"), buffer.getvalue())
 
 
@@ -119,13 +119,16 @@ def read_columns(path: Path, columns: set[str]) -> list[dict[str, Any]]:
     """
     try:
         data = Results(path.parent).read(path.name)
-        frame = read_parquet(pa.BufferReader(data), len(data)).to_pandas()
+        table = read_parquet(pa.BufferReader(data), len(data))
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise AsdError(f"{path} is damaged ({error}); score again, or delete it") from error
-    if not columns <= set(frame.columns):
-        lacking = ", ".join(sorted(columns - set(frame.columns)))
+    if not columns <= set(table.column_names):
+        lacking = ", ".join(sorted(columns - set(table.column_names)))
         raise AsdError(f"{path} lacks the columns {lacking}; score again, or delete it")
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [{str(key): value for key, value in row.items()} for row in rows]
+    # A missing number was NaN where pandas wrote it.
+    return [
+        {key: None if isinstance(value, float) and np.isnan(value) else value for key, value in row.items()}
+        for row in table.to_pylist()
+    ]

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cache.heard import split_id
 from cache.table import DOMAINS, EmbeddingTable, Section
-from cache.windows import split_id
-from eval.results.clip_names import result_names
 from eval.results.folder import Results
-from eval.results.names import file_name
+from eval.results.names import file_name, result_names
 from eval.results.submission import Submission
 from index.fitted import FittedSection
 from index.scorer import Neighbours, explained
@@ -106,9 +107,8 @@ def write_reasons(
     names, reasons = result_names(ids), {n: v[rows] for n, v in vars(scored.reasons).items()}
     p = fitted.p_values(reasons["score"], scored.windows)
     clips = {"clip_id": [ids[i] for i in rows], "name": [names[i] for i in rows]}
-    frame = pd.DataFrame({**clips, "score": reasons["score"], "p_value": p} | reasons)
     buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
+    pq.write_table(pa.table({**clips, "score": reasons["score"], "p_value": p} | reasons), buffer)
     results.write(reasons_path(results.root, table.section).name, buffer.getvalue())
     return {str(clip) for domain in DOMAINS for clip in reasons[f"{domain}_clip"] if clip}
 
@@ -178,5 +178,5 @@ def _deciding(names: tuple[str, ...], scores: Floats) -> tuple[NDArray[np.intp],
         if name not in best or scores[row] > scores[best[name]]:
             best[name] = row
     deciding = np.array(sorted(best.values()), dtype=np.intp)
-    counts = pd.Series(names).value_counts()
+    counts = Counter(names)
     return deciding, np.array([counts[names[row]] for row in deciding], dtype=np.intp)

@@ -6,18 +6,69 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
 
 from cache.base.errors import AsdError
-from cache.heard import AVERAGE
-from extractors.audio.decode import Recording
-from extractors.audio.recordings import Recordings
+from cache.heard import AVERAGE, PLAIN, Signal, Span
+from extractors.audio.decode import Decoding, Recording, decode_file, resampled
+from extractors.audio.files import LONGEST
 from extractors.clips.listing import Clip
+
+_Key = tuple[Path, Span | None, Signal]
+
+
+class Recordings:
+    """A reader of audio files that remembers what it read.
+
+    Parameters
+    ----------
+    budget
+        Bytes of waveforms kept at most; 0 keeps none. What does not fit is read again.
+    longest
+        Seconds that a file may last which is read whole.
+    """
+
+    def __init__(self, budget: int, longest: float = LONGEST) -> None:
+        self._budget = budget
+        self._longest = longest
+        self._kept: dict[_Key, Decoding] = {}
+        self._lock = Lock()
+
+    def read(
+        self,
+        path: Path,
+        sample_rate: int,
+        span: Span | None = None,
+        channel: str = AVERAGE,
+        signal: Signal = PLAIN,
+    ) -> Recording:
+        """Read a file as `extractors.audio.decode.read_audio` does; safe to call from several threads."""
+        key = (path, span, signal)
+        decoding = self._kept.get(key)
+        if decoding is None:
+            decoding = decode_file(path, span, self._longest, signal)
+            self._keep(key, decoding)
+        return resampled(decoding, sample_rate, channel)
+
+    def forget(self) -> None:
+        """Drop everything kept."""
+        with self._lock:
+            self._budget += sum(each.samples.nbytes for each in self._kept.values())
+            self._kept.clear()
+
+    def _keep(self, key: _Key, decoding: Decoding) -> None:
+        with self._lock:
+            if key not in self._kept and decoding.samples.nbytes <= self._budget:
+                self._kept[key] = decoding
+                self._budget -= decoding.samples.nbytes
+
 
 _WAITING_BATCHES = 4  # batches' worth of clips that may wait for others of their length
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedClip:
     """A clip and its waveform."""
 
     clip: Clip
@@ -25,7 +76,7 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class Refused:
+class Refusal:
     """A clip that cannot be used, and why."""
 
     clip: Clip
@@ -52,7 +103,7 @@ class Decoder:
 
     def decoded(
         self, clips: Sequence[Clip], sample_rate: int, channel: str = AVERAGE
-    ) -> Iterator[Decoded | Refused]:
+    ) -> Iterator[DecodedClip | Refusal]:
         """Read a channel of clips at a rate in Hz.
 
         Yields
@@ -66,7 +117,7 @@ class Decoder:
         try:
             while True:
                 while len(queue) < self.ahead and (clip := next(waiting, None)) is not None:
-                    reading = self.pool.submit(read, clip.path, sample_rate, clip.span, channel)
+                    reading = self.pool.submit(read, clip.path, sample_rate, clip.span, channel, clip.signal)
                     queue.append((clip, reading))
                 if not queue:
                     return
@@ -76,7 +127,7 @@ class Decoder:
                 future.cancel()
 
 
-def equal_lengths(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]]:
+def equal_lengths(items: Iterable[DecodedClip], size: int) -> Iterator[list[DecodedClip]]:
     """Group clips of equal length, so that no model sees padding.
 
     Parameters
@@ -92,7 +143,7 @@ def equal_lengths(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]
         1 to `size` clips of one length. Where many lengths compete, a batch goes out before it is
         full, so that memory stays bounded.
     """
-    groups: dict[int, list[Decoded]] = {}
+    groups: dict[int, list[DecodedClip]] = {}
     for item in items:
         length = item.recording.samples.shape[-1]
         groups.setdefault(length, []).append(item)
@@ -103,8 +154,8 @@ def equal_lengths(items: Iterable[Decoded], size: int) -> Iterator[list[Decoded]
     yield from groups.values()
 
 
-def _result(clip: Clip, future: Future[Recording]) -> Decoded | Refused:
+def _result(clip: Clip, future: Future[Recording]) -> DecodedClip | Refusal:
     try:
-        return Decoded(clip, future.result())
+        return DecodedClip(clip, future.result())
     except AsdError as error:
-        return Refused(clip, str(error))
+        return Refusal(clip, str(error))

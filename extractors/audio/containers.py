@@ -84,7 +84,7 @@ def measured(raw: BinaryIO) -> Measure:
         raw.seek(0)
 
 
-class Patched(io.RawIOBase):
+class PatchedFile(io.RawIOBase):
     """A file in which some bytes are others.
 
     Parameters

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.files import objects, places
-from extractors.audio.containers import Measure, Patched, measured
+from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal
+from extractors.audio.containers import Measure, PatchedFile, measured
+from extractors.audio.signals import SignalFile
 
 LONGEST = 3600.0  # s; a recording that is read whole may have, unless told otherwise
 # What a header may claim before anything is allocated: 2 GiB of float32, an hour of 8 channels at
@@ -35,6 +37,11 @@ _FETCHING, _HASHING = Lock(), Lock()
 _HASHES: dict[tuple[Path, tuple[int, ...]], str] = {}  # of files as they were last seen
 _REMEMBERED = 256
 _MOMENT = 2 * 10**9  # ns; the coarsest times that a file system tells
+
+
+def marked(sha256: str, signal: Signal) -> str:
+    """Hash what a manifest tells of a file of numbers with its bytes; of all others, the bytes' hash."""
+    return hashlib.sha256((sha256 + signal.mark).encode()).hexdigest() if signal.mark else sha256
 
 
 def content_sha256(path: Path) -> str:
@@ -117,7 +124,7 @@ def read_whole(path: Path) -> bytes:
         raise AsdError(f"cannot be read: {error.strerror or 'no such file'}") from error
 
 
-def check_length(file: soundfile.SoundFile, frames: int, longest: float) -> None:
+def check_length(file: Sound | SignalFile, frames: int, longest: float) -> None:
     """Refuse what a header claims before memory is taken for it.
 
     Parameters
@@ -156,7 +163,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
         What there is, and what of the header was put right.
     """
 
-    def __init__(self, source: BinaryIO | Patched, measure: Measure) -> None:
+    def __init__(self, source: BinaryIO | PatchedFile, measure: Measure) -> None:
         self.measure = measure
         super().__init__(source)
 
@@ -168,7 +175,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[tuple[Sound, BinaryIO]]:
+def opened(path: Path, signal: Signal = PLAIN) -> Iterator[tuple[Sound | SignalFile, BinaryIO]]:
     """Open a file for decoding; the decoder, and the bytes below it.
 
     The decoder's ``frames`` are what there is, whatever the header claims; see
@@ -181,7 +188,7 @@ def opened(path: Path) -> Iterator[tuple[Sound, BinaryIO]]:
         If it cannot be read, is empty, cut short or not audio; also while it is decoded.
     """
     try:
-        with _raw(path) as raw, decoder(raw) as file:
+        with _raw(path) as raw, decoder(raw, path, signal) as file:
             yield file, raw
     except OSError as error:
         raise AsdError(f"cannot be read: {error.strerror}") from error
@@ -201,13 +208,18 @@ def _fetched(path: Path, _version: str) -> tuple[bytes, str]:
 
 
 @contextmanager
-def decoder(raw: BinaryIO) -> Iterator[Sound]:
-    """Decode bytes; see `opened`."""
+def decoder(raw: BinaryIO, path: Path, signal: Signal = PLAIN) -> Iterator[Sound | SignalFile]:
+    """Decode bytes of a file, numbers by its name's suffix; see `opened`."""
     if not raw.read(1):
         raise AsdError("an empty file of 0 bytes")
-    measure = measured(raw)
-    source = Patched(raw, measure.patches) if measure.patches else raw
     try:
+        if path.suffix.lower() in SIGNAL_SUFFIXES:
+            numbers = SignalFile(raw, path.suffix, signal)
+            _check_claim(numbers, raw)
+            yield numbers
+            return
+        measure = measured(raw)
+        source = PatchedFile(raw, measure.patches) if measure.patches else raw
         with Sound(source, measure) as file:
             _check_claim(file, raw)
             yield file
@@ -223,7 +235,7 @@ def decoder(raw: BinaryIO) -> Iterator[Sound]:
         raise AsdError(f"cannot be decoded: {type(error).__name__}: {reason}") from error
 
 
-def _check_claim(file: Sound, raw: BinaryIO) -> None:
+def _check_claim(file: Sound | SignalFile, raw: BinaryIO) -> None:
     """Refuse what no file of this size can hold, or what its own frames contradict."""
     position = raw.tell()
     size = raw.seek(0, io.SEEK_END)
@@ -240,7 +252,7 @@ def _check_claim(file: Sound, raw: BinaryIO) -> None:
         )
 
 
-def blocks(file: soundfile.SoundFile, start: int, frames: int, size: int) -> Iterator[NDArray[np.float32]]:
+def blocks(file: Sound | SignalFile, start: int, frames: int, size: int) -> Iterator[NDArray[np.float32]]:
     """Decode part of a file; what every reader of sound files goes through.
 
     Parameters

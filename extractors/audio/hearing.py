@@ -11,10 +11,21 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.base.options import Checked, documented, option
-from cache.heard import AVERAGE, CHANNELS, RESIDUAL, WHOLE, Length, read_channel, read_length
+from cache.heard import (
+    AVERAGE,
+    CHANNELS,
+    PLAIN,
+    RESIDUAL,
+    WHOLE,
+    Length,
+    Signal,
+    Span,
+    read_channel,
+    read_length,
+    window_id,
+)
 from cache.recipe import Recipe, Setting
 from cache.select import BOTH
-from cache.windows import Span, window_id
 from extractors.audio.decode import seconds_of
 from extractors.clips.listing import Clip, Fault, Listing
 
@@ -47,6 +58,15 @@ class Heard(Checked):
     hop: float | None = option(
         None, "between windows' starts (default: --window)", metavar="SECONDS", least=_LEAST
     )
+    rate: int | None = option(
+        None, "of files of numbers (CSV, NPY, MAT, TDMS, HDF5, Parquet) that do not tell it",
+        metavar="HZ", least=1,
+    )  # fmt: skip
+    column: str = option(
+        "", "columns of files of numbers, by name or number (default: all, as channels)",
+        metavar="NAME[,NAME...]",
+    )  # fmt: skip
+    remove_dc: bool = option(False, "subtract each channel's mean before anything else")
 
 
 @dataclass(frozen=True)
@@ -64,12 +84,15 @@ class Hearing:
     length
         What clips are brought to before the model hears them; ``None`` leaves them as long as they
         are.
+    signal
+        What is told of files of numbers.
     """
 
     channel: str = AVERAGE
     window: float | None = None
     hop: float | None = None
     length: Length | None = None
+    signal: Signal = PLAIN
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel", read_channel(self.channel))
@@ -100,7 +123,7 @@ class Hearing:
             found |= {"window_s": self.window, "hop_s": self.hop}
         if self.length is not None:
             found["length"] = str(self.length)
-        return found
+        return found | self.signal.settings
 
     @property
     def residual(self) -> float | None:
@@ -113,10 +136,12 @@ class Hearing:
         return samples if self.length is None else self.length.fit(samples, rate)
 
     def cut(self, listing: Listing) -> Listing:
-        """Put windows in the place of clips longer than one.
+        """Put windows in the place of clips longer than one, and tell clips what is told of all.
 
         A file whose length cannot be read becomes a fault.
         """
+        if self.signal != PLAIN:
+            listing = replace(listing, clips=tuple(map(self._told, listing.clips)))
         if self.window is None:
             return listing
         with ThreadPoolExecutor(_READERS, "length") as pool:
@@ -129,6 +154,14 @@ class Hearing:
             else:
                 clips += self._windows(clip, seconds)
         return Listing(tuple(clips), tuple(faults), listing.notes)
+
+    def _told(self, clip: Clip) -> Clip:
+        own = clip.signal
+        signal = replace(
+            self.signal, rate=own.rate or self.signal.rate, column=own.column or self.signal.column,
+            own=own.own,
+        )  # fmt: skip
+        return replace(clip, signal=signal)
 
     def _windows(self, clip: Clip, seconds: float) -> Sequence[Clip]:
         spans = self.spans(seconds)
@@ -157,6 +190,7 @@ def hearing_of(recipe: Recipe) -> Hearing:
         None if window is None else float(window),
         None if hop is None else float(hop),
         read_length(str(settings.get("length", WHOLE))),
+        Signal.of(settings),
     )
 
 
@@ -165,11 +199,12 @@ def hearings(heard: Heard) -> list[Hearing]:
     hop = heard.window if heard.hop is None else heard.hop
     channels = CHANNELS if heard.channel == BOTH else [heard.channel]
     length = read_length(heard.length)
-    return [Hearing(channel, heard.window, hop, length) for channel in channels]
+    signal = Signal(heard.rate, heard.column, heard.remove_dc)
+    return [Hearing(channel, heard.window, hop, length, signal) for channel in channels]
 
 
 def _seconds(clip: Clip) -> float | str:
     try:
-        return seconds_of(clip.path)
+        return seconds_of(clip.path, clip.signal)
     except AsdError as error:
         return str(error)

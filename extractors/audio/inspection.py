@@ -28,10 +28,12 @@ class Ear:
     ----------
     sample_rate
         Of the file, Hz.
+    sound
+        Whether 1 is full scale. Of other numbers only what does not move at all is no signal.
     """
 
-    def __init__(self, sample_rate: int) -> None:
-        self._rate = sample_rate
+    def __init__(self, sample_rate: int, *, sound: bool = True) -> None:
+        self._rate, self._sound = sample_rate, sound
         self._low, self._high, self._count, self._sum, self._square = np.inf, -np.inf, 0, 0.0, 0.0
         self._mixed, self._apart, self._channels = 0.0, 0.0, 1
         self._coarse = True
@@ -70,7 +72,8 @@ class Ear:
         AsdError
             If it is all but silent, and the channels are not.
         """
-        if self._apart > self._count * _NOTHING**2 and self._mixed < _CANCELLED * self._apart:
+        least = self._count * _NOTHING**2 if self._sound else 0.0
+        if self._apart > least and self._mixed < _CANCELLED * self._apart:
             raise AsdError(
                 f"the average of its {self._channels} channels is silent though they are not (one "
                 "is the other turned over): choose one with --channel 0"
@@ -82,8 +85,8 @@ class Ear:
         deviation = max(0.0, self._square / self._count - mean**2) ** 0.5
         coarse = self._coarse and self._high - self._low <= _LAST_BIT
         lack = ""
-        if self._high == self._low or deviation < _NOTHING or coarse:
-            lack = CONSTANT if abs(mean) > 1e-3 else SILENT
+        if self._high == self._low or (self._sound and (deviation < _NOTHING or coarse)):
+            lack = CONSTANT if abs(mean) > (1e-3 if self._sound else 0) else SILENT
         bandwidth = self._rate / 2
         if self._spectra and not lack:
             bandwidth *= _edge(np.mean(self._spectra, axis=0))

@@ -16,7 +16,7 @@ from cache.base.errors import REMEDIES, AsdError
 
 
 @dataclass(frozen=True)
-class Ragged:
+class RaggedArray:
     """Arrays one after another.
 
     Attributes
@@ -38,7 +38,9 @@ class Ragged:
         return np.asarray(self.values[self.bounds[index] : self.bounds[index + 1]])
 
 
-def hold(arrays: Iterable[NDArray[np.float32]], width: tuple[int, ...], budget: int, folder: Path) -> Ragged:
+def hold(
+    arrays: Iterable[NDArray[np.float32]], width: tuple[int, ...], budget: int, folder: Path
+) -> RaggedArray:
     """Hold arrays.
 
     Parameters
@@ -65,7 +67,7 @@ def hold(arrays: Iterable[NDArray[np.float32]], width: tuple[int, ...], budget: 
             _append(file, array, folder)
             lengths.append(len(array))
         bounds = np.cumsum(lengths, dtype=np.int64)
-        return Ragged(_held(file, (int(bounds[-1]), *width), budget), bounds)
+        return RaggedArray(_held(file, (int(bounds[-1]), *width), budget), bounds)
 
 
 def _append(file: SpooledTemporaryFile[bytes], array: NDArray[np.float32], folder: Path) -> None:

@@ -21,13 +21,22 @@ from torch import Tensor, nn
 
 from cache.base.errors import AsdError
 from extractors import compat
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import (
+    RANDOM,
+    BackboneSpec,
+    Features,
+    Inputs,
+    ModelFile,
+    NetworkBackbone,
+    Source,
+    Trainable,
+)
 from extractors.device import portions
 from extractors.nets.encoders import AST as TYPE
 from extractors.nets.encoders import ast_encoder, hidden_states
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
 from extractors.weights.hub import Folder, locate
-from extractors.weights.loading import RANDOM, load_strictly, random_parameters
+from extractors.weights.loading import load_strictly, random_parameters
 from extractors.weights.pretrained import (
     Reading,
     as_json,
@@ -69,7 +78,7 @@ class Spectrogram(nn.Module):
         return padded.sub_(self.mean).div_(2 * self.std)
 
 
-class Ast:
+class Ast(NetworkBackbone):
     """An Audio Spectrogram Transformer as a backbone.
 
     Layers are counted as in ``hidden_states``; the highest is the model's output, after its last
@@ -109,10 +118,6 @@ class Ast:
             weights=weights,
             settings=tuple((geometry | {"mean": frontend.mean, "std": frontend.std}).items()),
         )
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) patches; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the normalised filter bank (B, frames, 128)."""
@@ -169,7 +174,7 @@ def _of_folder(folder: Folder, source: Source, device: torch.device) -> Ast:
     return Ast(load_model(folder, "ASTModel", Reading(heads=_HEAD)), frontend, device, sha256)
 
 
-def rebuild(kept: Kept, device: torch.device) -> Ast:
+def rebuild(kept: ModelFile, device: torch.device) -> Ast:
     """Build the model of a fine-tuned file; see `BackboneFile.rebuild`."""
     network = build_model(kept, "ASTModel")
     load_strictly(network, kept.state, kept.path)

@@ -24,18 +24,20 @@ import torch
 from torch import Tensor
 
 from cache.base.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import (
+    RANDOM,
+    BackboneSpec,
+    Features,
+    Inputs,
+    ModelFile,
+    NetworkBackbone,
+    Source,
+    Trainable,
+)
 from extractors.device import portions
 from extractors.nets.beats import Beats, BeatsConfig, from_published
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
-from extractors.weights.loading import (
-    RANDOM,
-    load_checkpoint,
-    load_strictly,
-    random_parameters,
-    sizes_only,
-    tensors,
-)
+from extractors.weights.loading import load_checkpoint, load_strictly, random_parameters, sizes_only, tensors
 from extractors.weights.needed import needed
 from extractors.weights.published import BEATS
 
@@ -63,7 +65,7 @@ _UNSTATED = BeatsConfig(
 )
 
 
-class BeatsBackbone:
+class BeatsBackbone(NetworkBackbone):
     """Tokens of the BEATs encoder as a backbone; layers are its blocks from 1.
 
     Parameters
@@ -90,10 +92,6 @@ class BeatsBackbone:
         )
         self._frontend = KaldiFbank("povey").to(device)
         self.network = network.eval().to(device)
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) tokens; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the normalised filter bank (B, frames, 128)."""
@@ -150,7 +148,7 @@ def load(source: Source, device: torch.device) -> BeatsBackbone:
     return BeatsBackbone(_network(content["cfg"], state, path), device, file.sha256)
 
 
-def rebuild(kept: Kept, device: torch.device) -> BeatsBackbone:
+def rebuild(kept: ModelFile, device: torch.device) -> BeatsBackbone:
     """Build the encoder of a fine-tuned file; see `BackboneFile.rebuild`."""
     network = _network(kept.blueprint.get("cfg"), kept.state, kept.path)
     return BeatsBackbone(network, device, kept.sha256)

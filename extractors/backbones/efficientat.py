@@ -16,11 +16,20 @@ import torch
 from torch import Tensor, nn
 
 from cache.base.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import (
+    RANDOM,
+    BackboneSpec,
+    Features,
+    Inputs,
+    ModelFile,
+    NetworkBackbone,
+    Source,
+    Trainable,
+)
 from extractors.device import portions
 from extractors.nets.melspectrogram import PreEmphasisedLogMel
 from extractors.nets.mobilenet import LAYERS, MobileNet
-from extractors.weights.loading import RANDOM, load_state, load_strictly, random_parameters
+from extractors.weights.loading import load_state, load_strictly, random_parameters
 from extractors.weights.needed import needed
 from extractors.weights.published import EFFICIENTAT
 
@@ -42,7 +51,7 @@ SPEC = BackboneSpec(
 _LAST = "features.16.0.weight"  # (6 c, c, 1, 1): c = 160 x width
 
 
-class EfficientAt:
+class EfficientAt(NetworkBackbone):
     """Feature maps of a MobileNet as a backbone.
 
     Layers 1 to 15 are the bottlenecks, 16 the last convolution, whose mean over time and frequency
@@ -62,10 +71,6 @@ class EfficientAt:
         self.spec = replace(SPEC, dim=network.widths[SPEC.layer - 1], weights=weights)
         self._frontend = PreEmphasisedLogMel().to(device)
         self.network = network.eval().fuse().to(device)
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) maps; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the spectrogram (B, 128, frames)."""
@@ -121,7 +126,7 @@ def load(source: Source, device: torch.device) -> EfficientAt:
     return EfficientAt(network, device, file.sha256)
 
 
-def rebuild(kept: Kept, device: torch.device) -> EfficientAt:
+def rebuild(kept: ModelFile, device: torch.device) -> EfficientAt:
     """Build the network of a fine-tuned file; see `BackboneFile.rebuild`."""
     width = kept.blueprint.get("width")
     if not isinstance(width, float) or not 0.1 <= width <= 4:

@@ -25,10 +25,19 @@ from torch import Tensor
 from cache.base.errors import AsdError
 from cache.recipe import Setting
 from extractors import compat
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
+from extractors.backbone import (
+    RANDOM,
+    BackboneSpec,
+    Features,
+    Inputs,
+    ModelFile,
+    NetworkBackbone,
+    Source,
+    Trainable,
+)
 from extractors.nets.encoders import AST, Encoder, encoder_of, hidden_states, parts
 from extractors.weights.hub import Folder, locate
-from extractors.weights.loading import RANDOM, load_strictly, random_parameters
+from extractors.weights.loading import load_strictly, random_parameters
 from extractors.weights.pretrained import (
     Reading,
     as_json,
@@ -47,7 +56,7 @@ _QUERY_AND_VALUE = {"q_proj", "v_proj", "query", "value"}
 _MASK = ("masked_spec_embed",)  # what training puts in the place of masked frames
 
 
-class Hf:
+class Hf(NetworkBackbone):
     """An audio encoder of transformers as a backbone.
 
     Parameters
@@ -68,10 +77,6 @@ class Hf:
         self.network: Any = encoder.network
         self._encoder = encoder
         self._extractor = extractor
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) states; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Run the extractor on the CPU; clips of one length share what padding it appends."""
@@ -155,7 +160,7 @@ def _of_folder(folder: Folder, source: Source, device: torch.device) -> Hf:
     return Hf(encoder, extractor, config, spec)
 
 
-def rebuild(kept: Kept, device: torch.device) -> Hf:
+def rebuild(kept: ModelFile, device: torch.device) -> Hf:
     """Build the model of a fine-tuned file; see `BackboneFile.rebuild`."""
     model, extractor = build_model(kept, "AutoModel"), build_extractor(kept)
     encoder = encoder_of(model.to(device), str(kept.path))

@@ -8,25 +8,20 @@ which has to be trained first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import rfft
 
 from cache.base.errors import AsdError
-from extractors.backbone import (
-    Backbone,
-    BackboneSpec,
-    Features,
-    Inputs,
-    Kept,
-    Source,
-    Trainable,
-)
-from extractors.nets.melspectrogram import LogMel
-from extractors.nets.small import CHANNELS, SmallCnn
-from extractors.weights.loading import RANDOM, load_strictly, random_parameters
+from extractors.backbone import RANDOM, ArrayBackbone, ArrayFeatures, BackboneSpec, ModelFile, Source
+from extractors.nets.filters import slaney_filters
+
+if TYPE_CHECKING:  # only `logmel:cnn` needs it
+    import torch
+
+    from extractors.nets.small import LogMelCnn
 
 SPEC = BackboneSpec(
     name="logmel",
@@ -41,89 +36,83 @@ SPEC = BackboneSpec(
     batch={"cpu": 1, "cuda": 256},
     cpu_threads=1,  # its steps are too short to share; benchmarks/frontend.py
     settings=(("hop", 512), ("n_fft", 1024)),
+    arrays=True,
 )
 
 
 _CNN = "cnn"
+_FLOOR = np.float32(1e-10)  # power: -100 dB
+_GROUPS = 4  # of filters, multiplied with the bins they touch: fewer multiply zeros, more are too small
 
 
-def _frontend() -> LogMel:
-    return LogMel(SPEC.sample_rate, n_fft=1024, hop=512, n_mels=SPEC.dim)
+class LogMel:
+    """Mel power in decibels; in float32, clip by clip, so that no clip depends on its batch.
+
+    Parameters
+    ----------
+    sample_rate
+        Hz, at least 2000.
+    n_fft, hop
+        Periodic Hann window and step, samples. Frames lie inside the clip: nothing is padded.
+    n_mels
+        Number of mel filters.
+    """
+
+    def __init__(self, sample_rate: int, n_fft: int, hop: int, n_mels: int) -> None:
+        self._hop = hop
+        phase = 2 * np.pi * np.arange(n_fft) / n_fft
+        self._window = (0.5 - 0.5 * np.cos(phase)).astype(np.float32)
+        filters = slaney_filters(sample_rate, n_fft, n_mels).astype(np.float32)
+        self._parts: list[tuple[slice, NDArray[np.float32]]] = []
+        for columns in np.array_split(np.arange(n_mels), _GROUPS):
+            bins = np.flatnonzero(filters[:, columns].any(axis=1))
+            span = slice(int(bins.min(initial=len(filters))), int(bins.max(initial=0)) + 1)
+            self._parts.append((span, np.ascontiguousarray(filters[span][:, columns])))
+
+    def __call__(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute the log-mel spectrogram of a clip.
+
+        Parameters
+        ----------
+        waveform
+            (T,) float32 in [-1, 1], T >= n_fft.
+
+        Returns
+        -------
+        ndarray
+            (1 + (T - n_fft) // hop, n_mels) float32, dB; 1e-10 and less is -100 dB.
+        """
+        frames = np.lib.stride_tricks.sliding_window_view(waveform, len(self._window))[:: self._hop]
+        spectrum = rfft(frames * self._window, overwrite_x=True)
+        power = np.square(spectrum.real)
+        power += np.square(spectrum.imag)
+        mel = np.concatenate([power[:, span] @ part for span, part in self._parts], axis=1)
+        np.log10(np.maximum(mel, _FLOOR, out=mel), out=mel)
+        mel *= np.float32(10)
+        return mel
 
 
 class LogMelBackbone:
-    """Log-mel frames as a backbone.
-
-    Parameters
-    ----------
-    device
-        Where to compute.
-    """
+    """Log-mel frames as a backbone."""
 
     spec = SPEC
 
-    def __init__(self, device: torch.device) -> None:
-        self._frontend = _frontend().to(device)
+    def __init__(self) -> None:
+        hop, n_fft = (int(value) for _, value in SPEC.settings)
+        self._log_mel = LogMel(SPEC.sample_rate, n_fft, hop, SPEC.dim)
 
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, 1, 128) float32 frames, dB; see `Backbone.features`."""
-        frames = self._frontend(waveforms).unsqueeze(2)
-        return [Features(frames) for _ in layers]
-
-
-class LogMelCnn:
-    """A small network on log-mel frames as a backbone; layers are its blocks from 1.
-
-    Parameters
-    ----------
-    network
-        With its weights.
-    device
-        Where to compute.
-    weights
-        SHA-256 of its file.
-    """
-
-    def __init__(self, network: SmallCnn, device: torch.device, weights: str) -> None:
-        layers = tuple(range(1, len(CHANNELS) + 1))
-        self.spec = replace(
-            SPEC,
-            layers=layers,
-            layer=layers[-1],
-            dim=CHANNELS[-1],
-            bands=SPEC.dim >> layers[-1],
-            weights=weights,
-            settings=(*SPEC.settings, ("variant", _CNN)),
-        )
-        self._frontend = _frontend().to(device)
-        self.network = network.eval().to(device)
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) maps; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
-
-    def inputs(self, waveforms: Tensor) -> Inputs:
-        """Compute the spectrogram (B, frames, 128), dB."""
-        return Inputs(self._frontend(waveforms), waveforms.shape[1], time=1, frequency=2)
-
-    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) maps; see `Tunable.states`."""
-        return [Features(maps) for maps in self.network(inputs.values, layers)]
-
-    @property
-    def trainable(self) -> Trainable:
-        """What can be trained; adapters join all convolutions but the first."""
-        blocks = [(f"blocks.{number}.",) for number in range(len(CHANNELS))]
-        lora = [f"blocks.{number}.conv" for number in range(1, len(CHANNELS))]
-        return Trainable(self.network, ((), *blocks), tuple(lora))
-
-    @property
-    def blueprint(self) -> dict[str, Any]:
-        """The variant."""
-        return {"variant": _CNN}
+    def features(self, waveforms: NDArray[np.float32], layers: Sequence[int]) -> list[ArrayFeatures]:
+        """Compute (B, time, 1, 128) float32 frames, dB; see `ArrayBackbone.features`."""
+        frames = np.stack([self._log_mel(waveform) for waveform in waveforms])[:, :, None]
+        return [ArrayFeatures(frames) for _ in layers]
 
 
-def load(source: Source, device: torch.device) -> Backbone:
+def without_torch(source: Source) -> bool:
+    """Tell whether NumPy does: yes, but for the network; see `BackboneFile.without_torch`."""
+    return not source.variant and source.weights is None
+
+
+def load(source: Source, device: torch.device) -> ArrayBackbone | LogMelCnn:
     """Build the front end on a device; see `BackboneFile.load`."""
     if source.weights is not None:
         raise AsdError(
@@ -133,17 +122,23 @@ def load(source: Source, device: torch.device) -> Backbone:
     if source.variant not in {"", _CNN}:
         raise AsdError(f"logmel has no variant {source.variant!r}; leave it out, or take {_CNN}")
     if not source.variant:
-        return LogMelBackbone(device)
+        return LogMelBackbone()
     if source.seed is None:
         raise AsdError(
             f"logmel:{_CNN} has no published weights; train it with python -m finetune.run "
             f"--backbone logmel:{_CNN}, then --backbone logmel --weights FILE"
         )
-    return LogMelCnn(random_parameters(SmallCnn, source.seed), device, RANDOM)
+    from extractors.nets.small import LogMelCnn, SmallCnn  # noqa: PLC0415
+    from extractors.weights.loading import random_parameters  # noqa: PLC0415 (torch comes with it)
+
+    return LogMelCnn(SPEC, random_parameters(SmallCnn, source.seed), device, RANDOM)
 
 
-def rebuild(kept: Kept, device: torch.device) -> LogMelCnn:
+def rebuild(kept: ModelFile, device: torch.device) -> LogMelCnn:
     """Build the network of a fine-tuned file; see `BackboneFile.rebuild`."""
-    backbone = LogMelCnn(SmallCnn(), device, kept.sha256)
+    from extractors.nets.small import LogMelCnn, SmallCnn  # noqa: PLC0415
+    from extractors.weights.loading import load_strictly  # noqa: PLC0415 (torch comes with it)
+
+    backbone = LogMelCnn(SPEC, SmallCnn(), device, kept.sha256)
     load_strictly(backbone.network, kept.state, kept.path)
     return backbone

@@ -11,19 +11,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from scipy.fft import rfft
 
 from cache.base.errors import AsdError
 from cache.base.options import Checked, make, option, options_of
 from cache.recipe import Setting
-from extractors.backbone import Backbone, BackboneSpec, Features, Kept, Source, Tunable
+from extractors.backbone import (
+    ArrayBackbone,
+    ArrayFeatures,
+    BackboneSpec,
+    ModelFile,
+    Source,
+    Tunable,
+)
+
+if TYPE_CHECKING:
+    import torch
 
 SECONDS = 0.512  # of a window: 8192 samples at 16 kHz
-_FLOOR = 1e-14  # power of a bin: float32's rounding errors beside a tone of full scale
+_FLOOR = np.float32(1e-14)  # power of a bin: float32's rounding errors beside a tone of full scale
 _SPACINGS = ("linear", "erb", "mel", "log")
 
 
@@ -132,11 +142,9 @@ class LogSpectrum:
     ----------
     bands
         Which.
-    device
-        Where to compute.
     """
 
-    def __init__(self, bands: Bands, device: torch.device) -> None:
+    def __init__(self, bands: Bands) -> None:
         dim = bands.bands * len(bands.spacings)
         settings: dict[str, Setting] = {
             "spacing": bands.spacing,
@@ -161,15 +169,15 @@ class LogSpectrum:
             cpu_threads=1,
             settings=tuple(sorted(settings.items())),
             parts=tuple(bands.spacings) if len(bands.spacings) > 1 else (),
+            arrays=True,
         )
         self._samples = bands.samples
         self._edges = [
             band_edges(spacing, bands.bands, bands.samples, bands.rate) for spacing in bands.spacings
         ]
-        self._device = device
 
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute log spectra; see `Backbone.features`.
+    def features(self, waveforms: NDArray[np.float32], layers: Sequence[int]) -> list[ArrayFeatures]:
+        """Compute log spectra; see `ArrayBackbone.features`.
 
         Parameters
         ----------
@@ -181,40 +189,47 @@ class LogSpectrum:
 
         Returns
         -------
-        list of Features
+        list of ArrayFeatures
             ``native``: (B, D) the mean over each band's bins of ln of the power averaged over
             windows. ``frames``: (B, time, 1, D) the same of each window alone. Power is of a window
             of unit energy, at least 1e-14.
         """
         length = min(waveforms.shape[1], self._samples)
-        with torch.autocast(waveforms.device.type, enabled=False):
-            window = torch.hann_window(length, device=waveforms.device)
-            window /= torch.linalg.vector_norm(window)
-            frames = waveforms.unfold(-1, length, self._samples // 2) * window
-            spectrum = torch.fft.rfft(frames, self._samples)[..., 1:]  # (B, time, bin)
-            power = spectrum.real.square().add_(spectrum.imag.square())
-            native = self._bands(power.mean(dim=1))
-            each = self._bands(power).unsqueeze(2)
-        return [Features(each, native) for _ in layers]
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+        window = (window / np.linalg.norm(window)).astype(np.float32)
+        native, each = zip(*(self._spectra(one, window) for one in waveforms), strict=True)
+        return [ArrayFeatures(np.stack(each)[:, :, None], np.stack(native)) for _ in layers]
 
-    def _bands(self, power: Tensor) -> Tensor:
+    def _spectra(
+        self, waveform: NDArray[np.float32], window: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(T,) to (D,) of all windows and (time, D) of each: clip by clip, whatever the batch."""
+        windows = np.lib.stride_tricks.sliding_window_view(waveform, len(window))
+        spectrum = rfft(windows[:: self._samples // 2] * window, self._samples)[:, 1:]
+        power = np.square(spectrum.real)
+        power += np.square(spectrum.imag)
+        return self._bands(power.mean(axis=0)), self._bands(power)
+
+    def _bands(self, power: NDArray[np.float32]) -> NDArray[np.float32]:
         """(..., bin) from the second bin on to (..., D)."""
-        levels = power.clamp_min(_FLOOR).log()
-        means = [
-            levels[..., start:stop].mean(dim=-1)
-            for edges in self._edges
-            for start, stop in zip(edges[:-1] - 1, edges[1:] - 1, strict=True)
-        ]
-        return torch.stack(means, dim=-1)
+        levels = np.log(np.maximum(power, _FLOOR))
+        sums = [np.add.reduceat(levels, edges[:-1] - 1, axis=-1) for edges in self._edges]
+        means = [part / np.diff(edges) for part, edges in zip(sums, self._edges, strict=True)]
+        return np.concatenate(means, axis=-1, dtype=np.float32)
 
 
-def load(source: Source, device: torch.device) -> Backbone:
+def without_torch(source: Source) -> bool:  # noqa: ARG001
+    """Tell that NumPy does; see `BackboneFile.without_torch`."""
+    return True
+
+
+def load(source: Source, device: object) -> ArrayBackbone:  # noqa: ARG001
     """Build the front end on a device; see `BackboneFile.load`."""
     if source.weights is not None or source.seed is not None:
         raise AsdError(f"logspec has no weights: leave --weights {source.weights or 'random'} out")
-    return LogSpectrum(parse_variant(source.variant), device)
+    return LogSpectrum(parse_variant(source.variant))
 
 
-def rebuild(kept: Kept, device: torch.device) -> Tunable:  # noqa: ARG001
+def rebuild(kept: ModelFile, device: torch.device) -> Tunable:  # noqa: ARG001
     """Refuse: there is no network; see `BackboneFile.rebuild`."""
     raise AsdError(f"{kept.path}: logspec has no network that could be fine-tuned")

@@ -17,11 +17,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cache.base.errors import AsdError
-from extractors.backbone import BackboneSpec, Features, Inputs, Kept, Source, Trainable
-from extractors.nets.cnn14 import MELS, Cnn
-from extractors.nets.melspectrogram import CentredLogMel, slaney_filters
-from extractors.weights.loading import (
+from extractors.backbone import (
     RANDOM,
+    BackboneSpec,
+    Features,
+    Inputs,
+    ModelFile,
+    NetworkBackbone,
+    Source,
+    Trainable,
+)
+from extractors.nets.cnn14 import MELS, Cnn
+from extractors.nets.filters import slaney_filters
+from extractors.nets.melspectrogram import CentredLogMel
+from extractors.weights.loading import (
     Trusted,
     WeightsFile,
     load_checkpoint,
@@ -104,7 +113,7 @@ _TRUSTED: Sequence[Trusted] = (
 )
 
 
-class Panns:
+class Panns(NetworkBackbone):
     """Maps and embedding of a network of PANNs as a backbone.
 
     Layers are the blocks; the last has the network's own embedding.
@@ -126,10 +135,6 @@ class Panns:
         self._frontend = CentredLogMel(variant.filters(), variant.hop).to(device)
         self._fast = device.type == "cpu"
         self.network = network.eval().fuse(winograd=self._fast).to(device)
-
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute (B, time, band, C) maps and (B, C) embeddings; see `Backbone.features`."""
-        return self.states(self.inputs(waveforms), layers)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the spectrogram (B, frames, 64)."""
@@ -191,7 +196,7 @@ def load(source: Source, device: torch.device) -> Panns:
     return Panns(variant, network, device, file.sha256)
 
 
-def rebuild(kept: Kept, device: torch.device) -> Panns:
+def rebuild(kept: ModelFile, device: torch.device) -> Panns:
     """Build the network of a fine-tuned file; see `BackboneFile.rebuild`."""
     variant = _named(str(kept.blueprint.get("variant")))
     backbone = Panns(variant, variant.network(), device, kept.sha256)

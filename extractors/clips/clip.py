@@ -8,10 +8,11 @@ from pathlib import Path
 
 from cache.base.errors import AsdError
 from cache.base.text import shown
+from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal, Span
 from cache.table import SPLITS, SYNTHETIC, Section
-from cache.windows import Span
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+RECORDING_SUFFIXES = (*AUDIO_SUFFIXES, *SIGNAL_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Clip:
         Operating conditions, name to value.
     span
         Start and end in the file, s, of a window; ``None`` for the whole file.
+    signal
+        What is told of it as a file of numbers.
     """
 
     clip_id: str
@@ -38,6 +41,7 @@ class Clip:
     condition: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     span: Span | None = None
+    signal: Signal = PLAIN
 
     @property
     def synthetic(self) -> bool:

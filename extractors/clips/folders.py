@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from cache.base.errors import AsdError
 from cache.base.text import control_character
 from cache.files import places
-from extractors.clips.clip import AUDIO_SUFFIXES, Fault
+from cache.heard import SIGNAL_SUFFIXES
+from extractors.clips.clip import AUDIO_SUFFIXES, RECORDING_SUFFIXES, Fault
 
 # Folders that say that their clips are abnormal, of a machine or of its clips to be judged.
 ABNORMAL = ("anomaly", "anomalous", "abnormal")
@@ -31,10 +32,10 @@ SUPPLEMENTAL = "supplemental"  # 2025: clean machine sounds, or noise alone
 PSEUDO = "pseudo_anomalies"  # made by a program; never clips to learn from or to judge
 # Sound in files that are not read: a recording is missed where one lies.
 _OTHER_AUDIO = (
-    *(".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".dsf", ".m4a"),
-    *(".mka", ".mp2", ".mp4", ".mpc", ".oga", ".opus", ".pcm", ".ra", ".raw", ".rf64", ".snd"),
-    *(".tta", ".w64", ".wave", ".weba", ".webm", ".wma", ".wv"),
-)
+    ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".au", ".caf", ".dsf", ".m4a",
+    ".mka", ".mp2", ".mp4", ".mpc", ".oga", ".opus", ".pcm", ".ra", ".raw", ".rf64", ".snd",
+    ".tta", ".w64", ".wave", ".weba", ".webm", ".wma", ".wv",
+)  # fmt: skip
 _SHOWN = 5  # suffixes named of a long list
 _JUNK = ("thumbs.db", "desktop.ini", "__macosx")  # what systems leave in folders
 
@@ -126,18 +127,27 @@ def is_audio(path: Path) -> bool:
     return path.suffix.lower() in AUDIO_SUFFIXES and not _hidden(path)
 
 
+def is_signal(path: Path) -> bool:
+    """Whether a file's name says that it may be numbers, see `extractors.audio.signals`."""
+    return path.suffix.lower() in SIGNAL_SUFFIXES and not _hidden(path)
+
+
 def audio_files(folder: Path) -> tuple[list[Path], list[Fault], list[Path]]:
     """Find recordings at any depth.
 
     Returns
     -------
     list of Path, list of Fault, list of Path
-        Audio files by path; recordings that cannot be read, each with the reason; files that are
-        no recordings by their names.
+        Audio files by path, files of numbers where there is no audio; recordings that cannot be read,
+        each with the reason; files that are no recordings by their names.
     """
     files, faults, others = [], [], []
-    for path in sorted(_walk(folder, {places.real(folder)})):
-        if not is_audio(path) and path.suffix.lower() not in _OTHER_AUDIO:
+    paths = sorted(_walk(folder, {places.real(folder)}))
+    # Tables beside sound are about it; where there is no sound they are the recordings.
+    sound = any(is_audio(path) or path.suffix.lower() in _OTHER_AUDIO for path in paths)
+    for path in paths:
+        read = is_audio(path) or (is_signal(path) and not sound)
+        if not read and path.suffix.lower() not in _OTHER_AUDIO:
             others.append(path)
             continue
         try:
@@ -165,8 +175,8 @@ def check_file(path: Path) -> None:
     AsdError
         With the reason.
     """
-    if not is_audio(path) or not path.is_file():
-        raise AsdError(f"not an audio file; expected {', '.join(AUDIO_SUFFIXES)}")
+    if not (is_audio(path) or is_signal(path)) or not path.is_file():
+        raise AsdError(f"not an audio file; expected {', '.join(RECORDING_SUFFIXES)}")
     check_path_text(path.as_posix())
     if "\\" in path.name:
         raise AsdError("its name holds a backslash; rename it")

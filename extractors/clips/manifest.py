@@ -24,13 +24,15 @@ from cache.files.text_tables import (
     read_bytes,
     read_table,
 )
+from cache.heard import PLAIN, Signal
 from cache.table import CONDITIONS, DOMAINS, Section
 from extractors.clips.clip import Clip, Listing
-from extractors.clips.folders import check_file, check_path_text
+from extractors.clips.folders import check_file, check_path_text, is_signal
 
 SUFFIXES = (".csv", ".parquet")
 _REQUIRED = ("path", "split")
 _KNOWN = ("path", "machine_type", "section", "split", "domain", "condition", "attributes")
+_SIGNAL = ("rate", "column")  # of a file of numbers; of sound they are attributes
 _SPLITS = {"train": "train", "normal": "train", "reference": "train", "test": "test", "new": "test"}
 _SHOWN = 20  # rows named of a long list of faults
 _BATCH = 4096  # rows of Parquet at once
@@ -47,8 +49,9 @@ def read_manifest(path: Path) -> Listing:
         CSV as `cache.files.text_tables` reads it, or Parquet within the same bounds. ``path`` and
         ``split`` (``train`` or ``test``) are required; ``machine_type`` is the table's own name
         without it, ``section`` 0, ``domain`` (``source``, ``target``) and ``condition``
-        (``normal``, ``anomaly``) unknown. ``attributes`` holds a JSON object; every further column
-        is an attribute where it is not empty. Paths are relative to the table's folder and may not
+        (``normal``, ``anomaly``) unknown. ``attributes`` holds a JSON object; ``rate`` (Hz) and
+        ``column`` tell how a file of numbers is read; every further column is an attribute where it is
+        not empty. Paths are relative to the table's folder and may not
         leave it; an absolute path may lie anywhere on this machine, a URL only in the store that
         the table lies in.
 
@@ -111,7 +114,8 @@ class _Row:
             split,
             self._one_of("domain", dict(zip(DOMAINS, DOMAINS, strict=True))),
             condition or ("normal" if split == "train" else None),
-            self._attributes(),
+            self._attributes(is_signal(path)),
+            signal=self._signal() if is_signal(path) else PLAIN,
         )
 
     def _path(self, text: str) -> Path:
@@ -136,6 +140,8 @@ class _Row:
         if there is None:
             raise AsdError(f"no file {path}")
         check_file(there)
+        if there.name == self.table.name and there.resolve() == self.table.resolve():
+            raise AsdError("not an audio file but this manifest itself")
         return there
 
     def _one_of(self, column: str, allowed: Mapping[str, str]) -> str | None:
@@ -151,8 +157,15 @@ class _Row:
         # Python reads no more than 4,300 digits; no section has as many as 11.
         return int(text.lstrip("0")[:11] or "0")
 
-    def _attributes(self) -> dict[str, str]:
-        found = {name: text for name, text in self.row.items() if name not in _KNOWN and text}
+    def _signal(self) -> Signal:
+        rate, column = self.row.get("rate", ""), self.row.get("column", "")
+        if rate and not (rate.isascii() and rate.isdigit() and int(rate[:10]) > 0 and len(rate) < 10):
+            raise AsdError(f"rate {rate!r} is not whole Hz from 1")
+        return Signal(int(rate) if rate else None, column, own=True) if rate or column else PLAIN
+
+    def _attributes(self, numbers: bool) -> dict[str, str]:
+        known = (*_KNOWN, *_SIGNAL) if numbers else _KNOWN
+        found = {name: text for name, text in self.row.items() if name not in known and text}
         try:
             told = parse_json(self.row.get("attributes") or "{}")
         except ValueError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from cache.base.errors import AsdError
 from cache.files import objects, places
 from extractors.clips.clip import Listing, joined
+from extractors.clips.dataset import read_published
 from extractors.clips.folders import (
     is_audio,
     is_machine,
@@ -20,7 +21,6 @@ from extractors.clips.folders import (
 )
 from extractors.clips.machine import MachineReader
 from extractors.clips.manifest import SUFFIXES, read_manifest
-from extractors.data.dataset import read_published
 
 # MIMII's archives: a machine's type behind the signal-to-noise ratio, -6_dB_fan, 0_dB_fan, 6_dB_fan.
 _RATIO = re.compile("(-?[0-9]+_?dB)_.+", re.IGNORECASE)

@@ -11,8 +11,7 @@ from typing import Any
 
 from cache.base.errors import AsdError
 from cache.base.text import parse_json
-from cache.files.atomic import write_atomic
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256, write_atomic
 from extractors.data.unpack import unpack
 from extractors.fetching.download import Remote, alone, download, matches
 

@@ -11,8 +11,10 @@ from cache.base.console import Console, Speech
 from cache.base.errors import tell_some
 from cache.base.text import counted
 from cache.files.places import place
+from cache.heard import Signal
+from extractors.audio.hearing import Hearing
+from extractors.clips.known import KNOWN
 from extractors.clips.listing import SUPPLEMENTS, list_clips
-from extractors.data.known import KNOWN
 from extractors.data.survey import Group, Survey, survey
 
 _HEADER = ("machine", "section", "split", "domain", "condition", "clips", "Hz", "channels", "s")
@@ -36,12 +38,15 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     add("--year", type=int, choices=sorted({int(one.year) for one in KNOWN}),
         help="compare with this year's data; every absent machine is a finding then "
         "(default: found out)")  # fmt: skip
+    add("--rate", type=int, metavar="HZ", help="of files of numbers that do not tell it")
+    add("--column", default="", metavar="NAME[,NAME...]", help="of files of numbers (default: all)")
     add_arguments(parser, Speech)
     parser.set_defaults(call=_check)
 
 
 def _check(args: Namespace, console: Console) -> int:
-    found = survey(list_clips(args.roots, SUPPLEMENTS), args.year)
+    told = Hearing(signal=Signal(args.rate, args.column))
+    found = survey(told.cut(list_clips(args.roots, SUPPLEMENTS)), args.year)
     console.made(_text(found).removesuffix("\n"), **_plain(found))
     if not console.speech.json:
         console.notes(found.notes)

@@ -14,13 +14,13 @@ from cache.base.arguments import add_arguments
 from cache.base.console import Console, Speech
 from cache.base.errors import AsdError
 from cache.files.places import here
+from extractors.clips.dataset import DataSet, datasets
 from extractors.data.archive import Archive, bring
-from extractors.data.dataset import DataSet, datasets
 from extractors.data.unpack import ROOTS
 from extractors.data.zenodo import DATASETS, PARTS, Record, is_elsewhere, page_of, read_record
 from extractors.fetching.disk import megabytes, require_room
 from extractors.fetching.download import Remote
-from extractors.fetching.offline import add_offline, apply_offline, is_offline
+from extractors.fetching.offline import Offline, apply_offline, is_offline
 
 _ARCHIVES = "archives"
 _JOBS = 3  # archives at once; more would not make Zenodo faster
@@ -52,7 +52,8 @@ def add_parser(subparsers: _SubParsersAction[ArgumentParser]) -> None:
     add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
     add("--keep-archives", action="store_true",
         help=f"keep the archives in DIR/{_ARCHIVES} (default: delete each once it is unpacked)")  # fmt: skip
-    add_offline(parser)
+    add_arguments(parser, Offline)
+    parser.set_defaults(offline=False)
     add_arguments(parser, Speech)
     parser.set_defaults(call=_fetch)
 

@@ -6,10 +6,14 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from cache.facts import Facts
+from cache.heard import PLAIN, Signal
 from extractors.audio.decode import mono
-from extractors.audio.files import blocks, check_length, opened, sha256_of
+from extractors.audio.files import blocks, check_length, marked, opened, sha256_of
 from extractors.audio.inspection import Ear, decoder_of
+from extractors.audio.signals import SignalFile
 
 _BLOCK = 2**18  # frames decoded at once
 
@@ -30,6 +34,10 @@ class Probe:
         Hexadecimal SHA-256 of the file's bytes.
     facts
         What it turned out to be.
+    columns
+        Of a file of numbers, with units where told; empty of sound.
+    peak
+        Largest value there is, in its own scale.
     """
 
     sample_rate: int
@@ -37,9 +45,11 @@ class Probe:
     seconds: float
     content_sha256: str
     facts: Facts
+    columns: str = ""
+    peak: float = 0.0
 
 
-def probe(path: Path) -> Probe:
+def probe(path: Path, signal: Signal = PLAIN) -> Probe:
     """Decode a file block by block, keep nothing, refuse what `extractors.audio.decode` refuses.
 
     Raises
@@ -47,13 +57,24 @@ def probe(path: Path) -> Probe:
     AsdError
         If it is refused.
     """
-    with opened(path) as (file, raw):
+    with opened(path, signal) as (file, raw):
         rate, channels, frames = int(file.samplerate), int(file.channels), int(file.frames)
         check_length(file, min(frames, _BLOCK), math.inf)
-        sha256 = sha256_of(raw, path)
-        ear = Ear(rate)
+        sha256 = marked(sha256_of(raw, path), signal)
+        numbers = isinstance(file, SignalFile)
+        ear, peak = Ear(rate, sound=not numbers), 0.0
         for block in blocks(file, 0, frames, _BLOCK):
+            peak = max(peak, float(np.abs(block).max()))
             ear.hear(block, mono(block))
         facts = ear.facts(file.measure.remark, decoder_of(str(file.subtype)))
         ear.check_mix()
-    return Probe(rate, channels, frames / rate, sha256, facts)
+        columns = _described(file) if isinstance(file, SignalFile) else ""
+    return Probe(rate, channels, frames / rate, sha256, facts, columns, peak)
+
+
+def _described(file: SignalFile) -> str:
+    units = (
+        f" [{unit}]" if unit and unit not in name else ""
+        for name, unit in zip(file.names, file.units, strict=True)
+    )
+    return ", ".join(name + unit for name, unit in zip(file.names, units, strict=True))

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from cache.base.console import underway
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing
+from cache.base.processors import cores
+from cache.base.progress import underway
 from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
 from cache.table import Section
+from extractors.clips.dataset import datasets
+from extractors.clips.known import Kind, KnownSet, find_known
 from extractors.clips.listing import Clip, Fault, Listing
 from extractors.clips.names import parse_stem
-from extractors.data.dataset import datasets
-from extractors.data.known import Kind, KnownSet, find_known
 from extractors.data.probe import Probe, probe
 
-_READERS = 4  # threads; decoding and hashing release the interpreter
 _TRAINING_CLIPS, _TEST_CLIPS = 1000, 200  # of a section, in every year
 
 GroupKey = tuple[str, int, str, str | None, str | None]  # machine, section, split, domain, condition
@@ -96,7 +96,7 @@ def survey(listing: Listing, year: int | None = None) -> Survey:
     findings += [*_duplicates(clips, probes), *_mixed(groups), *missing]
     lacking, put_right = _sounds(clips, probes)
     findings += lacking
-    notes = [*listing.notes, *alike, *_rare(clips), *put_right]
+    notes = [*listing.notes, *alike, *_scales(clips, probes), *_rare(clips), *put_right]
     (notes if year is None else findings).extend(absent)
     return Survey(groups, _attributes(clips), known, findings, notes)
 
@@ -104,7 +104,7 @@ def survey(listing: Listing, year: int | None = None) -> Survey:
 def _read(listing: Listing) -> tuple[list[Clip], list[Probe], list[Fault]]:
     clips, probes, faults = [], [], []
     with (
-        ThreadPoolExecutor(_READERS, "probe") as pool,
+        ThreadPoolExecutor(cores(), "probe") as pool,
         underway("looking at", "clip", len(listing.clips)) as told,
     ):
         found = pool.map(_probe, listing.clips)
@@ -120,7 +120,7 @@ def _read(listing: Listing) -> tuple[list[Clip], list[Probe], list[Fault]]:
 
 def _probe(clip: Clip) -> Probe | str:
     try:
-        return probe(clip.path)
+        return probe(clip.path, clip.signal)
     except AsdError as error:
         return str(error)
 
@@ -155,6 +155,17 @@ def _attributes(clips: Sequence[Clip]) -> dict[str, dict[str, dict[str, int]]]:
     }
 
 
+def _scales(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]:
+    """Say what files of numbers are in: columns, units, and how far their values go."""
+    peaks: dict[tuple[Section, str], float] = {}
+    for clip, found in zip(clips, probes, strict=True):
+        if found.columns:
+            key = clip.section, found.columns
+            peaks[key] = max(peaks.get(key, 0.0), found.peak)
+    for (section, columns), peak in peaks.items():
+        yield f"{section}: numbers, not sound: {columns}; values up to {peak:.4g}, kept in their scale"
+
+
 def _rare(clips: Sequence[Clip]) -> Iterator[str]:
     for section, names in _attributes(clips).items():
         once = [
@@ -162,7 +173,7 @@ def _rare(clips: Sequence[Clip]) -> Iterator[str]:
             if values[value] == 1
         ]  # fmt: skip
         if once:
-            yield f"{section}: attribute values of one clip only: {_some(once)}"
+            yield f"{section}: attribute values of one clip only: {listing(once, 5)}"
 
 
 def _duplicates(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]:
@@ -173,7 +184,7 @@ def _duplicates(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]
         if len(group) > 1:
             shared = len({clip.split for clip in group}) > 1
             what = "train and test share a recording" if shared else "the same recording"
-            yield f"{what}: {_some([clip.clip_id for clip in group])}"
+            yield f"{what}: {listing([clip.clip_id for clip in group], 5)}"
 
 
 def _sounds(clips: Sequence[Clip], probes: Sequence[Probe]) -> tuple[list[str], list[str]]:
@@ -289,8 +300,3 @@ def _compare(found: Counter[Kind], expected: Mapping[Kind, int]) -> Iterator[tup
 
 def _with_sources(told: Mapping[str, list[str]]) -> list[str]:
     return [f"{text} ({'; '.join(sets)})" for text, sets in told.items()]
-
-
-def _some(items: Sequence[str], shown: int = 5) -> str:
-    more = f" and {len(items) - shown} more" if len(items) > shown else ""
-    return ", ".join(items[:shown]) + more

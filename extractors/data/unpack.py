@@ -7,8 +7,8 @@ import stat
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from cache.base.console import underway
 from cache.base.errors import AsdError
+from cache.base.progress import underway
 from extractors.fetching.disk import require_room
 from extractors.fetching.download import alone
 

@@ -35,7 +35,7 @@ BEARING_RESONANCE = 3_000.0  # Hz, the housing that the impacts make ring
 
 
 @dataclass(frozen=True)
-class Fault:
+class MachineFault:
     """What is wrong with a machine, and how badly.
 
     Attributes
@@ -55,7 +55,7 @@ class Operation(Protocol):
 
     faults: ClassVar[tuple[str, ...]]
 
-    def sound(self, rng: Generator, samples: int, fault: Fault | None = None) -> Wave:
+    def sound(self, rng: Generator, samples: int, fault: MachineFault | None = None) -> Wave:
         """Return (samples,) of the machine alone at 16 kHz, RMS 1."""
 
 
@@ -72,7 +72,7 @@ class Fan:
     speed: int
     faults: ClassVar[tuple[str, ...]] = ("bearing", "imbalance", "rubbing")
 
-    def sound(self, rng: Generator, samples: int, fault: Fault | None = None) -> Wave:
+    def sound(self, rng: Generator, samples: int, fault: MachineFault | None = None) -> Wave:
         """Return the fan alone.
 
         Parameters
@@ -122,7 +122,7 @@ class Valve:
     pressure: int
     faults: ClassVar[tuple[str, ...]] = ("leak", "sluggish", "rattle")
 
-    def sound(self, rng: Generator, samples: int, fault: Fault | None = None) -> Wave:
+    def sound(self, rng: Generator, samples: int, fault: MachineFault | None = None) -> Wave:
         """Return the valve alone.
 
         Parameters
@@ -163,7 +163,7 @@ class Valve:
 
 
 @dataclass(frozen=True)
-class Noise:
+class BackgroundNoise:
     """A place to record in.
 
     Attributes
@@ -187,11 +187,11 @@ class Noise:
         return unit_rms(level * coloured_noise(rng, samples, slope, self.band))
 
 
-NOISES: Mapping[str, Noise] = MappingProxyType(
+NOISES: Mapping[str, BackgroundNoise] = MappingProxyType(
     {
-        "factory": Noise(-3.0, (60.0, 6_000.0), 0.15),
-        "wind": Noise(-4.0, (40.0, 5_000.0), 0.15),
-        "street": Noise(-4.0, (80.0, 4_000.0), 0.15),
+        "factory": BackgroundNoise(-3.0, (60.0, 6_000.0), 0.15),
+        "wind": BackgroundNoise(-4.0, (40.0, 5_000.0), 0.15),
+        "street": BackgroundNoise(-4.0, (80.0, 4_000.0), 0.15),
     }
 )
 

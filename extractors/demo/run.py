@@ -36,7 +36,7 @@ from cache.base.console import console_of, parser_of
 from cache.base.errors import AsdError, guarded
 from cache.files.atomic import write_atomic
 from cache.files.places import here
-from extractors.demo.machines import NOISES, Fan, Fault, Operation, Valve
+from extractors.demo.machines import NOISES, Fan, MachineFault, Operation, Valve
 from extractors.demo.waves import SAMPLE_RATE, Wave, ratio, unit_rms
 from extractors.demo.writer import ClipName, wav_bytes, write_attributes
 
@@ -131,7 +131,7 @@ def make_clip(machine: Machine, plan: ClipName, seed: Sequence[int]) -> tuple[Co
     samples = int(rng.choice(_SECONDS)) * SAMPLE_RATE
     condition = machine.condition(plan.domain, plan.number)
     faults = condition.operation.faults
-    fault = Fault(faults[plan.number % len(faults)], float(rng.random()))
+    fault = MachineFault(faults[plan.number % len(faults)], float(rng.random()))
     broken = fault if plan.condition == "anomaly" else None
     sound = condition.operation.sound(rng, samples, broken)  # RMS 1
     noise = NOISES[condition.noise].sound(rng, samples) * ratio(-rng.uniform(*_SNR))

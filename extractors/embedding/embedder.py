@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cache.base.errors import AsdError
 from extractors.audio.hearing import Hearing
-from extractors.backbone import Backbone
-from extractors.device import is_out_of_memory
+from extractors.backbone import ArrayBackbone, Backbone
+from extractors.device import Device, is_out_of_memory
 from extractors.embedding.output import Output
-from extractors.embedding.precision import reduced
+
+if TYPE_CHECKING:  # loaded where a network is
+    from torch import Tensor
 
 Samples = NDArray[np.float32]
+_Pooled = tuple[list[Any], tuple[int, ...]]  # arrays, or tensors on the device; bands
 _LOG = logging.getLogger(__name__)
 
 
@@ -75,9 +77,9 @@ class Forward:
         Clips a pass at most; halved where the device's memory does not hold them.
     """
 
-    backbone: Backbone
+    backbone: Backbone | ArrayBackbone
     outputs: Sequence[Output]
-    device: torch.device
+    device: Device
     limit: int | None = None
 
     @property
@@ -127,37 +129,58 @@ class Forward:
             ) from error
         self.limit = size // 2
         if self.device.type == "cuda":
+            import torch  # noqa: PLC0415 (loaded already)
+
             torch.cuda.empty_cache()
         text = "%s has no memory for %d clips at once; on with %d"
         _LOG.info(text, self.device, size, self.limit)
 
     def _pass(self, samples: Samples) -> Vectors:
+        if self.backbone.spec.arrays:
+            values, bands = self._windows(samples, self._from_arrays)
+            return Vectors(tuple(values), bands)
+        import torch  # noqa: PLC0415 (loaded already: the network needs it)
+
+        with torch.inference_mode():
+            tensors, bands = self._windows(samples, self._from_tensors)
+            return Vectors(tuple(each.cpu().numpy() for each in tensors), bands)
+
+    def _windows(self, samples: Samples, pooled: Callable[[Samples], _Pooled]) -> _Pooled:
+        """Average the windows of each clip."""
         window = self.backbone.spec.max_samples
         starts = window_starts(samples.shape[1], window)
-        with torch.inference_mode():
-            total, bands = self._pooled(samples[:, : starts[0] + window])
-            for start in starts[1:]:
-                more, _ = self._pooled(samples[:, start : start + window])
-                total = [one.add_(other) for one, other in zip(total, more, strict=True)]
-            means = [one.div_(len(starts)) for one in total] if len(starts) > 1 else total
-            return Vectors(tuple(each.cpu().numpy() for each in means), bands)
+        total, bands = pooled(samples[:, : starts[0] + window])
+        for start in starts[1:]:
+            more, _ = pooled(samples[:, start : start + window])
+            total = [one + other for one, other in zip(total, more, strict=True)]
+        return [one / len(starts) for one in total] if len(starts) > 1 else total, bands
 
-    def _pooled(self, samples: Samples) -> tuple[list[Tensor], tuple[int, ...]]:
-        """One window of each clip: (B, D) on the device, and the bands, for each output."""
+    def _from_arrays(self, samples: Samples) -> _Pooled:
+        """One window of each clip: (B, D) and the bands, for each output."""
+        layers = sorted({output.layer for output in self.outputs})
+        return self._outputs(layers, self.backbone.features(samples, layers))  # type: ignore[arg-type]
+
+    def _from_tensors(self, samples: Samples) -> _Pooled:
+        """Compute the same on the device."""
+        import torch  # noqa: PLC0415 (as above)
+
+        from extractors.embedding.precision import reduced  # noqa: PLC0415
+
         layers = sorted({output.layer for output in self.outputs})
         waveforms = self._moved(torch.from_numpy(np.ascontiguousarray(samples)))
-        with reduced(self.device, getattr(torch, self.outputs[0].dtype)):
-            features = self.backbone.features(waveforms, layers)
+        with reduced(waveforms.device, getattr(torch, self.outputs[0].dtype)):
+            return self._outputs(layers, self.backbone.features(waveforms, layers))  # type: ignore[arg-type]
+
+    def _outputs(self, layers: Sequence[int], features: Sequence[Any]) -> _Pooled:
         of = dict(zip(layers, features, strict=True))
         values = [output.pooling(of[output.layer], output.bands) for output in self.outputs]
-        bands = tuple(int(of[output.layer].frames.shape[2]) for output in self.outputs)
-        return values, bands
+        return values, tuple(int(of[output.layer].frames.shape[2]) for output in self.outputs)
 
     def _moved(self, waveforms: Tensor) -> Tensor:
         """To the device; from pinned memory where the copy can then run beside the arithmetic."""
         if self.device.type == "cuda":
-            return waveforms.pin_memory().to(self.device, non_blocking=True)
-        return waveforms.to(self.device)
+            return waveforms.pin_memory().to(str(self.device), non_blocking=True)
+        return waveforms.to(str(self.device))
 
 
 def least_cosine(forward: Forward, samples: Samples) -> float:

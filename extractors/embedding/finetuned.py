@@ -20,10 +20,9 @@ from torch import Tensor
 
 from cache.base.errors import AsdError
 from cache.base.text import parse_json
-from cache.files.atomic import write_atomic
-from cache.files.digest import unchanged
+from cache.files.atomic import unchanged, write_atomic
 from extractors import registry
-from extractors.backbone import OWN, Backbone, Features, Kept, Kind, Source, Tunable
+from extractors.backbone import OWN, Backbone, Features, Kind, ModelFile, Source, Tunable
 from extractors.embedding.statistics import StatisticsPooling
 from extractors.weights.loading import (
     WeightsFile,
@@ -79,7 +78,7 @@ def embed(pooling: StatisticsPooling | None, features: Features) -> Tensor:
     return features.native
 
 
-class Tuned:
+class FinetunedBackbone:
     """A fine-tuned backbone: every layer as before, and the trained embedding as ``native``.
 
     Parameters
@@ -182,7 +181,7 @@ def write(
     write_atomic(path, save(tensors, {_KEY: json.dumps(record, sort_keys=True)}))
 
 
-def load(name: str, source: Source, device: torch.device) -> Tuned:
+def load(name: str, source: Source, device: torch.device) -> FinetunedBackbone:
     """Build the model of a fine-tuned file.
 
     Parameters
@@ -211,23 +210,23 @@ def load(name: str, source: Source, device: torch.device) -> Tuned:
             pooling = embedding.pooling()
         state = load_state(file)
         _check_whole(path, record, state)
-        kept = Kept(path, file.sha256, record["blueprint"], _part(state, _NETWORK))
+        kept = ModelFile(path, file.sha256, record["blueprint"], _part(state, _NETWORK))
         backbone = registry.find(name).rebuild(kept, device)
     except (KeyError, TypeError, AttributeError) as error:
         raise AsdError(f"{path}: its record is damaged ({error!r}); make it anew") from error
     if pooling is not None:
         load_strictly(pooling, _part(state, _POOLING), path)
         pooling = pooling.eval().to(device)
-    return Tuned(backbone, embedding, pooling)
+    return FinetunedBackbone(backbone, embedding, pooling)
 
 
 def load_any(name: str, source: Source, device: torch.device) -> Backbone:
-    """Load a backbone, fine-tuned where its weights say so; see `BackboneFile.load`."""
+    """Load a network, fine-tuned where its weights say so; see `BackboneFile.load`."""
     path = source.weights
     with unchanged(str(path), lambda: [path] if path else []):
         if path is not None and is_tuned(path):
             return load(name, source, device)
-        return registry.find(name).load(source, device)
+        return cast(Backbone, registry.find(name).load(source, device))
 
 
 def _check_whole(path: Path, record: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:

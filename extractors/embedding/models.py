@@ -8,19 +8,16 @@ from dataclasses import fields, replace
 from itertools import product
 from pathlib import Path
 
-import torch
-
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, needed
 from cache.files.places import here
 from cache.recipe import Recipe
 from extractors import pooling, registry
 from extractors.audio.hearing import Hearing, hearing_of, hearings
-from extractors.backbone import BackboneSpec, Source
+from extractors.backbone import RANDOM, ArrayBackbone, Backbone, BackboneSpec, Source
+from extractors.device import Device, Processor
 from extractors.embedding.embedder import Forward
-from extractors.embedding.finetuned import load_any
 from extractors.embedding.output import Output
 from extractors.request import DTYPES, ExtractRequest
-from extractors.weights.loading import RANDOM
 from extractors.weights.published import published
 
 RANDOM_SEED = 0  # of `--weights random`
@@ -113,15 +110,48 @@ def numbers(values: Sequence[str], option: str) -> list[int]:
 _LOG = logging.getLogger(__name__)
 
 
-def load_forwards(request: ExtractRequest, device: torch.device) -> list[Forward]:
-    """Load every backbone of the call and work out what is wanted of it.
+def load_model(name: str, source: Source, device: str) -> tuple[Backbone | ArrayBackbone, Device]:
+    """Load a backbone, fine-tuned where its weights say so; torch only where it needs that.
+
+    Parameters
+    ----------
+    name, source
+        Which, with which parameters.
+    device
+        Where it is to compute, as on the command line; a front end in NumPy does on the processor.
+
+    Raises
+    ------
+    AsdError
+        As `BackboneFile.load`; if there is no such device; if torch is needed and not installed.
+    """
+    module = registry.find(name)
+    light = getattr(module, "without_torch", None)
+    if light is not None and light(source) and device in ("auto", "cpu"):
+        where: Device = Processor()
+        return module.load(source, where), where
+    try:
+        from extractors.device import find_device  # noqa: PLC0415 (an extra, and two seconds)
+        from extractors.embedding.finetuned import load_any  # noqa: PLC0415
+
+        where = find_device(device)
+    except ImportError as error:
+        raise needed(
+            f"backbone {name}" if device in ("auto", "cpu") else f"--device {device}", error
+        ) from error
+    if light is not None and light(source):
+        where = Processor()
+        return module.load(source, where), where
+    return load_any(name, source, where), where
+
+
+def load_forwards(request: ExtractRequest) -> list[Forward]:
+    """Load every backbone of the call on its device and work out what is wanted of it.
 
     Parameters
     ----------
     request
         What is wanted.
-    device
-        Where the backbones are to compute.
 
     Raises
     ------
@@ -133,15 +163,13 @@ def load_forwards(request: ExtractRequest, device: torch.device) -> list[Forward
         registry.find(name)  # before any of them is loaded
     accepted = request.accept_weights
     sources = [source_of(request.weights, text, names, accepted) for text in request.backbone]
-    models = [load_any(n, source, device) for n, source in zip(names, sources, strict=True)]
+    models = [load_model(name, source, request.device) for name, source in zip(names, sources, strict=True)]
     forwards = [
         Forward(m, [replace(o, hearing=how) for o in _outputs(m.spec, request, names)], device)
-        for m in models
+        for m, device in models
         for how in hearings(request.heard)
     ]
-    if request.concat and (len(forwards) < 2 or any(len(f.outputs) > 1 for f in forwards)):
-        raise AsdError("--concat joins several backbones, with one layer and one pooling of each")
-    for model in models:
+    for model, _ in models:
         if model.spec.weights == RANDOM:
             _LOG.info("%s has random weights: for timing, its scores mean nothing", model.spec.name)
     return forwards
@@ -168,7 +196,7 @@ def _outputs(spec: BackboneSpec, request: ExtractRequest, names: Sequence[str]) 
     return [Output(spec, layer, how, which, request.dtype) for layer, how, which in combinations]
 
 
-def recipe_forwards(recipe: Recipe, weights: Sequence[str], device: torch.device) -> list[Forward]:
+def recipe_forwards(recipe: Recipe, weights: Sequence[str], device: str = "cpu") -> list[Forward]:
     """Load the models that a recipe was made with, each once.
 
     Parameters
@@ -217,9 +245,9 @@ def _named(recipe: Recipe) -> str:
     return f"{recipe.backbone}:{model or settings.get('variant', '')}"
 
 
-def _forward(recipes: Sequence[Recipe], source: Source, device: torch.device) -> Forward:
+def _forward(recipes: Sequence[Recipe], source: Source, device: str) -> Forward:
     """Load the model of recipes that differ in layer, pooling and bands only."""
-    backbone = load_any(recipes[0].backbone, source, device)
+    backbone, where = load_model(recipes[0].backbone, source, device)
     outputs = []
     for recipe in recipes:
         how = pooling.find(str(recipe.pooling), backbone.spec.tuned)
@@ -228,7 +256,7 @@ def _forward(recipes: Sequence[Recipe], source: Source, device: torch.device) ->
         output = Output(backbone.spec, layer, how, bands, dtype, hearing_of(recipe))
         _check_same(output.recipe, recipe)
         outputs.append(output)
-    return Forward(backbone, outputs, device)
+    return Forward(backbone, outputs, where)
 
 
 def _check_same(ours: Recipe, wanted: Recipe) -> None:

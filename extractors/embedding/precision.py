@@ -57,14 +57,14 @@ _KINDS: Mapping[Callable[..., Any], str] = {
     functional.multi_head_attention_forward: "linear layer",
     **dict.fromkeys(
         (
-            *(torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum),
-            *(Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.addmm, Tensor.baddbmm),
-            *(Tensor.__matmul__, Tensor.__rmatmul__),
+            torch.matmul, torch.mm, torch.bmm, torch.addmm, torch.baddbmm, torch.einsum,
+            Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.addmm, Tensor.baddbmm,
+            Tensor.__matmul__, Tensor.__rmatmul__,
         ),
         "matrix product",
     ),
     functional.scaled_dot_product_attention: "attention",
-}
+}  # fmt: skip
 _GROUPS = {torch.conv1d: 6, torch.conv2d: 6, torch.conv_transpose1d: 6, torch.conv_transpose2d: 6}
 
 

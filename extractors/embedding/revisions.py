@@ -15,16 +15,16 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from extractors.backbone import BackboneSpec
-from extractors.nets.kaldi import KaldiFbank
-from extractors.nets.melspectrogram import CentredLogMel, LogMel, PreEmphasisedLogMel, slaney_filters
+from extractors.nets.filters import slaney_filters
+
+Array = NDArray[np.float32]
+Call = Callable[[Array], Array]  # (1, T) waveform to (1, ...) values
 
 POOLING = 1  # of `extractors.pooling`, its golden values in tests/extractors/test_revisions.py
 # Of the code of each backbone that has weights: its network, and its layers as frames.
@@ -44,7 +44,7 @@ class FrontEnd:
     revision
         Raised whenever the golden values change.
     build
-        Makes it: (1, T) waveform to (1, ...) values.
+        Makes it.
     sample_rate
         What it hears, Hz.
     bands
@@ -54,32 +54,59 @@ class FrontEnd:
     """
 
     revision: int
-    build: Callable[[], Callable[[Tensor], Tensor]]
+    build: Callable[[], Call]
     sample_rate: int
     bands: int
     golden: str
 
 
-def _logspec() -> Callable[[Tensor], Tensor]:
-    from extractors.backbones.logspec import Bands, LogSpectrum  # noqa: PLC0415 - it imports more
+def _logmel() -> Call:
+    from extractors.backbones.logmel import LogMel  # noqa: PLC0415 (only the front end asked for)
 
-    spectrum = LogSpectrum(Bands("linear+erb+mel+log"), torch.device("cpu"))
+    log_mel = LogMel(16_000, 1024, 512, 128)
+    return lambda waveforms: log_mel(waveforms[0])[None]
 
-    def both(waveforms: Tensor) -> Tensor:
+
+def _logspec() -> Call:
+    from extractors.backbones.logspec import Bands, LogSpectrum  # noqa: PLC0415 (as above)
+
+    spectrum = LogSpectrum(Bands("linear+erb+mel+log"))
+
+    def both(waveforms: Array) -> Array:
         """Windows, and behind them what is made of the whole clip."""
         found = spectrum.features(waveforms, [0])[0]
-        return torch.cat([found.frames[:, :, 0], cast(Tensor, found.native)[:, None]], dim=1)
+        return np.concatenate([found.frames[:, :, 0], cast(Array, found.native)[:, None]], axis=1)
 
     return both
 
 
-def _panns(sample_rate: int, n_fft: int, hop: int, top: float) -> Callable[[Tensor], Tensor]:
-    return CentredLogMel(slaney_filters(sample_rate, n_fft, 64, (50.0, top)), hop)
+def _torch(name: str, *settings: Any) -> Call:
+    """Make a front end of torch, a module of `extractors.nets`."""
+    import torch  # noqa: PLC0415 (where a network is)
+
+    from extractors.nets import kaldi, melspectrogram  # noqa: PLC0415
+
+    module = (getattr(kaldi, name, None) or getattr(melspectrogram, name))(*settings)
+
+    def call(waveforms: Array) -> Array:
+        with torch.inference_mode():
+            return np.asarray(module(torch.from_numpy(waveforms)).numpy())
+
+    return call
+
+
+def _panns(sample_rate: int, n_fft: int, hop: int, top: float) -> Call:
+    return _torch("CentredLogMel", slaney_filters(sample_rate, n_fft, 64, (50.0, top)), hop)
 
 
 FRONT_ENDS: Mapping[tuple[str, int], FrontEnd] = {
     ("logmel", 16_000): FrontEnd(
-        1, lambda: LogMel(16_000, 1024, 512, 128), 16_000, 2,
+        1, _logmel, 16_000, 2,
+        "6.625 -12.82 -32.73 -30.09 -29.73 -24.63 -27.28 -25.15 -33.54 -28.46 -32.64 -29.99 "
+        "-29.72 -24.35 -14.35 -25.09 -33.15 -28.92 -32.73 -30.09 -29.73 -24.62 -27.28 -16.81 30",
+    ),
+    ("logmel:cnn", 16_000): FrontEnd(
+        1, lambda: _torch("LogMel", 16_000, 1024, 512, 128), 16_000, 2,
         "6.625 -12.82 -32.73 -30.09 -29.73 -24.63 -27.28 -25.15 -33.54 -28.46 -32.64 -29.99 "
         "-29.72 -24.35 -14.35 -25.09 -33.15 -28.92 -32.73 -30.09 -29.73 -24.62 -27.28 -16.81 30",
     ),
@@ -89,17 +116,17 @@ FRONT_ENDS: Mapping[tuple[str, int], FrontEnd] = {
         "-13.75 -6.933 -13.93 -11.28 -3.659 -9.598 -8.588 -4.753 -6.532 -5.483 -14.17 -6.198 3",
     ),
     ("beats", 16_000): FrontEnd(
-        1, lambda: KaldiFbank("povey"), 16_000, 2,
+        1, lambda: _torch("KaldiFbank", "povey"), 16_000, 2,
         "-2.919 -7.847 -6.834 -5.587 -3.955 -2.819 -2.197 -1.098 -12.1 -8.997 -6.696 -5.573 "
         "-3.917 -0.8559 -1.612 -1.04 -12.07 -9.051 -6.838 -5.604 -3.967 -2.86 -2.211 0.5559 98",
     ),
     ("ast", 16_000): FrontEnd(
-        1, lambda: KaldiFbank("hanning"), 16_000, 2,
+        1, lambda: _torch("KaldiFbank", "hanning"), 16_000, 2,
         "-3.031 -8.094 -6.914 -5.665 -4.026 -2.888 -2.279 -1.182 -12.12 -9.038 -6.726 -5.618 "
         "-3.964 -0.9395 -1.707 -1.103 -12.03 -9.037 -6.834 -5.628 -4.003 -2.889 -2.269 0.4684 98",
     ),
     ("efficientat", 32_000): FrontEnd(
-        1, PreEmphasisedLogMel, 32_000, 1,
+        1, lambda: _torch("PreEmphasisedLogMel"), 32_000, 1,
         "0.4546 -0.9898 -0.4483 -0.2757 0.09511 0.4265 0.9188 1.052 -1.243 -1.007 -0.4018 -0.2479 "
         "0.1397 0.3801 1.166 0.9483 -1.229 -0.9891 -0.3992 -0.2463 0.1387 0.3796 0.7808 0.9741 "
         "100",
@@ -119,7 +146,8 @@ FRONT_ENDS: Mapping[tuple[str, int], FrontEnd] = {
 
 def code_of(spec: BackboneSpec) -> str:
     """Name the revisions of all code between a waveform and the vectors of a backbone."""
-    parts = [f"front end {revised}"] if (revised := _front_end(spec.name, spec.sample_rate)) else []
+    name = "logmel:cnn" if spec.name == "logmel" and not spec.arrays else spec.name
+    parts = [f"front end {revised}"] if (revised := _front_end(name, spec.sample_rate)) else []
     if spec.weights is not None and spec.name in NETWORKS:
         parts.append(f"network {NETWORKS[spec.name]}")
     return ", ".join([*parts, f"pooling {POOLING}"])
@@ -155,17 +183,16 @@ def summary(front_end: FrontEnd) -> NDArray[np.float64]:
 
     And how many frames there are, last.
     """
-    with torch.inference_mode():
-        values = front_end.build()(signal(front_end.sample_rate))[0]
-    frames = values.movedim(front_end.bands - 1, -1).double().numpy()  # (time, bands)
+    values = front_end.build()(signal(front_end.sample_rate))[0]
+    frames = np.moveaxis(values, front_end.bands - 1, -1).astype(np.float64)  # (time, bands)
     taken = [part.mean() for at in (0, len(frames) // 2, -1) for part in np.array_split(frames[at], _PARTS)]
     return np.array([*taken, float(len(frames))])
 
 
-def signal(sample_rate: int) -> Tensor:
+def signal(sample_rate: int) -> Array:
     """(1, T) float32, a second: a tone that rises through all frequencies, and noise."""
     count = np.arange(sample_rate)
     time = count / sample_rate
     rising = 0.3 * np.sin(2 * np.pi * (50 * time + sample_rate / 4.2 * time**2))
     noise = (count * 7919 % 10_007 / 10_007 - 0.5) * 0.1  # the same on every machine
-    return torch.from_numpy((rising + noise)[None].astype(np.float32))
+    return (rising + noise)[None].astype(np.float32)

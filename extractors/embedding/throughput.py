@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from cache.base.processors import cores
 from cache.base.text import parse_json
 from cache.files import places
 from cache.files.atomic import write_atomic
 from extractors.backbone import BackboneSpec
-from extractors.device import cores
+from extractors.device import Device
 from extractors.embedding.embedder import Forward, Samples
 
 PLANS = "plans.json"  # in the cache folder
@@ -47,12 +48,15 @@ class Plan:
 
     def pool(self) -> ThreadPoolExecutor:
         """Make the workers."""
+        torch = sys.modules.get("torch")  # loaded where a network is
+        if torch is None:
+            return ThreadPoolExecutor(self.workers, "forward")
         return ThreadPoolExecutor(
             self.workers, "forward", initializer=torch.set_num_threads, initargs=(self.threads,)
         )
 
 
-def usual(spec: BackboneSpec, device: torch.device) -> Plan:
+def usual(spec: BackboneSpec, device: Device) -> Plan:
     """Return what is known to be good without measuring."""
     batch = spec.batch.get(device.type, _DEFAULT_BATCH)
     if device.type != "cpu":
@@ -61,11 +65,11 @@ def usual(spec: BackboneSpec, device: torch.device) -> Plan:
     return Plan(batch, max(1, cores() // threads), threads)
 
 
-def _workers(device: torch.device) -> int:
+def _workers(device: Device) -> int:
     return 2 if device.type == "cuda" else 1
 
 
-def candidates(spec: BackboneSpec, device: torch.device) -> list[Plan]:
+def candidates(spec: BackboneSpec, device: Device) -> list[Plan]:
     """List plans worth a measurement, the usual one first."""
     count = cores()
     if device.type == "cpu":
@@ -142,11 +146,17 @@ def remembered(folder: Path, forward: Forward, clip: Samples) -> Plan:
 
 def _key(forward: Forward, samples: int) -> str:
     spec, device = forward.backbone.spec, forward.device
-    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    chip, library = platform.machine(), f"numpy {np.__version__}"
+    if not spec.arrays:
+        import torch  # noqa: PLC0415 (loaded already)
+
+        library = f"torch {torch.__version__}"
+        if device.type == "cuda":
+            chip = torch.cuda.get_device_name(str(device))
     top = max(output.layer for output in forward.outputs)
     weight = f"{spec.dim}x{top}, {forward.outputs[0].dtype}"
     length = f"{samples / spec.sample_rate:.1f} s"
-    return f"{chip}, {cores()} cores, torch {torch.__version__}: {spec.name} {weight}, {length}"
+    return f"{chip}, {cores()} cores, {library}: {spec.name} {weight}, {length}"
 
 
 def _read(path: Path) -> dict[str, Plan]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from cache.files.atomic import scratch_folder
 from cache.recipe import Recipe
 from cache.store import Store
@@ -19,7 +17,7 @@ from extractors.engines.local import Extraction
 
 
 @dataclass(frozen=True)
-class Embedded:
+class Embeddings:
     """Clips in memory.
 
     Attributes
@@ -59,13 +57,13 @@ class Inference:
         forwards: Sequence[Forward] | None = None,
     ) -> None:
         self.recipe = recipe
-        self.forwards = forwards or recipe_forwards(recipe, weights, torch.device("cpu"))
+        self.forwards = forwards or recipe_forwards(recipe, weights)
 
     def cut(self, listing: Listing) -> Listing:
         """Cut long recordings into the windows that the recipe has, see `Hearing.cut`."""
         return hearing_of((self.recipe.parents or (self.recipe,))[0]).cut(listing)
 
-    def embed(self, clips: Sequence[Clip]) -> Embedded:
+    def embed(self, clips: Sequence[Clip]) -> Embeddings:
         """Embed clips of one split, windows being clips of their own (`Hearing.cut`).
 
         Their vectors are those that an extraction makes: it is one, into a folder that is removed.
@@ -88,7 +86,7 @@ class Inference:
                 for table in store.tables(self.recipe)
                 if table.section in sections
             }
-        return Embedded(found, tuple(faults))
+        return Embeddings(found, tuple(faults))
 
     def _run(self, store: Store, clips: Sequence[Clip]) -> list[Fault]:
         reports = Extraction(self.forwards, store).run(clips)

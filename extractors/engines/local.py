@@ -11,24 +11,23 @@ from itertools import groupby
 
 import numpy as np
 
-from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
+from cache.base.processors import cores
+from cache.base.progress import Progress, Steps, unseen
 from cache.facts import Facts, Remark, differences, remarks_of
 from cache.facts import usual as usual_of
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, Section
 from cache.writer import TableWriter
-from extractors.audio.batches import Decoded, Decoder, Refused, equal_lengths
-from extractors.audio.files import LONGEST, content_sha256, hash_once
+from extractors.audio.batches import DecodedClip, Decoder, Recordings, Refusal, equal_lengths
+from extractors.audio.files import LONGEST, content_sha256, hash_once, marked
 from extractors.audio.inspection import DECODER
-from extractors.audio.recordings import Recordings
 from extractors.clips.listing import Clip, Fault
 from extractors.embedding.embedder import Forward, Samples, Vectors
 from extractors.embedding.throughput import Plan, remembered, usual
 from extractors.request import ExtractRequest
 
-_DECODERS = 2  # threads; a clip is decoded in milliseconds
 _SHARED = 2**30  # bytes of waveforms kept for the next backbone: 1600 clips of 10 s at 16 kHz
 _WORTH_MEASURING = 200  # clips to embed; fewer take less time than the measurement
 
@@ -120,7 +119,7 @@ class Extraction:
         with ExitStack() as stack:
             recipes = [output.recipe for each in self.forwards for output in each.outputs]
             stack.enter_context(self.store.writing(recipes))
-            readers = stack.enter_context(ThreadPoolExecutor(_DECODERS, "decode"))
+            readers = stack.enter_context(ThreadPoolExecutor(cores(), "decode"))
             plans = [self._plan(forward, ordered, recordings) for forward in self.forwards]
             pools = [stack.enter_context(plan.pool()) for plan in plans]
             progress = Steps(len(clips) * len(self.forwards), told)
@@ -181,9 +180,9 @@ class _Job:
     pool: Executor
     decoder: Decoder
 
-    def embedded(self, batches: Iterator[list[Decoded]]) -> Iterator[tuple[list[Decoded], Vectors]]:
+    def embedded(self, batches: Iterator[list[DecodedClip]]) -> Iterator[tuple[list[DecodedClip], Vectors]]:
         """Forward passes in order; one more than there are workers is under way."""
-        queue: deque[tuple[list[Decoded], Future[Vectors]]] = deque()
+        queue: deque[tuple[list[DecodedClip], Future[Vectors]]] = deque()
         try:
             for batch in batches:
                 samples = np.stack([decoded.recording.samples for decoded in batch])
@@ -208,7 +207,7 @@ class _TableUpdate:
     clips: Sequence[Clip]
     report: Report
     replaced: set[str] = field(default_factory=set)
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
     facts: dict[str, Facts | None] = field(default_factory=dict)
 
     @property
@@ -262,10 +261,10 @@ class _TableUpdate:
         self.report.unchanged += len(fresh)
         return [clip for clip in self.clips if clip.clip_id not in fresh]
 
-    def _decoded(self, clips: Sequence[Clip]) -> Iterator[Decoded]:
+    def _decoded(self, clips: Sequence[Clip]) -> Iterator[DecodedClip]:
         spec = self.job.forward.backbone.spec
         for item in self.job.decoder.decoded(clips, spec.sample_rate, self.job.forward.hearing.channel):
-            if isinstance(item, Refused):
+            if isinstance(item, Refusal):
                 self._refuse(item.clip, item.reason)
                 continue
             recording = item.recording
@@ -278,9 +277,9 @@ class _TableUpdate:
                     f"{seconds:.3f} s is too short; {spec.name} needs at least {least:.3f} s",
                 )
             else:
-                yield Decoded(item.clip, replace(recording, samples=samples))
+                yield DecodedClip(item.clip, replace(recording, samples=samples))
 
-    def _write(self, writers: Sequence[TableWriter], batch: Sequence[Decoded], vectors: Vectors) -> None:
+    def _write(self, writers: Sequence[TableWriter], batch: Sequence[DecodedClip], vectors: Vectors) -> None:
         finite = np.all([np.isfinite(values).all(axis=1) for values in vectors.values], axis=0)
         for index in np.flatnonzero(~finite).tolist():
             self._refuse(batch[index].clip, "its embedding is not finite")
@@ -301,7 +300,7 @@ class _TableUpdate:
     def _refuse(self, clip: Clip, reason: str) -> None:
         if self.extraction.strict:
             raise AsdError(f"{clip.path}: {reason}")
-        self.refused.append(Refused(clip, reason))
+        self.refused.append(Refusal(clip, reason))
 
     def _held(self) -> list[dict[str, ClipKey]]:
         section, split = self.clips[0].section, self.clips[0].split
@@ -347,7 +346,7 @@ class _Remarks:
         return [*found, *differences(f"{section} {split}", heard, trained, rate)]
 
 
-def _fault(refused: Refused) -> Fault:
+def _fault(refused: Refusal) -> Fault:
     clip, where = refused.clip, ""
     if clip.span is not None:
         where = f"{clip.span[0]:g} to {clip.span[1]:g} s: "
@@ -356,7 +355,8 @@ def _fault(refused: Refused) -> Fault:
 
 def _sha256(clip: Clip) -> str:
     try:
-        return content_sha256(clip.path) if clip.span is None else hash_once(clip.path)
+        sha256 = content_sha256(clip.path) if clip.span is None else hash_once(clip.path)
+        return marked(sha256, clip.signal)
     except AsdError:
         return ""  # reading it again for the model gives the reason
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from extractors.engines.shares import Share
+from extractors.engines.cluster import Share
 
 _RESTARTS = 4  # of an actor in one pass
 _START = 600  # seconds for all actors to load their backbones, downloads included
@@ -40,7 +40,7 @@ class Pool:
         return {"name": f"{self.name}-{secrets.token_hex(8)}"}
 
 
-class Hired:
+class Actor:
     """An actor: makes its worker when it starts, where the actor is.
 
     Parameters
@@ -69,7 +69,7 @@ class Pipeline:
         rows
             Tables of one row, a block each.
         contract
-            See `Hired`.
+            See `Actor`.
         pool
             The actors to start.
 
@@ -84,7 +84,7 @@ class Pipeline:
         context.execution_no_progress_timeout_s = -1  # a table that takes hours is no fault
         context.wait_for_min_actors_s = _START
         done = ray.data.from_arrow(list(rows)).map_batches(
-            Hired,
+            Actor,
             fn_constructor_args=(contract,),
             batch_size=None,
             batch_format="pyarrow",

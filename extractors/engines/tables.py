@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from cache.base.errors import listing
 from cache.facts import Remark
 from cache.files.places import place, with_siblings
 from cache.table import Section
@@ -100,10 +101,9 @@ class Lost:
     reason: str
 
     def __str__(self) -> str:
-        named = ", ".join(self.lacking[:_SHOWN])
-        more = f" and {len(self.lacking) - _SHOWN} more" if len(self.lacking) > _SHOWN else ""
+        named = f": {listing(self.lacking, _SHOWN)}" if self.lacking else ""
         count = f"{len(self.lacking)} of {len(self.table.clips)} clips lack a row"
-        return f"{self.table}: {self.reason}; {count}{': ' if named else ''}{named}{more}"
+        return f"{self.table}: {self.reason}; {count}{named}"
 
 
 @dataclass(frozen=True)

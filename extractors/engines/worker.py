@@ -14,11 +14,11 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from cache.base.console import hearing
 from cache.base.errors import AsdError
+from cache.base.processors import take_cores
+from cache.base.progress import hearing
 from cache.files import places
 from cache.recipe import Recipe
-from extractors.device import find_device, take_cores
 from extractors.embedding.models import load_forwards
 from extractors.engines.local import Extraction, Report, extraction
 from extractors.engines.tables import Answer, Table, answer_rows, tables_from
@@ -127,7 +127,7 @@ def _ready(orders: Orders) -> Extraction:
             f"{orders.token.parent} is not the folder that the run writes to: every machine needs "
             "the same --cache-dir, on a file system that all share"
         )
-    forwards = load_forwards(orders.request, find_device(orders.request.device))
+    forwards = load_forwards(orders.request)
     recipes = [output.recipe for forward in forwards for output in forward.outputs]
     for own, asked in zip(recipes, orders.recipes, strict=True):
         if own.fingerprint != asked.fingerprint:

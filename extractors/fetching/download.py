@@ -12,10 +12,9 @@ from pathlib import Path
 from threading import Event
 
 from filelock import FileLock, Timeout
-from pooch import file_hash
 
 from cache.base.errors import AsdError
-from cache.files.atomic import atomic_path
+from cache.files.atomic import atomic_path, file_hash
 from extractors.fetching.disk import require_room
 from extractors.fetching.http import Part, SourceError, Transfer
 
@@ -93,7 +92,7 @@ def download(remote: Remote, folder: Path, halt: Event | None = None) -> str:
 def matches(path: Path, known_hash: str) -> bool:
     """Tell whether a file has a hash, given as ``ALGORITHM:HEX``."""
     algorithm, _, expected = known_hash.partition(":")
-    return bool(file_hash(str(path), algorithm) == expected.lower())
+    return file_hash(path, algorithm) == expected.lower()
 
 
 @contextmanager
@@ -149,7 +148,7 @@ def _from(url: str, remote: Remote, transfer: Transfer) -> None:
     if remote.known_hash is None or matches(part.path, remote.known_hash):
         return
     algorithm, _, expected = remote.known_hash.partition(":")
-    seen = file_hash(str(part.path), algorithm)
+    seen = file_hash(part.path, algorithm)
     part.drop()
     if continued:
         _from(url, remote, transfer)

@@ -12,7 +12,7 @@ from threading import Event
 
 import requests
 
-from cache.base.console import underway
+from cache.base.progress import underway
 from cache.base.text import parse_json
 
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and without a byte

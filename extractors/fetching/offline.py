@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from dataclasses import is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from platformdirs import user_cache_path
 
 from cache.base.errors import NO_HOME, AsdError
-from cache.base.options import option
+from cache.base.options import Checked, option
 from cache.files.places import OFFLINE, check_reachable, is_offline
 
-__all__ = ["VARIABLE", "add_offline", "apply_offline", "is_offline", "offline_option"]
+__all__ = ["VARIABLE", "Offline", "apply_offline", "is_offline", "offline_option"]
 
 VARIABLE = OFFLINE
 # What Hugging Face's libraries read, once, when they are imported.
@@ -36,26 +35,24 @@ def offline_option() -> Any:
     return option(False, f"ask no address, say what to bring instead (also: {VARIABLE}=1)")
 
 
-def add_offline(parser: ArgumentParser) -> None:
-    """Give a command line the option ``--offline``; hand what was parsed to `apply_offline`."""
-    parser.add_argument(
-        "--offline",
-        action="store_true",
-        help=f"ask no address, say what to bring instead (also: {VARIABLE}=1)",
-    )
+@dataclass(frozen=True)
+class Offline(Checked):
+    """The option of a command that has no request."""
+
+    offline: bool = offline_option()
 
 
 def apply_offline(args: _Request) -> None:
     """Ask no address from here on, in this process and those it starts, where that is asked for.
 
-    What is fetched is kept where it can be, see `extractors.weights.place.keep_caches`.
+    What is fetched is kept where it can be, see `extractors.weights.published.keep_caches`.
     The environment is where Hugging Face's libraries look too, so that is where it stands; call it
     before any of them is imported.
 
     Parameters
     ----------
     args
-        A request, or what a parser that went through `add_offline` parsed.
+        A request, or the parsed arguments of a command that has none.
 
     Raises
     ------
@@ -71,14 +68,14 @@ def apply_offline(args: _Request) -> None:
 
 def _places(value: object) -> Iterator[Path]:
     """Every place of a store in a request, and in what stands in it."""
-    if is_dataclass(value) or isinstance(value, Namespace):
-        for inner in vars(value).values():
-            yield from _places(inner)
+    if hasattr(value, "protocol"):
+        yield cast("Path", value)
     elif isinstance(value, list | tuple):
         for inner in value:
             yield from _places(inner)
-    elif hasattr(value, "protocol"):
-        yield cast("Path", value)
+    elif hasattr(value, "__dict__") and not callable(value):
+        for inner in vars(value).values():
+            yield from _places(inner)
 
 
 def home() -> Path:

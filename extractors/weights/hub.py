@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 
 from cache.base.errors import AsdError
 from cache.base.text import parse_json
-from cache.files.digest import file_sha256, unchanged
+from cache.files.atomic import file_sha256, unchanged
 from extractors.backbone import Source
 from extractors.fetching.offline import is_offline
 

@@ -19,11 +19,10 @@ from safetensors.torch import load
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing
 
 M = TypeVar("M", bound=nn.Module)
 Trusted = Callable[..., object] | tuple[Callable[..., object], str]
-RANDOM = "random"  # stands in the recipe where a hash would
 _SHOWN = 3  # keys of a kind that a message names
 # torch.save stores its parts as they are; what unpacks to more was not made by it.
 _UNPACKED = 2
@@ -232,7 +231,7 @@ def load_strictly(
 
 def faults(names: Mapping[str, Sequence[str]]) -> str:
     """Write out the first few names of each kind of fault; empty where there is none."""
-    return "; ".join(_listed(kind, found) for kind, found in names.items() if found)
+    return "; ".join(f"{kind}: {listing(found, _SHOWN)}" for kind, found in names.items() if found)
 
 
 class _Unset(TorchFunctionMode):
@@ -270,8 +269,3 @@ def random_parameters(build: Callable[[], M], seed: int) -> M:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build()
-
-
-def _listed(kind: str, names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{kind}: {', '.join(names[:_SHOWN])}{more}"

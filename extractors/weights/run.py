@@ -9,11 +9,10 @@ from pathlib import Path
 from cache.base.arguments import Parser, add_arguments
 from cache.base.console import Console, Speech, console_of, parser_of
 from cache.base.errors import AsdError, guarded
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256
 from cache.files.places import here
-from extractors.fetching.offline import add_offline, apply_offline, home
-from extractors.weights.place import path_of
-from extractors.weights.published import CHECKPOINTS, Checkpoint, find, named
+from extractors.fetching.offline import Offline, apply_offline, home
+from extractors.weights.published import CHECKPOINTS, Checkpoint, find, named, path_of
 from extractors.weights.store import expected_hash, fetch, is_intact, matching
 
 
@@ -26,7 +25,8 @@ They lie in {home() / "weights"}; ASD_HOME chooses another place."""
     listing.set_defaults(call=_list)
     fetching = commands.add_parser("fetch", help="bring checkpoints here")
     fetching.add_argument("names", nargs="+", metavar="NAME", help="of the list")
-    add_offline(fetching)
+    add_arguments(fetching, Offline)
+    fetching.set_defaults(offline=False)
     fetching.set_defaults(call=_fetch)
     verifying = commands.add_parser("verify", help="hold files against what is published")
     verifying.add_argument("files", nargs="+", type=here, metavar="FILE")

@@ -8,12 +8,10 @@ from pathlib import Path
 
 from cache.base.errors import AsdError
 from cache.base.text import parse_json
-from cache.files.atomic import write_atomic
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256, write_atomic
 from extractors.fetching.download import Remote, download, matches
 from extractors.fetching.offline import is_offline
-from extractors.weights.place import path_of
-from extractors.weights.published import Checkpoint, published
+from extractors.weights.published import Checkpoint, path_of, published
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from cache.base.options import Span, option
 from finetune.data.augmentation import WaveformAugmentation
-from finetune.data.snr import with_noise
+from finetune.data.draws import with_noise
 
 
 @dataclass(frozen=True)

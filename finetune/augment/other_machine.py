@@ -8,8 +8,7 @@ from torch import Generator
 
 from cache.base.options import Span, option
 from finetune.data.augmentation import Augmentation, Batch
-from finetune.data.draws import chosen, partners
-from finetune.data.snr import with_noise
+from finetune.data.draws import chosen, partners, with_noise
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from torch import Generator, Tensor
 
 from cache.base.options import Span, option
 from finetune.data.augmentation import WaveformAugmentation
-from finetune.data.draws import uniform
-from finetune.data.lengths import fitted
+from finetune.data.draws import fitted, uniform
 from finetune.data.stretch import SHORTEST, at_pitch
 
 _SILENT = 1e-12  # a level below which nothing is to be restored

@@ -9,8 +9,7 @@ from torch import Generator, Tensor
 from cache.base.options import Span, option
 from extractors.compat import torchaudio
 from finetune.data.augmentation import WaveformAugmentation
-from finetune.data.draws import uniform
-from finetune.data.lengths import fitted
+from finetune.data.draws import fitted, uniform
 
 # Zero crossings of the interpolating sinc: torchaudio's usual 6 leak -47 dB.
 _WIDTH = 64

@@ -13,7 +13,7 @@ from cache.base import options
 from cache.base.options import option
 from finetune.data.draws import chosen
 from finetune.data.mixture import Mixture
-from finetune.request import AUGMENTATIONS
+from finetune.parts import AUGMENTATIONS
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Plain(Sampler):
 
 
 @dataclass(frozen=True)
-class Balanced(Sampler):
+class BalancedSampler(Sampler):
     """Duplicates, until all conditions of a section are as frequent as its most frequent one.
 
     A condition is a domain with a combination of attributes (the 6th team of the 2023 challenge).
@@ -108,7 +108,7 @@ class Target(Sampler):
         return draws
 
 
-_SAMPLERS: dict[str, type[Sampler]] = {"balanced": Balanced, "plain": Plain, "target": Target}
+_SAMPLERS: dict[str, type[Sampler]] = {"balanced": BalancedSampler, "plain": Plain, "target": Target}
 
 
 def names() -> list[str]:

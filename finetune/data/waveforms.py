@@ -15,16 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cache.base.console import Progress, Steps, unseen
 from cache.base.errors import AsdError
-from extractors.audio.batches import Decoder, Refused
+from cache.base.processors import cores
+from cache.base.progress import Progress, Steps, unseen
+from extractors.audio.batches import Decoder, Recordings, Refusal
 from extractors.audio.hearing import Hearing
-from extractors.audio.ragged import Ragged, hold
-from extractors.audio.recordings import Recordings
+from extractors.audio.ragged import RaggedArray, hold
 from extractors.clips.listing import Clip, Fault
-from finetune.data.lengths import fitted
+from finetune.data.draws import fitted
 
-_DECODERS, _AHEAD = 2, 16
+_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Waveforms:
         Hz.
     """
 
-    held: Ragged
+    held: RaggedArray
     clips: tuple[Clip, ...]
     hashes: tuple[str, ...]
     faults: tuple[Fault, ...]
@@ -67,13 +67,13 @@ class Waveforms:
         return min(longest, usual)
 
     def batch(self, rows: Sequence[int], samples: int, generator: torch.Generator) -> Tensor:
-        """Take clips as (B, samples) float32: see `finetune.data.lengths.fitted`."""
+        """Take clips as (B, samples) float32: see `finetune.data.draws.fitted`."""
         cut = [fitted(torch.from_numpy(self.held[row].copy())[None], samples, generator) for row in rows]
         return torch.cat(cut)
 
 
 @dataclass(frozen=True)
-class Room:
+class MemoryRoom:
     """Where decoded clips are held.
 
     Attributes
@@ -91,7 +91,7 @@ class Room:
 def read_waveforms(
     clips: Sequence[Clip],
     sample_rate: int,
-    room: Room,
+    room: MemoryRoom,
     hearing: Hearing | None = None,
     told: Progress = unseen,
 ) -> Waveforms:
@@ -123,11 +123,11 @@ def read_waveforms(
 
     def decoded() -> Iterator[NDArray[np.float32]]:
         steps = Steps(len(clips), told)
-        with ThreadPoolExecutor(_DECODERS, "decode") as pool:
+        with ThreadPoolExecutor(cores(), "decode") as pool:
             decoder = Decoder(Recordings(0), pool, _AHEAD)
             for item in decoder.decoded(clips, sample_rate, how.channel):
                 steps.update(1)
-                if isinstance(item, Refused):
+                if isinstance(item, Refusal):
                     faults.append(Fault(item.clip.path, item.reason))
                 else:
                     kept.append(item.clip)

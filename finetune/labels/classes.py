@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.base.options import Checked, documented, option
+from cache.table import ANOMALY
 from extractors.clips.listing import Clip
 from extractors.embedding.output import Output
 from extractors.pooling import find
@@ -84,7 +85,7 @@ class Labelling(Checked):
             If an attribute or a group is missing, or there is one class only.
         """
         clips = waveforms.clips
-        normal = [row for row, clip in enumerate(clips) if clip.condition != labels.ANOMALY]
+        normal = [row for row, clip in enumerate(clips) if clip.condition != ANOMALY]
         texts = [self._pseudo_anomaly(clip) for clip in clips]
         named, notes = self._normal([clips[row] for row in normal], waveforms, normal, backbone)
         for row, text in zip(normal, named, strict=True):

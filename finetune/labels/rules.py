@@ -18,7 +18,6 @@ from extractors.clips.listing import Clip
 
 KINDS = ("attributes", "machine", "groups")
 RARE = "rare"
-ANOMALY = "anomaly"  # condition of a pseudo-anomaly
 _GROUP_COLUMNS = ("machine_type", "group")
 
 

@@ -13,12 +13,12 @@ from typing import Any, cast
 
 import torch
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
+from cache.base.progress import Progress, unseen
 from extractors.audio.decode import RESAMPLER
 from extractors.backbone import Tunable
 from extractors.embedding import finetuned as tuned
-from extractors.embedding.finetuned import Embedding, Tuned
+from extractors.embedding.finetuned import Embedding, FinetunedBackbone
 from finetune.data import augmentation, sampling
 from finetune.data.batches import Batches
 from finetune.data.waveforms import Waveforms
@@ -35,7 +35,7 @@ _PACKAGES = ("machine-asd", "torch", "torchaudio", "accelerate", "peft", "transf
 
 
 @dataclass(frozen=True)
-class Made:
+class TrainingRecord:
     """What a training made.
 
     Attributes
@@ -83,7 +83,7 @@ class Maker:
     overwrite: bool = False
     progress: Progress = unseen
 
-    def make(self, path: Path, seed: int, told: Callable[[list[Row]], object]) -> Made:
+    def make(self, path: Path, seed: int, told: Callable[[list[Row]], object]) -> TrainingRecord:
         """Train, or go on with what a killed run left, and write the file.
 
         Parameters
@@ -106,7 +106,7 @@ class Maker:
         known = self._known(path, record)
         if known is not None:
             training.forget()  # killed after the file was written
-            return Made(path, known, labels.names, notes, is_new=False)
+            return TrainingRecord(path, known, labels.names, notes, is_new=False)
         history = training.run()
         learner = training.optimising.learner
         if training.optimising.accelerator.is_main_process:
@@ -114,7 +114,7 @@ class Maker:
             whole = {**record, "history": history}
             tuned.write(path, learner.backbone, embedding, learner.pooling, whole)
         training.forget()
-        return Made(path, history, labels.names, notes, is_new=True)
+        return TrainingRecord(path, history, labels.names, notes, is_new=True)
 
     def _prepared(
         self,
@@ -208,7 +208,7 @@ def load_tunable(settings: Settings, seed: int, device: torch.device) -> Tunable
     if from_scratch or source.seed is not None:
         source = replace(source, seed=seed)
     backbone: Any = tuned.load_any(settings.backbone, source, device)
-    if isinstance(backbone, Tuned):
+    if isinstance(backbone, FinetunedBackbone):
         backbone = backbone.backbone
     if not hasattr(backbone, "trainable"):
         raise AsdError(f"{settings.backbone} has nothing to train; logmel:cnn is a small network on log-mel")

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing
 from extractors import compat
 from extractors.device import is_out_of_memory
 from extractors.embedding.precision import exact
 from finetune.data.batches import Batches, seed_of
 from finetune.model.learner import Learner
-from finetune.model.scope import Opened
+from finetune.model.scope import TrainingScope
 from finetune.request import PRECISIONS, Portions, Rates
 
 _NAMED = 16  # clips of a batch that a message names
@@ -39,7 +39,7 @@ class Optimising:
     """
 
     learner: Learner
-    opened: Opened
+    opened: TrainingScope
     batches: Batches
     rates: Rates
     portions: Portions
@@ -153,10 +153,9 @@ class Optimising:
         if torch.isfinite(loss):
             return
         names = [self.batches.waveforms.clips[row].clip_id for row in rows.tolist()]
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise AsdError(
             f"the loss is {loss.item()} in epoch {place[0] + 1}, step {place[1] + 1}, of the clips "
-            f"{', '.join(names[:_NAMED])}{more}; look at them, or lower --learning-rate"
+            f"{listing(names, _NAMED)}; look at them, or lower --learning-rate"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import pickle
 import warnings
@@ -19,9 +20,9 @@ from extractors.weights.loading import check_archive
 
 Row = dict[str, float]
 _DAMAGED = (
-    *(pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, OSError),
-    *(KeyError, IndexError, TypeError, ValueError, AttributeError),
-)
+    pickle.UnpicklingError, BadZipFile, RuntimeError, EOFError, OSError,
+    KeyError, IndexError, TypeError, ValueError, AttributeError,
+)  # fmt: skip
 
 
 @dataclass
@@ -97,3 +98,43 @@ def resumed(path: Path, fingerprint: str) -> State | None:
     except _DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise AsdError(f"{path} is damaged ({reason}); delete it to train from the start") from error
+
+
+@dataclass
+class TrainingHistory:
+    """Writes rows as they come.
+
+    Attributes
+    ----------
+    path
+        CSV file; always whole.
+    tensorboard
+        Folder of TensorBoard's files, if they are wanted.
+    """
+
+    path: Path
+    tensorboard: Path | None = None
+    _writer: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.tensorboard is None:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415
+        except ImportError as error:
+            raise AsdError("--tensorboard needs the package tensorboard: pip install tensorboard") from error
+        self._writer = SummaryWriter(str(self.tensorboard))
+
+    def write(self, rows: list[Row]) -> None:
+        """Write a history of one row or more, of which all but the last are written already."""
+        names = dict.fromkeys(name for row in rows for name in row)
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, list(names), restval="", lineterminator="\n")
+        table.writeheader()
+        table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+        write_atomic(self.path, text.getvalue().encode())
+        if self._writer is not None:
+            step = round(rows[-1]["epoch"])
+            for name, value in rows[-1].items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()

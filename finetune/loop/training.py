@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
-from cache.base.console import Progress, Steps, unseen
-from finetune.labels.rules import ANOMALY
+from cache.base.progress import Progress, Steps, unseen
+from cache.table import ANOMALY
 from finetune.loop.evidence import neighbour_statistics
 from finetune.loop.optimising import Optimising
 from finetune.loop.state import Row, State, resumed

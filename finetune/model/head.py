@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cache.base import options
 from cache.base.errors import AsdError
 from finetune.data.mixture import Mixture
-from finetune.request import HEADS
+from finetune.parts import HEADS
 
 
 class Head(nn.Module, ABC):

@@ -20,7 +20,7 @@ _ADAPTER = "default"
 
 
 @dataclass(frozen=True)
-class Opened:
+class TrainingScope:
     """A network made ready for training.
 
     Attributes
@@ -54,7 +54,7 @@ class Scope(ABC):
         options.check_ranges(type(self), options.options_of(self))
 
     @abstractmethod
-    def open(self, trainable: Trainable, layer: int) -> Opened:
+    def open(self, trainable: Trainable, layer: int) -> TrainingScope:
         """Mark what is trained, everything else is frozen.
 
         Parameters
@@ -70,7 +70,7 @@ class Scope(ABC):
 class Full(Scope):
     """Everything up to the layer."""
 
-    def open(self, trainable: Trainable, layer: int) -> Opened:
+    def open(self, trainable: Trainable, layer: int) -> TrainingScope:
         """See `Scope.open`."""
         return _opened(trainable, layer, 0)
 
@@ -81,7 +81,7 @@ class Last(Scope):
 
     blocks: int = option(2, "how many", least=1, most=1000)
 
-    def open(self, trainable: Trainable, layer: int) -> Opened:
+    def open(self, trainable: Trainable, layer: int) -> TrainingScope:
         """See `Scope.open`."""
         return _opened(trainable, layer, max(0, layer + 1 - self.blocks))
 
@@ -98,7 +98,7 @@ class Lora(Scope):
     alpha: int = option(64, "numerator of the factor alpha / r", least=1, most=1_000_000)
     targets: str = option("", "modules they join, with commas (default: the backbone's own)")
 
-    def open(self, trainable: Trainable, layer: int) -> Opened:
+    def open(self, trainable: Trainable, layer: int) -> TrainingScope:
         """See `Scope.open`."""
         from torch import nn  # noqa: PLC0415 -- names of scopes are had without it
 
@@ -150,7 +150,7 @@ def parse(text: str) -> Scope:
     return options.parse(text, options.find_in(_SCOPES, "--train"))
 
 
-def _opened(trainable: Trainable, layer: int, first: int, only: str = "") -> Opened:
+def _opened(trainable: Trainable, layer: int, first: int, only: str = "") -> TrainingScope:
     """Train the blocks from `first` to `layer`; of their parameters those named `only`."""
     import torch  # noqa: PLC0415
 
@@ -161,7 +161,7 @@ def _opened(trainable: Trainable, layer: int, first: int, only: str = "") -> Ope
         parameter.requires_grad_(chosen and parameter.dtype == torch.float32)
         if chosen and block is not None:
             found[block].append(parameter)
-    return Opened(trainable, tuple(map(tuple, found)))
+    return TrainingScope(trainable, tuple(map(tuple, found)))
 
 
 def _block_of(name: str, blocks: Sequence[tuple[str, ...]]) -> int | None:

@@ -9,22 +9,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache.base.console import Progress, unseen
 from cache.base.errors import AsdError
 from cache.base.options import option_names, text_of
+from cache.base.progress import Progress, unseen
 from cache.files.atomic import write_atomic
 from extractors.clips.listing import Clip
 from extractors.demo.writer import write_attributes
 from finetune.synthesis.manifest import write_manifest
 from finetune.synthesis.method import Method, MethodUnavailable
-from finetune.synthesis.plan import Order, Planned
-from finetune.synthesis.rendering import Record, read_record, render
+from finetune.synthesis.plan import FilePlan, Order
+from finetune.synthesis.rendering import SoundRecord, read_record, render
 
 _RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
-class Written:
+class FolderReport:
     """What became of a plan.
 
     Attributes
@@ -100,8 +100,8 @@ def claim(root: Path, text: str, data: Sequence[Path]) -> None:
 
 
 def write_clips(
-    root: Path, planned: Sequence[Planned], methods: Mapping[str, Method], told: Progress = unseen
-) -> Written:
+    root: Path, planned: Sequence[FilePlan], methods: Mapping[str, Method], told: Progress = unseen
+) -> FolderReport:
     """Write what is missing of a plan, then the manifest and the attribute files.
 
     Parameters
@@ -120,7 +120,7 @@ def write_clips(
     MethodUnavailable
         If a method can make nothing at all.
     """
-    records: list[tuple[Planned, Record]] = []
+    records: list[tuple[FilePlan, SoundRecord]] = []
     made, lowered, faults = 0, 0, Counter[str]()
     told(0, len(planned))
     for done, one in enumerate(planned, 1):
@@ -143,7 +143,7 @@ def write_clips(
         own = {one.path: one.attributes for one in written if one.section == section}
         write_attributes(root / section.machine_type / file, dict(sorted(own.items())))
     reasons = [f"{reason} ({count} clips not made)" for reason, count in faults.items()]
-    return Written(sorted(one.path for one in written), made, lowered, reasons)
+    return FolderReport(sorted(one.path for one in written), made, lowered, reasons)
 
 
 def _settings(method: Method) -> dict[str, object]:
@@ -152,7 +152,7 @@ def _settings(method: Method) -> dict[str, object]:
     return {name: value for name, value in vars(method).items() if name not in options}
 
 
-def _make(root: Path, one: Planned, methods: Mapping[str, Method]) -> Record:
+def _make(root: Path, one: FilePlan, methods: Mapping[str, Method]) -> SoundRecord:
     if not one.seed:
         try:
             data = one.sources[0].path.read_bytes()
@@ -165,7 +165,7 @@ def _make(root: Path, one: Planned, methods: Mapping[str, Method]) -> Record:
     return record
 
 
-def _present(path: Path, one: Planned) -> Record:
+def _present(path: Path, one: FilePlan) -> SoundRecord:
     """Read the record of a clip made before; a file of ours is whole, or it is not there."""
     record = read_record(path) if one.seed else _copied(one)
     if record is None or not record.matches(one):
@@ -173,5 +173,5 @@ def _present(path: Path, one: Planned) -> Record:
     return record
 
 
-def _copied(one: Planned) -> Record:
-    return Record(one.method, tuple(clip.clip_id for clip in one.sources), {}, ())
+def _copied(one: FilePlan) -> SoundRecord:
+    return SoundRecord(one.method, tuple(clip.clip_id for clip in one.sources), {}, ())

@@ -13,17 +13,17 @@ from cache.table import Section
 from extractors.clips.folders import PSEUDO
 from extractors.clips.listing import Clip
 from extractors.demo.writer import write_table
-from finetune.synthesis.plan import Planned
-from finetune.synthesis.rendering import Record
+from finetune.synthesis.plan import FilePlan
+from finetune.synthesis.rendering import SoundRecord
 
 MANIFEST = "manifest.csv"
 _COLUMNS = (
-    *("path", "machine_type", "section", "split", "domain", "condition", "synthetic"),
-    *("attributes", "sources", "method", "parameters", "seed"),
-)
+    "path", "machine_type", "section", "split", "domain", "condition", "synthetic",
+    "attributes", "sources", "method", "parameters", "seed",
+)  # fmt: skip
 
 
-def write_manifest(root: Path, records: Iterable[tuple[Planned, Record]]) -> Path:
+def write_manifest(root: Path, records: Iterable[tuple[FilePlan, SoundRecord]]) -> Path:
     """Write the manifest of a root, whole or not at all, by path."""
     rows = sorted((_row(one, record) for one, record in records), key=lambda row: str(row["path"]))
     write_table(root / MANIFEST, _COLUMNS, rows)
@@ -65,15 +65,21 @@ def list_pseudo_anomalies(root: Path) -> tuple[Clip, ...]:
     return clips
 
 
-def _row(one: Planned, record: Record) -> dict[str, object]:
-    values = (
-        *(one.path, one.section.machine_type, f"{one.section.number:02d}", one.name.split),
-        *(one.name.domain, one.name.condition, one.method),
-        *(json.dumps(dict(one.attributes)), " | ".join(record.sources)),
-        *(record.method, json.dumps({**record.parameters, "lowered": record.lowered})),
-        " ".join(map(str, record.seed)),
-    )
-    return dict(zip(_COLUMNS, values, strict=True))
+def _row(one: FilePlan, record: SoundRecord) -> dict[str, object]:
+    return {
+        "path": one.path,
+        "machine_type": one.section.machine_type,
+        "section": f"{one.section.number:02d}",
+        "split": one.name.split,
+        "domain": one.name.domain,
+        "condition": one.name.condition,
+        "synthetic": one.method,
+        "attributes": json.dumps(dict(one.attributes)),
+        "sources": " | ".join(record.sources),
+        "method": record.method,
+        "parameters": json.dumps({**record.parameters, "lowered": record.lowered}),
+        "seed": " ".join(map(str, record.seed)),
+    }
 
 
 def _clip(root: Path, row: Mapping[str, str]) -> Clip:

@@ -61,7 +61,7 @@ class Material:
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class SyntheticSound:
     """A sound and what was drawn for it.
 
     Attributes
@@ -86,7 +86,7 @@ class Method(Protocol):
     clips: ClassVar[int]  # recordings that one sound is made of
     is_fault: ClassVar[bool]  # whether the result cannot pass for a normal sound
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Make one sound, the same for the same state of `rng`."""
 
 

@@ -3,19 +3,77 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
+from numpy.random import Generator
 
 from cache.base.errors import AsdError
-from cache.table import SYNTHETIC, Section
+from cache.table import DOMAINS, SYNTHETIC, Section, domain_or_source
+from extractors.audio.files import content_sha256
 from extractors.clips.folders import PSEUDO
 from extractors.clips.listing import Clip
 from extractors.demo.writer import ClipName
-from finetune.synthesis.held_out import Members, by_domain, domain_of, hold_out, shuffled
 from finetune.synthesis.method import Method
+
+Members = Sequence[Clip]
+
+
+def hold_out(clips: Members, share: float, seed: int) -> list[Clip]:
+    """Choose the clips of a section that test a proxy.
+
+    Parameters
+    ----------
+    clips
+        Training clips of one section.
+    share
+        Of each domain's clips, between 0 and 1: at least one clip, and never all.
+    seed
+        Of the choice.
+
+    Returns
+    -------
+    list of Clip
+        In the order given. Copies of one recording, by content, are all there or none is.
+
+    Raises
+    ------
+    AsdError
+        If there are too few clips, or one cannot be read.
+    """
+    section = clips[0].section
+    # The last number is none of a turn's: its order of clips would be this one's.
+    rng = np.random.default_rng((seed, zlib.crc32(str(section).encode()), 2**31))
+    contents = {clip.clip_id: _content(clip) for clip in clips}
+    chosen = set()
+    for _, members in sorted(by_domain(clips).items()):
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        chosen |= {contents[clip.clip_id] for clip in shuffled(members, rng)[:count]}
+    tested = [clip for clip in clips if contents[clip.clip_id] in chosen]
+    if not tested or len(tested) == len(clips):
+        raise AsdError(f"{len(clips)} training clips are too few to hold some out")
+    return tested
+
+
+def _content(clip: Clip) -> str:
+    try:
+        return content_sha256(clip.path)
+    except AsdError as error:
+        raise AsdError(f"{clip.path} {error}") from error
+
+
+def by_domain(clips: Members) -> dict[str, list[Clip]]:
+    """Domain to its clips, only domains that have some."""
+    found = {name: [clip for clip in clips if domain_or_source(clip.domain) == name] for name in DOMAINS}
+    return {name: members for name, members in found.items() if members}
+
+
+def shuffled(clips: Members, rng: Generator) -> list[Clip]:
+    """Give the clips in a random order."""
+    return [clips[row] for row in rng.permutation(len(clips))]
+
 
 HELD_OUT = "held-out"  # what the attribute `synthetic` says of a recording that tests a proxy
 
@@ -49,7 +107,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Planned:
+class FilePlan:
     """One file of a synthetic root.
 
     Attributes
@@ -84,7 +142,7 @@ class Planned:
         return self.attributes.get(SYNTHETIC, "")
 
 
-def plan(order: Order, clips: Members) -> tuple[list[Planned], list[str]]:
+def plan(order: Order, clips: Members) -> tuple[list[FilePlan], list[str]]:
     """Plan a root.
 
     Parameters
@@ -110,7 +168,7 @@ def plan(order: Order, clips: Members) -> tuple[list[Planned], list[str]]:
     sections: dict[Section, list[Clip]] = {}
     for clip in clips:
         sections.setdefault(clip.section, []).append(clip)
-    planned: list[Planned] = []
+    planned: list[FilePlan] = []
     notes = []
     for section in sorted(sections):
         try:
@@ -122,18 +180,18 @@ def plan(order: Order, clips: Members) -> tuple[list[Planned], list[str]]:
     return planned, notes
 
 
-def _normals(order: Order, clips: Members) -> Iterator[Planned]:
-    pool = [clip for clip in clips if domain_of(clip) == order.domain]
+def _normals(order: Order, clips: Members) -> Iterator[FilePlan]:
+    pool = [clip for clip in clips if domain_or_source(clip.domain) == order.domain]
     if not pool:
         raise AsdError(f"no {order.domain} clips to make target clips of; see --from")
     yield from _made(order, {"target": pool}, clips, ("train", "train", "normal"))
 
 
-def _anomalies(order: Order, clips: Members) -> Iterator[Planned]:
+def _anomalies(order: Order, clips: Members) -> Iterator[FilePlan]:
     yield from _made(order, by_domain(clips), clips, (PSEUDO, "train", "anomaly"))
 
 
-def _proxy(order: Order, clips: Members) -> Iterator[Planned]:
+def _proxy(order: Order, clips: Members) -> Iterator[FilePlan]:
     """Training clips, those held out of them as test normals, and faults made of the latter.
 
     Nothing that a pseudo-anomaly is made of stays in training, and copies of one recording stay
@@ -143,20 +201,20 @@ def _proxy(order: Order, clips: Members) -> Iterator[Planned]:
     kept = [clip for clip in clips if clip not in tested]
     for split, members in (("train", kept), ("test", tested)):
         for number, clip in _numbered(members):
-            name = ClipName(split, domain_of(clip), "normal", number, clip.section.number)
+            name = ClipName(split, domain_or_source(clip.domain), "normal", number, clip.section.number)
             marked = {**clip.attributes, **({SYNTHETIC: HELD_OUT} if split == "test" else {})}
-            yield Planned(clip.section, split, name, marked, (clip,))
+            yield FilePlan(clip.section, split, name, marked, (clip,))
     yield from _made(order, by_domain(tested), tested, ("test", "test", "anomaly"))
 
 
-KINDS: Mapping[str, Callable[[Order, Members], Iterator[Planned]]] = MappingProxyType(
+KINDS: Mapping[str, Callable[[Order, Members], Iterator[FilePlan]]] = MappingProxyType(
     {"normals": _normals, "anomalies": _anomalies, "proxy": _proxy}
 )
 
 
 def _made(
     order: Order, pools: Mapping[str, Members], partners: Members, place: tuple[str, str, str]
-) -> Iterator[Planned]:
+) -> Iterator[FilePlan]:
     """Plan the clips to make: methods, then domains, then recordings take turns."""
     folder, split, condition = place
     section = partners[0].section
@@ -177,7 +235,7 @@ def _made(
         name = ClipName(split, domain, condition, counts[domain], section.number)
         counts[domain] += 1
         attributes = {**first.attributes, SYNTHETIC: method}
-        yield Planned(section, folder, name, attributes, sources, seed)
+        yield FilePlan(section, folder, name, attributes, sources, seed)
 
 
 def _sources(

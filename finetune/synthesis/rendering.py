@@ -17,13 +17,13 @@ from extractors.demo.waves import Wave
 from extractors.demo.writer import wav_bytes
 from finetune.synthesis.levels import fitted, levelled, rms
 from finetune.synthesis.method import Material, Method, Parameters
-from finetune.synthesis.plan import Planned
+from finetune.synthesis.plan import FilePlan
 
 _SHORTEST = 0.05  # s; in less, no method does what it says
 
 
 @dataclass(frozen=True)
-class Record:
+class SoundRecord:
     """How a clip was made: written into its file, as a comment in JSON.
 
     Attributes
@@ -46,12 +46,12 @@ class Record:
     seed: tuple[int, ...]
     lowered: float = 0.0
 
-    def matches(self, planned: Planned) -> bool:
+    def matches(self, planned: FilePlan) -> bool:
         """Whether this is the record of that clip."""
         return (self.method, self.sources, self.seed) == _identity(planned)
 
 
-def render(planned: Planned, method: Method) -> tuple[bytes, Record]:
+def render(planned: FilePlan, method: Method) -> tuple[bytes, SoundRecord]:
     """Make a clip.
 
     It has the rate, length and level (RMS) of its first recording: of these none tells it apart.
@@ -83,16 +83,16 @@ def render(planned: Planned, method: Method) -> tuple[bytes, Record]:
     wave, lowered = levelled(wave, rms(waves[0]))
     name, sources, seed = _identity(planned)
     parameters = {key: _rounded(value) for key, value in made.parameters.items()}
-    record = Record(name, sources, parameters, seed, round(lowered, 3))
+    record = SoundRecord(name, sources, parameters, seed, round(lowered, 3))
     return wav_bytes(wave, rate, json.dumps(asdict(record))), record
 
 
-def read_record(path: Path) -> Record | None:
+def read_record(path: Path) -> SoundRecord | None:
     """Read how a clip was made; ``None`` if its file does not say so."""
     try:
         with soundfile.SoundFile(path) as file:
             found = parse_json(file.comment)
-        return Record(
+        return SoundRecord(
             str(found["method"]),
             tuple(map(str, found["sources"])),
             dict(found["parameters"]),
@@ -103,7 +103,7 @@ def read_record(path: Path) -> Record | None:
         return None
 
 
-def _identity(planned: Planned) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
+def _identity(planned: FilePlan) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
     return planned.method, tuple(clip.clip_id for clip in planned.sources), planned.seed
 
 
@@ -113,7 +113,7 @@ def _decoded(clips: tuple[Clip, ...]) -> tuple[tuple[Wave, ...], int]:
     rate = 0
     for clip in clips:
         try:
-            decoding = decode_file(clip.path)
+            decoding = decode_file(clip.path, signal=clip.signal)
             rate = rate or decoding.sample_rate
             wave = resampled(decoding, rate).samples.astype(np.float64)
         except AsdError as error:

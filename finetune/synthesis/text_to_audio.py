@@ -22,7 +22,7 @@ from cache.base.options import Span, option
 from cache.table import SYNTHETIC
 from extractors.demo.waves import Wave
 from finetune.synthesis.levels import fitted
-from finetune.synthesis.method import Made, Material, MethodUnavailable, Parameters, draw
+from finetune.synthesis.method import Material, MethodUnavailable, Parameters, SyntheticSound, draw
 
 _LOG = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class TextToAudio:
     published: ClassVar[Checkpoint]
     settings: ClassVar[Mapping[str, object]] = MappingProxyType({})  # of each call, beside ours
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Make a sound from text; of the recording it takes rate, length and attributes alone."""
         guidance, seed = draw(rng, self.guidance), int(rng.integers(2**31))
         is_anomaly = material.condition == "anomaly"
@@ -113,7 +113,7 @@ class TextToAudio:
         wave, rate = self._generate(text, guidance, seed, len(material.wave) / material.sample_rate)
         wave = soxr.resample(wave, rate, material.sample_rate, quality="HQ")
         drawn: Parameters = {"prompt": text, "guidance": guidance, "model": self.named}
-        return Made(fitted(wave, len(material.wave)), {**drawn, "seed": float(seed)})
+        return SyntheticSound(fitted(wave, len(material.wave)), {**drawn, "seed": float(seed)})
 
     @property
     def named(self) -> str:

@@ -17,7 +17,7 @@ from cache.table import Section
 from eval.run import main as evaluate
 from extractors.audio.hearing import Hearing, hearing_of
 from extractors.run import main as extract
-from finetune.data.waveforms import Room, read_waveforms
+from finetune.data.waveforms import MemoryRoom, read_waveforms
 from index.run import main as build
 from tests.conftest import make_recipe
 
@@ -177,7 +177,7 @@ def test_fine_tuning_hears_the_same(tmp_path: Path) -> None:
     from extractors.clips.listing import list_clips  # noqa: PLC0415
 
     clips = list_clips([write(tmp_path / "data")]).only([], ["train"]).clips
-    room = Room(2**30, tmp_path)
+    room = MemoryRoom(2**30, tmp_path)
     whole = read_waveforms(clips, 16_000, room)
     tiled = read_waveforms(clips, 16_000, room, Hearing(length=Length(1, "tile")))
     for row in range(len(clips)):

@@ -76,14 +76,6 @@ def test_ls_and_verify(store: Store, capsys: pytest.CaptureFixture[str]) -> None
     assert f"fault: {path}" in capsys.readouterr().out
 
 
-def test_concat_writes_what_reading_joins(store: Store, error_of: ErrorOf) -> None:
-    prints = [recipe.fingerprint for recipe in store.recipes()]
-    where = ["--cache-dir", str(store.root)]
-    assert main(["concat", "--recipe", *prints, *where]) == 0
-    assert len(store.recipes()) == 3
-    assert "at least two" in error_of(main, "concat", "--recipe", prints[0], *where)
-
-
 def test_gc_removes_leftovers_and_unwanted_recipes(store: Store) -> None:
     left = store.root / "x" / ".train.parquet.00000000-1.abababab.tmp"
     left.parent.mkdir()

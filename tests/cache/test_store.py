@@ -216,7 +216,7 @@ def test_what_the_system_does_not_give_is_not_called_damaged(
     assert not other.exists()
 
 
-def test_concatenation_is_joined_on_the_fly_and_the_same_when_written(tmp_path: Path) -> None:
+def test_concatenation_is_joined_on_the_fly(tmp_path: Path) -> None:
     store = Store(tmp_path)
     one, two = make_recipe(), make_recipe(pooling="max")
     store.write(random_table(seed=1), one)
@@ -225,9 +225,8 @@ def test_concatenation_is_joined_on_the_fly_and_the_same_when_written(tmp_path: 
     assert [stored.section for stored in store.tables(both)] == [SECTION]
     joined = store.read(both, SECTION, "train")
     assert list(joined.blocks) == [f"logmel@{r.fingerprint[:8]}" for r in (one, two)]
-    store.write(joined, both)
-    np.testing.assert_array_equal(store.read(both, SECTION, "train").embeddings, joined.embeddings)
-    assert all(fault is None for _, fault in store.verify())
+    parts = [store.read(each, SECTION, "train").embeddings for each in (one, two)]
+    np.testing.assert_array_equal(joined.embeddings, np.concatenate(parts, axis=1))
 
 
 def _add_rows(folder: str, rows: list[int]) -> None:

@@ -15,7 +15,7 @@ import torch
 from cache.table import Section
 from eval.baselines.published import (
     MACHINES,
-    Published,
+    PublishedFigure,
     compare,
     format_comparison,
     read_published,
@@ -42,10 +42,10 @@ def system(machines: dict[str, dict[str, Spread]], official: float = 0.5) -> Any
 
 def test_a_figure_outside_three_deviations_is_flagged() -> None:
     published = {
-        ("mse", "fan", "auc_source"): Published(70.0, 1.0, "here"),  # ours 72.9: inside
-        ("mse", "fan", "auc_target"): Published(70.0, 1.0, "here"),  # ours 66.9: outside
-        ("mse", "fan", "pauc"): Published(50.0, None, "here"),
-        ("mahalanobis", "fan", "pauc"): Published(99.0, 0.1, "here"),
+        ("mse", "fan", "auc_source"): PublishedFigure(70.0, 1.0, "here"),  # ours 72.9: inside
+        ("mse", "fan", "auc_target"): PublishedFigure(70.0, 1.0, "here"),  # ours 66.9: outside
+        ("mse", "fan", "pauc"): PublishedFigure(50.0, None, "here"),
+        ("mahalanobis", "fan", "pauc"): PublishedFigure(99.0, 0.1, "here"),
     }
     figures = {"auc_source": Spread(0.729, 0.01414), "auc_target": Spread(0.669, 0.0),
                "pauc": Spread(0.6, 0.0)}  # fmt: skip
@@ -53,8 +53,8 @@ def test_a_figure_outside_three_deviations_is_flagged() -> None:
     assert [row.outside for row in found] == [False, True, None]
     assert [row.difference for row in found] == pytest.approx([2.9, -3.1, 10.0])
     text = format_comparison("mse", found).splitlines()
-    assert "fan      AUC source  72.90 +- 1.41  70.00 +- 1.00  +2.90" in text
-    assert "fan      AUC target  66.90 +- 0.00  70.00 +- 1.00  -3.10       *" in text
+    assert "fan      AUC source  72.90 ± 1.41  70.00 ± 1.00  +2.90" in text
+    assert "fan      AUC target  66.90 ± 0.00  70.00 ± 1.00  -3.10       *" in text
     assert "* outside 3 published standard deviations: 1 of 2 figures" in text
     assert "without a published deviation, hence not judged: 1" in text
 

@@ -12,9 +12,9 @@ import torch
 
 from cache.base.errors import AsdError
 from cache.table import Section
-from eval.baselines.frames import Frames, FrontEnd, read_frames
-from eval.baselines.network import Autoencoder
-from eval.baselines.training import Batches, loss_fault, step, train, vector_starts
+from eval.baselines.frames import FrameExtractor, Frames, read_frames
+from eval.baselines.model import Autoencoder
+from eval.baselines.training import FrameBatches, loss_fault, step, train, vector_starts
 from extractors.clips.listing import Clip, list_clips
 from tests.conftest import write_clip
 
@@ -49,11 +49,11 @@ def noise(lengths: list[int]) -> Frames:
     return Frames(values, frames.bounds, frames.clips, frames.hashes)
 
 
-def batches(frames: Frames, budget: int = LARGE, rows: list[int] | None = None) -> Batches:
-    return Batches(frames, rows or list(range(len(frames.clips))), budget, CPU)
+def batches(frames: Frames, budget: int = LARGE, rows: list[int] | None = None) -> FrameBatches:
+    return FrameBatches(frames, rows or list(range(len(frames.clips))), budget, CPU)
 
 
-def gathered(made: Batches, seed: int = 0) -> list[torch.Tensor]:
+def gathered(made: FrameBatches, seed: int = 0) -> list[torch.Tensor]:
     return list(made.epoch(torch.Generator().manual_seed(seed)))
 
 
@@ -62,7 +62,7 @@ def test_frames_are_librosas_with_mirrored_ends() -> None:
     power = librosa.feature.melspectrogram(
         y=wave, sr=16_000, n_fft=1024, hop_length=512, n_mels=128, power=2.0, pad_mode="reflect"
     )
-    frames = FrontEnd()(wave)
+    frames = FrameExtractor()(wave)
     assert frames.shape == (313, 128)  # of a published clip of 10 s; 309 vectors
     np.testing.assert_allclose(frames, 10 * np.log10(power).T, atol=1e-2)
 

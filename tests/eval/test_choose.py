@@ -16,7 +16,7 @@ from cache.table import EmbeddingTable, Section
 from eval.choice import Candidate, ChoiceRequest, choose
 from eval.choose import main
 from index.calibration import folds_of
-from index.options import parse_member
+from index.scorer import parse_member
 from tests.conftest import make_recipe, make_table
 
 FAN, PUMP = Section("fan", 0), Section("pump", 0)

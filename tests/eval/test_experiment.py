@@ -13,11 +13,11 @@ import pytest
 
 from cache.base.errors import AsdError
 from cache.base.options import option_names
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256
 from cache.store import Store
 from cache.table import SPLITS, Section
 from eval.evaluate import Evaluation
-from eval.experiments.chain import build_request, extract_request, recipes_of
+from eval.experiment import build_request, extract_request, recipes_of
 from eval.experiments.file import (
     BackboneChoice,
     Experiment,
@@ -33,8 +33,7 @@ from extractors.clips.listing import Clip, Listing
 from extractors.extract import Extracted
 from extractors.request import ExtractRequest
 from extractors.run import main as extract
-from extractors.weights.place import path_of
-from extractors.weights.published import named
+from extractors.weights.published import named, path_of
 from index.run import main as build
 from index.scorer import find
 from tests.conftest import make_recipe, make_table, write_root
@@ -300,7 +299,7 @@ def test_mistakes_in_the_call(options: list[str], message: str, capsys: pytest.C
 
 
 def test_listing_experiments_loads_no_torch() -> None:
-    code = "import sys, eval.experiments.chain; sys.exit('torch' in sys.modules)"
+    code = "import sys, eval.experiment; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

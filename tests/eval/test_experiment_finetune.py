@@ -9,7 +9,7 @@ import pytest
 
 from cache.store import Store
 from eval.evaluate import Evaluation
-from eval.experiments.chain import train_request
+from eval.experiment import train_request
 from eval.experiments.file import parse
 from eval.run import main
 from extractors.embedding.finetuned import record_of

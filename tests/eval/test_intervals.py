@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from cache.table import Section
 from eval.metrics.areas import weighted_parts
 from eval.metrics.comparison import compare, several
-from eval.metrics.intervals import Plan, Scores, official
+from eval.metrics.intervals import ResamplingPlan, Scores, official
 from eval.metrics.rules import RULES
 from eval.metrics.sections import SectionTruth, evaluate_section
 from eval.metrics.uncertainty import bootstrap, jackknife, uncertainty
@@ -82,7 +82,7 @@ def test_intervals_hold_the_true_score_as_often_as_they_say() -> None:
     # 300 data sets whose true official score is known. If the intervals hold it 95 times in 100,
     # a share below 0.90 or above 0.99 of 300 comes less than once in a thousand times.
     rng, true = np.random.default_rng(2023), population(1.2)
-    plan, inside = Plan(resamples=300), np.zeros(2)
+    plan, inside = ResamplingPlan(resamples=300), np.zeros(2)
     for _ in range(300):
         found = uncertainty({FAN: scored(rng, 1.2)}, RULE, plan)
         assert found is not None
@@ -112,14 +112,14 @@ def test_the_jackknife_is_its_definition() -> None:
 
 def test_no_interval_from_one_clip_of_a_kind() -> None:
     one = scored(np.random.default_rng(0), 1.0, each=1)
-    assert uncertainty({FAN: one}, RULE, Plan(resamples=50)) is None
+    assert uncertainty({FAN: one}, RULE, ResamplingPlan(resamples=50)) is None
 
 
 def test_no_interval_without_an_official_score() -> None:
     one = scored(np.random.default_rng(0), 1.0)
     unknown = Scores(one.scores, SectionTruth(one.truth.anomaly, None, one.truth.clips))
-    assert uncertainty({FAN: one, PUMP: unknown}, RULE, Plan()) is None
-    assert uncertainty({}, RULE, Plan()) is None
+    assert uncertainty({FAN: one, PUMP: unknown}, RULE, ResamplingPlan()) is None
+    assert uncertainty({}, RULE, ResamplingPlan()) is None
 
 
 def test_resamples_are_the_same_for_every_order_of_clips() -> None:
@@ -128,11 +128,11 @@ def test_resamples_are_the_same_for_every_order_of_clips() -> None:
     truth = one.truth
     clips = tuple(truth.clips[i] for i in order)
     other = Scores(one.scores[order], SectionTruth(truth.anomaly[order], truth.target[order], clips))
-    plan = Plan(resamples=50)
+    plan = ResamplingPlan(resamples=50)
     draws = [bootstrap({FAN: x}, RULE, plan) for x in (one, other)]
     np.testing.assert_array_equal(*draws)
     assert len(set(draws[0].tolist())) > 25
-    assert bootstrap({FAN: one}, RULE, Plan(50, seed=1))[0] != draws[0][0]
+    assert bootstrap({FAN: one}, RULE, ResamplingPlan(50, seed=1))[0] != draws[0][0]
 
 
 def noisy(one: Scores, rng: np.random.Generator, amount: float) -> Scores:
@@ -143,12 +143,12 @@ def test_a_known_difference_is_found_and_its_sign() -> None:
     rng = np.random.default_rng(6)
     good = {FAN: scored(rng, 1.5), PUMP: scored(rng, 1.5)}
     bad = {section: noisy(one, rng, 1.5) for section, one in good.items()}
-    found = compare([good], [bad], RULE, Plan())
+    found = compare([good], [bad], RULE, ResamplingPlan())
     assert found is not None
     assert found.differs
     assert found.difference == pytest.approx(official(good, RULE) - official(bad, RULE))
     assert 0 < found.interval.low < found.difference < found.interval.high
-    back = compare([bad], [good], RULE, Plan())
+    back = compare([bad], [good], RULE, ResamplingPlan())
     assert back is not None
     assert back.interval.low == pytest.approx(-found.interval.high)
 
@@ -158,7 +158,7 @@ def test_a_null_difference_is_found_in_one_case_of_twenty_at_most_thrice() -> No
     for _ in range(40):
         base = scored(rng, 1.0)
         two = [[{FAN: noisy(base, rng, 0.5)}] for _ in range(2)]
-        found = compare(*two, RULE, Plan(resamples=300))
+        found = compare(*two, RULE, ResamplingPlan(resamples=300))
         assert found is not None
         wrong += found.differs
     assert wrong <= 6  # binomial(40, 0.05) is above 6 less than once in a hundred
@@ -170,18 +170,18 @@ def test_pairing_makes_the_interval_narrower() -> None:
     near = noisy(base, rng, 0.1)
     clips = tuple(clip.replace("c", "d") for clip in base.truth.clips)
     renamed = Scores(near.scores, SectionTruth(base.truth.anomaly, base.truth.target, clips))
-    paired = compare([{FAN: base}], [{FAN: near}], RULE, Plan())
+    paired = compare([{FAN: base}], [{FAN: near}], RULE, ResamplingPlan())
     assert paired is not None
-    own = uncertainty({FAN: base}, RULE, Plan())
+    own = uncertainty({FAN: base}, RULE, ResamplingPlan())
     assert own is not None
     assert paired.interval.high - paired.interval.low < (own.bootstrap.high - own.bootstrap.low) / 2
-    assert compare([{FAN: base}], [{FAN: renamed}], RULE, Plan()) is None
+    assert compare([{FAN: base}], [{FAN: renamed}], RULE, ResamplingPlan()) is None
 
 
 def test_only_shared_sections_are_compared() -> None:
     rng = np.random.default_rng(9)
     one, other = scored(rng, 1.0), scored(rng, 0.5)
-    found = compare([{FAN: one, PUMP: other}], [{FAN: one}], RULE, Plan(resamples=50))
+    found = compare([{FAN: one, PUMP: other}], [{FAN: one}], RULE, ResamplingPlan(resamples=50))
     assert found is not None
     assert (found.sections, found.difference, found.differs) == (1, 0.0, False)
 
@@ -190,12 +190,14 @@ def test_several_runs_count_as_their_mean() -> None:
     rng = np.random.default_rng(10)
     base = scored(rng, 1.0)
     runs = [{FAN: noisy(base, rng, 1.0)} for _ in range(3)]
-    found = compare(runs, [{FAN: base}], RULE, Plan(resamples=100))
+    found = compare(runs, [{FAN: base}], RULE, ResamplingPlan(resamples=100))
     assert found is not None
     mean = np.mean([official(run, RULE) for run in runs])
     assert found.difference == pytest.approx(mean - official({FAN: base}, RULE))
 
 
 def test_comparisons_hold_together() -> None:
-    assert several(Plan(level=0.95), 5).level == pytest.approx(0.99)
-    assert several(Plan(level=0.95), 1).level == several(Plan(level=0.95), 0).level == 0.95
+    assert several(ResamplingPlan(level=0.95), 5).level == pytest.approx(0.99)
+    assert (
+        several(ResamplingPlan(level=0.95), 1).level == several(ResamplingPlan(level=0.95), 0).level == 0.95
+    )

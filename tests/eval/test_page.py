@@ -18,11 +18,11 @@ import soundfile
 from cache.base.errors import AsdError
 from cache.table import Section
 from eval.metrics.sections import SectionTruth, evaluate_section
+from eval.page.data import detail, headline
 from eval.page.listen import listen, recordings_of, worth_hearing
 from eval.page.sound import make_sound, mel_levels
-from eval.page.verdict import detail, headline
 from eval.page.views import ClipView, NeighbourView
-from eval.results.description import Described, read_description, write_description
+from eval.results.description import SystemDescription, read_description, write_description
 from eval.results.folder import Results
 from eval.results.submission import Submission, write_submission
 from eval.run import main
@@ -421,7 +421,7 @@ def test_hostile_names_stay_text(tmp_path: Path, opened: Opened) -> None:
     submission = Submission(section, (name, "b.wav", "c"), np.array([2.0, 1, 0]), np.array([1, 0, 0]))
     write_submission(Results(tmp_path / "sub"), submission)
     facts = {"command": HOSTILE}
-    described = Described(HOSTILE, False, facts, {str(section): 1.5})
+    described = SystemDescription(HOSTILE, False, facts, {str(section): 1.5})
     write_description(Results(tmp_path / "sub"), described)
     reasons = {
         "clip_id": f"x/{name}", "name": name, "p_value": 0.1, "decided": "source", "part": HOSTILE,

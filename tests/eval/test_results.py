@@ -14,9 +14,8 @@ import pytest
 from cache.base.errors import AsdError
 from cache.table import Section
 from eval.judge import Judging, judge
-from eval.results.description import Described, read_description, write_description
-from eval.results.digests import SUMS, sum_faults
-from eval.results.folder import Results
+from eval.results.description import SystemDescription, read_description, write_description
+from eval.results.folder import SUMS, Results, sum_faults
 from eval.results.submission import Submission, read_submission, write_submission
 from eval.run import main as evaluate
 
@@ -38,7 +37,7 @@ def scored(folder: Path, *sections: Section, seed: int = 0) -> Results:
     with results.run():
         for section in sections:
             write_submission(results, submission(section, seed))
-        write_description(results, Described("us", thresholds={str(s): 0.0 for s in sections}))
+        write_description(results, SystemDescription("us", thresholds={str(s): 0.0 for s in sections}))
     return results
 
 

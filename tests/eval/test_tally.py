@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cache.table import Section
-from eval.metrics.intervals import Plan, Scores, official
+from eval.metrics.intervals import ResamplingPlan, Scores, official
 from eval.metrics.rules import RULES, Rule
 from eval.metrics.sections import SectionTruth, evaluate_section
 from eval.metrics.uncertainty import Tally, bootstrap, jackknife, uncertainty
@@ -45,7 +45,7 @@ def test_many_sections_print_as_their_lowest() -> None:
 @pytest.mark.parametrize("rule", [RULES[2020], RULES[2023]])
 def test_intervals_of_many_sections_are_their_definition(rule: Rule) -> None:
     # Clip by clip, all sections stacked each time.
-    sections, plan = drawn_sections(5), Plan(resamples=40)
+    sections, plan = drawn_sections(5), ResamplingPlan(resamples=40)
     variance = 0.0
     for name, one in sections.items():
         kinds = 2 * one.truth.target + one.truth.anomaly
@@ -81,7 +81,7 @@ def test_a_section_of_no_use_gives_a_score_of_zero_and_an_interval() -> None:
 
 def test_one_section_without_domains_leaves_no_interval() -> None:
     sections = drawn_sections(3)
-    tally = Tally(RULES[2023], Plan(resamples=10))
+    tally = Tally(RULES[2023], ResamplingPlan(resamples=10))
     for name, one in sections.items():
         tally.add(name, one)
     assert tally.uncertainty() is not None

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from cache.base.errors import AsdError
+from cache.heard import split_id, window_id
 from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section
-from cache.windows import split_id, window_id
-from eval.results.clip_names import result_names
+from eval.results.names import result_names
 from eval.results.submission import read_submission
 from eval.run import main as evaluate
 from extractors.audio import files as soundfiles

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cache.base.errors import AsdError
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256
 from cache.store import Store
 from extractors import compat, registry
 from extractors.audio.decode import read_audio

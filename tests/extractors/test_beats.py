@@ -12,7 +12,7 @@ import torch
 
 from benchmarks import beats_peer
 from cache.base.errors import AsdError
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256
 from extractors import registry
 from extractors.backbone import Backbone, Source
 from extractors.nets.beats import position_buckets

@@ -16,8 +16,7 @@ from cache.select import Selection, choose
 from cache.store import Store
 from cache.table import Section
 from eval.run import main as evaluate
-from extractors.audio.canceller import cancelled
-from extractors.audio.decode import read_audio
+from extractors.audio.decode import cancelled, read_audio
 from extractors.run import main as extract
 from finetune.run import main as finetune
 from index.run import main as build
@@ -64,7 +63,7 @@ def test_the_same_through_torchs_transforms() -> None:
 def test_in_blocks_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     near, far, _ = mixture()
     whole = cancelled(near, far)
-    monkeypatch.setattr("extractors.audio.canceller._FRAMES", 7)
+    monkeypatch.setattr("extractors.audio.decode._FRAMES", 7)
     np.testing.assert_allclose(cancelled(near, far), whole, atol=1e-7)
 
 

@@ -13,8 +13,7 @@ from packaging.requirements import Requirement
 from extractors import doctor, registry
 from extractors.fetching import disk
 from extractors.run import main
-from extractors.weights.place import path_of
-from extractors.weights.published import EFFICIENTAT
+from extractors.weights.published import EFFICIENTAT, path_of
 from tests.helpers.small_models import write_mobilenet
 
 CPU = torch.device("cpu")
@@ -31,7 +30,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_whole_installation(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--doctor", "--cache-dir", str(tmp_path / "a b")]) == 0
     said = capsys.readouterr().out
-    for part in ("python: 3.", f"torch {version('torch')}", "device: ", "reads WAV, FLAC, OGG, MP3",
+    for part in ("python: 3.", f"torch {version('torch')}", "device: cpu, ", "processors: ",
+                 "reads WAV, FLAC, OGG, MP3",
                  f"cache folder: {tmp_path / 'a b'}, can be written", f"weights: {home}, can",
                  "backbone logmel: 0.", "128 values", "backbone hf: not tried: hf needs a model",
                  "fetching: off, by ASD_OFFLINE", "nothing is wrong\n"):  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cache.base.errors import AsdError
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256
 from cache.store import Store
 from cache.table import Section
 from extractors import registry

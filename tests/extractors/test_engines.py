@@ -13,8 +13,8 @@ import pytest
 from cache.base.errors import AsdError
 from extractors.clips.listing import Clip, Fault, list_clips
 from extractors.engines import tables
+from extractors.engines.cluster import Node, Room, Share, share
 from extractors.engines.local import Report
-from extractors.engines.shares import Node, Room, Share, share
 from extractors.run import main
 from tests.conftest import write_root
 

@@ -17,7 +17,7 @@ from cache.files.atomic import leftovers
 from cache.run import main as cache_main
 from cache.store import Store
 from cache.table import EmbeddingTable
-from extractors.audio.batches import Decoded, equal_lengths
+from extractors.audio.batches import DecodedClip, equal_lengths
 from extractors.audio.decode import Recording
 from extractors.clips.listing import list_clips
 from extractors.run import main
@@ -217,7 +217,7 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_tables(tmp_path: Path
 def test_clips_of_many_lengths_go_out_in_batches_of_one_length(root: Path) -> None:
     clip = list_clips([root]).clips[0]
     lengths = [5, 5, 6, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 6]
-    items = [Decoded(clip, Recording(np.zeros(n, "f4"), str(i))) for i, n in enumerate(lengths)]
+    items = [DecodedClip(clip, Recording(np.zeros(n, "f4"), str(i))) for i, n in enumerate(lengths)]
     waiting = most_waiting = 0
     handed = []
 

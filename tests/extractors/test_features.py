@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -12,18 +13,20 @@ import torch
 
 from cache.base.errors import AsdError
 from extractors import pooling, registry
-from extractors.backbone import Backbone, Features
-from extractors.nets.melspectrogram import LogMel, slaney_filters
+from extractors.backbone import ArrayFeatures, Features, Source
+from extractors.backbones import logmel
+from extractors.nets.filters import slaney_filters
+from extractors.nets.melspectrogram import LogMel
 from tests.helpers.small_models import SMALL
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def loaded(tmp_path: Path) -> Callable[[str], Backbone]:
+def loaded(tmp_path: Path) -> Callable[[str], Any]:
     """Load a backbone in its smallest size."""
 
-    def load(name: str) -> Backbone:
+    def load(name: str) -> Any:
         return registry.find(name).load(SMALL[name](tmp_path), CPU)
 
     return load
@@ -49,10 +52,15 @@ def test_log_mel_is_librosas(kind: str) -> None:
         y=wave, sr=16_000, n_fft=1024, hop_length=512, n_mels=128, center=False
     )
     expected = 10 * np.log10(np.maximum(power, 1e-10)).T
-    frames = LogMel(16_000, 1024, 512, 128)(torch.from_numpy(wave)[None])[0].numpy()
+    ours = logmel.LogMel(16_000, 1024, 512, 128)(wave)
+    networks = LogMel(16_000, 1024, 512, 128)(torch.from_numpy(wave)[None])[0].numpy()
     # Far from a tone, float32 leaves only rounding noise: compare what carries power.
     loud = expected > expected.max() - 80
-    np.testing.assert_allclose(frames[loud], expected[loud], atol=1e-2)
+    for frames in (ours, networks):
+        np.testing.assert_allclose(frames[loud], expected[loud], atol=1e-2)
+    assert np.abs(ours - networks)[loud].max() <= 1e-5 * np.abs(networks).max()
+    (pooled,) = logmel.load(Source(), CPU).features(wave[None], [0])  # type: ignore[arg-type]
+    assert np.array_equal(pooled.frames[0, :, 0], ours)
 
 
 FRAMES = torch.tensor([[[1.0, 4.0], [3.0, 0.0], [2.0, 2.0]]])[:, :, None, :]  # (1, 3, 1, 2)
@@ -115,12 +123,28 @@ def test_the_models_own_embedding() -> None:
         pooling.find("native", {})(Features(FRAMES), "merge")
 
 
+@pytest.mark.parametrize("bands", pooling.BANDS)
+@pytest.mark.parametrize("name", pooling.names())
+def test_arrays_are_pooled_as_tensors_are(name: str, bands: str) -> None:
+    rng = np.random.default_rng(0)
+    frames = rng.normal(-30, 10, (3, 57, 4, 6)).astype(np.float32)
+    own = rng.normal(size=(3, 5)).astype(np.float32)
+    pool = pooling.find(name, {})
+    expected = pool(Features(torch.from_numpy(frames), torch.from_numpy(own)), bands).numpy()
+    found = pool(ArrayFeatures(frames, own), bands)
+    assert found.dtype == np.float32
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(AsdError, match="no embedding of its own"):
+        pooling.find("native", {})(ArrayFeatures(frames), bands)
+
+
 @pytest.mark.parametrize(
     "text",
     ["median", "mean:2", "gwrp:0", "gwrp:1.5", "gwrp:x", "gwrp:nan", "gwrp:", "rdp+gem:3", "gem:0"],
 )
 def test_poolings_that_are_refused(text: str) -> None:
-    with pytest.raises(AsdError, match="unknown pooling|must be in|expected rdp|mean has no parameter"):
+    with pytest.raises(AsdError, match="unknown pooling|must be in|expected rdp|no parameter"):
         pooling.find(text, {})
 
 
@@ -149,8 +173,15 @@ def test_an_unknown_backbone_lists_the_known() -> None:
         registry.find("nothing")
 
 
+def features_of(backbone: Any, waveforms: torch.Tensor, layers: Sequence[int]) -> list[Any]:
+    """Features of tensors, or of arrays where the backbone takes these."""
+    with torch.inference_mode():
+        found = backbone.features(waveforms.numpy() if backbone.spec.arrays else waveforms, layers)
+    return list(found)
+
+
 @pytest.mark.parametrize("name", registry.names())
-def test_every_backbone_keeps_the_contract(name: str, loaded: Callable[[str], Backbone]) -> None:
+def test_every_backbone_keeps_the_contract(name: str, loaded: Callable[[str], Any]) -> None:
     backbone = loaded(name)
     spec = backbone.spec
     assert spec.name == name
@@ -158,13 +189,12 @@ def test_every_backbone_keeps_the_contract(name: str, loaded: Callable[[str], Ba
     pooling.find(spec.pooling, spec.tuned)
     length = max(spec.min_samples, spec.sample_rate // 2)
     waveforms = torch.randn(4, length, generator=torch.Generator().manual_seed(0)) / 10
-    with torch.inference_mode():
-        every = backbone.features(waveforms, spec.layers)
-        shortest = backbone.features(waveforms[:1, : spec.min_samples], spec.layers)
-    for frames in (each.frames for each in (*every, *shortest)):
-        assert frames.dtype == torch.float32
+    every = features_of(backbone, waveforms, spec.layers)
+    shortest = features_of(backbone, waveforms[:1, : spec.min_samples], spec.layers)
+    for frames in (np.asarray(each.frames) for each in (*every, *shortest)):
+        assert frames.dtype == np.float32
         assert frames.ndim == 4
-        assert torch.isfinite(frames).all()
+        assert np.isfinite(frames).all()
     assert len(every) == len(spec.layers)
     with_own = tuple(n for n, each in zip(spec.layers, every, strict=True) if each.native is not None)
     assert with_own == spec.native
@@ -173,7 +203,7 @@ def test_every_backbone_keeps_the_contract(name: str, loaded: Callable[[str], Ba
 
 
 @pytest.mark.parametrize("name", registry.names())
-def test_a_clips_embedding_does_not_depend_on_its_batch(name: str, loaded: Callable[[str], Backbone]) -> None:
+def test_a_clips_embedding_does_not_depend_on_its_batch(name: str, loaded: Callable[[str], Any]) -> None:
     backbone = loaded(name)
     spec = backbone.spec
     poolings = [pooling.find(how, spec.tuned) for how in ("mean", "max", "mean+std", "gwrp")]
@@ -181,10 +211,9 @@ def test_a_clips_embedding_does_not_depend_on_its_batch(name: str, loaded: Calla
     waveforms = torch.randn(64, length, generator=torch.Generator().manual_seed(0)) / 10
 
     def embed(size: int) -> list[np.ndarray]:
-        with torch.inference_mode():
-            parts = [backbone.features(part, [spec.layer])[0] for part in waveforms.split(size)]
-        pooled = [[pool(part, "merge") for part in parts] for pool in poolings]
-        return [torch.cat(each).numpy() for each in pooled]
+        parts = [features_of(backbone, part, [spec.layer])[0] for part in waveforms.split(size)]
+        pooled = [[np.asarray(pool(part, "merge")) for part in parts] for pool in poolings]
+        return [np.concatenate(each) for each in pooled]
 
     alone = embed(1)
     for size in (2, 64):

@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from cache.base.errors import AsdError
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256
 from extractors.backbone import Source
 from extractors.backbones import ast_, hf
 from extractors.weights.hub import locate

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from cache.base.errors import AsdError
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256
 from extractors import registry
 from extractors.backbone import Source
 from extractors.embedding.finetuned import load_any

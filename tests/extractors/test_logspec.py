@@ -50,20 +50,20 @@ def test_it_is_its_definition(variant: str, window: int, rate: int, samples: int
     backbone, bands = spectrum(variant), parse_variant(variant)
     assert backbone.spec.sample_rate == rate
     edges = band_edges(bands.spacing, bands.bands, window, rate)
-    features = backbone.features(torch.from_numpy(waves), [0])[0]
+    features = backbone.features(waves, [0])[0]
     expected = [reference(wave.astype(np.float64), window, edges) for wave in waves]
     assert features.native is not None
-    np.testing.assert_allclose(features.native.numpy(), expected, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(features.native, expected, rtol=1e-4, atol=1e-3)
     first = waves[0, : min(window, samples)].astype(np.float64)
-    frame = features.frames[0, 0, 0].numpy()
+    frame = features.frames[0, 0, 0]
     np.testing.assert_allclose(frame, reference(first, window, edges), rtol=1e-4, atol=2e-3)
 
 
 def test_the_usual_is_a_linear_and_an_erb_spectrum_side_by_side() -> None:
-    wave = torch.randn(2, 30_000, generator=torch.Generator().manual_seed(0)) / 10
+    wave = (np.random.default_rng(0).normal(size=(2, 30_000)) / 10).astype(np.float32)
     both = spectrum().features(wave, [0])[0].native
     apart = [spectrum(name).features(wave, [0])[0].native for name in ("linear", "erb")]
-    assert torch.equal(both, torch.cat(apart, dim=1))
+    assert np.array_equal(both, np.concatenate(apart, axis=1))
     assert spectrum("linear+erb,bands=64").spec == spectrum().spec
 
 
@@ -132,8 +132,8 @@ def test_a_table_has_a_block_a_spacing_and_a_recipe_that_says_everything(tmp_pat
 
 
 def test_the_usual_pooling_is_not_the_mean_of_the_windows_logarithms() -> None:
-    wave = torch.zeros(1, 40_960)
-    wave[:, :20_480] = torch.randn(20_480, generator=torch.Generator().manual_seed(0))
+    wave = np.zeros((1, 40_960), np.float32)
+    wave[:, :20_480] = np.random.default_rng(0).normal(size=20_480)
     backbone = spectrum("linear,bands=1")
     features = backbone.features(wave, [0])[0]
     ours = pooling.find(backbone.spec.pooling, {})(features, "merge")

@@ -15,14 +15,13 @@ from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
 from benchmarks import panns_peer
 from cache.base.errors import AsdError
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256
 from cache.store import Store
 from cache.table import Section
 from extractors import registry
 from extractors.backbone import Backbone, Source
-from extractors.nets.cnn14 import Cnn
+from extractors.nets.cnn14 import Cnn, Winograd
 from extractors.nets.melspectrogram import CentredLogMel, slaney_filters
-from extractors.nets.winograd import Winograd
 from extractors.run import main
 from extractors.weights.published import PANNS
 from tests.extractors.test_loading import Payload

@@ -22,7 +22,7 @@ from tests.helpers.small_models import write_beats, write_mobilenet
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'machine-asd[ray]'")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
-from extractors.engines import pipeline, ray_, rounds, tables  # noqa: E402
+from extractors.engines import pipeline, ray_, tables  # noqa: E402
 from extractors.engines.cluster import FAIR  # noqa: E402
 from tests.helpers import ray_workers  # noqa: E402
 
@@ -63,7 +63,7 @@ def two(root: Path) -> Path:
 def with_worker(monkeypatch: pytest.MonkeyPatch) -> Callable[[type], None]:
     def use(worker: type) -> None:
         monkeypatch.setattr(ray_, "TableWorker", worker)
-        monkeypatch.setattr(rounds, "_POLL", 2.0)
+        monkeypatch.setattr(ray_, "_POLL", 2.0)
 
     return use
 
@@ -105,7 +105,7 @@ def test_tables_are_those_of_one_process_and_made_once(
     two: Path, tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beats, mobilenet = write_beats(tmp_path / "b.pt"), write_mobilenet(tmp_path / "mn01.pt")
-    options = ["--backbone", "logmel", "beats", "efficientat", "--concat"]
+    options = ["--backbone", "logmel", "beats", "efficientat"]
     monkeypatch.chdir(tmp_path)  # relative names reach workers that started elsewhere
     options += ["--weights", f"beats={beats.name}", f"efficientat={mobilenet.name}"]
     data = two.relative_to(tmp_path)
@@ -218,7 +218,7 @@ def test_workers_that_never_began_say_nothing_of_the_tables(
 ) -> None:
     passes = []
 
-    class Busy(rounds.Round):
+    class Busy(ray_.Round):
         """As Ray has it where a machine is too busy to start a process in time."""
 
         def answers(self, tables: Sequence[tables.Table]) -> Iterator[tables.Answer]:
@@ -226,7 +226,7 @@ def test_workers_that_never_began_say_nothing_of_the_tables(
             if len(passes) > 3:
                 yield from super().answers(tables)
                 return
-            self.reason = f"{rounds._NEVER_RAN} - it was cancelled before it started running."
+            self.reason = f"{ray_._NEVER_RAN} - it was cancelled before it started running."
             self.began = False
 
     monkeypatch.setattr(ray_, "Round", Busy)

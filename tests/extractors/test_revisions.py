@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from extractors import pooling, registry
 from extractors.backbone import Features, Source
 from extractors.backbones import logspec
+from extractors.backbones.logmel import LogMel
 from extractors.embedding import revisions
 from extractors.embedding.output import Output
 from extractors.embedding.revisions import FRONT_ENDS, NETWORKS, code_of, is_golden, summary
@@ -212,9 +213,7 @@ def test_a_front_end_that_changed_without_a_revision_makes_tables_of_its_own(
     spec = registry.find("logmel").load(Source(), CPU).spec
     assert code_of(spec) == "front end 1, pooling 1"
     slaney = revisions.slaney_filters
-    monkeypatch.setattr(
-        "extractors.nets.melspectrogram.slaney_filters", lambda *given: slaney(*given) * factor
-    )
+    monkeypatch.setattr("extractors.backbones.logmel.slaney_filters", lambda *given: slaney(*given) * factor)
     revisions._front_end.cache_clear()
     with caplog.at_level(logging.WARNING):
         changed = code_of(spec)
@@ -240,11 +239,9 @@ def test_log_spectra_of_any_rate_and_spacing_are_looked_at(
 
 def test_golden_values_move_with_hop_window_and_noise() -> None:
     known = FRONT_ENDS["logmel", 16_000]
-    for build in (
-        lambda: revisions.LogMel(16_000, 1024, 500, 128),
-        lambda: revisions.LogMel(16_000, 1000, 512, 128),
-        lambda: lambda waves: revisions.LogMel(16_000, 1024, 512, 128)(waves * 1.01),
-    ):
+    for settings, gain in (((1024, 500), 1.0), ((1000, 512), 1.0), ((1024, 512), 1.01)):
+        changed = LogMel(16_000, *settings, 128)
+        build = lambda log_mel=changed, gain=gain: lambda waves: log_mel(waves[0] * gain)[None]  # noqa: E731
         assert not is_golden(known, summary(replace(known, build=build)))
     nearly = summary(known) * (1 + 1e-6 * np.cos(np.arange(25)))
     assert is_golden(known, nearly)

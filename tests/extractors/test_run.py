@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cache.heard import Span
 from cache.recipe import concatenation
 from cache.store import Store
 from cache.table import Section
-from cache.windows import Span
+from extractors.audio import batches
 from extractors.audio import decode as audio
-from extractors.audio import recordings
 from extractors.backbone import Source
 from extractors.embedding import models
 from extractors.engines.local import Extraction
@@ -58,28 +58,14 @@ def test_both_kinds_of_bands_come_out_of_one_pass(command: list[str], tmp_path: 
     assert sum(name == "logmel" for name, _ in found) == 1
 
 
-def test_the_joined_table_is_the_tables_side_by_side(
-    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*command, "--concat"]) == 0
-    out = capsys.readouterr().out
-    store = Store(tmp_path / "a")
-    by_name = {recipe.backbone: recipe for recipe in store.recipes()}
-    joined = by_name["logmel+beats+efficientat"]
-    assert f"2 tables joined -> {store.root / joined.fingerprint}" in out
-    parts = [store.read(by_name[name], FAN, "train") for name in ("logmel", "beats", "efficientat")]
-    expected = np.concatenate([part.embeddings for part in parts], axis=1)
-    np.testing.assert_array_equal(store.read(joined, FAN, "train").embeddings, expected)
-
-
-def test_a_joined_table_follows_the_data(command: list[str], root: Path, tmp_path: Path) -> None:
-    assert main([*command, "--concat"]) == 0
-    write_clip(root / "fan" / "train" / "section_00_source_train_normal_0099.wav", seed=7)
-    assert main(command) == 0  # without --concat the table on disk is an old one
+def test_backbones_are_joined_as_they_are_read(command: list[str], tmp_path: Path) -> None:
+    assert main(command) == 0
     store = Store(tmp_path / "a")
     by_name = {recipe.backbone: recipe for recipe in store.recipes()}
     parents = [by_name[name] for name in ("logmel", "beats", "efficientat")]
-    assert len(store.read(concatenation(parents), FAN, "train")) == 9
+    expected = np.concatenate([store.read(each, FAN, "train").embeddings for each in parents], axis=1)
+    joined = store.read(concatenation(parents), FAN, "train")
+    np.testing.assert_array_equal(joined.embeddings, expected)
 
 
 def test_a_clip_is_decoded_once_for_all(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +75,7 @@ def test_a_clip_is_decoded_once_for_all(command: list[str], monkeypatch: pytest.
         decoded.append(path)
         return audio.decode_file(path, span, longest)
 
-    monkeypatch.setattr(recordings, "decode_file", counting)
+    monkeypatch.setattr(batches, "decode_file", counting)
     assert main(command) == 0
     assert len(decoded) == len(set(decoded)) == 12
 
@@ -97,7 +83,7 @@ def test_a_clip_is_decoded_once_for_all(command: list[str], monkeypatch: pytest.
 def test_what_does_not_fit_the_memory_is_decoded_again(root: Path) -> None:
     files = sorted((root / "fan" / "train").iterdir())
     size = audio.decode_file(files[0]).samples.nbytes
-    reader = recordings.Recordings(budget=size)
+    reader = batches.Recordings(budget=size)
     for path in (*files, *files):
         recording = reader.read(path, 16_000)
         np.testing.assert_array_equal(recording.samples, audio.read_audio(path, 16_000).samples)
@@ -148,7 +134,6 @@ def test_a_smaller_number_format_says_how_near_it_is(
         (["--layers", "beats=x"], "--layers x: expected a whole number, or NAME=NUMBER"),
         (["--pooling", "beats=native"], "beats has no embedding of its own at layer 2, only: none"),
         (["--layers", "panns=4"], "panns=4 is meant for panns, this call has logmel, beats, eff"),
-        (["--concat", "--pooling", "mean", "max"], "--concat joins several backbones, with one"),
         (["--bands", "beats=split"], "--bands split: expected merge or keep"),
         (["--backbone", "logmel", "nothing"], "--backbone nothing: expected ast or beats or"),
     ],

@@ -17,9 +17,9 @@ import soundfile
 
 from cache.base.errors import AsdError
 from eval.run import main as evaluate
+from extractors.clips.dataset import counts, datasets
 from extractors.clips.listing import list_clips
 from extractors.data import archive
-from extractors.data.dataset import counts, datasets
 from extractors.data.fetch import pinned
 from extractors.data.run import main
 from extractors.fetching import http

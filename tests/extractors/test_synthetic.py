@@ -18,7 +18,7 @@ from eval.results.truth import read_ground_truth
 from extractors.clips.listing import list_clips
 from extractors.data.run import main as check
 from extractors.demo import run as synthetic
-from extractors.demo.machines import BEARING_ORDER, BLADES, NOISES, Fan, Fault, Operation, Valve
+from extractors.demo.machines import BEARING_ORDER, BLADES, NOISES, Fan, MachineFault, Operation, Valve
 from extractors.demo.run import main, make_clip
 from extractors.demo.waves import SAMPLE_RATE, coloured_noise, impulses, ring
 
@@ -122,7 +122,7 @@ def line(wave: np.ndarray, hertz: float) -> float:
 
 
 def sound(operation: Operation, fault: str | None = None, seed: int = 0) -> np.ndarray:
-    broken = Fault(fault, 1.0) if fault else None
+    broken = MachineFault(fault, 1.0) if fault else None
     return operation.sound(np.random.default_rng(seed), 10 * SAMPLE_RATE, broken)
 
 
@@ -185,7 +185,8 @@ def test_a_fault_grows_with_its_severity(fault: str) -> None:
 
     def distance(severity: float) -> float:
         healthy, broken = (
-            operation.sound(np.random.default_rng(1), 96_000, f) for f in (None, Fault(fault, severity))
+            operation.sound(np.random.default_rng(1), 96_000, f)
+            for f in (None, MachineFault(fault, severity))
         )
         return float(np.mean((healthy - broken) ** 2))
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from cache.base.errors import AsdError, guarded
-from cache.files.digest import file_sha256
+from cache.files.atomic import file_sha256
 from cache.store import Store
 from eval.scoring.extraction import extract_tests
 from extractors.backbone import Source
@@ -28,8 +28,16 @@ from extractors.fetching.offline import apply_offline, home
 from extractors.run import main as extract
 from extractors.weights import published as checkpoints
 from extractors.weights.needed import needed
-from extractors.weights.place import located, path_of
-from extractors.weights.published import CHECKPOINTS, EFFICIENTAT, Checkpoint, find, named, usual
+from extractors.weights.published import (
+    CHECKPOINTS,
+    EFFICIENTAT,
+    Checkpoint,
+    find,
+    located,
+    named,
+    path_of,
+    usual,
+)
 from extractors.weights.run import main
 from extractors.weights.store import fetch, matching
 from tests.helpers.bad_server import BadServer, Served

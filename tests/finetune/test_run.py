@@ -16,7 +16,7 @@ from eval import run as evaluation
 from extractors import run as extraction
 from extractors.clips.listing import list_clips
 from extractors.embedding import finetuned as tuned
-from finetune.data.waveforms import Room, read_waveforms
+from finetune.data.waveforms import MemoryRoom, read_waveforms
 from finetune.run import main
 from index import run as indexing
 from tests.conftest import write_clip, write_root
@@ -127,8 +127,8 @@ def test_mistakes_are_told(
 
 def test_more_than_the_memory_is_kept_in_a_file(root: Path, tmp_path: Path) -> None:
     clips = list_clips([root]).only([], ["train"]).clips
-    held = read_waveforms(clips, 16_000, Room(2**30, tmp_path))
-    mapped = read_waveforms(clips, 16_000, Room(1000, tmp_path))
+    held = read_waveforms(clips, 16_000, MemoryRoom(2**30, tmp_path))
+    mapped = read_waveforms(clips, 16_000, MemoryRoom(1000, tmp_path))
     assert isinstance(mapped.held.values.base, np.memmap)
     assert not isinstance(held.held.values.base, np.memmap)
     for one, other in zip(held.held, mapped.held, strict=True):
@@ -145,4 +145,4 @@ def test_no_usable_clip_is_told(tmp_path: Path) -> None:
     clips = list_clips([root]).only([], ["train"]).clips
     clips[0].path.write_bytes(b"")
     with pytest.raises(AsdError, match="no training clip that can be used\n.*empty file"):
-        read_waveforms(clips, 16_000, Room(1000, tmp_path))
+        read_waveforms(clips, 16_000, MemoryRoom(1000, tmp_path))

@@ -14,7 +14,7 @@ from cache.base.errors import AsdError
 from cache.base.options import parse
 from finetune.data.stretch import at_pitch, at_speed, stretched
 from finetune.synthesis.levels import PEAK, added, fitted, levelled, rms
-from finetune.synthesis.method import Made, Material, find, names
+from finetune.synthesis.method import Material, SyntheticSound, find, names
 from finetune.synthesis.text_to_audio import TextToAudio
 
 RATES = (16_000, 44_100)
@@ -30,7 +30,7 @@ def tone(hertz: float, seconds: float = 4.0, rate: int = 16_000) -> Wave:
     return 0.3 * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)
 
 
-def apply(text: str, *waves: Wave, rate: int = 16_000, seed: int = 1) -> Made:
+def apply(text: str, *waves: Wave, rate: int = 16_000, seed: int = 1) -> SyntheticSound:
     method = parse(text, find)
     return method.apply(np.random.default_rng(seed), Material(waves, rate))
 

@@ -19,10 +19,9 @@ from extractors.clips.listing import Clip
 from extractors.embedding import finetuned as tuned
 from finetune.data.batches import Batches, seed_of
 from finetune.loop.evidence import hold_out, neighbour_statistics
-from finetune.loop.history import History
 from finetune.loop.model_file import Maker, Settings
 from finetune.loop.optimising import Optimising, Portions, Rates
-from finetune.loop.state import State, resumed
+from finetune.loop.state import State, TrainingHistory, resumed
 from finetune.loop.training import Course, Training
 from tests.conftest import write_root
 from tests.helpers.tuning import CPU, settings_of, waveforms_of
@@ -265,7 +264,7 @@ def test_places_have_seeds_of_their_own() -> None:
 
 
 def test_the_history_is_a_table_and_curves(tmp_path: Path) -> None:
-    history = History(tmp_path / "x.csv", tmp_path / "curves")
+    history = TrainingHistory(tmp_path / "x.csv", tmp_path / "curves")
     rows = [{"epoch": 1.0, "loss": 0.5}, {"epoch": 2.0, "loss": 0.25, "accuracy": 1.0}]
     history.write(rows[:1])
     history.write(rows)

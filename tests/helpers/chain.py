@@ -90,12 +90,6 @@ SCORE = Command(
      "--cache-dir", "nowhere", "--ground-truth", "ground_truth", "--out", "scored"),
     "scored",
 )  # fmt: skip
-CONCAT = Command(
-    "concatenation",
-    "cache.run",
-    ("concat", *_BACKBONES, "--pooling", "mean", "--cache-dir", "cache"),
-    "cache",
-)
 CHAIN = (EXTRACT, FINETUNE, INDEX, EVALUATE, SCORE)
 
 
@@ -126,7 +120,7 @@ def environment() -> dict[str, str]:
 
 def load() -> None:
     """Import what the chain needs, once for all children."""
-    for name in dict.fromkeys(command.module for command in (*CHAIN, CONCAT)):
+    for name in dict.fromkeys(command.module for command in CHAIN):
         __import__(name)
     for name in _LATER:
         __import__(name)

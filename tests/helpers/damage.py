@@ -15,9 +15,8 @@ from cache.base.errors import AsdError
 from cache.parquet import read_keys, read_recipe
 from cache.store import Store
 from cache.table import Section
-from eval.baselines.model import Model, load_model
-from eval.baselines.network import Autoencoder
-from eval.results.description import Described, read_description, write_description
+from eval.baselines.model import Autoencoder, Model, load_model
+from eval.results.description import SystemDescription, read_description, write_description
 from eval.results.folder import Results
 from eval.results.submission import Submission, read_submission, write_submission
 from eval.scoring.maps import read_columns, write_map
@@ -149,7 +148,7 @@ def _results(folder: Path) -> Iterator[Artefact]:
     names = tuple(f"section_00_{i:04d}.wav" for i in range(20))
     scores = rng.normal(size=20)
     results = Results(folder)
-    described = Described("logmel", facts={"recipe": "x"}, thresholds={str(FAN): 0.5})
+    described = SystemDescription("logmel", facts={"recipe": "x"}, thresholds={str(FAN): 0.5})
     with results.run():
         files = write_submission(results, Submission(FAN, names, scores, scores > 0.5))
         files.append(write_description(results, described))

@@ -182,7 +182,7 @@ def _readings(folder: Path) -> list[str]:
     """What is read of a cache, a bank and results: digests, or the errors."""
     from cache.base.errors import AsdError  # noqa: PLC0415
     from cache.store import Store  # noqa: PLC0415
-    from eval.results.digests import sum_faults  # noqa: PLC0415
+    from eval.results.folder import sum_faults  # noqa: PLC0415
     from index.bank import Bank  # noqa: PLC0415
 
     store, bank = Store(folder / "swap-cache"), Bank(folder / "swap-out" / "bank")

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import extractors.embedding.output
-from cache.windows import Span
+from cache.heard import Span
+from extractors.audio import batches
 from extractors.audio import decode as audio
-from extractors.audio import recordings
 from extractors.engines.local import Report
 from extractors.engines.tables import Table
 from extractors.engines.worker import Orders, TableWorker
@@ -42,7 +42,7 @@ class Crashing(TableWorker):
     def __init__(self, orders: Orders) -> None:
         super().__init__(orders)
         self._crashes = orders.request.cache_dir.parent / CRASHES
-        recordings.decode_file = self._decode  # type: ignore[assignment]
+        batches.decode_file = self._decode  # type: ignore[assignment]
 
     def extract(self, table: Table) -> Sequence[Report]:
         if table.section.machine_type == BROKEN:

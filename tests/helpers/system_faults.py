@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helpers import chain
-from tests.helpers.chain import CHAIN, CONCAT, EVALUATE, EXTRACT, FINETUNE, INDEX, SCORE, Command, Ended
+from tests.helpers.chain import CHAIN, EVALUATE, EXTRACT, FINETUNE, INDEX, SCORE, Command, Ended
 
 _MIB = 2**20
 _PATIENCE = 120  # seconds after which a run is taken to hang, and ends by a signal
@@ -194,24 +194,6 @@ def full_beside(world: World) -> Found:
     return found
 
 
-def joining(world: World) -> Found:
-    """A full disk while tables are joined; those that are joined stay as they are."""
-    found = Found()
-    with world.disk(EXTRACT, 64 * _MIB) as remount:
-        shutil.copytree(world.folder / "aside-cache", world.place(EXTRACT), dirs_exist_ok=True)
-        before = chain.contents(world.place(EXTRACT))
-        state = os.statvfs(world.place(EXTRACT))
-        remount(f"size={(state.f_blocks - state.f_bfree) * state.f_frsize + 4096}")
-        found.saw("concatenation", chain.run(CONCAT, world.folder), _FULL)
-        after = chain.contents(world.place(EXTRACT))
-        kept = {name: digest for name, digest in after.items() if name in before}
-        found.faults += chain.differences(before, kept)
-        remount("size=64m")
-        done = chain.run(CONCAT, world.folder)
-        found.finished += done.code == 0 and "6 tables of" in done.said
-    return found
-
-
 def file_size(world: World, shares: Sequence[float] = (0.2, 0.9)) -> Found:
     """A limit on the size of a file (``ulimit -f``)."""
     found = Found()
@@ -322,7 +304,6 @@ ALL: dict[str, Callable[[World], Found]] = {
     "full disk": full,
     "full disk, once": lambda world: full(world, (0.5,)),
     "full disk for scratch": full_beside,
-    "full disk, joining": joining,
     "limit on a file's size": file_size,
     "read-only output": read_only,
     "read-only inputs": reading,

@@ -9,7 +9,7 @@ import torch
 
 from extractors.backbone import Source
 from extractors.clips.listing import list_clips
-from finetune.data.waveforms import Room, Waveforms, read_waveforms
+from finetune.data.waveforms import MemoryRoom, Waveforms, read_waveforms
 from finetune.labels.classes import Labelling
 from finetune.loop.model_file import Maker, load_tunable
 from finetune.request import Course, Portions, Rates, Settings
@@ -46,7 +46,7 @@ def settings_of(name: str, source: Source, **changes: object) -> Settings:
 def waveforms_of(root: Path, settings: Settings, folder: Path) -> Waveforms:
     """The training clips of a root."""
     rate = load_tunable(settings, 0, CPU).spec.sample_rate
-    return read_waveforms(list_clips([root]).only([], ["train"]).clips, rate, Room(2**30, folder))
+    return read_waveforms(list_clips([root]).only([], ["train"]).clips, rate, MemoryRoom(2**30, folder))
 
 
 def make(root: Path, settings: Settings, path: Path, seed: int = 0) -> Path:

@@ -15,7 +15,7 @@ from cache.store import Store
 from cache.table import Section
 from extractors.extract import extract
 from extractors.request import ExtractRequest
-from extractors.weights.place import with_hashes
+from extractors.weights.published import with_hashes
 from index.bank import Bank
 from index.build import BuildRequest, build
 

@@ -14,9 +14,9 @@ from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import pairwise_distances
 
 from cache.base.errors import AsdError
+from cache.heard import window_id
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
-from cache.windows import window_id
 from eval.run import main as evaluate
 from index.bank import Bank
 from index.calibration import calibrate, folds_of

@@ -17,8 +17,7 @@ from cache.base.options import make
 from cache.table import EmbeddingTable
 from index.covariance import fit_covariance
 from index.knn import NearestNeighbours
-from index.options import parse_member
-from index.scorer import Scorer, find
+from index.scorer import Scorer, find, parse_member
 from index.space import SpaceOptions
 from tests.conftest import make_table
 

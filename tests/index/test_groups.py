@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cache.heard import window_id
 from cache.store import Store
 from cache.table import EmbeddingTable
-from cache.windows import window_id
 from eval.run import main as evaluate
 from index.groups import originals, without_copies
 from index.run import main as build

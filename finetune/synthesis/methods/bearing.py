@@ -11,7 +11,7 @@ from numpy.random import Generator
 from cache.base.options import Span, option
 from extractors.demo.waves import Wave, impulses, ring
 from finetune.synthesis.levels import added
-from finetune.synthesis.method import Made, Material, draw, draw_ratio
+from finetune.synthesis.method import Material, SyntheticSound, draw, draw_ratio
 
 _SLIP = 0.01  # standard deviation of an interval; 1 to 2 %, Randall & Antoni 2011, section 2
 _UNEVEN = 0.2  # standard deviation of the logarithm of an impact's strength
@@ -36,7 +36,7 @@ class Bearing:
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = True
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Add the fault; see `Method`."""
         frequency, decay = draw_ratio(rng, self.frequency), draw_ratio(rng, self.decay)
         resonance = draw(rng, self.resonance) * material.sample_rate / 2
@@ -44,7 +44,7 @@ class Bearing:
         train = _impacts(rng, frequency, samples, material.sample_rate)
         part = ring(train, resonance, decay, material.sample_rate)
         drawn = {"frequency": frequency, "resonance": resonance, "decay": decay, "level": level}
-        return Made(added(material.wave, part, level), dict(drawn))
+        return SyntheticSound(added(material.wave, part, level), dict(drawn))
 
 
 def _impacts(rng: Generator, frequency: float, samples: int, sample_rate: int) -> Wave:

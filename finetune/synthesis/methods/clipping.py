@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from cache.base.options import Span, option
-from finetune.synthesis.method import Made, Material, draw
+from finetune.synthesis.method import Material, SyntheticSound, draw
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Clipping:
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = True
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Clip; see `Method`."""
         share = draw(rng, self.share)
         limit = float(np.quantile(np.abs(material.wave), 1 - share))
         clipped = np.clip(material.wave, -limit, limit)
-        return Made(clipped if limit > 0 else material.wave, {"share": share})
+        return SyntheticSound(clipped if limit > 0 else material.wave, {"share": share})
 
 
 METHOD = Clipping

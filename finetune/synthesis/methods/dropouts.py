@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from cache.base.options import Span, option
-from finetune.synthesis.method import Made, Material, draw, draw_ratio
+from finetune.synthesis.method import Material, SyntheticSound, draw, draw_ratio
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Dropouts:
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = True
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Cut gaps; see `Method`."""
         share, length = draw(rng, self.share), draw_ratio(rng, self.length)
         wave, samples = material.wave.copy(), len(material.wave)
@@ -32,7 +32,7 @@ class Dropouts:
             start = int(rng.integers(part[0], max(part[-1] + 2 - gap, part[0] + 1)))
             wave[start : start + gap] = 0.0
         drawn = {"share": share, "length": gap / material.sample_rate, "gaps": float(count)}
-        return Made(wave if wave.any() else material.wave, dict(drawn))
+        return SyntheticSound(wave if wave.any() else material.wave, dict(drawn))
 
 
 METHOD = Dropouts

@@ -11,7 +11,7 @@ from scipy.fft import irfft, rfft
 from scipy.interpolate import CubicSpline
 
 from cache.base.options import Span, option
-from finetune.synthesis.method import Made, Material, draw
+from finetune.synthesis.method import Material, SyntheticSound, draw
 
 _LOWEST = 62.5  # Hz, the first knot
 
@@ -30,7 +30,7 @@ class Equalisation:
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = False
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Equalise; see `Method`."""
         deviation, tilt = draw(rng, self.deviation), draw(rng, self.tilt)
         samples, rate = len(material.wave), material.sample_rate
@@ -39,7 +39,7 @@ class Equalisation:
         frequency = np.maximum(np.fft.rfftfreq(samples, 1 / rate), _LOWEST)  # (F,) Hz
         decibel = CubicSpline(octaves, gains)(np.log2(frequency / _LOWEST))  # (F,)
         wave = irfft(10 ** (decibel / 20) * rfft(material.wave), samples)
-        return Made(np.asarray(wave), {"deviation": deviation, "tilt": tilt})
+        return SyntheticSound(np.asarray(wave), {"deviation": deviation, "tilt": tilt})
 
 
 METHOD = Equalisation

@@ -11,7 +11,7 @@ from numpy.random import Generator
 from cache.base.options import Span, option
 from extractors.demo.waves import Wave, jitter, slow
 from finetune.synthesis.levels import added
-from finetune.synthesis.method import Made, Material, draw, draw_ratio
+from finetune.synthesis.method import Material, SyntheticSound, draw, draw_ratio
 
 _ORDERS = 10
 _WANDER = 0.002  # standard deviation of the speed, as a share: a motor under changing load
@@ -29,12 +29,12 @@ class Harmonics:
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = True
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Add the tones; see `Method`."""
         frequency, level = draw_ratio(rng, self.frequency), draw(rng, self.level)
         tones = _tones(rng, frequency, len(material.wave), material.sample_rate)
         drawn = {"frequency": frequency, "level": level}
-        return Made(added(material.wave, tones, level), dict(drawn))
+        return SyntheticSound(added(material.wave, tones, level), dict(drawn))
 
 
 def _tones(rng: Generator, frequency: float, samples: int, sample_rate: int) -> Wave:

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from cache.base.options import Span, option
 from extractors.demo.waves import unit_rms
 from finetune.synthesis.levels import fitted
-from finetune.synthesis.method import Made, Material, draw
+from finetune.synthesis.method import Material, SyntheticSound, draw
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Mixup:
     clips: ClassVar[int] = 2
     is_fault: ClassVar[bool] = False
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Mix; see `Method`."""
         first, second = material.waves
         weight = draw(rng, self.weight)
         other = unit_rms(fitted(second, len(first)))
-        return Made(weight * unit_rms(first) + (1 - weight) * other, {"weight": weight})
+        return SyntheticSound(weight * unit_rms(first) + (1 - weight) * other, {"weight": weight})
 
 
 METHOD = Mixup

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from cache.base.options import Span, option
-from finetune.synthesis.method import Made, Material, draw, draw_ratio
+from finetune.synthesis.method import Material, SyntheticSound, draw, draw_ratio
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Modulation:
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = True
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Modulate the amplitude; see `Method`."""
         frequency, depth = draw_ratio(rng, self.frequency), draw(rng, self.depth)
         time = np.arange(len(material.wave)) / material.sample_rate + rng.random() / frequency
         swell = 1 + depth * np.cos(2 * np.pi * frequency * time)  # (T,)
-        return Made(swell * material.wave, {"frequency": frequency, "depth": depth})
+        return SyntheticSound(swell * material.wave, {"frequency": frequency, "depth": depth})
 
 
 METHOD = Modulation

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from cache.base.options import Span, option
 from extractors.demo.waves import coloured_noise
 from finetune.synthesis.levels import added
-from finetune.synthesis.method import Made, Material, draw
+from finetune.synthesis.method import Material, SyntheticSound, draw
 
 _LOWEST = 40.0  # Hz; below, microphones of the task record next to nothing
 
@@ -26,11 +26,11 @@ class Noise:
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = False
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Add noise; see `Method`."""
         snr, slope, rate = draw(rng, self.snr), draw(rng, self.slope), material.sample_rate
         noise = coloured_noise(rng, len(material.wave), slope, (_LOWEST, rate / 2), rate)
-        return Made(added(material.wave, noise, -snr), {"snr": snr, "slope": slope})
+        return SyntheticSound(added(material.wave, noise, -snr), {"snr": snr, "slope": slope})
 
 
 METHOD = Noise

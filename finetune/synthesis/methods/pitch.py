@@ -10,7 +10,7 @@ from numpy.random import Generator
 from cache.base.options import Span, option
 from finetune.data.stretch import SHORTEST, at_pitch
 from finetune.synthesis.levels import fitted
-from finetune.synthesis.method import Made, Material, draw
+from finetune.synthesis.method import Material, SyntheticSound, draw
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Pitch:
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = False
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Shift the pitch; see `Method`."""
         semitones = float(rng.choice([-1, 1])) * draw(rng, self.semitones)
         samples = len(material.wave)
         whole = fitted(material.wave, max(samples, SHORTEST))
         shifted = at_pitch(whole, 2 ** (semitones / 12))
-        return Made(fitted(shifted, samples), {"semitones": semitones})
+        return SyntheticSound(fitted(shifted, samples), {"semitones": semitones})
 
 
 METHOD = Pitch

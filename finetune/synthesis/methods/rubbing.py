@@ -11,7 +11,7 @@ from numpy.random import Generator
 from cache.base.options import Span, option
 from extractors.demo.waves import coloured_noise
 from finetune.synthesis.levels import added
-from finetune.synthesis.method import Made, Material, draw, draw_ratio
+from finetune.synthesis.method import Material, SyntheticSound, draw, draw_ratio
 
 _BAND = (0.15, 0.8)  # of the scraping, as shares of half the sample rate
 
@@ -28,7 +28,7 @@ class Rubbing:
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = True
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Add the scraping; see `Method`."""
         frequency, contact = draw_ratio(rng, self.frequency), draw(rng, self.contact)
         level, samples, rate = draw(rng, self.level), len(material.wave), material.sample_rate
@@ -39,7 +39,7 @@ class Rubbing:
         window = 0.5 * (1 - np.cos(2 * np.pi * place))  # (T,)
         part = window * coloured_noise(rng, samples, 0.0, band, rate)
         drawn = {"frequency": frequency, "contact": contact, "level": level}
-        return Made(added(material.wave, part, level), dict(drawn))
+        return SyntheticSound(added(material.wave, part, level), dict(drawn))
 
 
 METHOD = Rubbing

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from cache.base.options import Span, option
 from finetune.data.stretch import at_speed
 from finetune.synthesis.levels import fitted
-from finetune.synthesis.method import Made, Material, draw
+from finetune.synthesis.method import Material, SyntheticSound, draw
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Speed:
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = False
 
-    def apply(self, rng: Generator, material: Material) -> Made:
+    def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Change the speed; see `Method`."""
         factor = 1 + float(rng.choice([-1, 1])) * draw(rng, self.change)
         faster = at_speed(material.wave, factor)
-        return Made(fitted(faster, len(material.wave)), {"factor": factor})
+        return SyntheticSound(fitted(faster, len(material.wave)), {"factor": factor})
 
 
 METHOD = Speed
