@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick test-lowest lint docs docs-check check bench graph chaos clean
+.PHONY: help demo test quick test-lowest lint docs docs-check pictures check bench graph chaos clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -69,6 +69,9 @@ docs: $(VENV)/.dev  ## show the documentation as a site on this machine, http://
 
 docs-check: $(VENV)/.dev
 	$(SITE) build --quiet --strict --site-dir build/site
+
+pictures: demo docs-check  ## draw the pictures of the documentation anew, in an installed Chromium
+	$(BIN)/python -m docs.pictures $(DEMO) build/site
 
 check: lint docs-check test  ## everything that must pass before a commit
 

@@ -1,4 +1,4 @@
-"""Log-mel of 10 s clips: ours against librosa's melspectrogram, same clips, one run.
+"""Log-mel of 10 s clips: ours in NumPy, the networks' in torch, librosa's; same clips, one run.
 
 usage: python benchmarks/frontend.py [ROUNDS]
 """
@@ -16,17 +16,18 @@ import torch
 from timing import in_turn, machine, spread
 
 from cache.store import Store
-from extractors import pooling, registry
+from extractors import pooling
 from extractors.audio.decode import read_audio
 from extractors.backbone import Source
 from extractors.backbones.logmel import SPEC
 from extractors.clips.listing import list_clips
 from extractors.embedding.embedder import Forward
+from extractors.embedding.models import load_model
 from extractors.embedding.output import Output
 from extractors.engines.local import Extraction
+from extractors.nets.melspectrogram import LogMel
 
 CLIPS, SECONDS, RATE = 200, 10, 16_000
-CPU = torch.device("cpu")
 
 
 def peer(wave: np.ndarray) -> np.ndarray:
@@ -50,8 +51,9 @@ def main() -> None:
     """Print clips per second and ratios."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     print(machine())
-    torch.set_num_threads(SPEC.cpu_threads or torch.get_num_threads())  # as extractors.run does
-    backbone = registry.find("logmel").load(Source(), CPU)
+    torch.set_num_threads(1)
+    backbone, device = load_model("logmel", Source(), "cpu")
+    network = LogMel(RATE, 1024, 512, 128)
     output = Output(SPEC, 0, pooling.find("mean", {}), "merge")
     size = SPEC.batch["cpu"]
     with tempfile.TemporaryDirectory() as folder:
@@ -59,21 +61,28 @@ def main() -> None:
         write_clips(root)
         clips = list_clips([root]).clips
         waves = [read_audio(clip.path, RATE).samples for clip in clips]
-        batch = torch.from_numpy(np.stack(waves))
+        batch = np.stack(waves)
+        tensors = torch.from_numpy(batch)
         number = iter(range(10_000))
 
-        def ours(part: torch.Tensor) -> torch.Tensor:
+        def ours(part: np.ndarray) -> np.ndarray:
             return output.pooling(backbone.features(part, [0])[0], "merge")
+
+        def theirs() -> None:
+            with torch.inference_mode():
+                for part in tensors.split(size):
+                    network(part).mean(1).numpy()
 
         def whole_ours() -> None:
             store = Store(Path(folder) / str(next(number)))
-            Extraction([Forward(backbone, [output], CPU)], store, size).run(clips)
+            Extraction([Forward(backbone, [output], device)], store, size).run(clips)
 
         def whole_peer() -> list[np.ndarray]:
             return [peer(librosa.load(clip.path, sr=None)[0]).mean(axis=0) for clip in clips]
 
         actions = {
-            "ours, arrays": lambda: [ours(part) for part in batch.split(size)],
+            "ours, arrays": lambda: [ours(part) for part in np.split(batch, CLIPS // size)],
+            "torch, tensors": theirs,
             "librosa, arrays": lambda: [peer(wave).mean(axis=0) for wave in waves],
             "ours, files to Parquet": whole_ours,
             "librosa, files to means": whole_peer,

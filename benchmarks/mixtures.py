@@ -13,9 +13,9 @@ import zlib
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scorers import evaluate
@@ -26,11 +26,12 @@ from eval.metrics.sections import official_score
 from eval.results.submission import Submission
 from eval.results.truth import find_truth
 from eval.scoring.sections import labels_of
-from extractors import pooling, registry
+from extractors import pooling
 from extractors.audio.decode import read_audio
-from extractors.backbone import Backbone, Source
+from extractors.backbone import ArrayBackbone, Source
 from extractors.clips.listing import Clip, list_clips
 from extractors.demo.waves import Wave
+from extractors.embedding.models import load_model
 from finetune.synthesis.levels import added, levelled, rms
 from finetune.synthesis.method import Material, find
 from index.scorers.fusion import Fusion
@@ -111,16 +112,16 @@ FAULTS = {
 }
 
 
-def embedded(models: list[Backbone], waves: list[Wave]) -> NDArray[np.float32]:
+def embedded(models: list[ArrayBackbone], waves: list[Wave]) -> NDArray[np.float32]:
     """(N, D) embeddings by all models, side by side."""
     rows = []
     for wave in waves:
-        samples = torch.from_numpy(wave.astype(np.float32))[None]
+        samples = wave.astype(np.float32)[None]
         parts = [
             pooling.find(model.spec.pooling, model.spec.tuned)(model.features(samples, [0])[0], "merge")
             for model in models
         ]
-        rows.append(torch.cat(parts, dim=1)[0].numpy())
+        rows.append(np.concatenate(parts, axis=1)[0])
     return np.array(rows)
 
 
@@ -178,7 +179,7 @@ def main() -> None:
         Machine(section, list(clips), data / "ground_truth")
         for section in sorted({clip.section for clip in clips})
     ]
-    models = [registry.find(name).load(Source(), torch.device("cpu")) for name in ("logspec", "logmel")]
+    models: Any = [load_model(name, Source(), "cpu")[0] for name in ("logspec", "logmel")]
     blocks = {"logspec.linear": (0, 64), "logspec.erb": (64, 128), "logmel": (128, 256)}
     plain = {
         (m.section, split): embedded(models, waves) for m in machines for split, waves in m.waves.items()

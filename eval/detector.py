@@ -305,6 +305,11 @@ class Detector:
         """The models that turn clips into the bank's embeddings; loaded when they are first asked for."""
         return self._loaded(self._fitted())
 
+    def share(self, inference: Inference) -> None:
+        """Take models that another detector has loaded, where they are of the same recipe."""
+        if inference.recipe == self._fitted().recipe():
+            self._inference = inference
+
     @property
     def bank(self) -> Bank:
         """The bank that judges."""

@@ -21,6 +21,7 @@ from eval.experiments.file import shipped
 from eval.judge import Judging, Run, judge, years_told
 from eval.metrics.rules import RULES, choose_rule
 from eval.page.build import Audible
+from eval.page.verdict import Verdict
 from eval.ranking import Ranking, System, called, rank, read_system, run_folders
 from eval.ranking_tables import write_ranking
 from eval.report import Reported, Reporting, report
@@ -74,6 +75,10 @@ class Evaluation(Checked):
     ground_truth: Path | None = option(
         None, "holds ground_truth_data, ground_truth_domain, ground_truth_attributes (default: "
         "labels in the file names)", read=here, metavar="DIR",
+    )  # fmt: skip
+    marks: Path | None = option(
+        None, "the page's marks.csv as the truth: figures are of the clips that are marked, alone",
+        read=here, metavar="FILE",
     )  # fmt: skip
     year: int | None = option(None, "whose rule scores (default: the files')", choices=tuple(RULES))
     part: bool = option(False, "accept submissions of a part of the ground truth")
@@ -144,7 +149,7 @@ class Evaluation(Checked):
     def judging(self, directories: Sequence[Path]) -> Judging:
         """By what folders are judged."""
         rule = choose_rule(self.year, years_told(directories))
-        return Judging(Path(), "", self.ground_truth, rule, self.part)
+        return Judging(Path(), "", self.ground_truth, rule, self.part, marks=self.marks)
 
 
 @dataclass(frozen=True)
@@ -165,6 +170,8 @@ class Evaluated:
         What deserves a look.
     silent
         Recordings that a report does not play, each with the reason.
+    verdicts
+        Of machines whose truth is unknown, where there is one run.
     """
 
     results: tuple[SystemResult, ...] = ()
@@ -173,6 +180,7 @@ class Evaluated:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
 
 def evaluate(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
@@ -298,4 +306,5 @@ def _reporting(wanted: Evaluation, run: Run, results: Results) -> Reporting:
 
 def _evaluated(made: Sequence[Reported]) -> Evaluated:
     silent = dict.fromkeys(text for reported in made for text in reported.silent)
-    return Evaluated(tuple(reported.result for reported in made), silent=tuple(silent))
+    verdicts = made[0].verdicts if len(made) == 1 else ()
+    return Evaluated(tuple(reported.result for reported in made), silent=tuple(silent), verdicts=verdicts)

@@ -14,6 +14,7 @@ from eval.metrics.sections import SectionResult, SectionTruth, evaluate_section
 from eval.metrics.uncertainty import Tally
 from eval.results.clips import read_clips
 from eval.results.description import SystemDescription, read_description
+from eval.results.marks import marked
 from eval.results.names import DECISIONS, SCORES, misnamed, section_files, sections_in
 from eval.results.rows import raise_faults, some
 from eval.results.submission import Submission, read_submission
@@ -39,6 +40,8 @@ class Judging:
         Whether it may leave out sections of the ground truth, or hold others.
     plan
         How intervals are made.
+    marks
+        A listener's marks, which are the truth then, of the clips that are marked; the others are left out.
     """
 
     directory: Path
@@ -47,6 +50,7 @@ class Judging:
     rule: Rule = DEFAULT
     part: bool = False
     plan: ResamplingPlan = field(default_factory=ResamplingPlan)
+    marks: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +194,8 @@ def years_told(directories: Sequence[Path]) -> list[int]:
 
 def _read(judging: Judging, section: Section) -> tuple[Submission, SectionTruth | None]:
     submission = read_submission(judging.directory, section)
+    if judging.marks is not None:
+        return marked(judging.marks, submission)
     known = read_clips(judging.directory, section)
     labels = truth_from_names(submission.files) if known is None else known.labels
     return submission, find_truth(submission, judging.ground_truth, labels)

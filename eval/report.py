@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from cache.base.text import shown
 from eval.judge import Run
 from eval.page.build import Audible, write_page
+from eval.page.data import label
+from eval.page.verdict import Verdict, verdict
 from eval.results.folder import Results
 from eval.results.tables import SystemResult, write_results
 
@@ -50,10 +52,13 @@ class Reported:
         Its tables.
     silent
         Recordings that it does not play, each with the reason.
+    verdicts
+        Of machines whose truth is unknown; none without a page.
     """
 
     result: SystemResult
     silent: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
 
 
 def report(reporting: Reporting) -> Reported:
@@ -83,16 +88,28 @@ def report(reporting: Reporting) -> Reported:
         proxy=described.proxy or run.is_proxy,
     )
     silent: tuple[str, ...] = ()
+    verdicts: list[Verdict] = []
     with results.run():
         if run.directory.resolve() == results.root.resolve():
             results.keep_scores()
         if result.sections:
             write_results(results, result)
         if reporting.page:
-            silent = write_page(results, run, result, reporting.audible)
+            page = write_page(results, run, result, reporting.audible)
+            silent = tuple(page.heard.faults)
+            verdicts += [
+                verdict(
+                    section,
+                    label(section, page.views),
+                    page.views[section],
+                    page.heard.differences,
+                    described.calibration.get(str(section)),
+                )
+                for section in sorted(run.unknown)
+            ]
         if reporting.figures:
             # Matplotlib is loaded only where figures are asked for.
             from eval.page.figures import write_figures  # noqa: PLC0415
 
             write_figures(results, run, result)
-    return Reported(result, silent)
+    return Reported(result, silent, tuple(verdicts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +23,9 @@ _EXAMPLES = """--backbone logmel --ground-truth ground_truth --out results
 logmel --data dev_data eval_data --ground-truth ground_truth --out results"""
 
 
+_MACHINES = 12  # of which a verdict is told; the page has them all
+
+
 def _show(done: Evaluated, wanted: Evaluation, console: Console) -> None:
     left_out, out = len(done.left_out), wanted.out
     if done.ranking is not None:
@@ -35,6 +39,10 @@ def _show(done: Evaluated, wanted: Evaluation, console: Console) -> None:
             f"run in {out}", made=out, systems=len(entries), runs=runs, refused=len(done.refused),
         )  # fmt: skip
         return
+    for one in done.verdicts[:_MACHINES]:
+        console.made(one.text, **{key: value for key, value in vars(one).items() if key != "name"})
+    if len(done.verdicts) > _MACHINES:
+        console.made(f"and {len(done.verdicts) - _MACHINES} machines more: see the page")
     for result in done.results:
         sections = len(result.sections) + len(result.unknown)
         scored = f"{counted(sections, 'section')} scored" + f", {counted(left_out, 'clip')} left out" * bool(
@@ -47,6 +55,8 @@ def _show(done: Evaluated, wanted: Evaluation, console: Console) -> None:
             f"{table}{scored}: {', '.join([*made, 'submission'])} in {out}", made=out,
             sections=sections, left_out=left_out, official_score=result.summary.official,
         )  # fmt: skip
+    if wanted.report and done.results and not console.speech.json:
+        console.made(f"look and listen: asd open {shlex.quote(str(out))}")
 
 
 @guarded

@@ -17,13 +17,13 @@ from cache.base.errors import AsdError, listing
 from cache.base.options import REQUIRED, Checked, documented, option, options_of
 from cache.files.atomic import scratch_folder, write_atomic
 from cache.files.places import place
-from cache.files.text_tables import read_table
 from cache.heard import split_id
 from cache.recipe import Recipe
 from cache.select import Selection, cache_dir_option
 from cache.store import Store
 from cache.table import DOMAINS, Section
 from eval.detector import TABLES, Detector, remember
+from eval.results.marks import read_marks
 from extractors.clips.clip import Clip, Listing
 from extractors.clips.folders import audio_files
 from index.bank import Bank, locate
@@ -35,8 +35,6 @@ from index.versions import Versions
 
 if TYPE_CHECKING:
     from extractors.engines.inference import Inference
-
-MARKS = ("machine_type", "section", "clip", "mark")  # columns of the page's marks
 
 
 @documented
@@ -268,31 +266,6 @@ def _given(detector: Detector, section: Section, fitted: FittedSection, paths: S
     _, groups = np.unique([split_id(clip_id)[0] for clip_id in table.clip_ids], return_inverse=True)
     told = f"the {len(clips)} recordings given to calibrate, each taken for one of its own"
     return Calibration(GIVEN, told, len(clips), fitted.scorer.score(table.embeddings), groups)
-
-
-def read_marks(path: Path, section: Section) -> dict[str, str]:
-    """Read what a listener marked in the page: clip to ``normal`` or ``abnormal``, of one section.
-
-    Raises
-    ------
-    AsdError
-        If it is no such table, or a mark is another.
-    """
-    table = read_table(path)
-    if missing := [name for name in MARKS if name not in table.columns]:
-        raise AsdError(f"{path}: no column {missing[0]!r}; expected the page's marks, {', '.join(MARKS)}")
-    found, faults = {}, [f"row {number}: {fault}" for number, fault in table.faults.items()]
-    for number, row in table.rows.items():
-        if row["mark"] not in ("normal", "abnormal"):
-            faults.append(f"row {number}: mark {row['mark']!r}; expected normal or abnormal")
-        elif (row["machine_type"], row["section"].lstrip("0") or "0") == (
-            section.machine_type,
-            str(section.number),
-        ):
-            found[row["clip"]] = row["mark"]
-    if faults:
-        raise AsdError(f"{path}: {listing(faults)}")
-    return found
 
 
 def _opened(request: Correction) -> tuple[Detector, Section, FittedSection]:

@@ -13,6 +13,7 @@ from typing import Any
 from cache.base.console import parser_of, read
 from cache.base.errors import AsdError, guarded
 from cache.base.options import Checked, documented, option
+from cache.files.atomic import write_atomic
 from eval.monitor.history import History, Judgement, facts_of, line_of
 
 _ABOUT = "Print what a watch has judged, in that order; with filters, what fits all of them."
@@ -43,6 +44,10 @@ class HistoryRequest(Checked):
     events: bool = option(False, "that raised, repeated or cleared an alarm")
     last: int | None = option(None, "of these, the last so many", least=1, metavar="N")
     table: Path | None = option(None, "write them to a file instead, .csv or .parquet", metavar="FILE")
+
+    page: Path | None = option(
+        None, "draw them over time instead, in a page that loads nothing", metavar="FILE.html"
+    )
 
     def rows(self) -> list[dict[str, Any]]:
         """Read the judgements that are meant.
@@ -91,6 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if request.table is not None:
         write_rows(request.table, rows)
         console.made(f"{len(rows)} judgements -> {request.table}", made=request.table, rows=len(rows))
+        return 0
+    if request.page is not None and rows:
+        from eval.page.history import history_page  # noqa: PLC0415 (the page's parts)
+
+        write_atomic(request.page, history_page(rows).encode())
+        console.made(f"{len(rows)} judgements -> {request.page}", made=request.page, rows=len(rows))
         return 0
     for row in rows:
         told = {item.name: row[item.name] for item in fields(Judgement)}

@@ -11,10 +11,12 @@ from typing import Any
 from cache.files.atomic import write_atomic
 from eval.monitor.history import History
 
+Labelled = Mapping[tuple[tuple[str, str], ...], float]
+"""Labels, pairs of name and value, to a number."""
 _DECISIONS = {1: "abnormal", 0: "normal", None: "unjudged"}
 
 
-def metric(name: str, kind: str, about: str, values: Mapping[tuple[tuple[str, str], ...], float]) -> str:
+def metric(name: str, kind: str, about: str, values: Labelled) -> str:
     """Write a metric of the text format, version 0.0.4.
 
     Parameters

@@ -140,7 +140,18 @@ def watch(
 
 
 def levels_of(fitted: FittedSection) -> list[Level]:
-    """Bound how often normal clips score as high as some of a section's left-out training clips."""
+    """Bound how often normal clips score as high as some of a section's left-out training clips.
+
+    Raises
+    ------
+    AsdError
+        If its clips are windows: a recording's score is the highest of several, which those are not.
+    """
+    if dict((fitted.recipe.parents or (fitted.recipe,))[0].settings).get("window_s"):
+        raise AsdError(
+            f"{fitted.section}: the bank is of windows, of which a recording has any number, and evidence "
+            "compares single clips: use --votes, or build a bank of clips as long as those that arrive"
+        )
     return exceedance_levels(fitted.train_scores(), fitted.calibration.count or None)
 
 

@@ -175,6 +175,12 @@ part(
       ]
     : null,
 );
+part(
+  "time",
+  "Over time",
+  "Clips whose names say when they were recorded, UTC. The dashed line is the threshold; click a point to listen.",
+  timeFigure(data, pick),
+);
 const pair = [domainChart(data), dataSetChart(data)].filter(Boolean);
 part("domains", "Domains", null, pair.length ? el("div", { class: "two" }, pair) : null);
 part("map", "Map", null, data.sections.some((section) => section.map) && many ? mapFigure(data, pick) : null);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +20,8 @@ from eval.results.folder import Results
 from eval.results.tables import SystemResult
 
 _LARGEST = 9_800_000  # bytes of a page: 10 MB less what playable clips add to the list
-_SCRIPTS = ("dom.js", "charts.js", "figures.js", "spectrogram.js", "listen.js", "app.js")
+_SCRIPTS = ("dom.js", "charts.js", "timeline.js", "figures.js", "spectrogram.js", "listen.js", "app.js")
+HISTORY = ("dom.js", "charts.js", "timeline.js", "history.js")  # of a page about a history
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Audible:
     most: int = 12
 
 
-def write_page(results: Results, run: Run, result: SystemResult, audible: Audible) -> tuple[str, ...]:
+def write_page(results: Results, run: Run, result: SystemResult, audible: Audible) -> Contents:
     """Write a self-contained page about one run, whole or not at all.
 
     Parameters
@@ -52,8 +54,8 @@ def write_page(results: Results, run: Run, result: SystemResult, audible: Audibl
 
     Returns
     -------
-    tuple of str
-        Recordings that are not played, each with the reason.
+    Contents
+        What it is made of; its `heard.faults` are recordings that are not played, each with the reason.
     """
     told = Signal.of(parse_json(run.described.facts.get("signal", "{}")))
     recordings = RecordingIndex(audible.roots, told)
@@ -68,10 +70,10 @@ def write_page(results: Results, run: Run, result: SystemResult, audible: Audibl
         contents = replace(contents, heard=heard)
         text = render(page_data(contents))
     results.write("report.html", text.encode())
-    return tuple(contents.heard.faults)
+    return contents
 
 
-def render(data: dict[str, Any]) -> str:
+def render(data: dict[str, Any], scripts: Sequence[str] = _SCRIPTS) -> str:
     """Put data into the page.
 
     Whatever a name or an attribute holds stays text: the data stand in a script element of type
@@ -80,7 +82,7 @@ def render(data: dict[str, Any]) -> str:
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     parts = {
         "/*style*/": _read("style.css"),
-        "/*script*/": "\n".join(map(_read, _SCRIPTS)),
+        "/*script*/": "\n".join(map(_read, scripts)),
         "/*data*/": text.replace("<", "\\u003c"),
     }
     page = _read("page.html")

@@ -40,7 +40,7 @@ function strips(section, pick) {
   for (const domain of ["source", "target", null]) {
     for (const condition of ["normal", "anomaly", null]) {
       const clips = section.clips.filter((c) => c.domain === domain && c.condition === condition);
-      if (clips.length) rows.push({ clips, name: [domain, condition].filter(Boolean).join(" ") || "test clips" });
+      if (clips.length) rows.push({ clips, name: [domain, condition].filter(Boolean).join(" ") || "clips" });
     }
   }
   const width = 350,

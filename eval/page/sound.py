@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
-from scipy.signal import ShortTimeFFT
-from scipy.signal.windows import hann
 
 from cache.base.errors import AsdError
 from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal, Span
@@ -122,6 +120,9 @@ def mel_levels(samples: Floats, rate: int) -> NDArray[np.uint8]:
         (64, up to 160) uint8, the lowest band first; see `Sound.levels`.
     """
     size = int(_WINDOW * rate)
+    from scipy.signal import ShortTimeFFT  # noqa: PLC0415 (half a second that most commands save)
+    from scipy.signal.windows import hann  # noqa: PLC0415
+
     window = hann(size, sym=False)
     padded = np.pad(samples, (0, max(0, size - len(samples))))
     # Hops as long as they must be for no more frames than there are columns.

@@ -31,6 +31,7 @@ TITLES = {
     "f1_target": "F1 target",
     "f1": "F1",
 }
+_USELESS = 0.3  # width of an interval of the official score: from fair to excellent
 _SHOWN, _WORST = 60, 20  # sections that a terminal shows all of, or else so many
 _BY_DOMAIN = ("f1_source", "f1_target")
 # Where domains are unknown, the figures of all clips together are what there is to see.
@@ -180,10 +181,13 @@ def _closing(result: SystemResult) -> list[str]:
 
 
 def interval_text(found: Uncertainty) -> str:
-    """Say both intervals of the official score in %."""
+    """Say both intervals of the official score in %, and where they are too wide to be of use."""
     kinds = {"bootstrap": found.bootstrap, "jackknife": found.jackknife}
     spans = [f"{100 * span.low:.2f} to {100 * span.high:.2f} ({name})" for name, span in kinds.items()]
-    return f"{100 * found.level:.0f} % interval: {', '.join(spans)}"
+    said = f"{100 * found.level:.0f} % interval: {', '.join(spans)}"
+    if found.bootstrap.high - found.bootstrap.low > _USELESS:
+        said += "; so wide that the score says next to nothing: judge more clips whose truth is known"
+    return said
 
 
 def _markdown(result: SystemResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -51,7 +52,20 @@ def _check(args: Namespace, console: Console) -> int:
     if not console.speech.json:
         console.notes(found.notes)
         tell_some("finding", found.findings)
+        console.made(f"next: {_next(found, args.roots)}")
     return 1 if found.findings else 0
+
+
+def _next(found: Survey, roots: Sequence[object]) -> str:
+    """Say what to do after a look."""
+    folder = shlex.join(map(str, roots))
+    splits = {group.split for group in found.groups}
+    if "train" not in splits:
+        return f"put recordings of the machine as it should sound into a folder normal/ in {folder}"
+    if "test" not in splits:
+        return f"put recordings to be judged into a folder new/ beside the normal ones in {folder}"
+    first = "see to what was found, then " if found.findings else ""
+    return f"{first}asd run default --data {folder} --out results"
 
 
 def _plain(found: Survey) -> dict[str, object]:

@@ -18,14 +18,15 @@ import soundfile
 from cache.base.errors import AsdError
 from cache.table import Section
 from eval.metrics.sections import SectionTruth, evaluate_section
-from eval.page.data import detail, headline
 from eval.page.listen import listen, recordings_of, worth_hearing
 from eval.page.sound import make_sound, mel_levels
+from eval.page.verdict import detail, headline, verdict
 from eval.page.views import ClipView, NeighbourView
 from eval.results.description import SystemDescription, read_description, write_description
 from eval.results.folder import Results
 from eval.results.submission import Submission, write_submission
 from eval.run import main
+from eval.scoring.difference import Difference
 from extractors.clips.listing import Clip
 from extractors.run import main as extract
 from index.run import main as build
@@ -104,8 +105,8 @@ def test_the_page_of_our_own_chain(chain: Path, opened: Opened) -> None:
     assert page.locator("#official").inner_text() == f"{100 * record['official_score']:.2f}"
     cards = page.locator(".verdict").all_inner_texts()
     assert len(cards) == 2
-    assert "of 4 test clips" in cards[0] or "All 4 test clips" in cards[0]
-    assert "Nothing says which" in cards[1]
+    assert "of 4 clips" in cards[0] or "All 4 clips" in cards[0]
+    assert "flagged if all were normal" in cards[1]
     assert page.locator("#results tbody tr").count() == 1  # the machine whose truth is known
     assert page.locator("#scores svg.strip").count() == 2
     assert page.locator("#scores svg.roc").count() == 1
@@ -395,7 +396,7 @@ def test_one_clip_without_truth(tmp_path: Path, opened: Opened) -> None:
     write_submission(Results(tmp_path / "sub"), Submission(FAN, ("a.wav",), np.ones(1), np.ones(1)))
     assert main(["--submission", str(tmp_path / "sub"), "--out", str(tmp_path / "out")]) == 0
     page = opened.open(tmp_path / "out" / "report.html")
-    assert page.locator(".head").all_inner_texts() == ["The one test clip sounds abnormal"]
+    assert page.locator(".head").all_inner_texts() == ["The one clip sounds abnormal"]
     assert page.locator("nav a").all_inner_texts() == ["Verdict", "Listen", "How this was made"]
     assert page.locator("#clip").inner_text() == "a.wav"
     assert page.locator("#viewer .title button, #search, .list:visible").count() == 0
@@ -554,9 +555,9 @@ def test_sounds_keep_to_their_budget(tmp_path: Path) -> None:
 
 def test_verdicts() -> None:
     clips = [view("a", 3), view("b", 2, "false alarm"), view("c", 1, "miss")]
-    assert headline(clips) == "2 of 3 test clips sound abnormal"
-    assert headline(clips[:1]) == "The one test clip sounds abnormal"
-    assert headline(clips[:2]) == "All 2 test clips sound abnormal"
+    assert headline(clips) == "2 of 3 clips sound abnormal"
+    assert headline(clips[:1]) == "The one clip sounds abnormal"
+    assert headline(clips[:2]) == "All 2 clips sound abnormal"
     truth = SectionTruth(np.array([True, False, True]), np.zeros(3, dtype=bool))
     result = evaluate_section([3, 2, 1], [1, 1, 0], truth)
     said = detail(clips, result, ("auc_source",))
@@ -571,14 +572,35 @@ def test_verdicts() -> None:
     promise = {"promised": 0.1, "promise": "about 1 in 10 is flagged"}
     some = [ClipView(str(i), 1.0, int(i < 3), p_value=0.01) for i in range(20)]
     said = detail(some, None, (), calibration=promise)
-    assert said == f"{listen_to_them} About 1 in 10 is flagged."
+    assert said.startswith("About 2 would be flagged if all were normal. Listen to the first")
+    assert "one of the expected false alarms" in said
+    assert said.endswith(" About 1 in 10 is flagged.")
+    none = [ClipView(str(i), 1.0, 0, p_value=0.5) for i in range(20)]
+    assert "No clip stands out" in detail(none, None, (), calibration=promise)
+    third = [ClipView(str(i), 1.0, int(i < 9), p_value=0.01) for i in range(20)]
+    assert "too many for false alarms" in detail(third, None, (), calibration=promise)
     every = [ClipView(str(i), 1.0, 1, p_value=0.06) for i in range(20)]
-    assert headline(every) == "All 20 test clips sound abnormal"
+    assert headline(every) == "All 20 clips sound abnormal"
     assert detail(every, None, (), ["a guess"], promise) == (
-        "20 of 20 clips are flagged where 2 would be if all were normal: the machine or the "
-        "recording set-up is not as it was for the training clips. "
-        f"{listen_to_them} About 1 in 10 is flagged. A guess."
+        "About 2 would be flagged if all were normal. The machine or the recording set-up is not as it "
+        "was for the normal clips. Compare microphone, place and gain; if they are the same and the "
+        "machine sounds as it should, record normal clips under these conditions. "
+        "About 1 in 10 is flagged. A guess."
     )
+
+
+def test_a_terminal_is_told_the_same_verdict() -> None:
+    clips = [ClipView(f"{i}.wav", 9.0 - i, int(i < 7)) for i in range(20)]
+    tone = Difference("tone", 0.0, 2.0, 2000.0, 2200.0, 12.0, "a steady tone at 2.10 kHz")
+    told = verdict(FAN, "fan", clips, {(FAN, "0.wav"): tone}, {"promised": 0.1})
+    lines = told.text.splitlines()
+    assert lines[0] == "fan: 7 of 20 clips sound abnormal; about 2 would be if all were normal"
+    assert [line.split() for line in lines[2:6]] == [[str(9 - i), f"{i}.wav"] for i in range(1, 5)]
+    assert lines[1].split(maxsplit=2) == ["9", "0.wav", "a steady tone at 2.10 kHz"]
+    assert lines[6:] == ["  and 2 more"]
+    assert verdict(FAN, "fan", clips[:1], {}).text.splitlines()[0] == "fan: 1 of 1 clip sounds abnormal"
+    undecided = verdict(FAN, "fan", [ClipView("a", 1.0, None)], {})
+    assert undecided.text == "fan: 1 clip scored, not judged"
 
 
 def test_a_damaged_description_says_so(tmp_path: Path) -> None:
@@ -586,3 +608,24 @@ def test_a_damaged_description_says_so(tmp_path: Path) -> None:
     with pytest.raises(AsdError, match="system.json is damaged"):
         read_description(tmp_path, "name")
     assert read_description(tmp_path / "other", "name").title == "name"
+
+
+def test_clips_with_a_time_in_their_names_are_drawn_over_time(
+    chain: Path, tmp_path: Path, opened: Opened
+) -> None:
+    root = tmp_path / "data" / "fan"
+    for i in range(6):
+        write_clip(root / "normal" / f"n{i}.wav", i)
+        write_clip(root / "new" / f"2026-11-2{i % 2}T0{i}-30-00.wav", 10 + i)
+    write_clip(root / "new" / "of no time.wav", 20)
+    cache = ["--cache-dir", str(tmp_path / "a"), "--backbone", "logmel"]
+    assert extract(["--data", str(root.parent), *cache]) == 0
+    assert build(["--scorer", "min-distance", *cache]) == 0
+    assert main([*cache, "--scorer", "min-distance", "--out", str(tmp_path / "out")]) == 0
+    page = opened.open(tmp_path / "out" / "report.html")
+    assert page.locator("#time svg.time circle").count() == 6
+    days = page.locator("#time table.days tbody tr").all_inner_texts()
+    assert [text.split()[:2] for text in days] == [["2026-11-20", "3"], ["2026-11-21", "3"]]
+    plain = opened.page
+    plain.goto((chain / "out" / "report.html").as_uri())
+    assert plain.locator("#time").count() == 0

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 
 from cache.table import Section
+from eval.metrics.intervals import Interval, Uncertainty
 from eval.metrics.official import Detection
 from eval.metrics.sections import FIGURES, SectionResult, SectionTruth, evaluate_section
 from eval.results.folder import Results
-from eval.results.tables import SystemResult, format_table, write_results
+from eval.results.tables import SystemResult, format_table, interval_text, write_results
 
 COUNTS = {"source": {"normal": 50, "anomaly": 40}, "target": {"normal": 30, "anomaly": 20}}
 FAN = SectionResult(
@@ -174,3 +175,11 @@ def test_three_files_and_nothing_else(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["results.csv", "results.json", "results.md"]
     assert write_results(Results(folder), SYSTEM) == paths
     assert sorted(folder.iterdir()) == paths
+
+
+def test_an_interval_that_is_of_no_use_says_so() -> None:
+    wide, fair = Interval(0.4, 0.9), Interval(0.6, 0.8)
+    assert "next to nothing" in interval_text(Uncertainty(0.95, wide, fair))
+    assert interval_text(Uncertainty(0.95, fair, wide)) == (
+        "95 % interval: 60.00 to 80.00 (bootstrap), 40.00 to 90.00 (jackknife)"
+    )

@@ -13,6 +13,7 @@ import pytest
 from cache.asd import VERBS, main, page
 from extractors.run import main as extract
 from index.run import main as build
+from tests.conftest import write_clip
 
 REPOSITORY = Path(__file__).parents[2]
 # Each takes from a third of a second to several.
@@ -53,6 +54,28 @@ def test_a_wrong_folder_and_a_wrong_value_load_nothing_heavy(tmp_path: Path) -> 
     assert loaded_by(code.format("extractors.run"), "--backbone", "logmle") == []
     assert loaded_by(code.format("extractors.run"), "--data", tmp_path / "none") == []
     assert loaded_by(code.format("finetune.run"), "--data", "x", "--out", "a.pt") == []
+
+
+def test_no_network_is_loaded_where_none_computes(tmp_path: Path) -> None:
+    """Extraction, building and scoring of front ends in NumPy; networks and figures are seconds each."""
+    for i in range(12):
+        write_clip(tmp_path / "data" / "pump" / "normal" / f"{i:02d}.wav", i)
+    for i in range(3):
+        write_clip(tmp_path / "data" / "pump" / "new" / f"{i}.wav", 100 + i)
+    data, cache, bank = tmp_path / "data", tmp_path / "cache", tmp_path / "bank"
+    networks = {"torch", "torchaudio", "transformers", "accelerate", "peft", "matplotlib", "ray", "imblearn"}
+    code = "from cache.asd import main; assert main(sys.argv[1:]) == 0"
+    extract_both = ("extract", "--data", data, "--cache-dir", cache, "--backbone", "logmel", "logspec")
+    assert networks.isdisjoint(loaded_by(code, *extract_both))
+    chosen = ("--cache-dir", cache, "--backbone", "logmel", "--scorer", "min-distance")
+    assert networks.isdisjoint(loaded_by(code, "build", *chosen, "--bank", bank))
+    # pyarrow loads pandas, where that is installed, when it makes an array.
+    scored = loaded_by(code, "score", "--bank", bank, "--data", data, "--out", tmp_path / "r", "--no-report",
+                       "--cache-dir", tmp_path / "other")  # fmt: skip
+    assert set(scored) <= {"pandas"}
+    assert set(loaded_by(code, "check", bank, data / "pump" / "new")) <= {"pandas"}
+    face = "from machine_asd import Detector; Detector.load(sys.argv[1]).score(sys.argv[2])"
+    assert set(loaded_by(face, bank, data / "pump" / "new")) <= {"pandas"}
 
 
 def test_the_page_is_ten_lines_and_every_verb_is_there(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from cache.base.errors import AsdError
 from cache.store import Store
@@ -81,9 +82,39 @@ def test_a_package_of_another_adds_choices(installed: Path, root: Path, tmp_path
             assert found[Path(clip_id).name] == pytest.approx(score, rel=1e-6)
 
 
+def test_the_examples_run(installed: Path, tmp_path: Path) -> None:
+    rate = 16_000
+    times = np.arange(rate) / rate
+    for folder, count, hum in (("normal", 24, 0.0), ("new", 4, 0.0), ("abnormal", 4, 0.3)):
+        for i in range(count):
+            noise = np.random.default_rng([count, i, int(hum > 0)]).normal(0, 0.1, rate)
+            path = tmp_path / "a pump" / folder / f"{folder} {i}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, noise + hum * np.sign(np.sin(2 * np.pi * 440 * times)), rate)
+    normal, new, abnormal = (tmp_path / "a pump" / name for name in ("normal", "new", "abnormal"))
+
+    def said(name: str, *arguments: object) -> list[str]:
+        path = os.pathsep.join([str(installed), str(REPOSITORY)])
+        done = subprocess.run(
+            [sys.executable, REPOSITORY / "examples" / f"{name}.py", *map(str, arguments)],
+            check=False, text=True, capture_output=True, timeout=300, cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    lines = said("own_folder", normal, abnormal)
+    assert len(lines) == 4
+    assert all(": abnormal, score" in line for line in lines)
+    lines = said("compare_scorers", normal, new, abnormal, "min-distance", "ldn")
+    assert [line.split() for line in lines] == [["min-distance", "1.000"], ["ldn", "1.000"]]
+    lines = said("own_backbone", normal, abnormal)
+    assert [line.split(",")[0] for line in lines] == ["crest: 4 of 4 abnormal", "logspec: 4 of 4 abnormal"]
+
+
 def test_help_and_list_say_where_each_comes_from(installed: Path) -> None:
     said = " ".join(run(installed, "extractors.run", "--help").stdout.split())
-    assert ", octaves (of asd-example 0.1.0), panns" in said
+    assert "octaves (of asd-example 0.1.0), panns" in said
     assert "mean+std, median (of asd-example 0.1.0), native" in said
     said = " ".join(run(installed, "index.run", "--help").stdout.split())
     assert "nearest-mean (of asd-example 0.1.0)" in said

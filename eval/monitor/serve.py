@@ -1,0 +1,337 @@
+"""Banks behind HTTP: recordings are posted, judgements come back; one is judged at a time, few wait."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import soundfile
+from fastapi import FastAPI, HTTPException, Request, Response
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+
+from cache.base.errors import AsdError
+from cache.base.options import Checked, documented, option
+from cache.base.text import shown
+from cache.files.atomic import scratch_folder
+from cache.files.places import place
+from cache.table import Section
+from eval.detector import Detector
+from eval.monitor.check import judge_arrivals
+from eval.monitor.history import Judgement, facts_of
+from eval.monitor.prometheus import Labelled, metric
+from eval.monitor.sources import Arrival, recorded_at
+from extractors.clips.clip import AUDIO_SUFFIXES
+from index.bank import locate
+
+TOKEN = "ASD_SERVE_TOKEN"  # noqa: S105 (the variable's name)
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_FORMATS = {"s16le": "<i2", "f32le": "<f4"}
+_OPEN = {"/health"}  # without a token
+_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # s, of the histogram
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class ServeRequest(Checked):
+    """Banks, where they are served, and how much is taken on."""
+
+    banks: tuple[Path, ...] = option(
+        (), "banks, each known by its folder's name", flag="banks", metavar="BANK", read=place
+    )
+    host: str = option(
+        "127.0.0.1", f"address to listen on; others than this machine's own need a token in {TOKEN}"
+    )
+    port: int = option(8765, "port to listen on; 0 for any free one", least=0, most=65535)
+    megabytes: float = option(50.0, "largest request, MB", least=0.001, flag="--max-megabytes", metavar="MB")
+    patience: float = option(
+        60.0, "seconds after which a request is given up, waiting included", least=0.1, flag="--timeout",
+        metavar="S",
+    )  # fmt: skip
+    queue: int = option(
+        16, "recordings that wait or are judged; further ones are refused with status 429", least=1
+    )
+    weights: tuple[str, ...] = option(
+        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.host not in _LOOPBACK and not os.environ.get(TOKEN):
+            raise AsdError(
+                f"--host {self.host} lets other machines in: set a secret in {TOKEN}, which clients send as "
+                "`Authorization: Bearer ...`"
+            )
+
+
+@dataclass
+class _Service:
+    """The banks with their models, and what was done so far."""
+
+    request: ServeRequest
+    detectors: dict[str, Detector]
+    worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "judge"))
+    waiting: int = 0
+    answers: Counter[int] = field(default_factory=Counter)
+    clips: Counter[str] = field(default_factory=Counter)
+    took: Counter[float] = field(default_factory=Counter)
+    seconds: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def chosen(self, bank: str | None, machine: str | None) -> tuple[Detector, Section]:
+        if bank is None and len(self.detectors) > 1:
+            raise HTTPException(422, f"say which bank=: {', '.join(self.detectors)}")
+        detector = self.detectors.get(bank or next(iter(self.detectors)))
+        if detector is None:
+            raise HTTPException(404, f"no bank {bank!r}; there are {', '.join(self.detectors)}")
+        try:
+            return detector, detector.section(machine)
+        except AsdError as error:
+            raise HTTPException(422, str(error)) from error
+
+    async def judged(self, work: Callable[[], Judgement]) -> Judgement:
+        """Wait for a turn, then for the judgement; the turn is over when the work is, whoever waits."""
+        if self.waiting >= self.request.queue:
+            raise HTTPException(429, "the queue is full: try again", {"Retry-After": "1"})
+        self.waiting += 1
+        future = asyncio.get_running_loop().run_in_executor(self.worker, work)
+        future.add_done_callback(self._done)
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), self.request.patience)
+        except TimeoutError:
+            raise HTTPException(503, "not judged in time: try again", {"Retry-After": "5"}) from None
+
+    def _done(self, future: asyncio.Future[Judgement]) -> None:
+        self.waiting -= 1
+        future.exception()  # heard of, though nobody may wait any more
+
+    def text(self) -> str:
+        """Write what was done in Prometheus' text format."""
+        answers: Labelled = {(("status", str(code)),): float(count) for code, count in self.answers.items()}
+        clips: Labelled = {(("decision", name),): float(count) for name, count in self.clips.items()}
+        total = sum(self.took.values())
+        buckets = {
+            (("le", f"{edge:g}" if edge < float("inf") else "+Inf"),): float(
+                sum(count for value, count in self.took.items() if value <= edge)
+            )
+            for edge in (*_BUCKETS, float("inf"))
+        }
+        histogram = metric("asd_score_seconds", "histogram", "Time to an answer of /score.", {})
+        lines = [f'asd_score_seconds_bucket{{le="{k[0][1]}"}} {v!r}\n' for k, v in buckets.items()]
+        return "".join(
+            [
+                metric("asd_http_answers_total", "counter", "Answers by status.", answers),
+                metric("asd_served_clips_total", "counter", "Recordings by how they were judged.", clips),
+                metric("asd_waiting", "gauge", "Recordings that wait or are judged.", {(): self.waiting}),
+                histogram,
+                *lines,
+                f"asd_score_seconds_sum {self.seconds!r}\nasd_score_seconds_count {float(total)!r}\n",
+            ]
+        )
+
+
+def application(request: ServeRequest) -> FastAPI:
+    """Make the service: models are loaded here, each once however many banks need it.
+
+    Raises
+    ------
+    AsdError
+        If a bank is none, two have one name, or a model is not to be had.
+    """
+    service = _Service(request, _detectors(request))
+    app = FastAPI(
+        title="machine-asd", description="Judges machine sounds by banks of normal ones.", redoc_url=None
+    )
+
+    @app.middleware("http")
+    async def guarded(asked: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        refused = _refused(asked, request)
+        response = refused or await answer(asked)
+        service.answers[response.status_code] += 1
+        return response
+
+    @app.get("/health")
+    async def health() -> dict[str, Any]:
+        """Say that the service is there."""
+        return {"status": "ok", "waiting": service.waiting, "banks": list(service.detectors)}
+
+    @app.get("/banks")
+    def banks() -> list[dict[str, Any]]:
+        """List the banks: machines, thresholds, versions, what their thresholds promise."""
+        return [_told(name, detector) for name, detector in service.detectors.items()]
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Give what was done in Prometheus' text format."""
+        return Response(service.text(), media_type="text/plain; version=0.0.4")
+
+    @app.post("/score", openapi_extra=_BODY)
+    async def score(  # noqa: PLR0913, PLR0917 (a query's parameters)
+        asked: Request,
+        bank: str | None = None,
+        machine: str | None = None,
+        rate: int | None = None,
+        channels: int = 1,
+        format: str = "s16le",  # noqa: A002 (as it is called in a query)
+        words: bool = True,
+    ) -> dict[str, Any]:
+        """Judge a recording: a file as multipart form data, or raw samples with `rate`."""
+        began = time.monotonic()
+        detector, section = service.chosen(bank, machine)
+        name, data = await _body(asked, request)
+        if rate is not None:
+            name, data = "samples.wav", _samples(data, rate, channels, format)
+        judgement = await service.judged(lambda: _judge(detector, section, (name, data), words))
+        took = time.monotonic() - began
+        service.seconds += took
+        service.took[next((edge for edge in _BUCKETS if took <= edge), float("inf"))] += 1
+        service.clips[{1: "abnormal", 0: "normal", None: "unjudged"}[judgement.decision]] += 1
+        if judgement.score is None:
+            raise HTTPException(422, judgement.sentence)
+        return facts_of(judgement)
+
+    return app
+
+
+def _detectors(request: ServeRequest) -> dict[str, Detector]:
+    if not request.banks:
+        raise AsdError("name a bank to be served, or several")
+    found: dict[str, Detector] = {}
+    for path in request.banks:
+        root = locate(path).root
+        name = root.parent.name if root.name == "bank" else root.name
+        if name in found:
+            raise AsdError(f"two banks are called {name}: name folders that differ in their own names")
+        detector = Detector.load(path, weights=request.weights)
+        for other in found.values():
+            detector.share(other.inference)
+        detector.inference.forwards  # noqa: B018 (loaded before the first request)
+        found[name] = detector
+    return found
+
+
+def _refused(asked: Request, request: ServeRequest) -> Response | None:
+    token = os.environ.get(TOKEN)
+    given = asked.headers.get("authorization", "")
+    known = not token or hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+    if not known and asked.url.path not in _OPEN:
+        return _plain(401, "send `Authorization: Bearer` with the token")
+    length = asked.headers.get("content-length", "")
+    if length.isdigit() and int(length) > request.megabytes * 1e6:
+        return _plain(413, f"more than {request.megabytes:g} MB")
+    return None
+
+
+def _plain(code: int, text: str) -> Response:
+    return Response(f'{{"detail":"{text}"}}', code, media_type="application/json")
+
+
+async def _body(asked: Request, request: ServeRequest) -> tuple[str, bytes]:
+    """Read what was posted, no more than may be: its name and its bytes."""
+    left, receive = request.megabytes * 1e6, asked.receive
+
+    async def bounded() -> Any:
+        nonlocal left
+        message = await asyncio.wait_for(receive(), request.patience)
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(413, f"more than {request.megabytes:g} MB")
+        return message
+
+    bounded_request = Request(asked.scope, bounded)
+    if not asked.headers.get("content-type", "").startswith("multipart/form-data"):
+        return "recording.wav", await _whole(bounded_request)
+    try:
+        async with bounded_request.form(max_files=1, max_fields=8) as form:
+            file = form.get("file")
+            if not isinstance(file, UploadFile):
+                raise HTTPException(422, "no file in the form: its field is called `file`")
+            return PurePosixPath(file.filename or "recording.wav").name, await file.read()
+    except (MultiPartException, TimeoutError) as error:
+        raise HTTPException(400, f"not read: {error}") from error
+
+
+async def _whole(asked: Request) -> bytes:
+    try:
+        return await asked.body()
+    except TimeoutError:
+        raise HTTPException(408, "the request did not go on") from None
+
+
+def _samples(data: bytes, rate: int, channels: int, form: str) -> bytes:
+    """Make a recording of raw samples."""
+    import io  # noqa: PLC0415
+
+    if form not in _FORMATS:
+        raise HTTPException(422, f"format {form!r}; expected {' or '.join(_FORMATS)}")
+    kind = np.dtype(_FORMATS[form])
+    if not (1 <= channels <= 64 and 1 <= rate <= 1_000_000):
+        raise HTTPException(422, f"rate {rate}, channels {channels}: expected 1 to 1000000 Hz and 1 to 64")
+    if not data or len(data) % (kind.itemsize * channels):
+        raise HTTPException(422, f"{len(data)} bytes are no whole samples of {channels} channels of {form}")
+    buffer = io.BytesIO()
+    subtype = "PCM_16" if form == "s16le" else "FLOAT"
+    samples = np.frombuffer(data, kind).reshape(-1, channels)
+    soundfile.write(buffer, samples, rate, subtype=subtype, format="WAV")
+    return buffer.getvalue()
+
+
+def _judge(detector: Detector, section: Section, sent: tuple[str, bytes], words: bool) -> Judgement:
+    """Judge bytes as the file they are; its own name tells its time and its form."""
+    name, data = sent
+    suffix = Path(name).suffix.lower()
+    with scratch_folder() as folder:
+        path = folder / f"recording{suffix if suffix in AUDIO_SUFFIXES else '.wav'}"
+        path.write_bytes(data)
+        stamp = recorded_at(name)
+        arrival = Arrival(shown(name), path, time.time() if stamp is None else stamp, "")
+        (judgement,) = judge_arrivals(detector, section, [arrival], words=words)
+    return judgement
+
+
+def _told(name: str, detector: Detector) -> dict[str, Any]:
+    bank = detector.bank
+    recipe = bank.recipe()
+    sections = []
+    for section in bank.sections():
+        fitted = bank.read(section, recipe)
+        limit = fitted.threshold.value
+        sections.append(
+            {
+                "machine_type": section.machine_type,
+                "section": section.number,
+                "scorer": fitted.scorer_name,
+                "clips": dict(fitted.clips),
+                "threshold": limit if np.isfinite(limit) else None,
+                "bank": bank.fingerprint(section),
+                "cautions": list(detector.cautions(section)),
+            }
+        )
+    return {"name": name, "recipe": str(recipe), "sections": sections}
+
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
