@@ -43,6 +43,7 @@ from extractors.weights.loading import (
     load_checkpoint,
     load_strictly,
     random_parameters,
+    sizes_only,
     tensors,
 )
 from extractors.weights.needed import needed
