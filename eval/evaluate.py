@@ -17,7 +17,7 @@ from cache.files.places import here, place
 from cache.recipe import Recipe
 from cache.select import Selection, cache_dir_option, choose
 from cache.store import Store
-from eval.experiments.file import shipped
+from eval.experiments import shipped
 from eval.judge import Judging, Run, judge, years_told
 from eval.metrics.rules import RULES, choose_rule
 from eval.page.build import Audible
