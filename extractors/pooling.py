@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 
 BANDS = ("merge", "keep")
+_TANH = "tanh+"  # stands before the name of a pooling of bounded frames
 _NO_NATIVE = "this layer has no embedding of its own: choose another pooling"
 _TINY = 1e-12  # stands for the largest value where all are 0
 
@@ -221,6 +222,21 @@ def rdp_gem(frames: Tensor, p: float, gamma: float) -> Tensor:
     return _power_mean(frames, rdp_weights(frames, gamma), p)
 
 
+def bounded(frames: Tensor) -> Tensor:
+    """Bound values before they are pooled: below 0.1 to 0, above 0.5 to their tanh (arXiv 2603.04605)."""
+    import torch  # noqa: PLC0415
+
+    return torch.where(frames > 0.5, frames.tanh(), torch.where(frames < 0.1, 0.0, frames))
+
+
+def _conditioned(pooling: Pooling) -> Pooling:
+    """Return a pooling of bounded frames."""
+    reduce = pooling.reduce
+    if reduce is None:
+        raise AsdError(f"pooling {_TANH}{pooling.name}: a model's own embedding has no frames to bound")
+    return Pooling(f"{_TANH}{pooling.name}", lambda frames: reduce(bounded(frames)))
+
+
 def _power_mean(frames: Tensor, weights: Tensor, p: float) -> Tensor:
     """(B, time, C) and (B, time, 1) to (B, C), scaled so that no power leaves float32's range."""
     positive = frames.clamp_min(0)
@@ -268,7 +284,10 @@ _OTHERS = Plugins("", "pooling", "machine_asd.poolings")
 
 
 def names() -> list[str]:
-    """Names to choose from; parameters stand behind a colon: ``rdp+gem:p=3:gamma=16``."""
+    """Names to choose from; parameters stand behind a colon: ``rdp+gem:p=3:gamma=16``.
+
+    ``tanh+`` before any of them but ``native`` bounds the frames' values first, see `bounded`.
+    """
     return sorted([*_OWN, *_OTHERS.offered(_OWN)])
 
 
@@ -293,6 +312,8 @@ def find(text: str, tuned: Mapping[str, tuple[float, ...]]) -> Pooling:
     AsdError
         If the name is unknown or a parameter is not one it takes.
     """
+    if text.startswith(_TANH):
+        return _conditioned(find(text.removeprefix(_TANH), tuned))
     name, colon, given = text.partition(":")
     if name in _PLAIN and not colon:
         return Pooling(name, _PLAIN[name])
@@ -305,7 +326,10 @@ def find(text: str, tuned: Mapping[str, tuple[float, ...]]) -> Pooling:
     if name in _PLAIN:
         raise AsdError(f"pooling {text!r}: {name} has no parameter")
     if name not in _OTHERS.offered(_OWN):
-        raise AsdError(f"unknown pooling {text!r}; known are {', '.join(names())}{nearest(name, names())}")
+        raise AsdError(
+            f"unknown pooling {text!r}; known are {', '.join(names())}, and {_TANH} before any but native"
+            f"{nearest(name, names())}"
+        )
     made: object = parse(text, lambda name: cast(type, part(_OTHERS.find(name), "POOLING", "pooling")))
     return Pooling(text_of(name, made), cast(Callable[["Tensor"], "Tensor"], made))
 

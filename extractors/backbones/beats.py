@@ -11,12 +11,17 @@ those systems take the last layer, 12, and all but the oldest keep the eight fre
 (8 x 768 values), so that is what is taken when nothing is said: on DCASE 2023 the same chain of
 mean pooling reaches 60.1 / 62.4 % with bands merged (ASDKit, kNN) and 64.8 / 67.6 % with bands kept
 (local density normalisation). Layer 4 is best for the fine-tuned file that GenRep uses.
+
+OpenBEATs (Bharadwaj et al. 2025, arXiv 2507.14129, CC BY 4.0) is the same network of 90 or 300 M
+parameters, trained on more than sound events; its files state the mean and the deviation of their own
+filter bank.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +42,7 @@ from extractors.backbone import (
 from extractors.device import portions
 from extractors.nets.beats import Beats, BeatsConfig, from_published
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
+from extractors.nets.projections import lay_projections
 from extractors.weights.loading import load_checkpoint, load_strictly, random_parameters, tensors
 from extractors.weights.needed import needed
 from extractors.weights.published import BEATS
@@ -58,7 +64,10 @@ SPEC = BackboneSpec(
 )
 _SCALE = 2.0**15  # the network was trained on 16-bit integers
 _MEAN, _DEVIATION = 15.41663, 6.55582  # of the training data's filter bank, dB-free log units
-_UNUSED = ("predictor.",)  # the classifier of a fine-tuned file
+_UNUSED = (  # the classifier of a fine-tuned file; what lays out OpenBEATs' padding
+    "predictor.", "patch_embedding_pad.", "raw2fbank_pad.",
+)  # fmt: skip
+_STATISTICS = ("fbank_mean", "fbank_std")  # as OpenBEATs' cfg calls them
 # What the published code takes for a value that a file does not state.
 _UNSTATED = BeatsConfig(
     relative_position_embedding=False, max_distance=1280, gru_rel_pos=False, deep_norm=False
@@ -76,11 +85,21 @@ class BeatsBackbone(NetworkBackbone):
         Where to compute.
     weights
         SHA-256 of the checkpoint.
+    statistics
+        Mean and standard deviation of the filter bank in training.
     """
 
-    def __init__(self, network: Beats, device: torch.device, weights: str) -> None:
+    def __init__(
+        self,
+        network: Beats,
+        device: torch.device,
+        weights: str,
+        statistics: tuple[float, float] = (_MEAN, _DEVIATION),
+    ) -> None:
         config = network.config
         layers = tuple(range(1, config.encoder_layers + 1))
+        usual = statistics == (_MEAN, _DEVIATION)
+        own = () if usual else tuple(zip(_STATISTICS, statistics, strict=True))
         self.spec = replace(
             SPEC,
             layers=layers,
@@ -89,14 +108,17 @@ class BeatsBackbone(NetworkBackbone):
             bands=MELS // config.patch,
             min_samples=WINDOW + (config.patch - 1) * HOP,
             weights=weights,
+            settings=(*SPEC.settings, *own),
         )
+        self._statistics = statistics
         self._frontend = KaldiFbank("povey").to(device)
         self.network = network.eval().to(device)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the normalised filter bank (B, frames, 128)."""
         spectrograms = self._frontend(waveforms * _SCALE)
-        normalised = spectrograms.sub_(_MEAN).div_(2 * _DEVIATION)
+        mean, deviation = self._statistics
+        normalised = spectrograms.sub_(mean).div_(2 * deviation)
         return Inputs(normalised, waveforms.shape[1], time=1, frequency=2)
 
     def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
@@ -114,7 +136,7 @@ class BeatsBackbone(NetworkBackbone):
         front = ("patch_embedding.", "layer_norm.", "post_extract_proj.", "encoder.pos_conv.",
                  "encoder.layer_norm.", "encoder.relative_attention_bias.")  # fmt: skip
         layers = [(f"encoder.layers.{layer - 1}.",) for layer in self.spec.layers]
-        lay = self.network.lay_projections
+        lay = partial(lay_projections, self.network, "in_proj")
         return Trainable(
             self.network, (front, *layers), ("q_proj", "v_proj"),
             apart=lambda: lay(apart=True), together=lambda: lay(apart=False),
@@ -124,7 +146,8 @@ class BeatsBackbone(NetworkBackbone):
     def blueprint(self) -> dict[str, Any]:
         """The ``cfg`` of a published file."""
         config = asdict(self.network.config)
-        return {"cfg": {"input_patch_size": config.pop("patch"), **config}}
+        statistics = dict(zip(_STATISTICS, self._statistics, strict=True))
+        return {"cfg": {"input_patch_size": config.pop("patch"), **config, **statistics}}
 
 
 def load(source: Source, device: torch.device) -> BeatsBackbone:
@@ -145,13 +168,26 @@ def load(source: Source, device: torch.device) -> BeatsBackbone:
             f"expected; bring {BEATS[0]}"
         )
     state = from_published(tensors(content["model"], path))
-    return BeatsBackbone(_network(content["cfg"], state, path), device, file.sha256)
+    network = _network(content["cfg"], state, path)
+    return BeatsBackbone(network, device, file.sha256, _statistics(content["cfg"], path))
 
 
 def rebuild(kept: ModelFile, device: torch.device) -> BeatsBackbone:
     """Build the encoder of a fine-tuned file; see `BackboneFile.rebuild`."""
-    network = _network(kept.blueprint.get("cfg"), kept.state, kept.path)
-    return BeatsBackbone(network, device, kept.sha256)
+    cfg = kept.blueprint.get("cfg")
+    network = _network(cfg, kept.state, kept.path)
+    return BeatsBackbone(network, device, kept.sha256, _statistics(cfg, kept.path))
+
+
+def _statistics(cfg: Any, path: Path) -> tuple[float, float]:
+    """Read the mean and the deviation of the filter bank, which Microsoft's files leave out."""
+    mean, deviation = (cfg.get(n, u) for n, u in zip(_STATISTICS, (_MEAN, _DEVIATION), strict=True))
+    if (
+        not all(isinstance(value, float) and abs(value) < 1e3 for value in (mean, deviation))
+        or deviation <= 0
+    ):
+        raise AsdError(f"{path}: cfg has a filter bank of mean {mean!r}, deviation {deviation!r}")
+    return mean, deviation
 
 
 def _network(cfg: object, state: Mapping[str, Tensor], path: Path) -> Beats:

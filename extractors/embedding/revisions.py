@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors.backbone import BackboneSpec
-from extractors.nets.filters import slaney_filters
+from extractors.nets.filters import htk_filters, slaney_filters
 
 Array = NDArray[np.float32]
 Call = Callable[[Array], Array]  # (1, T) waveform to (1, ...) values
@@ -29,7 +29,7 @@ Call = Callable[[Array], Array]  # (1, T) waveform to (1, ...) values
 POOLING = 1  # of `extractors.pooling`, its golden values in tests/extractors/test_revisions.py
 # Of the code of each backbone that has weights: its network, and its layers as frames.
 NETWORKS: Mapping[str, int] = {
-    "ast": 1, "beats": 1, "efficientat": 1, "hf": 1, "logmel": 1, "panns": 1,
+    "ast": 1, "beats": 1, "ced": 1, "eat": 1, "efficientat": 1, "fisher": 1, "hf": 1, "logmel": 1, "panns": 1,
 }  # fmt: skip
 _NEAR = 1e-3  # of the values' range; float32 on any processor stays within 1e-5
 _PARTS = 8  # of the bands, averaged
@@ -118,6 +118,21 @@ FRONT_ENDS: Mapping[tuple[str, int], FrontEnd] = {
         1, lambda: _torch("KaldiFbank", "hanning"), 16_000, 2,
         "-3.031 -8.094 -6.914 -5.665 -4.026 -2.888 -2.279 -1.182 -12.12 -9.038 -6.726 -5.618 "
         "-3.964 -0.9395 -1.707 -1.103 -12.03 -9.037 -6.834 -5.628 -4.003 -2.889 -2.269 0.4684 98",
+    ),
+    ("eat", 16_000): FrontEnd(
+        1, lambda: _torch("KaldiFbank", "hanning"), 16_000, 2,
+        "-3.031 -8.094 -6.914 -5.665 -4.026 -2.888 -2.279 -1.182 -12.12 -9.038 -6.726 -5.618 "
+        "-3.964 -0.9395 -1.707 -1.103 -12.03 -9.037 -6.834 -5.628 -4.003 -2.889 -2.269 0.4684 98",
+    ),
+    ("ced", 16_000): FrontEnd(
+        1, lambda: _torch("CentredLogMel", htk_filters(16_000, 512, 64), 160), 16_000, 2,
+        "17.75 -6.614 -9.034 -12.23 -11.09 0.05153 -5.173 -0.714 -23.14 -20.37 -14.48 -14.57 "
+        "-11.5 2.093 -3.483 -3.264 -21.97 -20.33 -14.22 -12.43 -9.937 -7.04 -7.018 8.041 101",
+    ),
+    ("fisher", 16_000): FrontEnd(
+        1, lambda: _torch("BandSpectrum", 16_000), 16_000, 2,
+        "0.4613 0.0882 0.1208 0.1514 0.1266 0.09121 0.1508 0.08577 0.1353 0.1115 0.1377 0.4999 "
+        "0.1763 0.1277 0.1806 0.1335 0.1361 0.1137 0.1419 0.176 0.1521 0.1248 0.1821 0.493 98",
     ),
     ("efficientat", 32_000): FrontEnd(
         1, lambda: _torch("PreEmphasisedLogMel"), 32_000, 1,

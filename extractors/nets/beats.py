@@ -117,33 +117,6 @@ def position_buckets(tokens: int, buckets: int, max_distance: int) -> NDArray[np
     return found
 
 
-class _Apart(nn.Module):
-    """Queries, keys and values as three projections instead of one."""
-
-    def __init__(self, joined: nn.Linear) -> None:
-        super().__init__()
-        pairs = zip(joined.weight.chunk(3), joined.bias.chunk(3), strict=True)
-        self.q_proj, self.k_proj, self.v_proj = (_linear(*pair) for pair in pairs)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T, C) to (B, T, 3 C)."""
-        parts = (self.q_proj, self.k_proj, self.v_proj)
-        return torch.cat([part(tokens) for part in parts], dim=-1)
-
-    def together(self) -> nn.Linear:
-        """Return the one projection."""
-        parts = (self.q_proj, self.k_proj, self.v_proj)
-        weights, biases = [part.weight for part in parts], [part.bias for part in parts]
-        return _linear(torch.cat([*weights]), torch.cat([*biases]))
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    made = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    made.weight = nn.Parameter(weight.detach().clone())
-    made.bias = nn.Parameter(bias.detach().clone())
-    return made
-
-
 class _Attention(nn.Module):
     """Multi-head self-attention with a gated bias by distance."""
 
@@ -292,18 +265,6 @@ class Beats(nn.Module):
         if hasattr(self, "post_extract_proj"):
             tokens = self.post_extract_proj(tokens)
         return [maps.unflatten(1, (time, band)) for maps in self.encoder(tokens, layers)]
-
-    def lay_projections(self, *, apart: bool) -> None:
-        """Compute every layer's queries, keys and values by three projections, or by one.
-
-        One product is faster; of three, low-rank adapters can join each alone.
-        """
-        for module in [m for m in self.modules() if isinstance(m, _Attention)]:
-            projection = module.in_proj
-            if apart and isinstance(projection, nn.Linear):
-                module.in_proj = _Apart(projection)
-            elif not apart and isinstance(projection, _Apart):
-                module.in_proj = projection.together()
 
 
 def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -71,3 +71,30 @@ def kaldi_filters(
     filters = np.maximum(0.0, np.minimum(rising, falling))
     filters[-1] = 0.0
     return np.asarray(filters, dtype=np.float64)
+
+
+def htk_filters(sample_rate: int, n_fft: int, n_mels: int) -> NDArray[np.float64]:
+    """Triangular filters of height 1, straight in Hz, spaced on HTK's scale ``2595 lg(1 + f / 700)``.
+
+    The HTK Book, section 5.4; the default of torchaudio.
+
+    Parameters
+    ----------
+    sample_rate
+        Hz; the filters reach from 0 Hz to half of it.
+    n_fft
+        Transform length, samples.
+    n_mels
+        Number of filters.
+
+    Returns
+    -------
+    ndarray
+        (n_fft // 2 + 1, n_mels).
+    """
+    mels = np.linspace(0.0, 2595 * np.log10(1 + sample_rate / 2 / 700), n_mels + 2)
+    edges = 700 * (10 ** (mels / 2595) - 1)  # Hz
+    bins = np.linspace(0.0, sample_rate / 2, n_fft // 2 + 1)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return np.asarray(np.maximum(0.0, np.minimum(rising, falling)), dtype=np.float64)

@@ -7,8 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from extractors.device import portions
 from extractors.nets.filters import kaldi_filters, slaney_filters
 
+BAND = 100  # bins of 40 Hz that FISHER hears as one
+_FISHER_MEAN, _FISHER_DEVIATION = -3.017344307886898, 2.1531635155379805  # its publisher's README
 _FILTER_GROUPS = 4  # products a clip: fewer multiply zeros, more are too small
 
 
@@ -159,3 +162,35 @@ class PreEmphasisedLogMel(nn.Module):
         mirrored = nn.functional.pad(emphasised, (512, 512), mode="reflect")
         mel: Tensor = self._power(mirrored)
         return mel.add_(1e-5).log_().add_(4.5).div_(5).transpose(1, 2)
+
+
+class BandSpectrum(nn.Module):
+    """The front end of FISHER: normalised logarithms of magnitudes, in whole bands (arXiv 2507.16696).
+
+    Parameters
+    ----------
+    rate
+        Of the signal, Hz. Windows of 25 ms every 10 ms inside it, its mean removed.
+    """
+
+    _window: Tensor
+
+    def __init__(self, rate: int) -> None:
+        super().__init__()
+        self.n_fft, self.hop = 25 * rate // 1000, 10 * rate // 1000
+        bins = self.n_fft // 2 + 1
+        self.bands = max(1, bins // BAND)
+        self._fill = max(0, BAND - bins)
+        self.register_buffer("_window", torch.hann_window(self.n_fft), persistent=False)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Compute (B, frames, bands x 100) from (B, T), in float32 whatever autocast says."""
+        with torch.autocast(waveforms.device.type, enabled=False):
+            return torch.cat([self._logarithms(part) for part in portions(waveforms.float())])
+
+    def _logarithms(self, waveforms: Tensor) -> Tensor:
+        centred = waveforms - waveforms.mean(1, keepdim=True)
+        frames = centred.unfold(-1, self.n_fft, self.hop) * self._window
+        heard = torch.fft.rfft(frames).abs()[..., : self.bands * BAND]
+        normalised = heard.add_(1e-10).log_().sub_(_FISHER_MEAN).div_(2 * _FISHER_DEVIATION)
+        return nn.functional.pad(normalised, (0, self._fill))

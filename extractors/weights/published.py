@@ -180,6 +180,19 @@ def _efficientat(variant: str, score: int, sha256: str = "", size: int | None = 
     )
 
 
+def _hub(backbone: str, variant: str, model: str, licence: str, paper: str) -> Checkpoint:
+    """Return a hub's model that is one file, under a name of its own: there all are called alike."""
+    return Checkpoint(
+        file=f"{model.rpartition('/')[2]}.safetensors",
+        backbone=backbone,
+        variant=variant,
+        source=f"the Hugging Face hub, {model}",
+        urls=(f"{_HUB}/{model}/resolve/main/model.safetensors",),
+        licence=licence,
+        paper=paper,
+    )
+
+
 BEATS = (
     _beats(
         "BEATs_iter3.pt",
@@ -201,6 +214,14 @@ BEATS = (
         "BEATs_iter3_plus_AS2M_finetuned_on_AS2M_cpt2.pt",
         "e5815275a04b6885e7b8af63d120b29bffae2cd2225cf4915e1ec6d819d3022c",
         None,
+    ),
+    Checkpoint(  # the mirror is another's, as of the others; larger ones: shikhar7ssu/OpenBEATs-*
+        file="OpenBEATs-Base-i3.pt",
+        backbone="beats",
+        source="the Hugging Face hub, shikhar7ssu/OpenBEATs-Base-i3",
+        urls=(f"{_BEATS_MIRRORS[0]}OpenBEATs-Base-i3.pt",),
+        licence="CC BY 4.0",
+        paper="Bharadwaj et al. 2025, arXiv 2507.14129",
     ),
 )
 PANNS = (
@@ -231,6 +252,40 @@ EFFICIENTAT = (
     _efficientat("mn30", 482),
     _efficientat("mn40", 484),
 )
+_EAT_PAPER, _SSLAM_PAPER = "Chen et al. 2024, arXiv 2401.03497", "Alex et al. 2025, ICLR"
+EAT = (
+    _hub("eat", "base", "worstchan/EAT-base_epoch30_pretrain", "MIT", _EAT_PAPER),
+    _hub("eat", "base-finetuned", "worstchan/EAT-base_epoch30_finetune_AS2M", "MIT", _EAT_PAPER),
+    _hub("eat", "large", "worstchan/EAT-large_epoch20_pretrain", "MIT", _EAT_PAPER),
+    _hub("eat", "large-finetuned", "worstchan/EAT-large_epoch20_finetune_AS2M", "MIT", _EAT_PAPER),
+    _hub("eat", "sslam", "ta012/SSLAM_pretrain", "MIT", _SSLAM_PAPER),
+    _hub("eat", "sslam-finetuned", "ta012/SSLAM_AS2M_Finetuned", "MIT", _SSLAM_PAPER),
+)
+# The publisher's cloud; no licence of the weights could be read there or in the repository.
+_FISHER_LICENCE = "weights: no licence stated, ask the authors; code: MIT"
+
+
+def _fisher(variant: str, share: str) -> Checkpoint:
+    return Checkpoint(
+        file=f"FISHER-{variant}-0723.pt",
+        backbone="fisher",
+        variant=variant,
+        source=f"github.com/jianganbai/FISHER; also the Hugging Face hub, jiangab/FISHER-{variant}-0723",
+        urls=(f"https://cloud.tsinghua.edu.cn/f/{share}/?dl=1",),
+        licence=_FISHER_LICENCE,
+        paper="Fan et al. 2025, arXiv 2507.16696",
+    )
+
+
+FISHER = (
+    _fisher("small", "f997a6932b614046915e"),
+    _fisher("mini", "60b3bfc0977f45f48dff"),
+    _fisher("tiny", "630a4b1b2962481a9150"),
+)
+CED = tuple(
+    _hub("ced", size, f"mispeech/ced-{size}", "Apache-2.0", "Dinkel et al. 2023, arXiv 2308.11957")
+    for size in ("tiny", "mini", "small", "base")
+)
 AST_MODEL, AST_REVISION = (
     "MIT/ast-finetuned-audioset-10-10-0.4593",
     "f826b80d28226b62986cc218e5cec390b1096902",
@@ -246,7 +301,7 @@ AST = Checkpoint(
     size=346_404_948,
     model=AST_MODEL,
 )
-CHECKPOINTS = (*BEATS, *PANNS, *EFFICIENTAT, AST)
+CHECKPOINTS = (*BEATS, *PANNS, *EFFICIENTAT, *EAT, *FISHER, *CED, AST)
 
 
 def path_of(checkpoint: Checkpoint) -> Path:

@@ -14,7 +14,7 @@ from benchmarks import beats_peer
 from cache.base.errors import AsdError
 from cache.files.atomic import file_sha256
 from extractors import registry
-from extractors.backbone import Backbone, Source
+from extractors.backbone import Backbone, ModelFile, Source
 from extractors.nets.beats import position_buckets
 from extractors.run import main
 from tests.helpers.small_models import write_beats
@@ -180,6 +180,27 @@ def test_other_files(
     torch.save(content, path)
     command = ["--data", root, "--backbone", "beats", "--cache-dir", tmp_path / "a"]
     assert message in error_of(main, *command, "--weights", path)
+
+
+def test_openbeats_files_state_their_own_filter_bank(tmp_path: Path) -> None:
+    content = torch.load(write_beats(tmp_path / "beats.pt"), weights_only=True)
+    plain: Any = registry.find("beats").load(Source(weights=tmp_path / "beats.pt"), CPU)
+    content["cfg"] |= {"fbank_mean": 11.72215, "fbank_std": 10.60431, "codebook_vocab_size": 1024}
+    content["model"] |= {"patch_embedding_pad.weight": torch.ones(1, 1, 16, 16)}
+    torch.save(content, tmp_path / "open.pt")
+    found: Any = registry.find("beats").load(Source(weights=tmp_path / "open.pt"), CPU)
+    theirs, ours = (each.inputs(noise(1, 1.0)).values for each in (plain, found))
+    bank = theirs * 2 * 6.55582 + 15.41663
+    torch.testing.assert_close(ours, (bank - 11.72215) / (2 * 10.60431), rtol=0, atol=1e-5)
+    assert dict(found.spec.settings)["fbank_mean"] == 11.72215
+    assert "fbank_mean" not in dict(plain.spec.settings)
+    kept = ModelFile(tmp_path / "kept", "0", found.blueprint, found.network.state_dict())
+    again: Any = registry.find("beats").rebuild(kept, CPU)
+    assert torch.equal(again.inputs(noise(1, 1.0)).values, ours)
+    content["cfg"]["fbank_std"] = 0.0
+    torch.save(content, tmp_path / "bad.pt")
+    with pytest.raises(AsdError, match="cfg has a filter bank of mean 11.72215, deviation 0.0"):
+        registry.find("beats").load(Source(weights=tmp_path / "bad.pt"), CPU)
 
 
 def test_without_weights_the_file_is_named(root: Path, tmp_path: Path, error_of: Callable[..., str]) -> None:

@@ -19,9 +19,12 @@ from extractors.embedding import revisions
 from extractors.embedding.output import Output
 from extractors.embedding.revisions import FRONT_ENDS, NETWORKS, code_of, is_golden, summary
 from extractors.nets.beats import Beats, BeatsConfig
+from extractors.nets.ced import Ced
 from extractors.nets.cnn14 import Cnn
+from extractors.nets.eat import Eat
 from extractors.nets.mobilenet import MobileNet
 from extractors.nets.small import SmallCnn
+from extractors.nets.vit import VitSizes
 
 CPU = torch.device("cpu")
 _BEATS = BeatsConfig(
@@ -41,6 +44,8 @@ GOLDEN = {
         -0.0046229,
         0.0059357,
     ],
+    "ced": [0.052917, 0.0044682, -0.053302, 0.093835, -0.10766, 0.093, -0.05068, -0.0046446],
+    "eat": [-0.016344, -0.030742, -0.014185, 0.016659, 0.030735, 0.013842, -0.016989, -0.030708],
     "efficientat": [
         0.0015202,
         0.069837,
@@ -143,6 +148,8 @@ def digest(values: Tensor) -> list[float]:
 
 NETS: dict[str, Callable[[], Tensor]] = {
     "beats": lambda: filled(Beats(_BEATS))(waves(1, 64, 128), [2])[0],
+    "ced": lambda: filled(Ced(VitSizes(16, 2, 2), 4))(waves(1, 64, 64), [2])[0],
+    "eat": lambda: filled(Eat(VitSizes(16, 2, 2), 32))(waves(1, 64, 128), [2])[0][0],
     "efficientat": lambda: filled(MobileNet(0.1)).fuse()(waves(1, 128, 60), [16])[0],  # type: ignore[operator]
     "panns": lambda: filled(Cnn((8, 16), 3)).fuse(winograd=False)(waves(1, 60, 64), [2])[0],  # type: ignore[operator]
     "logmel": lambda: filled(SmallCnn())(waves(1, 30, 128), [3])[0],

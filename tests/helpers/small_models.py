@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
 from extractors.backbone import Source
 from extractors.nets.beats import Beats, BeatsConfig
@@ -41,6 +44,112 @@ def write_beats(path: Path, **changes: object) -> Path:
     return path
 
 
+def write_vit(path: Path, stem: str, front: Mapping[str, tuple[int, ...]]) -> Path:
+    """A hub's file of a transformer of two blocks, its values of no generator: the same everywhere.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.safetensors``.
+    stem
+        Stands before all names.
+    front
+        Shapes by name of what is not a block, whose tokens have 64 values and one head.
+    """
+    width, shapes = 64, dict(front)
+    for block in ("blocks.0", "blocks.1"):
+        for name, second, first in (
+            ("attn.qkv", 1, 3),
+            ("attn.proj", 1, 1),
+            ("mlp.fc1", 1, 4),
+            ("mlp.fc2", 4, 1),
+        ):
+            shapes[f"{block}.{name}.weight"] = (first * width, second * width)
+            shapes[f"{block}.{name}.bias"] = (first * width,)
+        shapes |= {f"{block}.{n}.{kind}": (width,) for n in ("norm1", "norm2") for kind in ("weight", "bias")}
+    save_file({stem + name: cosines(name, shape) for name, shape in shapes.items()}, path)
+    return path
+
+
+def cosines(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Values of a parameter: near 1 of what scales, else small and of both signs."""
+    count = torch.arange(math.prod(shape), dtype=torch.float64)
+    wave = torch.cos(count * 1.7 + len(name) + sum(map(ord, name)) % 97)
+    scales = (len(shape) == 1 and name.endswith("weight")) or "var" in name
+    size = 0.1 if len(shape) == 1 else 1.5 / math.sqrt(math.prod(shape[1:]))
+    return (scales + size * wave).float().reshape(shape)
+
+
+def noise_of(seconds: float, rate: int = 16_000) -> torch.Tensor:
+    """(1, T) noise of no generator, with a slow swell."""
+    count = torch.arange(int(seconds * rate), dtype=torch.float64)
+    noise = (count * 7919 + count * count * 31) % 10_007 / 10_007 - 0.5
+    return (noise * (0.3 + 0.2 * torch.sin(count / 5000))).float()[None]
+
+
+def picked(values: torch.Tensor) -> list[float]:
+    """Twelve values, evenly spread over all in their order."""
+    flat = values.flatten()
+    return [float(value) for value in flat[torch.linspace(0, len(flat) - 1, 12).long()]]
+
+
+def golden(name: str, case: str) -> list[list[float]]:
+    """Return what a publisher's network makes of `noise_of`, with the parameters of `write_vit`.
+
+    For each of its two layers twelve values of the patches and twelve of its own embedding, `picked`.
+    Made by ``python benchmarks/encoders.py NAME CLONE --golden`` with the publishers' code:
+    github.com/cwx-worst-one/EAT, jianganbai/FISHER, jimbozhang/hf_transformers_custom_model_ced.
+    """
+    text = (Path(__file__).parent / "encoders.json").read_text("utf-8")
+    values: list[list[float]] = json.loads(text)[name][case]
+    return values
+
+
+def write_eat(path: Path) -> Path:
+    """The smallest EAT, as the hub's files are."""
+    front = {
+        "local_encoder.proj.weight": (64, 1, 16, 16),
+        "local_encoder.proj.bias": (64,),
+        "extra_tokens": (1, 1, 64),
+        "pre_norm.weight": (64,),
+        "pre_norm.bias": (64,),
+    }
+    return write_vit(path, "model.", front)
+
+
+def write_fisher(path: Path) -> Path:
+    """The smallest FISHER, as the publisher's files are."""
+    front = {
+        "modality_encoders.IMAGE.local_encoder.proj.weight": (64, 1, 16, 16),
+        "modality_encoders.IMAGE.local_encoder.proj.bias": (64,),
+        "modality_encoders.IMAGE.extra_tokens": (1, 1, 64),
+        "modality_encoders.IMAGE.context_encoder.norm.weight": (64,),
+        "modality_encoders.IMAGE.context_encoder.norm.bias": (64,),
+    }
+    state = load_file(write_vit(path.with_suffix(".safetensors"), "", front))
+    torch.save({"cfg": {"model": {"num_heads": 1, "depth": 2, "embed_dim": 64}}, "model": state}, path)
+    return path
+
+
+def write_ced(path: Path) -> Path:
+    """The smallest CED, as the hub's files are."""
+    front = {
+        "patch_embed.proj.weight": (64, 1, 16, 16),
+        "patch_embed.proj.bias": (64,),
+        "time_pos_embed": (1, 64, 1, 63),
+        "freq_pos_embed": (1, 64, 4, 1),
+        "norm.weight": (64,),
+        "norm.bias": (64,),
+        "init_bn.num_batches_tracked": (),
+        **{f"init_bn.{part}": (64,) for part in ("weight", "bias", "running_mean", "running_var")},
+    }
+    state = load_file(write_vit(path, "encoder.", front))
+    state["encoder.init_bn.running_mean"] -= 30  # of decibels
+    state["encoder.init_bn.running_var"] *= 2000
+    save_file(state, path)
+    return path
+
+
 def as_published(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename and split a network's tensors as the published BEATs files have them."""
     published: dict[str, torch.Tensor] = {}
@@ -69,7 +178,10 @@ def as_published(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 SMALL: Mapping[str, Callable[[Path], Source]] = {
     "ast": lambda folder: Source(weights=write_ast(folder / "ast", **FEW_PATCHES)),
     "beats": lambda folder: Source(weights=write_beats(folder / "beats.pt")),
+    "ced": lambda folder: Source(weights=write_ced(folder / "ced.safetensors")),
+    "eat": lambda folder: Source(weights=write_eat(folder / "eat.safetensors")),
     "efficientat": lambda folder: Source(weights=write_mobilenet(folder / "mn01.pt")),
+    "fisher": lambda folder: Source(weights=write_fisher(folder / "fisher.pt")),
     "hf": lambda folder: Source(variant=str(write_wave(folder / "m", "Hubert", **NARROW))),
     "logmel": lambda _: Source(),
     "logspec": lambda _: Source(),

@@ -1,0 +1,156 @@
+"""CED (Dinkel et al. 2023, arXiv 2308.11957): small transformers distilled from an ensemble of taggers.
+
+The choice for a small computer beside EfficientAT. Variants ``tiny`` (5.5 M parameters), ``mini``,
+``small`` and ``base``, Apache 2.0. Input as in training: 16 kHz, 64 mel bands up to 8 kHz in centred
+Hann windows of 32 ms every 10 ms, decibels no lower than 120 under the loudest of the clip, patches of
+16 frames x 16 bands.
+
+Positions end at 1012 frames: a clip up to 10.1 s is heard whole, a longer one in overlapping windows,
+where the publisher's code cuts it into pieces and fills the last one up. Tokens of the top layer are
+those after its normalisation; their mean is the embedding that the publisher's classifier is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cache.base.errors import AsdError
+from extractors.backbone import (
+    RANDOM,
+    BackboneSpec,
+    Features,
+    Inputs,
+    ModelFile,
+    NetworkBackbone,
+    Source,
+    Trainable,
+)
+from extractors.device import portions
+from extractors.nets.ced import MELS, PATCH, UNUSED, Ced, from_published
+from extractors.nets.filters import htk_filters
+from extractors.nets.melspectrogram import CentredLogMel
+from extractors.nets.vit import VitSizes, sizes_of
+from extractors.weights.loading import load_state, load_strictly, random_parameters
+from extractors.weights.needed import needed
+from extractors.weights.published import CED
+
+SAMPLE_RATE, N_FFT, HOP = 16_000, 512, 160  # Hz, samples
+COLUMNS = 63  # positions in time of the published files
+SIZES = {  # table 1 of the paper
+    "tiny": VitSizes(192, 12, 3),
+    "mini": VitSizes(256, 12, 4),
+    "small": VitSizes(384, 12, 6),
+    "base": VitSizes(768, 12, 12),
+}
+SPEC = BackboneSpec(
+    name="ced",
+    sample_rate=SAMPLE_RATE,
+    layers=tuple(range(1, 13)),
+    layer=12,
+    dim=192,
+    bands=MELS // PATCH,
+    min_samples=(PATCH - 1) * HOP,
+    max_samples=(COLUMNS * PATCH + 4) * HOP - 1,  # 1012 frames
+    pooling="mean",
+    batch={"cpu": 1, "cuda": 128},
+    settings=(("hop", HOP), ("mels", MELS), ("n_fft", N_FFT)),
+)
+_RANGE = 120.0  # dB under the clip's loudest value
+
+
+class CedBackbone(NetworkBackbone):
+    """Tokens of CED as a backbone; layers are its blocks from 1.
+
+    Parameters
+    ----------
+    network
+        With its weights.
+    device
+        Where to compute.
+    weights
+        SHA-256 of the checkpoint.
+    """
+
+    def __init__(self, network: Ced, device: torch.device, weights: str) -> None:
+        layers = tuple(range(1, network.sizes.depth + 1))
+        frames = network.time.shape[-1] * PATCH + 4  # the publisher's limit for 63 columns
+        self.spec = replace(
+            SPEC,
+            layers=layers,
+            layer=layers[-1],
+            dim=network.sizes.width,
+            max_samples=frames * HOP - 1,
+            weights=weights,
+        )
+        self._frontend = CentredLogMel(htk_filters(SAMPLE_RATE, N_FFT, MELS), HOP).to(device)
+        self.network = network.eval().to(device)
+
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """Compute the spectrogram (B, frames, 64) in dB."""
+        decibels = self._frontend(waveforms)
+        floor = decibels.amax((1, 2), keepdim=True) - _RANGE
+        return Inputs(torch.maximum(decibels, floor), waveforms.shape[1], time=1, frequency=2)
+
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """Compute (B, time, band, C) tokens; see `Tunable.states`.
+
+        One clip at a time through the network on a CPU, as in `extractors.backbones.beats`.
+        """
+        parts = [self.network(part, layers) for part in portions(inputs.values)]
+        return [Features(torch.cat(tokens)) for tokens in zip(*parts, strict=True)]
+
+    @property
+    def trainable(self) -> Trainable:
+        """What can be trained; adapters join the queries and the values (Hu et al. 2021)."""
+        network = self.network
+        names = ("q_proj", "v_proj")
+        return Trainable(network, network.steps, names, network.lay_apart, network.lay_together)
+
+    @property
+    def blueprint(self) -> dict[str, Any]:
+        """What the tensors do not tell."""
+        return {"heads": self.network.sizes.heads}
+
+
+def load(source: Source, device: torch.device) -> CedBackbone:
+    """Build the encoder of a published file; see `BackboneFile.load`.
+
+    Variants are ``tiny``, ``mini``, ``small`` and ``base``; a checkpoint tells its own.
+    """
+    if source.variant and source.variant not in SIZES:
+        raise AsdError(f"ced has no variant {source.variant!r}; it has {', '.join(SIZES)}")
+    if source.seed is not None:
+        sizes = SIZES[source.variant or "tiny"]
+        network = random_parameters(lambda: Ced(sizes, COLUMNS), source.seed)
+        return CedBackbone(network, device, RANDOM)
+    file = needed(source, "ced", CED)
+    network = _network(from_published(load_state(file)), file.path, None)
+    if source.variant and network.sizes != SIZES[source.variant]:
+        raise AsdError(
+            f"{file.path} is no ced:{source.variant}: it has {network.sizes.depth} blocks of "
+            f"{network.sizes.width} values; leave the variant out or bring its file"
+        )
+    return CedBackbone(network, device, file.sha256)
+
+
+def rebuild(kept: ModelFile, device: torch.device) -> CedBackbone:
+    """Build the encoder of a fine-tuned file; see `BackboneFile.rebuild`."""
+    network = _network(kept.state, kept.path, kept.blueprint.get("heads"))
+    return CedBackbone(network, device, kept.sha256)
+
+
+def _network(state: Mapping[str, Tensor], path: Path, heads: object) -> Ced:
+    sizes = sizes_of(state, path, heads)
+    shape = tuple(state["time"].shape) if "time" in state else ()
+    if len(shape) != 4 or not shape[3]:
+        raise AsdError(f"{path} is no CED checkpoint: its positions in time are {shape or 'missing'}")
+    with torch.device("meta"):  # sizes only: the checkpoint's own tensors take their places
+        network = Ced(sizes, shape[3])
+    load_strictly(network, state, path, unused=UNUSED)
+    return network

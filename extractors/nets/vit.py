@@ -1,0 +1,155 @@
+"""The plain vision transformer that encoders of spectrograms are made of.
+
+Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words" (arXiv 2010.11929, section 3.1). The names of
+a block's parts are those of the published checkpoints of EAT, FISHER and CED.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cache.base.errors import AsdError
+from extractors.nets.projections import lay_projections
+
+EPSILON = 1e-6  # of every normalisation, as in the checkpoints' configurations
+_RATIO = 4  # of a feed-forward network's width to the tokens'
+_HEAD = 64  # values of a head where a checkpoint does not state their number: so in all published ones
+
+
+@dataclass(frozen=True)
+class VitSizes:
+    """Sizes of a transformer; the defaults are those of the "base" models.
+
+    Attributes
+    ----------
+    width
+        Of the tokens.
+    depth, heads
+        Numbers of blocks and of heads.
+    """
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+
+
+class _Attention(nn.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, sizes: VitSizes) -> None:
+        super().__init__()
+        self._heads = sizes.heads
+        self.qkv: nn.Module = nn.Linear(sizes.width, 3 * sizes.width)
+        self.proj = nn.Linear(sizes.width, sizes.width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T, C) to (B, T, C)."""
+        parts = self.qkv(tokens).unflatten(-1, (3, self._heads, -1))
+        query, key, value = parts.permute(2, 0, 3, 1, 4)  # (B, heads, T, c) each
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        return projected
+
+
+class _Block(nn.Module):
+    """Attention and feed-forward network, normalised before each, or after each residual."""
+
+    def __init__(self, sizes: VitSizes, *, before: bool) -> None:
+        super().__init__()
+        width = sizes.width
+        self._before = before
+        self.norm1 = nn.LayerNorm(width, EPSILON)
+        self.attn = _Attention(sizes)
+        self.norm2 = nn.LayerNorm(width, EPSILON)
+        inner = nn.Linear(width, _RATIO * width)
+        outer = nn.Linear(_RATIO * width, width)
+        self.mlp = nn.Sequential(OrderedDict(fc1=inner, activation=nn.GELU(), fc2=outer))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T, C) to (B, T, C)."""
+        if self._before:
+            tokens = tokens + self.attn(self.norm1(tokens))
+            tokens = tokens + self.mlp(self.norm2(tokens))
+        else:
+            tokens = self.norm1(tokens + self.attn(tokens))
+            tokens = self.norm2(tokens + self.mlp(tokens))
+        return tokens
+
+
+class Vit(nn.Module):
+    """Blocks on tokens, for networks that make the tokens.
+
+    Parameters
+    ----------
+    sizes
+        Of the transformer.
+    before
+        Whether a block normalises what goes in, instead of what comes out.
+    """
+
+    FRONT: ClassVar[tuple[str, ...]] = ()  # beginnings of parameter names below the blocks
+    TOP: ClassVar[tuple[str, ...]] = ()  # and above them
+
+    def __init__(self, sizes: VitSizes, *, before: bool) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.blocks = nn.ModuleList(_Block(sizes, before=before) for _ in range(sizes.depth))
+
+    def states(self, tokens: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
+        """Compute the tokens (B, T, C) after each layer asked for, and nothing above the highest."""
+        found: dict[int, Tensor] = {}
+        for number, block in enumerate(list(self.blocks)[: max(layers)], start=1):
+            tokens = block(tokens)
+            if number in layers:
+                found[number] = tokens
+        return found
+
+    @property
+    def steps(self) -> tuple[tuple[str, ...], ...]:
+        """Beginnings of parameter names by layer, from the input up; see `Trainable.blocks`."""
+        blocks = [(f"blocks.{number}.",) for number in range(self.sizes.depth)]
+        return (self.FRONT, *blocks[:-1], (*blocks[-1], *self.TOP))
+
+    def lay_apart(self) -> None:
+        """Compute queries, keys and values by three projections; see `lay_projections`."""
+        lay_projections(self, "qkv", apart=True)
+
+    def lay_together(self) -> None:
+        """Compute queries, keys and values by one projection."""
+        lay_projections(self, "qkv", apart=False)
+
+
+def sizes_of(state: Mapping[str, Tensor], path: Path, heads: object = None) -> VitSizes:
+    """Read a transformer's sizes off its tensors, so that none can ask for more memory than they have.
+
+    Parameters
+    ----------
+    state
+        With ``blocks.N.`` as `Vit` names them.
+    path
+        For messages.
+    heads
+        Their number where the file states it; otherwise heads have 64 values each.
+
+    Raises
+    ------
+    AsdError
+        If there are no blocks, or the heads do not divide the width.
+    """
+    first = state.get("blocks.0.attn.proj.weight")
+    if first is None or first.ndim != 2:
+        shown = ", ".join(sorted(state)[:3]) or "nothing"
+        raise AsdError(f"{path} has no blocks of a transformer: it holds {shown}")
+    width = len(first)
+    heads = max(1, width // _HEAD) if heads is None else heads
+    if type(heads) is not int or heads < 1 or width % heads:
+        raise AsdError(f"{path}: {heads!r} heads do not divide tokens of {width} values")
+    depth = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+    return VitSizes(width, depth, heads)
