@@ -71,6 +71,10 @@ class Detector:
         each channel's mean is subtracted, of sound too.
     threshold, percentile
         How the threshold is learnt, and the share of normal clips meant to lie below it, %.
+    false_alarms, clip_interval
+        Instead of a percentile: how often a normal clip may be called abnormal, ``1/100`` of the clips
+        or ``1/month`` where one is heard every so many seconds. Refused by `fit` where the recordings
+        cannot support it.
     group
         Which recordings were made together, and are left out together when the threshold is learnt:
         ``auto`` goes by their sound; ``day``, ``folder`` ... as of ``--group``.
@@ -102,6 +106,8 @@ class Detector:
         remove_dc: bool = False,
         threshold: str = "gamma",
         percentile: float = 90.0,
+        false_alarms: str | None = None,
+        clip_interval: float = 60.0,
         group: str = "auto",
         machine: str = _MACHINE,
     ) -> None:
@@ -114,7 +120,10 @@ class Detector:
             ),
             device="cpu",
         )
-        self._build = BuildRequest(scorer=scorer, threshold=threshold, percentile=percentile, group=group)
+        self._build = BuildRequest(
+            scorer=scorer, threshold=threshold, percentile=percentile, false_alarms=false_alarms,
+            clip_interval=clip_interval, group=group,
+        )  # fmt: skip
         self._build.unfitted()  # a name or an option that there is not is refused here, not in `fit`
         for text in self._request.backbone:
             registry.find(split_name(text)[0])

@@ -155,6 +155,16 @@ def test_mistakes_are_named(folders: Path, fitted: Detector, tmp_path: Path) -> 
     assert len(results.faults) == 2
 
 
+def test_a_rate_of_false_alarms(folders: Path) -> None:
+    tenth = Detector(false_alarms="1/10").fit(folders / "normal").score(folders / "new")
+    usual = Detector(percentile=90.0).fit(folders / "normal").score(folders / "new")
+    assert [clip.threshold for clip in tenth] == pytest.approx([clip.threshold for clip in usual])
+    fifth = Detector(false_alarms="24/hour", clip_interval=30).fit(folders / "normal")
+    assert fifth.score(folders / "new")[0].threshold < tenth[0].threshold  # 24 of the 120 clips of an hour
+    with pytest.raises(AsdError, match="--false-alarms 1/1000 is 1 in 1000 clips, but the"):
+        Detector(false_alarms="1/1000").fit(folders / "normal")
+
+
 def test_data_roots_and_manifests_are_read_as_everywhere(folders: Path, tmp_path: Path) -> None:
     """Of a root, fitting takes the training clips of one machine, scoring its test clips."""
     plain = Detector("logmel", machine="pump").fit(folders / "normal").score(folders / "new")
