@@ -58,7 +58,7 @@ mkdir "$root/src" "$root/state" "$root/home"
 python3 -m venv "$root/env"
 if [ $# -gt 0 ]; then
 	echo "$1" >"$(echo "$root"/env/lib/python3*/site-packages)/base.pth"
-	"$root/env/bin/python" -m pip install --quiet --no-deps --no-build-isolation "$root/src" 2>&1 | grep -v WARNING || true
+	"$root/env/bin/python" -m pip install --quiet --no-deps "$root/src" 2>&1 | grep -v WARNING || true
 else
 	"$root/env/bin/python" -m pip install --quiet -c "$root/src/constraints.txt" "$root/src[serve,watch,mqtt,s3]"
 fi
@@ -74,7 +74,14 @@ PY
 chmod -R a+rX,a-w "$root/try.bank"
 mkdir "$root/weights"
 chmod 777 "$root/state" "$root/weights"
-[ "$(id -u)" = 0 ] && clean=(setpriv --reuid 10001 --regid 10001 --clear-groups "${clean[@]}")
+other=(setpriv --reuid 10001 --regid 10001 --clear-groups)
+if [ "$(id -u)" != 0 ]; then
+	:
+elif "${other[@]}" "$root/env/bin/python" -c 1 2>/dev/null; then
+	clean=("${other[@]}" "${clean[@]}")
+else
+	echo "this machine's Python lies where no other user may run it: the steps go on as root"
+fi
 "${clean[@]}" ASD_SERVE_TOKEN=try asd serve "$root/try.bank" --host 0.0.0.0 --port "$port" &
 server=$!
 trap 'kill "$server" 2>/dev/null; chmod -R u+w "$root"; rm -rf "$root"' EXIT

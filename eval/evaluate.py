@@ -20,9 +20,9 @@ from eval.experiments.file import shipped
 from eval.judge import Judging, Run, judge, years_told
 from eval.metrics.rules import RULES, choose_rule
 from eval.page.build import Audible
+from eval.page.ranking_tables import write_ranking
 from eval.page.verdict import Verdict
 from eval.ranking import Ranking, System, called, rank, read_system, run_folders
-from eval.ranking_tables import write_ranking
 from eval.report import Reported, Reporting, report
 from eval.results.folder import Results
 from eval.results.tables import SystemResult

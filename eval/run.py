@@ -12,7 +12,7 @@ from cache.base.errors import guarded
 from cache.base.text import command_line, counted
 from eval.evaluate import Evaluated, Evaluation, evaluate
 from eval.experiment import run_experiment
-from eval.ranking_tables import format_ranking
+from eval.page.ranking_tables import format_ranking
 from eval.results.tables import format_table
 from extractors.fetching.offline import apply_offline
 

@@ -10,14 +10,16 @@ from cache.base.errors import AsdError
 from cache.base.progress import Progress, unseen
 from cache.facts import told as said_of
 from cache.recipe import Recipe
+from cache.store import Store
 from extractors.audio.decode import read_audio
 from extractors.audio.hearing import hearings
 from extractors.clips.listing import Clip, Listing, list_clips
 from extractors.embedding.embedder import Forward, least_cosine
+from extractors.embedding.formats import settled
 from extractors.embedding.models import load_forwards
 from extractors.engines.local import Report, extraction
 from extractors.fetching.offline import apply_offline
-from extractors.request import DTYPES, RAY, ExtractRequest
+from extractors.request import AUTO, DTYPES, RAY, ExtractRequest
 
 _MOST_CANCELLED = 0.9  # share of the energy above which the machine itself goes
 _COMPARED = 4  # clips on which a smaller number format is held against float32
@@ -85,7 +87,9 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
     listing = _listing(request)
     # Of a cluster's work this process only makes the recipes.
     forwards = load_forwards(replace(request, device="cpu") if request.engine == RAY else request)
-    if request.dtype != DTYPES[0]:
+    if request.dtype == AUTO:
+        forwards = [settled(each, listing.clips, Store(request.cache_dir)) for each in forwards]
+    elif request.dtype != DTYPES[0]:
         for forward in forwards:
             _tell_deviation(forward, listing.clips)
     recipes = tuple(tuple(output.recipe for output in each.outputs) for each in forwards)

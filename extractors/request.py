@@ -21,6 +21,7 @@ from extractors.pooling import names as pooling_names
 
 LOCAL, RAY = ENGINES = ("local", "ray")
 DTYPES = ("float32", "bfloat16", "float16")  # what a network computes in
+AUTO = "auto"
 _RAY_DEVICES = ("auto", "cpu", "cuda")  # Ray says which GPU is whose
 
 
@@ -92,7 +93,10 @@ class ExtractRequest(Checked):
         "has any (default: one a table, as far as the cluster holds them)", least=1, metavar="N",
     )  # fmt: skip
     device: str = device_option()
-    dtype: str = option(DTYPES[0], "of the network", choices=DTYPES)
+    dtype: str = option(
+        DTYPES[0], "of the network; auto measures, of 1000 clips or more, and takes a smaller one where it "
+        "is 1.3 times as fast and scores rank the same", choices=(*DTYPES, AUTO),
+    )  # fmt: skip
     batch_size: int | None = option(
         None, "clips a forward pass (default: auto, measured where it pays)",
         read=read_batch_size, metavar="N",
@@ -108,6 +112,10 @@ class ExtractRequest(Checked):
         super().__post_init__()
         if self.engine == LOCAL and self.actors is not None:
             raise AsdError(f"--actors {self.actors} is meant for a cluster: give --engine ray too")
+        if self.engine == RAY and self.dtype == AUTO:
+            raise AsdError(
+                "--dtype auto: measured by one process, on its machine; of a cluster name the format"
+            )
         if self.engine == RAY and self.device not in _RAY_DEVICES:
             raise AsdError(
                 f"--device {self.device}: Ray gives each actor its own GPU; expected one of "

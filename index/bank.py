@@ -16,8 +16,17 @@ from cache.files.atomic import write_atomic
 from cache.files.locks import locked
 from cache.recipe import Recipe, from_json
 from cache.table import Section
-from index.fitted import FittedSection, data_files, restored, told_of
-from index.record import RECORD, REMEDY, read_record, record_bytes, unnamed
+from index.fitted import (
+    RECORD,
+    REMEDY,
+    FittedSection,
+    data_files,
+    read_record,
+    record_bytes,
+    restored,
+    told_of,
+    unnamed,
+)
 from index.scorer import Scorer
 
 # What a record and files cause that were not written by a bank.

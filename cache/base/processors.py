@@ -10,6 +10,7 @@ for, as soon as any other program runs: see benchmarks/contention.md.
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ THREADS = "OMP_NUM_THREADS"  # OpenMP 4.5, section 4.2; a list is by depth of ne
 _BLAS = "OPENBLAS_NUM_THREADS"
 # OpenMP 4.5, section 4.7: threads that wait sleep. GNU's and Intel's libraries read it when loaded.
 _WAITING = "OMP_WAIT_POLICY"
+_FORMATS = ("avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")  # Linux's names, proc/cpuinfo
 _LOADED = ("numpy", "scipy", "faiss", "torch", "sklearn")  # what brings threads of its own
 
 
@@ -90,6 +92,24 @@ def processors(root: Path = Path("/")) -> Processors:
     first = os.environ.get(THREADS, "").partition(",")[0].strip()
     asked = int(first) if first.isdigit() and int(first) and not _Taken.shared else None
     return Processors(present, affinity, quota(root), asked)
+
+
+def model_name(root: Path = Path("/")) -> str:
+    """Name the processor, with what it has for smaller number formats.
+
+    What was measured on one kind holds on that kind alone, wherever a cache folder is carried.
+
+    Parameters
+    ----------
+    root
+        Where ``proc`` lies.
+    """
+    facts = dict[str, str]()
+    for line in _lines(root / "proc/cpuinfo"):
+        name, _, value = line.partition(":")
+        facts.setdefault(name.strip(), value.strip())
+    formats = [flag for flag in facts.get("flags", "").split() if flag in _FORMATS]
+    return " ".join([facts.get("model name") or platform.machine(), *sorted(formats)])
 
 
 def quota(root: Path = Path("/")) -> float | None:

@@ -31,8 +31,8 @@ from eval.baselines.scoring import ResidualScoring
 from eval.judge import Judging, judge
 from eval.metrics.intervals import ResamplingPlan
 from eval.page.build import Audible
+from eval.page.ranking_tables import write_ranking
 from eval.ranking import Ranking, System, rank
-from eval.ranking_tables import write_ranking
 from eval.report import Reported, Reporting, report
 from eval.results.clips import write_clips
 from eval.results.description import SystemDescription, write_description

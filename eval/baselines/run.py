@@ -10,7 +10,7 @@ from cache.base.console import parser_of, read
 from cache.base.errors import guarded
 from cache.base.text import command_line
 from eval.baselines.request import BaselineRequest
-from eval.ranking_tables import format_ranking
+from eval.page.ranking_tables import format_ranking
 
 _ABOUT = "Train the task's autoencoder once a machine and seed, score its test clips."
 _EXAMPLE = """--mode mahalanobis --data dev_data eval_data --ground-truth ground_truth --out mahalanobis

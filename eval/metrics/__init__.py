@@ -1,1 +1,1 @@
-"""Metrics."""
+"""Figures of scores: areas, official scores of each year, intervals, comparisons."""

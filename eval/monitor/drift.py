@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 FEWEST = 20  # unflagged clips that say anything
 
 Direction = Literal["up", "down"]
+_DIRECTIONS: tuple[tuple[Direction, float], ...] = (("up", 1.0), ("down", -1.0))
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _drift(
     share = reference.size / fitted.train_scores().size
     scores = np.array([row["score"] for row in rows])
     most = 0.0
-    for direction, sign in (("up", 1.0), ("down", -1.0)):
+    for direction, sign in _DIRECTIONS:
         levels = exceedance_levels(sign * reference, max(1, round(groups * share)))
         values = running(levels, sign * scores)
         most = max(most, float(values.max()) / 2)
@@ -141,11 +142,7 @@ def _drift(
             first = began(levels, sign * scores, int(reached[0]))
             since = rows[first]["time"].timestamp()
             changes = changed(rows[:first], rows[first:])
-            return Drift(
-                *(section, len(rows), other, direction, since),  # type: ignore[arg-type]
-                float(values.max()) / 2,
-                changes,
-            )
+            return Drift(section, len(rows), other, direction, since, float(values.max()) / 2, changes)
     return Drift(section, len(rows), other, None, None, most)
 
 

@@ -1,1 +1,1 @@
-"""Audio."""
+"""Recordings to waveforms: containers, decoding, channels, windows, batches of equal length."""

@@ -33,7 +33,9 @@ _SHORTEST = 16  # values; what has fewer is no signal
 _HEAD = 2**16  # bytes in which the numbers of a text file begin
 _EVERY = 2**14  # lines between remembered places of a text file
 _BLOCK = 2**20  # bytes of text looked through at once
-_AGREE = 0.02  # by which a rate that is told and the file's own clock may differ
+# By which a rate that is told and the file's own clock may differ; of files in a list the rate is that of
+# them all, however their clocks jitter.
+_AGREE, _AGREE_LISTED = 0.02, 0.1
 _CLOCK = re.compile(r"\W*(?:time|t|timestamps?|seconds?|zeit|elapsed)(?:\b|_)", re.IGNORECASE)
 _PARTS = {"ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}  # of a second, in a clock's name
 _RATE = re.compile(r"fs|sr|samp(?:ling|le)?[ _]?(?:rate|freq(?:uency)?)(?:[ _]?hz)?", re.IGNORECASE)
@@ -100,7 +102,7 @@ class SignalFile:
         self.names = tuple(table.names[number] for number in self._numbers)
         units = table.units or tuple(_unit(name) for name in table.names)
         self.units = tuple(units[number] for number in self._numbers)
-        self.samplerate = _agreed(signal.rate, table.rate)
+        self.samplerate = _agreed(signal, table.rate)
         self.frames = table.frames
         self.channels = len(self._numbers)
 
@@ -143,8 +145,9 @@ def _chosen(names: Sequence[str], column: str) -> list[int]:
     return found or list(range(len(names)))
 
 
-def _agreed(told: int | None, own: float | None) -> int:
+def _agreed(signal: Signal, own: float | None) -> int:
     """Settle on a rate, Hz: that which was told, unless the file's own contradicts it."""
+    told, most = signal.rate, _AGREE_LISTED if signal.own else _AGREE
     if own is not None and not (np.isfinite(own) and own > 0):
         own = None
     if told is None:
@@ -154,7 +157,7 @@ def _agreed(told: int | None, own: float | None) -> int:
                 "Parquet or HDF5 an entry sample_rate"
             )
         return max(1, round(own))
-    if own is not None and abs(own - told) > _AGREE * told:
+    if own is not None and abs(own - told) > most * told:
         raise AsdError(f"its own clock says {own:.6g} Hz, it was told to have {told}: correct --rate")
     return told
 

@@ -1,1 +1,1 @@
-"""Clips."""
+"""Data roots to lists of clips: names, attributes, folders, manifests, published data sets."""

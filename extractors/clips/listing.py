@@ -1,6 +1,6 @@
 """Data roots to a list of clips; whatever does not fit is named.
 
-How recordings may lie is known to `extractors.layouts`, one file a concern: the task's names, its
+How recordings may lie is known to the files beside this one, one a concern: the task's names, its
 attribute files, a machine's folders, manifests.
 """
 
@@ -38,7 +38,7 @@ def list_clips(roots: Sequence[Path], supplements: Collection[str] = ()) -> List
     roots
         One or several: folders of machines as the task of 2020 to 2026 lays them out, e.g.
         ``dev_data`` and ``eval_data``; folders of one's own machines; a machine's own folder;
-        manifests. See `extractors.layouts`.
+        manifests.
     supplements
         Which supplemental clips (2025) to take as normal training clips: of `SUPPLEMENTS`.
 

@@ -23,6 +23,7 @@ from extractors.fetching.download import Remote
 from extractors.fetching.offline import Offline, apply_offline, is_offline
 
 _ARCHIVES = "archives"
+_SUFFIXES = (".zip", ".7z")
 _JOBS = 3  # archives at once; more would not make Zenodo faster
 _GROWTH = 2  # of bytes downloaded to bytes needed at most: the archive and what is in it
 _LICENCE = """\
@@ -121,13 +122,13 @@ def _listed(records: Mapping[str, Record], args: Namespace, known: DataSet | Non
     found = []
     for part, record in records.items():
         for remote in record.files:
-            if not remote.name.lower().endswith(".zip"):
+            if not remote.name.lower().endswith(_SUFFIXES):
                 sys.stderr.write(f"note: {record.page}: {remote.name} is no archive, not fetched\n")
                 continue
             root = _root(args.to, known, part)
             if known is not None:
                 remote = pinned(remote, known.md5)  # noqa: PLW2901
-                root = root / remote.name[:-4] if known.apart else root
+                root = root / remote.name.rpartition(".")[0] if known.apart else root
             found.append(Archive(remote, root, store, args.keep_archives))
     if not found:
         pages = ", ".join(record.page for record in records.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 from collections.abc import Iterator
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
@@ -29,7 +30,7 @@ def unpack(archive: Path, root: Path, workspace: Path) -> tuple[list[str], list[
     Parameters
     ----------
     archive
-        A zip file.
+        A zip file, or a 7z file.
     root
         The data root; a folder ``dev_data`` or ``eval_data`` around everything is taken off.
     workspace
@@ -49,12 +50,7 @@ def unpack(archive: Path, root: Path, workspace: Path) -> tuple[list[str], list[
     """
     shutil.rmtree(workspace, ignore_errors=True)
     try:
-        with ZipFile(archive) as content:
-            members = [each for each in content.infolist() if not _is_junk(each)]
-            names = [_checked(archive, each) for each in members]
-            require_room(root, sum(each.file_size for each in members), f"unpacking {archive.name}")
-            for each, name in zip(_told(members, archive), names, strict=True):
-                _extract(content, each, workspace / name)
+        (_seven if archive.suffix.lower() == ".7z" else _zip)(archive, root, workspace)
         inner = _inner(workspace)
         files = sorted(str(p.relative_to(inner)) for p in inner.rglob("*") if p.is_file())
         root.mkdir(parents=True, exist_ok=True)
@@ -70,21 +66,54 @@ def unpack(archive: Path, root: Path, workspace: Path) -> tuple[list[str], list[
         shutil.rmtree(workspace, ignore_errors=True)
 
 
-def _is_junk(member: ZipInfo) -> bool:
-    return any(part in _JUNK for part in PurePosixPath(member.filename).parts)
+def _zip(archive: Path, root: Path, workspace: Path) -> None:
+    """Unpack a zip file into a folder of our own."""
+    with ZipFile(archive) as content:
+        members = [each for each in content.infolist() if not _is_junk(each.filename)]
+        names = [
+            _checked(archive, each.filename, stat.S_IFMT(each.external_attr >> 16) in _KINDS)
+            for each in members
+        ]
+        require_room(root, sum(each.file_size for each in members), f"unpacking {archive.name}")
+        for each, name in zip(_told(members, archive), names, strict=True):
+            _extract(content, each, workspace / name)
 
 
-def _checked(archive: Path, member: ZipInfo) -> PurePosixPath:
+def _seven(archive: Path, root: Path, workspace: Path) -> None:
+    """Unpack a 7z file into a folder of our own."""
+    try:
+        import py7zr  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise AsdError(f"{archive.name} needs py7zr: pip install 'machine-asd[sevenzip]'") from error
+    try:
+        with py7zr.SevenZipFile(archive) as content:
+            for each in content.files:
+                _checked(archive, each.filename, not (each.is_symlink or each.is_junction or each.is_socket))
+            size = sum(each.uncompressed for each in content.files)
+            require_room(root, size, f"unpacking {archive.name}")
+            workspace.mkdir(parents=True)
+            content.extractall(workspace)
+    except (py7zr.exceptions.ArchiveError, LZMAError, TypeError) as error:
+        raise AsdError(f"{archive} is no whole 7z file ({error}); delete it") from error
+    for path in sorted(workspace.rglob("*")):
+        if _is_junk(path.name):
+            (shutil.rmtree if path.is_dir() else Path.unlink)(path)
+
+
+def _is_junk(name: str) -> bool:
+    return any(part in _JUNK for part in PurePosixPath(name).parts)
+
+
+def _checked(archive: Path, member: str, plain: bool) -> PurePosixPath:
     """Refuse whatever would end up elsewhere, or as something else than a file."""
-    name = PurePosixPath(member.filename.replace("\\", "/"))
-    kind = stat.S_IFMT(member.external_attr >> 16)
+    name = PurePosixPath(member.replace("\\", "/"))
     if name.is_absolute() or ".." in name.parts or ":" in str(name) or not name.parts:
         fault = "would leave the folder"
-    elif kind not in _KINDS:
+    elif not plain:
         fault = "is a link or a device"
     else:
         return name
-    raise AsdError(f"{archive}: {member.filename!r} {fault}; nothing of the archive was unpacked")
+    raise AsdError(f"{archive}: {member!r} {fault}; nothing of the archive was unpacked")
 
 
 def _told(members: list[ZipInfo], archive: Path) -> Iterator[ZipInfo]:

@@ -1,1 +1,1 @@
-"""Demo."""
+"""Machines that we synthesise, written as a data set of the challenge."""

@@ -17,7 +17,7 @@ from extractors.backbone import RANDOM, ArrayBackbone, Backbone, BackboneSpec, S
 from extractors.device import Device, Processor
 from extractors.embedding.embedder import Forward
 from extractors.embedding.output import Output
-from extractors.request import DTYPES, ExtractRequest
+from extractors.request import AUTO, DTYPES, ExtractRequest
 from extractors.weights.published import published
 
 RANDOM_SEED = 0  # of `--weights random`
@@ -193,7 +193,8 @@ def _outputs(spec: BackboneSpec, request: ExtractRequest, names: Sequence[str]) 
     if strange:
         raise AsdError(f"--bands {strange[0]}: expected {' or '.join(pooling.BANDS)}")
     combinations = product(layers, poolings, bands)
-    return [Output(spec, layer, how, which, request.dtype) for layer, how, which in combinations]
+    dtype = DTYPES[0] if request.dtype == AUTO else request.dtype
+    return [Output(spec, layer, how, which, dtype) for layer, how, which in combinations]
 
 
 def recipe_forwards(recipe: Recipe, weights: Sequence[str], device: str = "cpu") -> list[Forward]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
 import time
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.base.processors import cores
+from cache.base.processors import cores, model_name
 from cache.base.text import parse_json
 from cache.files import places
 from cache.files.atomic import write_atomic
@@ -144,9 +143,10 @@ def remembered(folder: Path, forward: Forward, clip: Samples) -> Plan:
     return known[key]
 
 
-def _key(forward: Forward, samples: int) -> str:
+def machine_key(forward: Forward) -> str:
+    """Name what a measurement is of: processor, cores, library, model, layer and number format."""
     spec, device = forward.backbone.spec, forward.device
-    chip, library = platform.machine(), f"numpy {np.__version__}"
+    chip, library = model_name(), f"numpy {np.__version__}"
     if not spec.arrays:
         import torch  # noqa: PLC0415 (loaded already)
 
@@ -155,8 +155,11 @@ def _key(forward: Forward, samples: int) -> str:
             chip = torch.cuda.get_device_name(str(device))
     top = max(output.layer for output in forward.outputs)
     weight = f"{spec.dim}x{top}, {forward.outputs[0].dtype}"
-    length = f"{samples / spec.sample_rate:.1f} s"
-    return f"{chip}, {cores()} cores, {library}: {spec.name} {weight}, {length}"
+    return f"{chip}, {cores()} cores, {library}: {spec.name} {weight}"
+
+
+def _key(forward: Forward, samples: int) -> str:
+    return f"{machine_key(forward)}, {samples / forward.backbone.spec.sample_rate:.1f} s"
 
 
 def _read(path: Path) -> dict[str, Plan]:

@@ -1,1 +1,1 @@
-"""Fetching."""
+"""What comes over the network: HTTP, downloads that go on, room on the disk, working offline."""

@@ -1,1 +1,1 @@
-"""Data."""
+"""Training clips in memory: waveforms, sampling, batches, augmentation."""

@@ -148,3 +148,13 @@ def test_libraries_loaded_before_spin_and_get_one_thread() -> None:
 
 def test_what_the_user_asked_for_stays() -> None:
     assert counts(early=True, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="2").endswith("2, {2}]")
+
+
+def test_a_processor_is_named_with_what_it_has_for_small_formats(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    text = (
+        "processor : 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx512_bf16 avx512f\n\nmodel name\t: Other\n"
+    )
+    (tmp_path / "proc/cpuinfo").write_text(text)
+    assert module.model_name(tmp_path) == "Some CPU avx512_bf16 avx512f"
+    assert module.model_name(tmp_path / "none")  # where there is no such file: the architecture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterator
 
@@ -90,3 +91,52 @@ def test_kinds_that_a_device_lacks_stay_in_float32_and_are_tried_once(
     convolution, values = nn.Conv2d(2, 2, 3), torch.randn(1, 2, 8, 8)
     with torch.no_grad(), reduced(CPU, HALF):
         assert convolution(values).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Linear(32, 64), (3, 32)),
+        (nn.Conv2d(8, 8, 3), (2, 8, 9, 9)),
+        (nn.Conv1d(8, 8, 3), (2, 8, 20)),
+        (nn.ConvTranspose1d(8, 8, 3), (2, 8, 20)),
+    ],
+)
+def test_weights_are_cast_once_and_again_when_they_change(
+    layer: nn.Module, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    casts: list[torch.Size] = []
+    cast = torch.Tensor.to
+
+    def counted(tensor: torch.Tensor, *args: object) -> torch.Tensor:
+        casts.append(tensor.shape)
+        return cast(tensor, *args)  # type: ignore[call-overload, no-any-return]
+
+    wrong_kinds(CPU, HALF)  # it casts as well
+    monkeypatch.setattr(torch.Tensor, "to", counted)
+    values = torch.randn(shape)
+    for _ in range(2):
+        with torch.inference_mode(), torch.autocast("cpu", HALF):
+            expected = layer(values)
+        with torch.inference_mode():
+            for _ in range(3):
+                with reduced(CPU, HALF):
+                    assert torch.equal(layer(values), expected)
+        with torch.no_grad():
+            layer.weight.mul_(2)  # type: ignore[operator, union-attr]
+    assert casts == [layer.weight.shape] * 2  # type: ignore[union-attr]
+
+
+def test_copies_of_weights_go_with_them_and_training_has_none() -> None:
+    layer, values = nn.Linear(7, 5), torch.randn(2, 7)
+    before = len(precision._COPIES)
+    with reduced(CPU, HALF):
+        layer(values).sum().backward()
+    assert layer.weight.grad is not None
+    assert len(precision._COPIES) == before
+    with torch.no_grad(), reduced(CPU, HALF):
+        layer(values)
+    assert len(precision._COPIES) == before + 1
+    del layer
+    gc.collect()
+    assert len(precision._COPIES) == before

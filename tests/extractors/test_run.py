@@ -124,6 +124,19 @@ def test_a_smaller_number_format_says_how_near_it_is(
     said = capsys.readouterr().err
     assert "note: beats in bfloat16: cosine to float32 at least 0.99" in said
     assert "on 4 clips" in said
+    assert main([*command, "--dtype", "auto"]) == 0  # bank and query are of one format
+    later = capsys.readouterr()
+    assert "note: beats in bfloat16, as its tables are" in later.err
+    assert later.out.count("12 clips: 0 new, 0 changed, 12 unchanged") == 3
+
+
+def test_auto_takes_float32_where_there_is_little_to_do(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "--dtype", "auto"]) == 0
+    assert "in bfloat16" not in capsys.readouterr().err
+    (cache,) = {path.parents[3] for path in tmp_path.rglob("train.parquet")}
+    assert not any("dtype" in dict(recipe.settings) for recipe in Store(cache).recipes())
 
 
 @pytest.mark.parametrize(

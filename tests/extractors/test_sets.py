@@ -6,12 +6,16 @@ import hashlib
 import io
 import json
 import stat
+import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
+import pandas as pd
+import py7zr
 import pytest
 import soundfile
 
@@ -19,7 +23,7 @@ from cache.base.errors import AsdError
 from eval.run import main as evaluate
 from extractors.clips.dataset import counts, datasets
 from extractors.clips.listing import list_clips
-from extractors.data import archive
+from extractors.data import archive, unpack
 from extractors.data.fetch import pinned
 from extractors.data.run import main
 from extractors.fetching import http
@@ -307,3 +311,100 @@ def test_published_hashes_are_pinned(
     monkeypatch.setenv("ASD_ZENODO", "http://localhost")
     assert pinned(other, md5) is other
     assert "not the published archive" in capsys.readouterr().err
+
+
+def imad() -> bytes:
+    """The archive of one machine of IMAD-DS, by microphone, accelerometer and gyroscope."""
+    buffer = io.BytesIO()
+    with py7zr.SevenZipFile(buffer, "w", filters=[{"id": py7zr.FILTER_COPY}]) as made:
+        for split, kinds in (("train", ["normal"]), ("test", ["normal", "anomaly"])):
+            for condition, domain in ((c, d) for c in kinds for d in ("source", "target")):
+                rows = []
+                for i in range(12 if (split, domain) == ("train", "source") else 4):
+                    seed = f"{condition}_{domain}_{split}_{i}"
+                    row: dict[str, object] = {
+                        "imp23absu_mic": "",
+                        "ism330dhcx_acc": "",
+                        "ism330dhcx_gyro": "",
+                    }
+                    for sensor, rate, columns in (
+                        ("imp23absu_mic", 16_000, ["PCM"]),
+                        ("ism330dhcx_acc", 7_063, ["A_x [g]", "A_y [g]", "A_z [g]"]),
+                        ("ism330dhcx_gyro", 7_063, ["G_x [dps]"]),
+                    ):
+                        name = f"{sensor}_{seed}.parquet"
+                        rng = np.random.default_rng(zlib.crc32(name.encode()))
+                        t = np.sort(np.arange(rate // 2) / rate + rng.normal(0, 1e-5, rate // 2))
+                        pitch = 900 if condition == "anomaly" else 300
+                        wave = np.sin(2 * np.pi * pitch * t)[:, None] + rng.normal(
+                            9.8, 0.2, (len(t), len(columns))
+                        )
+                        frame = pd.DataFrame({"Time": t, **dict(zip(columns, wave.T, strict=True))})
+                        made.writestr(frame.to_parquet(), f"BrushlessMotor/{split}/{name}")
+                        row[sensor] = name
+                    rows.append({**row, "split_label": split, "anomaly_label": condition, "load": i % 2})
+                table = pd.DataFrame(rows).to_csv()
+                made.writestr(table, f"BrushlessMotor/{split}/attributes_{condition}_{domain}_{split}.csv")
+    return buffer.getvalue()
+
+
+def test_imad_ds_by_microphone_and_accelerometer(
+    publish: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    publish("imad-ds", {"BrushlessMotor.7z": imad()})
+    assert main(["fetch", "imad-ds", "--to", str(tmp_path)]) == 0
+    assert "Licence: CC BY-SA 4.0" in capsys.readouterr().err
+    root = tmp_path / "imad-ds"
+    clips = list_clips([root]).clips
+    found = Counter((c.section.machine_type, c.split, c.domain, c.condition) for c in clips)
+    assert found["BrushlessMotor", "train", "source", "normal"] == 12
+    assert found["BrushlessMotor_acc", "train", "target", "normal"] == 4
+    assert found["BrushlessMotor_acc", "test", "target", "anomaly"] == 4
+    assert {c.signal.rate for c in clips if c.section.machine_type.endswith("_acc")} == {7063}
+    assert clips[0].attributes == {"load": "0"}
+    monkeypatch.setenv("ASD_OFFLINE", "1")
+    out = tmp_path / "out"
+    call = ["logmel", "--data", str(root), "--out", str(out), "--cache-dir", str(tmp_path / "cache")]
+    assert evaluate([*call, "--set", "remove_dc=true"]) == 0
+    assert "made audible" in (out / "report.html").read_text()
+    assert json.loads((out / "results.json").read_text())
+    assert len(list(out.rglob("anomaly_score_*.csv"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: data[: len(data) // 2], "is no whole 7z file"),
+        (lambda data: b"<html>" + data, "is no whole 7z file"),
+        (lambda data: data[:60] + bytes([data[60] ^ 255]) + data[61:], "is no whole 7z file"),
+    ],
+)
+def test_7z_archives_that_are_not_whole(
+    publish: Callable[..., None], damage: Callable[[bytes], bytes], reason: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    publish("imad-ds", {"BrushlessMotor.7z": damage(imad())})
+    assert main(["fetch", "imad-ds", "--to", str(tmp_path)]) == 1
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "imad-ds").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "link", "reason"),
+    [("../evil.wav", False, "would leave the folder"), ("/tmp/evil.wav", False, "would leave the folder"),
+     ("link", True, "is a link or a device")],
+)  # fmt: skip
+def test_members_of_a_7z_file_stay_in_it(
+    name: str, link: bool, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.7z").write_bytes(imad())
+    listed = SimpleNamespace(
+        filename=name, is_symlink=link, is_junction=False, is_socket=False, uncompressed=1
+    )
+    listing = property(lambda _: [listed], lambda *_: None, lambda _: None)
+    monkeypatch.setattr(py7zr.SevenZipFile, "files", listing, raising=False)
+    monkeypatch.setattr(py7zr.SevenZipFile, "extractall", lambda *_: pytest.fail("unpacked all the same"))
+    with pytest.raises(AsdError, match=reason):
+        unpack.unpack(tmp_path / "a.7z", tmp_path / "root", tmp_path / "work")
+    assert not (tmp_path / "root").exists()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import index.bank
-import index.record
+import index.fitted
 from cache.base.errors import AsdError
 from cache.parquet import read_digest
 from cache.recipe import concatenation
@@ -118,7 +118,7 @@ def test_a_bank_of_before_scores_and_is_built_again(
     record = json.loads(path.read_text())
     new = ("training", "left_out", "recordings", "copies", "calibration", "sha256")
     told = {name: value for name, value in record.items() if name not in new}
-    digest = index.record.digest(told)
+    digest = index.fitted.digest(told)
     path.write_text(json.dumps({**told, "sha256": digest}))
     assert scored(store, tmp_path / "out", "--no-report") == 0
     assert "other training clips" not in capsys.readouterr().err

@@ -16,7 +16,7 @@ import pytest
 import eval.score
 import index.bank
 import index.build
-import index.record
+import index.fitted
 from cache.base.errors import listing
 from cache.recipe import Recipe
 from cache.store import Store
