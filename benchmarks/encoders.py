@@ -7,7 +7,7 @@ machine troubles both alike. ``--golden`` writes what the tests compare with.
 
 The publishers' code imports fairseq, timm and omegaconf, of which inference needs next to nothing: the
 few names are stood in for here. ``D2vDecoderConfig()`` as a default of a dataclass, which Python 3.11
-refuses, is made a factory while the clone's files are read. FISHER's also needs einops: ``pip install einops``.
+refuses, is made a factory while the clone is read. FISHER also needs einops: ``pip install einops``.
 """
 
 from __future__ import annotations
