@@ -32,9 +32,9 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 demo: $(VENV)/.demo  ## synthesise machines, extract, index, score, report: the main job in two minutes
 	$(BIN)/python -m extractors.demo.run --to $(DEMO)/data
 	$(BIN)/python -m extractors.run --data $(DEMO)/data/dev_data $(DEMO)/data/eval_data \
-		--backbone logmel --cache-dir $(DEMO)/artifacts
-	$(BIN)/python -m index.run --backbone logmel --cache-dir $(DEMO)/artifacts
-	$(BIN)/python -m eval.run --backbone logmel \
+		--cache-dir $(DEMO)/artifacts
+	$(BIN)/python -m index.run --backbone logspec --cache-dir $(DEMO)/artifacts
+	$(BIN)/python -m eval.run --backbone logspec \
 		--cache-dir $(DEMO)/artifacts --ground-truth $(DEMO)/data/ground_truth --out $(DEMO)/results \
 		--audio $(DEMO)/data/dev_data $(DEMO)/data/eval_data
 

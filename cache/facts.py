@@ -35,6 +35,9 @@ class Facts:
         What of its header was put right; empty where nothing was.
     decoder
         Name and version, where the samples depend on them; empty where they do not.
+    near, left
+        Sum of the near channel's squared samples, and of what is left of it once the far channel is
+        cancelled; ``None`` where nothing is cancelled.
     """
 
     sample_rate: int
@@ -43,10 +46,12 @@ class Facts:
     lack: str = ""
     remark: str = ""
     decoder: str = ""
+    near: float | None = None
+    left: float | None = None
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON, without what is empty."""
-        return {name: value for name, value in asdict(self).items() if value != ""}
+        return {name: value for name, value in asdict(self).items() if value not in ("", None)}
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from cache.base.console import parser_of
+from cache.base.console import console_of, parser_of
 from cache.base.errors import Main, guarded
 from cache.files.places import here
+from extractors.request import ExtractRequest
 
 _ABOUT = """Synthesise recordings of machines, normal and broken, and tell them apart: data, embeddings, a
 bank and results with a report. Every step is shown as the command that does it."""
@@ -21,11 +22,12 @@ def _steps(folder: Path) -> Iterator[tuple[str, list[str]]]:
     data = [str(folder / "data" / part) for part in ("dev_data", "eval_data")]
     cache = ["--cache-dir", str(folder / "artifacts")]
     yield "extractors.demo.run", ["--to", str(folder / "data")]
-    yield "extractors.run", ["--data", *data, "--backbone", "logmel", *cache]
-    yield "index.run", ["--backbone", "logmel", *cache]
+    yield "extractors.run", ["--data", *data, *cache]
+    backbone = ["--backbone", *ExtractRequest().backbone]
+    yield "index.run", [*backbone, *cache]
     truth = ["--ground-truth", str(folder / "data" / "ground_truth")]
     out = ["--out", str(folder / "results"), "--audio", *data]
-    yield "eval.run", ["--backbone", "logmel", *cache, *truth, *out]
+    yield "eval.run", [*backbone, *cache, *truth, *out]
 
 
 @guarded
@@ -44,10 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = parser_of("eval.demo", _ABOUT, "--to demo")
     parser.add_argument("--to", type=here, default=Path("demo"), metavar="DIR", help="(default: ./demo)")
-    for module, arguments in _steps(parser.parse_args(argv).to):
-        sys.stderr.write(f"$ {shlex.join(['python', '-m', module, *arguments])}\n")
+    args = parser.parse_args(argv)
+    speech = console_of(args).speech
+    spoken = ["--quiet"] * speech.quiet + ["--json"] * speech.json
+    for module, arguments in _steps(args.to):
+        if not speech.quiet:
+            sys.stderr.write(f"$ {shlex.join(['python', '-m', module, *arguments])}\n")
         call: Main = import_module(module).main
-        if code := call(arguments):
+        if code := call([*arguments, *spoken]):
             return code
     return 0
 

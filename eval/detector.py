@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import weakref
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -38,6 +40,7 @@ from index.scorer import DEFAULT
 if TYPE_CHECKING:
     from extractors.engines.inference import Inference
 
+_LOG = logging.getLogger(__name__)
 Samples: TypeAlias = NDArray[Any]
 Sound: TypeAlias = str | PathLike[str] | Samples | tuple[Samples, float]
 Sounds: TypeAlias = Sound | Sequence[Sound]
@@ -68,6 +71,10 @@ class Detector:
         each channel's mean is subtracted, of sound too.
     threshold, percentile
         How the threshold is learnt, and the share of normal clips meant to lie below it, %.
+    false_alarms, clip_interval
+        Instead of a percentile: how often a normal clip may be called abnormal, ``1/100`` of the clips
+        or ``1/month`` where one is heard every so many seconds. Refused by `fit` where the recordings
+        cannot support it.
     group
         Which recordings were made together, and are left out together when the threshold is learnt:
         ``auto`` goes by their sound; ``day``, ``folder`` ... as of ``--group``.
@@ -99,6 +106,8 @@ class Detector:
         remove_dc: bool = False,
         threshold: str = "gamma",
         percentile: float = 90.0,
+        false_alarms: str | None = None,
+        clip_interval: float = 60.0,
         group: str = "auto",
         machine: str = _MACHINE,
     ) -> None:
@@ -111,7 +120,10 @@ class Detector:
             ),
             device="cpu",
         )
-        self._build = BuildRequest(scorer=scorer, threshold=threshold, percentile=percentile, group=group)
+        self._build = BuildRequest(
+            scorer=scorer, threshold=threshold, percentile=percentile, false_alarms=false_alarms,
+            clip_interval=clip_interval, group=group,
+        )  # fmt: skip
         self._build.unfitted()  # a name or an option that there is not is refused here, not in `fit`
         for text in self._request.backbone:
             registry.find(split_name(text)[0])
@@ -130,8 +142,9 @@ class Detector:
         Parameters
         ----------
         normal
-            A folder (searched at any depth), a file, an array (T,) or (T, channels) with `rate`, a pair of
-            array and rate, or a list of these.
+            A folder (searched at any depth), a file, a manifest (``.csv``, ``.parquet``) or a data root,
+            of which the training clips are taken with their domains, an array (T,) or (T, channels)
+            with `rate`, a pair of array and rate, or a list of these.
         target
             The few normal recordings of other conditions (speed, load, noise), if there are any.
         rate
@@ -344,9 +357,7 @@ class Detector:
         clips = (*self._listing.clips, *(clip for listing in new for clip in listing.clips))
         if faults := [fault for listing in new for fault in listing.faults]:
             raise AsdError("\n".join(["recordings that cannot be used:", *map(str, faults)]))
-        twice = [
-            clip.clip_id for i, clip in enumerate(clips) if clip.clip_id in {c.clip_id for c in clips[:i]}
-        ]
+        twice = [name for name, count in Counter(clip.clip_id for clip in clips).items() if count > 1]
         if twice:
             raise AsdError(
                 f"two recordings are called {twice[0]!r}: name folders that differ in their own names"
@@ -387,7 +398,13 @@ class Detector:
         for sound in _each(sounds):
             if isinstance(sound, str | PathLike):
                 path = Path(sound)
-                if path.is_dir():
+                if _is_root(path):
+                    found = self._of_root(path, split, section)
+                    clips += [
+                        replace(clip, section=section, domain=domain or clip.domain) for clip in found.clips
+                    ]
+                    faults += found.faults
+                elif path.is_dir():
                     files, unreadable, _ = audio_files(path)
                     faults += unreadable
                     clips += [
@@ -403,7 +420,9 @@ class Detector:
                 elif path.suffix.lower() in RECORDING_SUFFIXES and path.is_file():
                     clips.append(Clip(path.name, path, section, split, domain))
                 else:
-                    raise AsdError(f"{path} is neither a folder nor one of {', '.join(RECORDING_SUFFIXES)}")
+                    raise AsdError(
+                        f"{path} is neither a folder, a manifest nor one of {', '.join(RECORDING_SUFFIXES)}"
+                    )
             else:
                 samples, own = sound if isinstance(sound, tuple) else (sound, rate)
                 clips.append(self._written(np.asarray(samples), own, section, split, domain))
@@ -412,6 +431,32 @@ class Detector:
                 f"no recordings in {sounds!r}: expected {', '.join(RECORDING_SUFFIXES)} at any depth"
             )
         return Listing(tuple(clips), tuple(faults))
+
+    def _of_root(self, root: Path, split: str, section: Section) -> Listing:
+        """List the clips of a split of a data root's one machine, or of the one of this name."""
+        from extractors.clips.listing import list_clips  # noqa: PLC0415 (as above)
+
+        listing = list_clips([root])
+        for note in listing.notes:
+            _LOG.info("%s", note)
+        held = [clip for clip in listing.clips if clip.split == split]
+        machines = {clip.section: str(clip.section) for clip in held}
+        if len(machines) > 1:
+            named = (section.machine_type, str(section))
+            machines = {s: t for s, t in machines.items() if s.machine_type in named or t in named}
+        if len(machines) != 1:
+            what = "normal" if split == "train" else "new"
+            known = sorted({str(clip.section) for clip in held})
+            if known:
+                raise AsdError(
+                    f"{root} holds {', '.join(known)}, and a detector is of one machine: name it, "
+                    f"machine={known[0].partition('/')[0]!r}, or give its own folder"
+                )
+            raise AsdError(
+                f"{root} is read as a data root and holds no {what} recordings of a machine; for "
+                f"{'train/ or normal/' if split == 'train' else 'test/ or new/'} give that folder itself"
+            )
+        return Listing(tuple(clip for clip in held if clip.section in machines), listing.faults)
 
     def _written(
         self, samples: Samples, rate: float | None, section: Section, split: str, domain: str | None
@@ -465,6 +510,16 @@ def remember(bank: Path, recordings: Mapping[str, str]) -> None:
 def cautions_of(fitted: FittedSection) -> tuple[str, ...]:
     """Say what a threshold promises, and what a reader of decisions must know."""
     return fitted.promise(), *fitted.cautions().values()
+
+
+def _is_root(path: Path) -> bool:
+    """Tell a manifest, a machine's folder or a folder of machines from a folder of recordings."""
+    from extractors.clips.folders import is_machine, visible_folders  # noqa: PLC0415 (as above)
+    from extractors.clips.manifest import SUFFIXES  # noqa: PLC0415
+
+    if not path.is_dir():
+        return path.is_file() and path.suffix.lower() in SUFFIXES
+    return is_machine(path) or any(map(is_machine, visible_folders(path)))
 
 
 def _each(sounds: Sounds) -> Sequence[Sound]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from cache.files.places import here, place
 from cache.recipe import Recipe
 from cache.select import Selection, cache_dir_option, choose
 from cache.store import Store
-from eval.experiments.file import shipped
+from eval.experiments import shipped
 from eval.judge import Judging, Run, judge, years_told
 from eval.metrics.rules import RULES, choose_rule
 from eval.page.build import Audible
@@ -55,8 +56,8 @@ class Limits(Checked):
 class Evaluation(Checked):
     """What is evaluated, by what, and what is made of it.
 
-    Beside its options: `command`, how this was called; `built`, whether the bank was just built of
-    what `audio` holds.
+    Beside its options: `command`, how this was called; `built`, whether the tables and the bank were
+    just made of what `audio` holds, and `left_out`, what of it could not be used.
     """
 
     experiment: str | None = option(
@@ -110,15 +111,16 @@ class Evaluation(Checked):
     limits: Limits = option_group(Limits, "threshold of an experiment")
     command: str = ""
     built: bool = False
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         tables = self.tables
-        given = {"--submission": self.submission, "--bank": self.bank and not self.built,
-                 "--backbone": tables.backbones, "--recipe": tables.recipes and not self.built,
-                 "--channel": tables.channel, "--window": tables.window,
-                 "--hop": tables.hop, "--length": tables.length}  # fmt: skip
-        clash = [name for name, value in given.items() if value]
+        given = {"--submission": self.submission, "--bank": None if self.built else self.bank,
+                 "--backbone": tables.backbones, "--recipe": () if self.built else tables.recipes,
+                 "--layer": tables.layer, "--pooling": tables.pooling, "--bands": tables.bands,
+                 "--weights": tables.weights, "--weights-hash": tables.weights_hash}  # fmt: skip
+        clash = [name for name, value in given.items() if value not in (None, ())]
         if self.experiment is None:
             if self.changes:
                 raise AsdError(f"--set {self.changes[0]} changes an experiment, and none is named")
@@ -131,6 +133,13 @@ class Evaluation(Checked):
             raise AsdError(f"{clash[0]} means nothing to an experiment, which says so itself: --set")
         elif not self.data:
             raise AsdError(f"experiment {self.experiment}: name the data roots with --data")
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What the command line changes of the experiment; how recordings are heard has options too."""
+        heard = {key: getattr(self.tables, key) for key in ("channel", "length", "window", "hop")}
+        told = (f"{key}={json.dumps(value)}" for key, value in heard.items() if value is not None)
+        return (*self.changes, *told, *self.limits.changes())
 
     @property
     def layout(self) -> str | None:
@@ -226,7 +235,7 @@ def score_all(wanted: Evaluation, results: Results, told: Progress = unseen) -> 
         cache = Store(wanted.cache_dir)
         scoring = Scoring(
             results, bank, recipe, store, cache, wanted.layout, wanted.machine, clips,
-            wanted.command, wanted.built,
+            wanted.command, wanted.built, (*wanted.left_out, *left_out),
         )  # fmt: skip
         scored = score(scoring, told)
         run = judge(replace(wanted.judging([]), directory=results.root, part=True))

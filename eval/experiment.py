@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, reasons
 from cache.base.progress import Progress, unseen
 from cache.base.text import masked
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection
+from cache.store import Store
 from eval.baselines.request import BaselineRequest
 from eval.evaluate import Evaluated, Evaluation, Limits, check, judge_all, score_all
 from eval.experiments.file import (
@@ -72,12 +73,12 @@ def run_experiment(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
     """
     name = str(wanted.experiment)
     text = read_text(name)
-    experiment = parse(text, name, (*wanted.changes, *wanted.limits.changes()))
+    experiment = parse(text, name, wanted.overrides)
     check(wanted)
     results = Results(wanted.out)
     facts = (*wanted.note, *_facts(experiment, wanted.command))
-    plain = replace(wanted, experiment=None, changes=(), limits=Limits(), audio=wanted.data, data=(),
-                    note=facts, year=wanted.year or experiment.year)  # fmt: skip
+    plain = replace(wanted, experiment=None, changes=(), limits=Limits(), tables=Selection(),
+                    audio=wanted.data, data=(), note=facts, year=wanted.year or experiment.year)  # fmt: skip
     embedded: list[_Embedded] = []
     with results.run():
         if experiment.autoencoder is not None:
@@ -91,7 +92,7 @@ def run_experiment(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
         else:
             _check_weights(experiment)
             embedded = [_embed(experiment, plain, results.root / "bank")]
-            bank = _with_bank(plain, embedded[0].recipes, results.root / "bank")
+            bank = _with_bank(plain, embedded[0], results.root / "bank")
             done = score_all(bank, results, told)
         recipes = [recipe for each in embedded for recipe in each.recipes]
         results.write("experiment.toml", masked(text).encode())
@@ -184,6 +185,11 @@ def _embed(experiment: Experiment, wanted: Evaluation, bank: Path) -> _Embedded:
     from extractors.extract import extract  # noqa: PLC0415
 
     extracted = extract(extract_request(experiment, wanted))
+    held = Store(wanted.cache_dir).tables(recipes_of(extracted)[0])
+    if extracted.faults and not any(table.split == "train" for table in held):
+        raise reasons(
+            f"no training clip could be used, {len(extracted.faults)} are left out", extracted.faults
+        )
     scorer = experiment.scorer or ScorerChoice()
     built = build(build_request(scorer, extracted, wanted.cache_dir, bank))
     remember(
@@ -212,7 +218,7 @@ def _tune(experiment: Experiment, wanted: Evaluation, results: Results, told: Pr
         bank = wanted.out / "models" / f"seed_{seed}" / "bank"
         tuned = experiment.model_copy(update={"backbones": backbones, "finetune": None})
         embedded = _embed(tuned, wanted, bank)
-        scored = _with_bank(wanted, embedded.recipes, bank)
+        scored = _with_bank(wanted, embedded, bank)
         part = Results(wanted.out / _TUNED / f"seed_{seed}")
         score_all(replace(scored, report=False, figures=False, note=()), part, told)
         every.append(embedded)
@@ -229,9 +235,9 @@ def _include(results: Results, folder: Path, seeds: Sequence[int]) -> None:
         results.include(Results(path))
 
 
-def _with_bank(wanted: Evaluation, recipes: Sequence[Recipe], bank: Path) -> Evaluation:
-    chosen = Selection(recipes=tuple(recipe.fingerprint for recipe in recipes))
-    return replace(wanted, tables=chosen, bank=bank, built=True)
+def _with_bank(wanted: Evaluation, embedded: _Embedded, bank: Path) -> Evaluation:
+    chosen = Selection(recipes=tuple(recipe.fingerprint for recipe in embedded.recipes))
+    return replace(wanted, tables=chosen, bank=bank, built=True, left_out=embedded.faults)
 
 
 def _train(system: AutoencoderChoice, wanted: Evaluation) -> _Embedded:

@@ -11,7 +11,6 @@ from cache.base.console import Console, parser_of, read
 from cache.base.errors import guarded
 from cache.base.text import command_line, counted
 from eval.evaluate import Evaluated, Evaluation, evaluate
-from eval.experiment import run_experiment
 from eval.page.ranking_tables import format_ranking
 from eval.results.tables import format_table
 from extractors.fetching.offline import apply_offline
@@ -78,7 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     wanted = replace(wanted, command=command_line("python -m eval.run", arguments))
     apply_offline(wanted)
     with console.progress("section") as told:
-        done = (run_experiment if wanted.experiment else evaluate)(wanted, told)
+        if wanted.experiment:
+            from eval.experiment import run_experiment  # noqa: PLC0415 (all stages come with it)
+
+            done = run_experiment(wanted, told)
+        else:
+            done = evaluate(wanted, told)
     console.notes(done.notes)
     for kind in ("left_out", "silent", "refused"):
         name = {"silent": "not played"}.get(kind, kind.replace("_", " "))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cache.base.errors import AsdError, listing
+from cache.base.errors import AsdError, listing, reasons
 from cache.base.progress import Progress, unseen
 from cache.facts import Remark, differences, remarks_of
 from cache.facts import told as said_of
@@ -24,9 +26,12 @@ from eval.results.names import all_synthetic
 from eval.results.submission import write_submission
 from eval.scoring.maps import write_map
 from eval.scoring.sections import SectionScores, score_table, surplus, write_reasons, write_windows
+from extractors.audio.files import content_sha256
 from extractors.clips.listing import Clip
 from index.bank import Bank
 from index.fitted import FittedSection
+
+_READERS = 4  # threads that hash recordings: half wait for the disk
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,9 @@ class Scoring:
     command
         How to do it again.
     built
-        Whether the bank was just built of what `clips` holds.
+        Whether the tables and the bank were just made of what `clips` holds.
+    left_out
+        Clips that the extraction just before could not use, each with the reason.
     """
 
     results: Results
@@ -68,6 +75,7 @@ class Scoring:
     clips: Sequence[Clip] | None = None
     command: str = ""
     built: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,18 +166,26 @@ class _Held:
     """Which recordings of which sections the data at hand holds."""
 
     def __init__(self, clips: Sequence[Clip]) -> None:
-        self._ids: dict[tuple[Section, str], set[str]] = {}
+        self._paths: dict[tuple[Section, str], dict[str, Path]] = {}
         for clip in clips:
-            held = self._ids.setdefault((clip.section, clip.split), set())
-            held.add(split_id(clip.clip_id)[0])
+            held = self._paths.setdefault((clip.section, clip.split), {})
+            held[split_id(clip.clip_id)[0]] = clip.path
 
     def ids(self, section: Section, split: str) -> set[str]:
         """Ids of a section's recordings."""
-        return self._ids.get((section, split), set())
+        return set(self._paths.get((section, split), {}))
+
+    def others(self, section: Section, hashes: Mapping[str, str]) -> list[str]:
+        """Ids of test recordings whose bytes are not those of `hashes`, their SHA-256 by id."""
+        paths = self._paths.get((section, "test"), {})
+        known = sorted(paths.keys() & hashes.keys())
+        with ThreadPoolExecutor(_READERS) as pool:
+            now = pool.map(_sha256, (paths[name] for name in known))
+            return [name for name, sha256 in zip(known, now, strict=True) if sha256 != hashes[name]]
 
     def sections(self) -> set[Section]:
         """Sections that have test clips."""
-        return {section for section, split in self._ids if split == "test"}
+        return {section for section, split in self._paths if split == "test"}
 
 
 @dataclass
@@ -179,6 +195,7 @@ class _Job:
     scoring: Scoring
     held: _Held | None
     notes: list[str] = field(default_factory=list)
+    changed: dict[Section, set[str]] = field(default_factory=dict)  # recordings that are others now
 
     @property
     def training(self) -> Store:
@@ -197,6 +214,12 @@ class _Job:
             (fitted - tested, "is in the bank but has no test clips: not scored"),
         ):
             self.notes += [f"{section} {reason}" for section in sorted(sections)]
+        if not tested & fitted and scoring.left_out:
+            count = len(scoring.left_out)
+            title = f"nothing to score with the bank {root}: {count} clips could not be used"
+            raise reasons(title, scoring.left_out)
+        if not tested & fitted and self.notes and self.held is not None:
+            raise reasons("nothing to score:", self.notes)
         if not tested & fitted:
             raise AsdError(
                 f"no test clips of {scoring.recipe} for the bank {root}, which holds "
@@ -213,17 +236,24 @@ class _Job:
         """Keep sections that the data still has test clips of, and say what differs."""
         kept = set()
         for section in sorted(tested | self._wanted(held.sections())):
-            stored = set(map(_file_id, self._keys(section, "test")))
-            there = held.ids(section, "test")
+            keys = self._keys(section, "test")
+            hashes = {_file_id(clip): key.content_sha256 for clip, key in keys.items()}
+            stored, there = set(hashes), held.ids(section, "test")
             gone, lacking = sorted(stored - there), sorted(there - stored)
-            if stored & there:
+            if other := [] if self.scoring.built else held.others(section, hashes):
+                self.changed[section] = set(other)
+                self.notes.append(
+                    f"{section}: {len(other)} test clips are other recordings now than those in the "
+                    f"cache and not scored, {other[0]} for one; run the extraction again"
+                )
+            if stored & there - set(other):
                 kept.add(section)
                 if gone:
                     self.notes.append(
                         f"{section}: {len(gone)} test clips in the cache are no longer in the "
                         f"data and not scored, {gone[0]} for one"
                     )
-            elif stored:
+            elif stored and not stored & there:
                 self.notes.append(f"{section} is no longer in the data: not scored")
             if lacking:
                 self.notes.append(
@@ -256,7 +286,7 @@ class _Job:
         table = self.scoring.store.read(self.scoring.recipe, section, "test")
         if self.held is None:
             return table
-        there = self.held.ids(section, "test")
+        there = self.held.ids(section, "test") - self.changed.get(section, set())
         rows = [row for row, clip in enumerate(table.clip_ids) if _file_id(clip) in there]
         return table if len(rows) == len(table) else table.select(rows)
 
@@ -302,3 +332,10 @@ class _Job:
 
 def _file_id(clip_id: str) -> str:
     return split_id(clip_id)[0]
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return content_sha256(path)
+    except AsdError:
+        return ""  # what cannot be read is not what was heard

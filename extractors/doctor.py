@@ -25,8 +25,10 @@ from cache.files.places import is_remote
 from extractors import compat, pooling, registry
 from extractors.backbone import RANDOM, Source
 from extractors.embedding.embedder import Forward
+from extractors.embedding.formats import verdicts_in
 from extractors.embedding.models import load_model
 from extractors.embedding.output import Output
+from extractors.embedding.throughput import plans_in
 from extractors.fetching.disk import free_space, megabytes
 from extractors.fetching.offline import VARIABLE, home, is_offline
 from extractors.weights.published import AST_REVISION, CHECKPOINTS, Checkpoint, path_of
@@ -90,7 +92,7 @@ def diagnose(device: str, cache_dir: Path, console: Console = _CONSOLE) -> int:
 
 
 def examine(device: str, cache_dir: Path) -> Iterator[Finding]:
-    """Look at Python, libraries, processors, device, folders, weights and every backbone, in this order."""
+    """Look at Python, libraries, processors, device, folders, what was measured, weights, backbones."""
     yield from installation()
     yield from _imports()
     yield Finding("processors", str(processors()))
@@ -108,6 +110,9 @@ def examine(device: str, cache_dir: Path) -> Iterator[Finding]:
     yield Finding("fetching", f"off, by {VARIABLE}" if is_offline() else "on first use")
     for what, folder in (("cache folder", cache_dir), ("folder of weights", home())):
         yield from folder_findings(what, folder)
+    for kept in (plans_in(cache_dir), verdicts_in(cache_dir)):
+        for key, choice in kept.items():
+            yield Finding("measured", f"{key}: {choice}")
     here = [each for each in CHECKPOINTS if _is_here(each)]
     yield from _weights(here)
     for name in registry.names():

@@ -36,10 +36,13 @@ class Pooling:
         Canonical text, e.g. ``mean`` or ``gwrp:0.7``; stands in the recipe.
     reduce
         (B, time, C) to (B, D); ``None`` takes the model's own embedding.
+    whole
+        Whether a frame is all its bands together, so that they share one weight.
     """
 
     name: str
     reduce: Callable[[Tensor], Tensor] | None
+    whole: bool = False
 
     @overload
     def __call__(self, features: Features, bands: str) -> Tensor: ...
@@ -54,7 +57,8 @@ class Pooling:
             Of one layer.
         bands
             ``merge`` pools over all time-band tokens, ``keep`` over time band by band; the model's
-            own embedding knows no bands.
+            own embedding knows no bands. Of whole frames, ``merge`` is the mean of what ``keep``
+            puts side by side.
 
         Returns
         -------
@@ -68,6 +72,9 @@ class Pooling:
                 raise AsdError(_NO_NATIVE)
             return features.native.float()
         frames = features.frames.float()
+        if self.whole:
+            kept = self.reduce(frames.flatten(2))
+            return kept if bands == "keep" else kept.reshape(len(frames), *frames.shape[2:]).mean(1)
         if bands == "merge":
             return self.reduce(frames.flatten(1, 2))
         per_band = frames.transpose(1, 2).flatten(0, 1)  # (B x band, time, C)
@@ -83,6 +90,8 @@ class Pooling:
         by_band = (
             frames.swapaxes(1, 2) if bands == "keep" else frames.reshape(len(frames), 1, -1, frames.shape[3])
         )
+        if self.whole:
+            by_band = frames.reshape(len(frames), 1, frames.shape[1], -1)
         rows = by_band.reshape(-1, *by_band.shape[2:])  # (B x band, time, C)
         if self.name in _IN_NUMPY:
             pooled = np.stack([_IN_NUMPY[self.name](row) for row in rows])
@@ -92,6 +101,8 @@ class Pooling:
             except ImportError as error:
                 raise needed(f"pooling {self.name}", error) from error
             pooled = self.reduce(torch.from_numpy(np.ascontiguousarray(rows))).numpy()
+        if self.whole and bands == "merge":
+            pooled = pooled.reshape(len(frames), *frames.shape[2:]).mean(1)
         return pooled.reshape(len(frames), -1)
 
 
@@ -234,7 +245,7 @@ def _conditioned(pooling: Pooling) -> Pooling:
     reduce = pooling.reduce
     if reduce is None:
         raise AsdError(f"pooling {_TANH}{pooling.name}: a model's own embedding has no frames to bound")
-    return Pooling(f"{_TANH}{pooling.name}", lambda frames: reduce(bounded(frames)))
+    return replace(pooling, name=f"{_TANH}{pooling.name}", reduce=lambda frames: reduce(bounded(frames)))
 
 
 def _power_mean(frames: Tensor, weights: Tensor, p: float) -> Tensor:
@@ -279,7 +290,10 @@ _WITH_PARAMETERS: Mapping[str, tuple[Callable[..., Tensor], tuple[_Parameter, ..
     "gem": (gem, (_P,)),
     "rdp+gem": (rdp_gem, (replace(_P, default=9), _GAMMA)),
 }
-_OWN = sorted({*_PLAIN, *_WITH_PARAMETERS})
+# One weight a frame, by the deviation of all its bands together, where `rdp` weighs each band's
+# own frames, as kasahart/dcase-asd-toolkit does (MIT). arXiv 2603.04605 leaves open which is meant.
+_WHOLE = {"rdp-frames": "rdp", "rdp-frames+gem": "rdp+gem"}
+_OWN = sorted({*_PLAIN, *_WITH_PARAMETERS, *_WHOLE})
 _OTHERS = Plugins("", "pooling", "machine_asd.poolings")
 
 
@@ -317,12 +331,12 @@ def find(text: str, tuned: Mapping[str, tuple[float, ...]]) -> Pooling:
     name, colon, given = text.partition(":")
     if name in _PLAIN and not colon:
         return Pooling(name, _PLAIN[name])
-    if name in _WITH_PARAMETERS:
-        function, parameters = _WITH_PARAMETERS[name]
-        own = tuned.get(name, tuple(parameter.default for parameter in parameters))
+    if (base := _WHOLE.get(name, name)) in _WITH_PARAMETERS:
+        function, parameters = _WITH_PARAMETERS[base]
+        own = tuned.get(base, tuple(parameter.default for parameter in parameters))
         values = _values(text, given, parameters, own) if colon else own
         canonical = f"{name}:{','.join(f'{value:g}' for value in values)}"
-        return Pooling(canonical, lambda frames: function(frames, *values))
+        return Pooling(canonical, lambda frames: function(frames, *values), name in _WHOLE)
     if name in _PLAIN:
         raise AsdError(f"pooling {text!r}: {name} has no parameter")
     if name not in _OTHERS.offered(_OWN):

@@ -138,7 +138,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     clips, left_out = _training(args)
     planned, notes = plan(order, clips)
     claim(args.to, recipe(order, clips), args.data)
-    written = write_clips(args.to, planned, order.methods)
+    with console.progress("clip") as told:
+        written = write_clips(args.to, planned, order.methods, told)
     console.some("left out", [*left_out, *notes, *written.faults])
     if not written.files:
         raise AsdError(f"no clip could be made in {args.to}; see what was left out")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.table import EmbeddingTable
-from index.scorer import Neighbours, State, parse_member
+from index.scorer import Neighbours, State, explained, parse_member
 
 Floats = NDArray[np.float64]
 
@@ -107,7 +107,7 @@ class CompositeScorer(ABC):
         """Take the reason of the part that decided; see `Scorer.explain`."""
         self._check(queries)
         reasons = [
-            scorer.explain(np.ascontiguousarray(queries[:, columns]))
+            explained(scorer, np.ascontiguousarray(queries[:, columns]))
             for scorer, columns in zip(self._scorers, self._columns, strict=True)
         ]
         scores = np.array([reason.score for reason in reasons])

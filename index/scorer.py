@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -15,8 +15,9 @@ from index.knn import NearestNeighbours
 
 State = dict[str, NDArray[Any] | NearestNeighbours]
 
-# No back-end wins everywhere; a fusion of three does about as well as the best of them
-# (arXiv 2606.19269; benchmarks/scorers.md).
+# No back-end wins everywhere; a fusion does about as well as the best of its members (arXiv 2606.19269).
+# On the default's log spectra it takes `pooled` for each spacing of bands, see `index.scorers.fusion`
+# and what was measured in benchmarks/scorers.md.
 DEFAULT = "fusion"
 
 _PLUGINS = Plugins("index.scorers", "scorer", "machine_asd.scorers")
@@ -37,7 +38,8 @@ class Neighbours:
     part
         (Q,) the band, backbone or member scorer that decided; ``""`` where there is one only.
     score
-        (Q,) float64, the same bits as `Scorer.score` gives.
+        (Q,) float64, the same bits as `Scorer.score` gives; left out by a scorer that does not have it
+        at hand, see `explained`.
     """
 
     source_clip: NDArray[np.str_]
@@ -46,7 +48,7 @@ class Neighbours:
     target_distance: NDArray[np.float64]
     decided: NDArray[np.str_]
     part: NDArray[np.str_]
-    score: NDArray[np.float64]
+    score: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
 class Scorer(Protocol):
@@ -76,6 +78,12 @@ class Scorer(Protocol):
 
     def restore(self, state: State) -> None:
         """Take back what `state` gave."""
+
+
+def explained(scorer: Scorer, queries: NDArray[np.float32]) -> Neighbours:
+    """Score (Q, D) embeddings and say why, whether or not the scorer does both in one pass."""
+    found = scorer.explain(queries)
+    return found if len(found.score) == len(queries) else replace(found, score=scorer.score(queries))
 
 
 def names() -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from cache.base.arguments import Parser, add_arguments, from_arguments
 from cache.base.errors import tell_some
 from cache.base.options import Checked, option
-from cache.base.progress import PACKAGES, Progress
+from cache.base.progress import DRAWING, PACKAGES, Progress
 
 T = TypeVar("T")
 _TYPED: ContextVar[str] = ContextVar("typed", default="")
@@ -156,6 +156,7 @@ def read(parser: Parser, request: type[T], argv: Sequence[str] | None) -> tuple[
 def console_of(args: Namespace) -> Console:
     """Say on stderr what the libraries log from here on, as much as the arguments ask for."""
     speech = from_arguments(Speech, args)
+    DRAWING[0] = not speech.quiet
     for name in PACKAGES:
         logger = logging.getLogger(name)
         logger.addHandler(_HANDLER)  # the same one again changes nothing

@@ -79,6 +79,12 @@ def listing(items: Sequence[object], most: int = _SHOWN) -> str:
     return (", ".join(map(str, items[:most])) or "nothing") + rest
 
 
+def reasons(title: str, items: Sequence[object]) -> AsdError:
+    """Make an error of many: a line each, those beyond the first ten counted."""
+    rest = [f"and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
+    return AsdError("\n  ".join([title, *map(str, items[:_SHOWN]), *rest]))
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Tell whether the machine, or a device, lacked memory, whichever library says so."""
     text = str(error).lower()

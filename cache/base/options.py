@@ -179,6 +179,15 @@ class Checked:
     """Options that are in range however they were made; else an `AsdError` is raised."""
 
     def __post_init__(self) -> None:
+        for item in option_fields(type(self)):
+            read, value = item.metadata["option"].read, getattr(self, item.name)
+            if read is None or "Path" not in str(item.type):
+                continue
+            if isinstance(value, str):  # as a program may write a path
+                value = (value,) if str(item.type).startswith("tuple") else read(value)
+            if isinstance(value, tuple):
+                value = tuple(read(one) if isinstance(one, str) else one for one in value)
+            object.__setattr__(self, item.name, value)
         check_ranges(type(self), options_of(self))
 
 

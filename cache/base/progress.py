@@ -11,6 +11,8 @@ PACKAGES = ("cache", "extractors", "finetune", "index", "eval")  # whose loggers
 Progress = Callable[[int, int], object]
 """Called with what is done and with all there is, in a stage's unit: clips, sections, epochs."""
 
+DRAWING = [False]  # whether bars are drawn: where a command was called, and may speak
+
 
 def unseen(_done: int, _total: int) -> None:
     """Draw no progress."""
@@ -57,3 +59,32 @@ def hearing(handler: logging.Handler) -> Iterator[None]:
         for logger, level in zip(loggers, before, strict=True):
             logger.removeHandler(handler)
             logger.setLevel(level)
+
+
+@contextmanager
+def underway(what: str, unit: str, total: int | None, done: int = 0) -> Iterator[Callable[[int], object]]:
+    """Tell of long work inside a library; a command draws a bar of it, a program hears nothing.
+
+    Parameters
+    ----------
+    what
+        In a word or two.
+    unit
+        What is counted, one of it; of bytes ``B``.
+    total, done
+        All there is, ``None`` where unknown, and what was done before.
+
+    Yields
+    ------
+    callable
+        To be called with how much more is done.
+    """
+    if not DRAWING[0]:
+        yield lambda _more: None
+        return
+    from tqdm import tqdm  # noqa: PLC0415 -- a help page needs none
+
+    with tqdm(
+        desc=what, unit=unit, unit_scale=unit == "B", total=total, initial=done, disable=None, leave=False
+    ) as drawn:
+        yield drawn.update

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cache.base.errors import AsdError
+from cache.base.text import parse_json
 from cache.files.atomic import write_atomic
 from eval.baselines.distances import Residuals
 from eval.baselines.frames import BANDS, STACK, Frames
@@ -175,7 +176,7 @@ def load_model(path: Path, device: torch.device) -> Model:
             record = dict(file.metadata() or {})
             state = {name: file.get_tensor(name) for name in network.state_dict()}
         intact = record["sha256"] == tensors_sha256(state, record["losses"])
-        losses = json.loads(record["losses"])
+        losses = parse_json(record["losses"])
         network.load_state_dict(state)
     except (safetensors.SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
         raise AsdError(f"{path} is damaged: {error}; delete it and run again") from error

@@ -15,6 +15,7 @@ from cache.base.arguments import from_table
 from cache.base.errors import AsdError
 from cache.base.options import Option, make
 from cache.files import text_tables
+from eval.experiments import shipped
 from eval.metrics.rules import RULES
 from index.scorer import DEFAULT, find, names
 
@@ -130,13 +131,6 @@ def training(experiment: Experiment, **fixed: Any) -> TrainRequest:
 
     table = {key: value for key, value in (experiment.finetune or {}).items() if key != "seeds"}
     return from_table(TrainRequest, table, "finetune.", **experiment.heard, **fixed)
-
-
-def shipped() -> list[str]:
-    """Names of the experiments that come with the project."""
-    folder = files("eval") / "experiments"
-    names = [entry.name for entry in folder.iterdir()]
-    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
 def read_text(name: str) -> str:

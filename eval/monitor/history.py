@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cache.base.errors import AsdError
+from cache.base.text import parse_json
 from cache.files.atomic import write_atomic
 
 _STATE = b"asd_state"
@@ -195,7 +196,7 @@ class History:
         if not segments:
             return {}
         schema = _opened(self.root / _name(*segments[-1])).schema_arrow
-        found: dict[str, Any] = json.loads((schema.metadata or {})[_STATE])
+        found: dict[str, Any] = parse_json((schema.metadata or {})[_STATE])
         return found
 
     def judged(self, after: int = -1) -> tuple[dict[int, float], int]:

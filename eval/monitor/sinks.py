@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from cache.base.errors import AsdError
+from cache.base.text import parse_json
 from cache.files.atomic import write_atomic
 
 log = logging.getLogger(__name__)
@@ -277,7 +278,7 @@ class Delivery:
             If the file is damaged.
         """
         try:
-            return int(json.loads(self._path.read_bytes())["delivered"])
+            return int(parse_json(self._path.read_bytes())["delivered"])
         except FileNotFoundError:
             return -1
         except (OSError, ValueError, KeyError, TypeError) as error:

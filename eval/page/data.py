@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cache.base.text import parse_json
 from cache.table import Section
 from eval.judge import Run
 from eval.metrics.intervals import Interval
@@ -161,7 +162,7 @@ def _map(run: Run, section: Section, views: Sequence[ClipView]) -> dict[str, Any
         view = known.get(str(row["name"])) if row["split"] == "test" else None
         domain = (view.domain if view else None) or row["domain"]
         condition = view.condition if view else "normal"
-        attributes = dict(view.attributes) if view else json.loads(row["attributes"])
+        attributes = dict(view.attributes) if view else parse_json(row["attributes"])
         place = [round(float(row[axis]), 3) for axis in ("x", "y")]
         points.append([*place, row["split"], domain, condition, attributes, row["clip_id"]])
     return {"method": str(rows[0]["method"]), "points": points}

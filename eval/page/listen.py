@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
 
-from tqdm import tqdm
-
 from cache.base.errors import AsdError
+from cache.base.progress import underway
 from cache.heard import split_id
 from cache.table import Section
 from eval.page.sound import Sound, make_sound, native_rate
@@ -72,7 +71,7 @@ def listen(views: Views, hashes: Mapping[str, str], most: int, budget: int) -> P
     heard: dict[Section, set[str]] = {section: set() for section in views}
     told: dict[tuple[Section, str], Difference] = {}
     order = list(worth_hearing(views, most))
-    with ThreadPoolExecutor(_WORKERS) as pool, _progress(order) as bar:
+    with ThreadPoolExecutor(_WORKERS) as pool, underway("sounds", "clip", len(order)) as done:
         for start in range(0, len(order), _BATCH):
             batch = order[start : start + _BATCH]
             new = {c.clip_id: c for _, view in batch for c in recordings_of(view)}
@@ -94,7 +93,7 @@ def listen(views: Views, hashes: Mapping[str, str], most: int, budget: int) -> P
                     return _heard(kept, heard, made, told)
                 kept |= fitting
                 heard[section].add(view.name)
-                bar.update()
+                done(1)
     return _heard(kept, heard, made, told)
 
 
@@ -144,10 +143,6 @@ def _difference(view: ClipView) -> Difference | None:
         )
     except AsdError:  # it is named where its sound is made
         return None
-
-
-def _progress(order: Sequence[object]) -> tqdm[object]:
-    return tqdm(total=len(order), unit="clip", desc="sounds", disable=None, leave=False)
 
 
 def _new_sounds(

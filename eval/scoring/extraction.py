@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from extractors.audio.hearing import hearing_of
 from extractors.clips.listing import Fault, list_clips
 from extractors.embedding.models import recipe_forwards
 from extractors.engines.local import Extraction
+
+_LOG = logging.getLogger(__name__)
 
 
 def extract_tests(roots: Sequence[Path], recipe: Recipe, store: Store, weights: Sequence[str]) -> list[Fault]:
@@ -42,7 +44,7 @@ def extract_tests(roots: Sequence[Path], recipe: Recipe, store: Store, weights: 
     parents = recipe.parents or (recipe,)
     listing = hearing_of(parents[0]).cut(list_clips(roots).only([], ["test"]))
     for note in listing.notes:
-        sys.stderr.write(f"note: {note}\n")
+        _LOG.info("%s", note)
     forwards = recipe_forwards(recipe, weights)
     reports = Extraction(forwards, store).run(listing.clips)
     left_out = (fault for report in reports for fault in report.faults)

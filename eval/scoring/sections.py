@@ -19,7 +19,7 @@ from eval.results.folder import Results
 from eval.results.names import file_name, result_names
 from eval.results.submission import Submission
 from index.fitted import FittedSection
-from index.scorer import Neighbours
+from index.scorer import Neighbours, explained
 
 Floats = NDArray[np.float64]
 
@@ -67,7 +67,7 @@ def score_table(fitted: FittedSection, table: EmbeddingTable) -> SectionScores:
     table
         (N, D) embeddings of its test clips; their conditions are not looked at.
     """
-    reasons = fitted.scorer.explain(table.embeddings)
+    reasons = explained(fitted.scorer, table.embeddings)
     scores = reasons.score
     names = result_names(table.clip_ids)
     deciding, windows = _deciding(names, scores)

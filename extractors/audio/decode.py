@@ -6,7 +6,7 @@ import hashlib
 import io
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -114,15 +114,12 @@ class Recording:
         (T,) float32, nominally in [-1, 1], finite, T >= 1; (2, T), near and far, of ``residual``.
     content_sha256
         Hexadecimal SHA-256 of the file's bytes.
-    energy
-        Of ``cancel``: sums of squares at the file's own rate, before and after.
     facts
         What the recording turned out to be.
     """
 
     samples: NDArray[np.float32]
     content_sha256: str
-    energy: tuple[float, float] | None = None
     facts: Facts | None = None
 
 
@@ -183,7 +180,7 @@ def _joined(parts: Iterator[NDArray[np.float32]], signal: Signal) -> NDArray[np.
 
 def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> Recording:
     """Bring one channel of a decoded file, or their average, to a rate in Hz; see `read_audio`."""
-    name, energy = channel.partition(":")[0], None
+    name, energy, left = channel.partition(":")[0], None, None
     if name == RESIDUAL:
         near_, far_ = (resampled(decoding, sample_rate, each) for each in CHANNELS)
         both = np.stack([near_.samples, far_.samples])
@@ -193,7 +190,7 @@ def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> R
         near, far = (mono(decoding.samples, each) for each in CHANNELS)
         ear.hear(decoding.samples, near)
         samples = cancelled(near, far)
-        energy = _energy(near), _energy(samples)
+        energy, left = _energy(near), _energy(samples)
     else:
         samples = mono(decoding.samples, channel)
         ear.hear(decoding.samples, samples)
@@ -208,8 +205,8 @@ def resampled(decoding: Decoding, sample_rate: int, channel: str = AVERAGE) -> R
             ) from error
     if not samples.size:
         raise AsdError("too short: nothing is left after resampling")
-    facts = ear.facts(decoding.remark, decoding.decoder)
-    return Recording(np.ascontiguousarray(samples), decoding.content_sha256, energy, facts)
+    facts = replace(ear.facts(decoding.remark, decoding.decoder), near=energy, left=left)
+    return Recording(np.ascontiguousarray(samples), decoding.content_sha256, facts)
 
 
 def read_audio(

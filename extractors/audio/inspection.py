@@ -76,7 +76,7 @@ class Ear:
         if self._apart > least and self._mixed < _CANCELLED * self._apart:
             raise AsdError(
                 f"the average of its {self._channels} channels is silent though they are not (one "
-                "is the other turned over): choose one, --channel 0, of an experiment --set channel=near"
+                "is the other turned over): choose one with --channel 0"
             )
 
     def facts(self, remark: str = "", decoder: str = "") -> Facts:

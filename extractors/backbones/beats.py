@@ -43,7 +43,7 @@ from extractors.device import portions
 from extractors.nets.beats import Beats, BeatsConfig, from_published
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
 from extractors.nets.projections import lay_projections
-from extractors.weights.loading import load_checkpoint, load_strictly, random_parameters, tensors
+from extractors.weights.loading import load_checkpoint, load_strictly, random_parameters, sizes_only, tensors
 from extractors.weights.needed import needed
 from extractors.weights.published import BEATS
 
@@ -192,7 +192,7 @@ def _statistics(cfg: Any, path: Path) -> tuple[float, float]:
 
 def _network(cfg: object, state: Mapping[str, Tensor], path: Path) -> Beats:
     config = _config(cfg, state, path)
-    with torch.device("meta"):  # sizes only: the checkpoint's own tensors take their places
+    with sizes_only():
         network = Beats(config)
     load_strictly(network, state, path, unused=_UNUSED)
     return network

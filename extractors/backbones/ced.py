@@ -36,7 +36,7 @@ from extractors.nets.ced import MELS, PATCH, UNUSED, Ced, from_published
 from extractors.nets.filters import htk_filters
 from extractors.nets.melspectrogram import CentredLogMel
 from extractors.nets.vit import VitSizes, sizes_of
-from extractors.weights.loading import load_state, load_strictly, random_parameters
+from extractors.weights.loading import load_state, load_strictly, random_parameters, sizes_only
 from extractors.weights.needed import needed
 from extractors.weights.published import CED
 
@@ -150,7 +150,7 @@ def _network(state: Mapping[str, Tensor], path: Path, heads: object) -> Ced:
     shape = tuple(state["time"].shape) if "time" in state else ()
     if len(shape) != 4 or not shape[3]:
         raise AsdError(f"{path} is no CED checkpoint: its positions in time are {shape or 'missing'}")
-    with torch.device("meta"):  # sizes only: the checkpoint's own tensors take their places
+    with sizes_only():
         network = Ced(sizes, shape[3])
     load_strictly(network, state, path, unused=UNUSED)
     return network

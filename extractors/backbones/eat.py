@@ -43,6 +43,7 @@ from extractors.weights.loading import (
     load_checkpoint,
     load_strictly,
     random_parameters,
+    sizes_only,
     tensors,
 )
 from extractors.weights.needed import needed
@@ -207,7 +208,7 @@ def build(state: Mapping[str, Tensor], path: Path, grid: tuple[int, int], heads:
     shape = tuple(state["positions"].shape)
     if len(shape) != 3 or shape[0] != 1 or shape[1] % grid[1] or not shape[1]:
         raise AsdError(f"{path}: its positions are {shape}, expected (1, {grid[1]} a row, {sizes.width})")
-    with torch.device("meta"):  # sizes only: the checkpoint's own tensors take their places
+    with sizes_only():
         network = Eat(sizes, shape[1])
     load_strictly(network, state, path, unused=UNUSED)
     return network

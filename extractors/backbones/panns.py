@@ -36,6 +36,7 @@ from extractors.weights.loading import (
     load_checkpoint,
     load_strictly,
     random_parameters,
+    sizes_only,
     tensors,
 )
 from extractors.weights.needed import needed
@@ -188,7 +189,7 @@ def load(source: Source, device: torch.device) -> Panns:
             f"{weights} holds {variant.name}, not {source.variant}; leave the variant out or bring its file"
         )
     _check_input(state, variant, weights)
-    with torch.device("meta"):  # no memory, and no random numbers that would be overwritten
+    with sizes_only():
         network = variant.network()
     network = network.to_empty(device="cpu")
     load_strictly(network, state, weights, unused=(_REAL, _IMAG, _MEL, _CLASSIFIER))

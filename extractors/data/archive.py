@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-from cache.base.errors import AsdError, tell_some
+from cache.base.errors import AsdError
 from cache.base.text import parse_json
 from cache.files.atomic import file_sha256, write_atomic
 from extractors.data.unpack import unpack
 from extractors.fetching.download import Remote, alone, download, matches
 
+_LOG = logging.getLogger(__name__)
 _WORDS = ("dev", "eval", "data", "train", "test")  # of an archive's name, beside the machine
 
 
@@ -99,11 +100,12 @@ def bring(archive: Archive, halt: Event) -> None:
             "sha256": file_sha256(archive.path),
         }
         if remote.known_hash is None:
-            sys.stderr.write(f"note: {remote.name} has no published hash; its own is recorded\n")
+            _LOG.info("%s has no published hash; its own is recorded", remote.name)
         _note(archive, facts)
         workspace = archive.store / f".{remote.name}.unpacked"
         files, kept = unpack(archive.path, archive.root, workspace)
-        tell_some(f"note: {remote.name}: another file is there and stays", kept)
+        for name in kept:
+            _LOG.info("%s: another file is there and stays: %s", remote.name, name)
         _note(archive, facts | {"files": files})
         if not archive.keep:
             archive.path.unlink()

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
 from cache.base.errors import AsdError, listing
 from cache.base.processors import cores
+from cache.base.progress import underway
 from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
 from cache.table import Section
 from extractors.clips.dataset import datasets
@@ -104,10 +103,13 @@ def survey(listing: Listing, year: int | None = None) -> Survey:
 
 def _read(listing: Listing) -> tuple[list[Clip], list[Probe], list[Fault]]:
     clips, probes, faults = [], [], []
-    with ThreadPoolExecutor(cores(), "probe") as pool:
+    with (
+        ThreadPoolExecutor(cores(), "probe") as pool,
+        underway("looking at", "clip", len(listing.clips)) as told,
+    ):
         found = pool.map(_probe, listing.clips)
-        progress = tqdm(found, total=len(listing.clips), unit="clip", disable=None)
-        for clip, result in zip(listing.clips, progress, strict=True):
+        for clip, result in zip(listing.clips, found, strict=True):
+            told(1)
             if isinstance(result, Probe):
                 clips.append(clip)
                 probes.append(result)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shutil
 import stat
-from collections.abc import Iterator
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-from tqdm import tqdm
-
 from cache.base.errors import AsdError
+from cache.base.progress import underway
 from extractors.fetching.disk import require_room
 from extractors.fetching.download import alone
 
@@ -75,8 +73,10 @@ def _zip(archive: Path, root: Path, workspace: Path) -> None:
             for each in members
         ]
         require_room(root, sum(each.file_size for each in members), f"unpacking {archive.name}")
-        for each, name in zip(_told(members, archive), names, strict=True):
-            _extract(content, each, workspace / name)
+        with underway(f"unpacking {archive.name}", "file", len(members)) as told:
+            for each, name in zip(members, names, strict=True):
+                _extract(content, each, workspace / name)
+                told(1)
 
 
 def _seven(archive: Path, root: Path, workspace: Path) -> None:
@@ -114,10 +114,6 @@ def _checked(archive: Path, member: str, plain: bool) -> PurePosixPath:
     else:
         return name
     raise AsdError(f"{archive}: {member!r} {fault}; nothing of the archive was unpacked")
-
-
-def _told(members: list[ZipInfo], archive: Path) -> Iterator[ZipInfo]:
-    yield from tqdm(members, desc=f"unpacking {archive.name}", unit=" files", disable=None)
 
 
 def _extract(content: ZipFile, member: ZipInfo, path: Path) -> None:

@@ -252,7 +252,7 @@ def _metadata(file: Path | WeightsFile) -> str | None:
     try:
         if isinstance(file, WeightsFile):
             header = file.data[8 : 8 + int.from_bytes(file.data[:8], "little")]
-            told = json.loads(header).get("__metadata__")
+            told = parse_json(header).get("__metadata__")
         else:
             with safetensors.safe_open(path, framework="pt") as opened:
                 told = opened.metadata()

@@ -63,7 +63,7 @@ class Verdict:
         return self.gain >= _GAIN and self.rho >= _RHO and self.points <= _POINTS
 
     def __str__(self) -> str:
-        told = f"{self.gain:.2f} times float32's pace"
+        told = f"{'taken' if self.accepted else 'refused'}: {self.gain:.2f} times float32's pace"
         if self.gain >= _GAIN:
             told += f", rank correlation of scores {self.rho:.5f}, AUC moved by {self.points:.2f} points"
         return told
@@ -94,8 +94,7 @@ def settled(forward: Forward, clips: Sequence[Clip], store: Store) -> Forward:
     if spec.arrays or spec.weights is None:
         return forward  # no network
     tried = [dtype for dtype in DTYPES[1:] if dtype == "bfloat16" or forward.device.type == "cuda"]
-    path, samples = store.root / FORMATS, list[Samples]()
-    verdicts = _read(path)
+    verdicts, samples = verdicts_in(store.root), list[Samples]()
     for dtype in tried:
         key = _key(formats[dtype])
         if key not in verdicts:
@@ -106,9 +105,9 @@ def settled(forward: Forward, clips: Sequence[Clip], store: Store) -> Forward:
                 return forward
             verdicts[key] = judged(forward, formats[dtype], samples)
             known = {name: asdict(verdict) for name, verdict in verdicts.items()}
-            write_atomic(path, json.dumps(known, indent=1).encode())
+            write_atomic(store.root / FORMATS, json.dumps(known, indent=1).encode())
         verdict = verdicts[key]
-        _LOG.info("%s: %s is %s: %s", spec.name, dtype, "taken" if verdict.accepted else "refused", verdict)
+        _LOG.info("%s: %s is %s", spec.name, dtype, verdict)
         if verdict.accepted:
             return formats[dtype]
     return forward
@@ -228,10 +227,10 @@ def training_samples(forward: Forward, clips: Sequence[Clip]) -> list[Samples]:
     return [each for each in read if each.shape == usual_shape]
 
 
-def _read(path: Path) -> dict[str, Verdict]:
-    """Verdicts on disk; none where the file is missing or not ours."""
+def verdicts_in(folder: Path) -> dict[str, Verdict]:
+    """Read the verdicts that a cache folder keeps; none where the file is missing or not ours."""
     try:
-        stored = parse_json(places.read_bytes(path))
+        stored = parse_json(places.read_bytes(folder / FORMATS))
         verdicts = {name: Verdict(**values) for name, values in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,8 +70,14 @@ def _logmel() -> Call:
 def _logspec() -> Call:
     from extractors.backbones.logspec import Bands, LogSpectrum  # noqa: PLC0415 (as above)
 
-    spectrum = LogSpectrum(Bands())
-    return lambda waveforms: spectrum.features(waveforms, [0])[0].frames[:, :, 0]
+    spectrum = LogSpectrum(Bands("linear+erb+mel+log"))
+
+    def both(waveforms: Array) -> Array:
+        """Windows, and behind them what is made of the whole clip."""
+        found = spectrum.features(waveforms, [0])[0]
+        return np.concatenate([found.frames[:, :, 0], cast(Array, found.native)[:, None]], axis=1)
+
+    return both
 
 
 def _torch(name: str, *settings: Any) -> Call:
@@ -106,8 +112,8 @@ FRONT_ENDS: Mapping[tuple[str, int], FrontEnd] = {
     ),
     ("logspec", 16_000): FrontEnd(
         1, _logspec, 16_000, 2,
-        "-4.321 -4.303 -15.62 -15.71 -11.92 -4.604 -1.858 -13.46 -13.71 -3.954 -4.535 -13.7 "
-        "-13.86 -13.69 -10.18 -6.51 -13.71 -3.954 -4.535 -13.7 -13.86 -13.69 -10.18 -6.51 2",
+        "-4.312 -15.67 -8.264 -7.657 -6.035 -9.45 -15.34 -7.171 -8.83 -9.115 -13.78 -8.345 "
+        "-13.75 -6.933 -13.93 -11.28 -3.659 -9.598 -8.588 -4.753 -6.532 -5.483 -14.17 -6.198 3",
     ),
     ("beats", 16_000): FrontEnd(
         1, lambda: _torch("KaldiFbank", "povey"), 16_000, 2,
@@ -165,7 +171,8 @@ def code_of(spec: BackboneSpec) -> str:
 @lru_cache(maxsize=64)
 def _front_end(name: str, sample_rate: int) -> str:
     """Revision of a front end, marked where this installation gives other numbers than it."""
-    known = FRONT_ENDS.get((name, sample_rate))
+    # Of any rate and spacing there is one code of log spectra.
+    known = FRONT_ENDS.get((name, 16_000 if name == "logspec" else sample_rate))
     if known is None:
         return ""  # of a model's own, whose files and versions are in the recipe
     found = summary(known)

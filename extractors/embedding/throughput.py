@@ -45,6 +45,11 @@ class Plan:
     workers: int
     threads: int
 
+    def __str__(self) -> str:
+        workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"batches of {self.batch}, {workers} of {threads}"
+
     def pool(self) -> ThreadPoolExecutor:
         """Make the workers."""
         torch = sys.modules.get("torch")  # loaded where a network is
@@ -133,7 +138,7 @@ def remembered(folder: Path, forward: Forward, clip: Samples) -> Plan:
         (T,) of the usual length.
     """
     path = folder / PLANS
-    known = _read(path)
+    known = plans_in(folder)
     key = _key(forward, len(clip))
     if key not in known:
         spec = forward.backbone.spec
@@ -162,10 +167,10 @@ def _key(forward: Forward, samples: int) -> str:
     return f"{machine_key(forward)}, {samples / forward.backbone.spec.sample_rate:.1f} s"
 
 
-def _read(path: Path) -> dict[str, Plan]:
-    """Plans on disk; none where the file is missing or not ours."""
+def plans_in(folder: Path) -> dict[str, Plan]:
+    """Read the plans that a cache folder keeps; none where the file is missing or not ours."""
     try:
-        stored = parse_json(places.read_bytes(path))
+        stored = parse_json(places.read_bytes(folder / PLANS))
         plans = {name: Plan(**values) for name, values in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

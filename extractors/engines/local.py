@@ -48,7 +48,7 @@ class Report:
         What the others turned out to be that a user must know.
     energy
         Machine type to the energy of the near channel before and after the far one was cancelled
-        (``--channel cancel``), summed over the clips extracted in this run.
+        (``--channel cancel``), summed over all its clips, those of earlier runs too.
     """
 
     new: int = 0
@@ -235,6 +235,9 @@ class _TableUpdate:
         progress.update(len(self.refused))
         self._discard({refused.clip.clip_id for refused in self.refused})
         self.report.faults += map(_fault, self.refused)
+        for facts in self.facts.values():
+            if facts is not None and facts.near is not None and facts.left is not None:
+                self.report.heard(section.machine_type, (facts.near, facts.left))
 
     def _remove_rows_of_gone_clips(self) -> None:
         held = {clip_id for rows in self._held() for clip_id in rows}
@@ -274,8 +277,6 @@ class _TableUpdate:
                     f"{seconds:.3f} s is too short; {spec.name} needs at least {least:.3f} s",
                 )
             else:
-                if recording.energy is not None:
-                    self.report.heard(item.clip.section.machine_type, recording.energy)
                 yield DecodedClip(item.clip, replace(recording, samples=samples))
 
     def _write(self, writers: Sequence[TableWriter], batch: Sequence[DecodedClip], vectors: Vectors) -> None:

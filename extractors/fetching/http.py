@@ -11,7 +11,9 @@ from pathlib import Path
 from threading import Event
 
 import requests
-from tqdm import tqdm
+
+from cache.base.progress import underway
+from cache.base.text import parse_json
 
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and without a byte
 _TRIES = 3  # in a row that bring nothing
@@ -80,7 +82,7 @@ class Part:
 
     def _read_origin(self) -> dict[str, str]:
         try:
-            return dict(json.loads(self._origin.read_text("utf-8")))
+            return dict(parse_json(self._origin.read_text("utf-8")))
         except (OSError, ValueError, TypeError):
             return {}
 
@@ -193,11 +195,10 @@ class Transfer:
         return start, total
 
     def _save(self, response: requests.Response, start: int, total: int | None) -> None:
-        bar = tqdm(desc=self.name, total=total, initial=start, unit="B", unit_scale=True, disable=None)
-        with bar, self.part.path.open("ab") as file:
+        with underway(self.name, "B", total, start) as told, self.part.path.open("ab") as file:
             for chunk in response.iter_content(_CHUNK):
                 file.write(chunk)
-                bar.update(len(chunk))
+                told(len(chunk))
                 if self.halt is not None and self.halt.is_set():
                     raise KeyboardInterrupt
 

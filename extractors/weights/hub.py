@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import socket
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from huggingface_hub.errors import (
 )
 
 from cache.base.errors import AsdError
+from cache.base.text import parse_json
 from cache.files.atomic import file_sha256, unchanged
 from extractors.backbone import Source
 from extractors.fetching.offline import is_offline
@@ -224,8 +224,8 @@ def _shards(index: Path) -> list[str]:
     """
     check_text(index)
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        names = sorted(set(parse_json(index.read_text("utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AsdError(f"{index} is no index of safetensors files ({error!r})") from error
     wrong = [name for name in names if not re.fullmatch(r"[\w.-]+\.safetensors", str(name))]
     if wrong or not names:

@@ -6,16 +6,18 @@ import hashlib
 import io
 import pickle
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cache.base.errors import AsdError, listing
 
@@ -230,6 +232,28 @@ def load_strictly(
 def faults(names: Mapping[str, Sequence[str]]) -> str:
     """Write out the first few names of each kind of fault; empty where there is none."""
     return "; ".join(f"{kind}: {listing(found, _SHOWN)}" for kind, found in names.items() if found)
+
+
+class _Unset(TorchFunctionMode):
+    """Leaves parameters as they are where a module would give them random values."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch, unless it is one that fills a tensor with first values."""
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def sizes_only() -> Iterator[None]:
+    """Build networks that have shapes and no values yet, for a checkpoint's tensors to take their places.
+
+    Random values would be overwritten, and torch takes seconds to work out those of no memory.
+    """
+    with torch.device("meta"), _Unset():
+        yield
 
 
 def random_parameters(build: Callable[[], M], seed: int) -> M:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import sys
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,8 +63,8 @@ def _intact(path: Path, source: Source) -> WeightsFile:
             f"file, add --accept-weights {file.sha256}"
         )
     if published(file.sha256) is None:
-        sys.stderr.write(
-            f"note: {path} (SHA-256 {file.sha256}) is no published checkpoint known here; what it "
-            "holds is checked, where it comes from is not\n"
-        )
+        logging.getLogger(__name__).info(
+            "%s (SHA-256 %s) is no published checkpoint known here; what it holds is checked, where "
+            "it comes from is not", path, file.sha256,
+        )  # fmt: skip
     return file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from pathlib import Path
 
 from cache.base.errors import AsdError
@@ -12,6 +12,8 @@ from cache.files.atomic import file_sha256, write_atomic
 from extractors.fetching.download import Remote, download, matches
 from extractors.fetching.offline import is_offline
 from extractors.weights.published import Checkpoint, path_of, published
+
+_LOG = logging.getLogger(__name__)
 
 
 def fetch(checkpoint: Checkpoint, wanted_by: str = "") -> Path:
@@ -47,10 +49,10 @@ def fetch(checkpoint: Checkpoint, wanted_by: str = "") -> Path:
             f"{needs} {checkpoint.file} ({checkpoint.about}), and offline nothing is fetched: "
             f"bring it from {checkpoint.urls[0]} to {path}{other}"
         )
-    sys.stderr.write(
-        f"fetching {checkpoint.file}: {checkpoint.about}; {checkpoint.paper}; published at "
-        f"{checkpoint.source}; from {checkpoint.urls[0]} to {path.parent}\n"
-    )
+    _LOG.info(
+        "fetching %s: %s; %s; published at %s; from %s to %s", checkpoint.file, checkpoint.about,
+        checkpoint.paper, checkpoint.source, checkpoint.urls[0], path.parent,
+    )  # fmt: skip
     known = checkpoint.known_hash or _recorded(path)
     url = download(Remote(checkpoint.file, checkpoint.urls, known, checkpoint.size), path.parent)
     if url and known is None:
@@ -93,7 +95,7 @@ def _record(path: Path, url: str) -> None:
     sha256 = file_sha256(path)
     record = {"file": path.name, "sha256": sha256, "size": path.stat().st_size, "url": url}
     write_atomic(_record_of(path), (json.dumps(record, indent=2) + "\n").encode())
-    sys.stderr.write(
-        f"note: no hash of {path.name} is published; SHA-256 {sha256} is recorded in "
-        f"{_record_of(path)}, and later downloads must have it\n"
-    )
+    _LOG.info(
+        "no hash of %s is published; SHA-256 %s is recorded in %s, and later downloads must have it",
+        path.name, sha256, _record_of(path),
+    )  # fmt: skip

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cache.base.errors import AsdError
 from cache.base.options import option_names, text_of
+from cache.base.progress import Progress, unseen
 from cache.files.atomic import write_atomic
 from extractors.clips.listing import Clip
 from extractors.demo.writer import write_attributes
@@ -100,7 +99,9 @@ def claim(root: Path, text: str, data: Sequence[Path]) -> None:
     write_atomic(path, text.encode())
 
 
-def write_clips(root: Path, planned: Sequence[FilePlan], methods: Mapping[str, Method]) -> FolderReport:
+def write_clips(
+    root: Path, planned: Sequence[FilePlan], methods: Mapping[str, Method], told: Progress = unseen
+) -> FolderReport:
     """Write what is missing of a plan, then the manifest and the attribute files.
 
     Parameters
@@ -111,6 +112,8 @@ def write_clips(root: Path, planned: Sequence[FilePlan], methods: Mapping[str, M
         Everything that belongs there.
     methods
         Name to method.
+    told
+        How many clips are done, of how many.
 
     Raises
     ------
@@ -119,7 +122,9 @@ def write_clips(root: Path, planned: Sequence[FilePlan], methods: Mapping[str, M
     """
     records: list[tuple[FilePlan, SoundRecord]] = []
     made, lowered, faults = 0, 0, Counter[str]()
-    for one in tqdm(planned, unit="clip", disable=None):
+    told(0, len(planned))
+    for done, one in enumerate(planned, 1):
+        told(done, len(planned))
         there = (root / one.path).exists()
         try:
             record = _present(root / one.path, one) if there else _make(root, one, methods)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ import soundfile
 from cache.base.errors import AsdError
 from eval.detector import Detector
 from eval.run import main as evaluate
-from tests.conftest import RATE, write_clip
+from extractors.run import main as extract
+from index.run import main as build
+from tests.conftest import RATE, write_clip, write_root
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +132,7 @@ def test_mistakes_are_named(folders: Path, fitted: Detector, tmp_path: Path) -> 
         Detector().score(folders / "new")
     for sounds, told in (
         (tmp_path / "empty", "no recordings"),
-        (tmp_path / "none.wav", "neither a folder nor"),
+        (tmp_path / "none.wav", "neither a folder, a manifest nor"),
         ([], "no recordings"),
     ):
         with pytest.raises(AsdError, match=told):
@@ -150,3 +153,64 @@ def test_mistakes_are_named(folders: Path, fitted: Detector, tmp_path: Path) -> 
     results = fitted.score([tmp_path / "bad", np.full(RATE, np.nan)], rate=RATE)
     assert [clip.clip for clip in results] == ["bad/b.wav"]
     assert len(results.faults) == 2
+
+
+def test_a_rate_of_false_alarms(folders: Path) -> None:
+    tenth = Detector(false_alarms="1/10").fit(folders / "normal").score(folders / "new")
+    usual = Detector(percentile=90.0).fit(folders / "normal").score(folders / "new")
+    assert [clip.threshold for clip in tenth] == pytest.approx([clip.threshold for clip in usual])
+    fifth = Detector(false_alarms="24/hour", clip_interval=30).fit(folders / "normal")
+    assert fifth.score(folders / "new")[0].threshold < tenth[0].threshold  # 24 of the 120 clips of an hour
+    with pytest.raises(AsdError, match="--false-alarms 1/1000 is 1 in 1000 clips, but the"):
+        Detector(false_alarms="1/1000").fit(folders / "normal")
+
+
+def test_data_roots_and_manifests_are_read_as_everywhere(folders: Path, tmp_path: Path) -> None:
+    """Of a root, fitting takes the training clips of one machine, scoring its test clips."""
+    plain = Detector("logmel", machine="pump").fit(folders / "normal").score(folders / "new")
+    expected = {Path(clip.clip).name: clip.score for clip in plain}
+    rows = [f"{path},train" for path in sorted(folders.rglob("n *.wav"))]
+    rows += [f"{path},test" for path in sorted(folders.rglob("t*.wav"))]
+    manifest = tmp_path / "pump.csv"
+    manifest.write_text("\n".join(["path,split", *rows]) + "\n")
+    for root in (folders, folders.parent, manifest):
+        results = Detector("logmel", machine="pump").fit(root).score(root)
+        assert {Path(clip.clip).name: clip.score for clip in results} == expected
+    other = write_root(tmp_path / "two", "fan")
+    shutil.copytree(folders, other / "pump")
+    both = Detector("logmel", machine="pump").fit(other).score(other)
+    assert {Path(clip.clip).name: clip.score for clip in both} == expected
+    domains = Detector("logmel", machine="fan").fit(other).score(other)[0].neighbours
+    assert {near.domain for near in domains} == {"source", "target"}
+    with pytest.raises(AsdError, match="holds fan/section_00, pump/section_00, and .* machine='fan'"):
+        Detector("logmel").fit(other)
+    (tmp_path / "old" / "new").mkdir(parents=True)
+    write_clip(tmp_path / "old" / "new" / "a.wav", 1)
+    with pytest.raises(AsdError, match="holds no normal recordings"):
+        Detector("logmel").fit(tmp_path / "old")
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        ({"backbone": "logmel", "scorer": "ldn"}, ()),
+        ({"backbone": "logspec", "scorer": "min-distance:k=2", "channel": "near"}, ("--channel", "near")),
+        ({"backbone": "logmel", "scorer": "mahalanobis", "window": 0.3, "hop": 0.15},
+         ("--window", "0.3", "--hop", "0.15")),
+        ({"backbone": ("logmel", "logspec"), "scorer": "fusion"}, ()),
+    ],
+)  # fmt: skip
+def test_its_digits_are_the_command_lines_however_it_is_set(
+    folders: Path, tmp_path: Path, settings: dict[str, Any], options: tuple[str, ...]
+) -> None:
+    where = ["--cache-dir", str(tmp_path / "c")]
+    names = settings["backbone"]
+    names = [names] if isinstance(names, str) else list(names)
+    assert extract(["--data", str(folders), "--backbone", *names, *options, *where]) == 0
+    assert build(["--backbone", *names, "--scorer", settings["scorer"], *where,
+                  "--bank", str(tmp_path / "b")]) == 0  # fmt: skip
+    assert evaluate(["--bank", str(tmp_path / "b"), "--out", str(tmp_path / "r"), "--no-report", *where]) == 0
+    with (tmp_path / "r" / "anomaly_score_pump_section_00_test.csv").open() as file:
+        written = [float(row[1]) for row in csv.reader(file)]
+    detector = Detector(**settings, machine="pump").fit(folders / "normal")
+    assert [clip.score for clip in detector.score(folders / "new")] == written

@@ -18,13 +18,13 @@ from cache.store import Store
 from cache.table import SPLITS, Section
 from eval.evaluate import Evaluation
 from eval.experiment import build_request, extract_request, recipes_of
+from eval.experiments import shipped
 from eval.experiments.file import (
     BackboneChoice,
     Experiment,
     ScorerChoice,
     parse,
     read_text,
-    shipped,
 )
 from eval.results.submission import read_submission
 from eval.run import main

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -259,3 +260,52 @@ def test_no_test_clips(tmp_path: Path, error_of: ErrorOf) -> None:
 def test_indexing_and_scoring_load_no_torch() -> None:
     code = "import sys, cache.run, index.run, eval.run; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_recording_that_was_swapped_is_not_scored_from_its_old_row(
+    cache: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], error_of: ErrorOf
+) -> None:
+    out = tmp_path / "out"
+    tests = sorted((root / "fan" / "test").iterdir())
+    audio = ["--audio", str(root), "--no-report"]
+    assert run(cache, out, *audio) == 0
+    assert len(read_submission(out, Section("fan", 0)).files) == len(tests)
+    size, times = tests[0].stat().st_size, tests[0].stat()
+    write_clip(tests[0], 77)
+    os.utime(tests[0], ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert tests[0].stat().st_size == size
+    capsys.readouterr()
+    assert run(cache, out, *audio) == 0
+    said = capsys.readouterr().err
+    assert "1 test clips are other recordings now than those in the cache and not scored" in said
+    assert f"fan/test/{tests[0].name} for one" in said
+    assert set(read_submission(out, Section("fan", 0)).files) == {path.name for path in tests[1:]}
+    for number, path in enumerate(tests):
+        write_clip(path, 100 + number)
+    said = error_of(main, *CHAIN, "--cache-dir", cache, "--out", out, *audio)
+    assert "nothing to score" in said
+    assert f"{len(tests)} test clips are other recordings now" in said
+
+
+@pytest.mark.parametrize("chain", [True, False])
+def test_the_reason_is_told_where_every_clip_was_left_out(
+    cache: Path, root: Path, tmp_path: Path, error_of: ErrorOf, chain: bool
+) -> None:
+    for path in (root / "fan" / "test").iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    how = ["logmel"] if chain else CHAIN
+    said = error_of(main, *how, "--data", root, "--cache-dir", cache, "--out", tmp_path / "out")
+    assert "nothing to score" in said
+    assert "4 clips could not be used" in said
+    assert "section_00_source_test_anomaly_0000" in said
+
+
+def test_the_reason_is_told_where_no_training_clip_is_left(
+    root: Path, tmp_path: Path, error_of: ErrorOf
+) -> None:
+    for path in (root / "fan" / "train").iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    where = ["--cache-dir", tmp_path / "empty", "--out", tmp_path / "out"]
+    said = error_of(main, "logmel", "--data", root, *where)
+    assert "no training clip could be used, 8 are left out" in said
+    assert "section_00_source_train_normal_0000" in said

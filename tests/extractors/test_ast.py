@@ -218,7 +218,7 @@ def test_from_the_command_line(root: Path, tmp_path: Path, error_of: Callable[..
     folder = write_ast(tmp_path / "m", frames=64)  # 0.66 s
     command = ["--data", str(root), "--backbone", "ast", "--weights", str(folder)]
     where = ["--cache-dir", str(tmp_path / "a")]
-    assert main([*command, *where, "--layer", "2", "--pooling", "mean", "native"]) == 0
+    assert main([*command, *where, "--layers", "2", "--pooling", "mean", "native"]) == 0
     recipes = Store(tmp_path / "a").recipes()
     assert {recipe.pooling for recipe in recipes} == {"mean", "native"}
     for recipe in recipes:

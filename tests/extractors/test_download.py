@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -198,7 +199,7 @@ def test_a_disk_without_room_is_not_written_to(
 def test_a_disk_that_fills_up(server: BadServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = server.serve("/file.bin", CONTENT)
     with monkeypatch.context() as patched:
-        patched.setattr(transfer, "tqdm", _full_after(2))
+        patched.setattr(transfer, "underway", _full_after(2))
         with pytest.raises(AsdError, match=r"No space left on device \(.* bytes are kept"):
             download(Remote("file.bin", (url,), SHA256), tmp_path)
     assert not visible(tmp_path)
@@ -207,24 +208,16 @@ def test_a_disk_that_fills_up(server: BadServer, tmp_path: Path, monkeypatch: py
 
 
 def _full_after(chunks: int) -> object:
-    """A progress bar that fails as a full disk does."""
+    """Progress that fails as a full disk does."""
 
-    class Bar:
-        def __init__(self, **_: object) -> None:
-            self.left = chunks
+    left = [chunks]
 
-        def __enter__(self) -> Bar:
-            return self
+    def told(_: int) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def update(self, _: int) -> None:
-            self.left -= 1
-            if self.left == 0:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    return Bar
+    return lambda *_: nullcontext(told)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone may mount")

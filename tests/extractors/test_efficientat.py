@@ -191,7 +191,7 @@ def test_from_the_command_line_with_bands_kept(root: Path, tmp_path: Path) -> No
     weights = write_mobilenet(tmp_path / "mn01.pt")
     command = ["--data", str(root), "--backbone", "efficientat", "--weights", str(weights)]
     where = ["--cache-dir", str(tmp_path / "a")]
-    assert main([*command, *where, "--layer", "4", "16", "--bands", "keep"]) == 0
+    assert main([*command, *where, "--layers", "4", "16", "--bands", "keep"]) == 0
     store = Store(tmp_path / "a")
     widths = {}
     for recipe in store.recipes():

@@ -148,6 +148,26 @@ def test_poolings_that_are_refused(text: str) -> None:
         pooling.find(text, {})
 
 
+@pytest.mark.parametrize("name", ["rdp", "rdp+gem"])
+def test_a_weight_of_a_whole_frame_is_shared_by_its_bands(name: str) -> None:
+    frames = torch.from_numpy(np.random.default_rng(5).normal(1, 1, (2, 7, 3, 4)).astype(np.float32))
+    text = {"rdp": "rdp-frames:4", "rdp+gem": "rdp-frames+gem:3,4"}[name]
+    p = 1 if name == "rdp" else 3
+    found = pooling.find(text, {})(Features(frames), "keep").numpy()
+    for clip, vector in zip(frames.double().numpy(), found, strict=True):
+        whole = clip.reshape(7, 12)
+        deviation = np.linalg.norm(whole - whole.mean(0), axis=1)
+        weights = (1 + deviation / deviation.max()) ** 4
+        values = whole if name == "rdp" else np.maximum(whole, 0)
+        expected = (weights / weights.sum()) @ values**p
+        np.testing.assert_allclose(vector, expected ** (1 / p), rtol=1e-5)
+    merged = pooling.find(text, {})(Features(frames), "merge").numpy()
+    np.testing.assert_allclose(merged, found.reshape(2, 3, 4).mean(1), rtol=1e-5)
+    one = Features(frames[:, :, :1])  # of a model without bands the two are the same
+    both = (pooling.find(t, {})(one, "keep") for t in (text, text.replace("-frames", "")))
+    np.testing.assert_allclose(*both, rtol=1e-6)
+
+
 def test_an_unknown_backbone_lists_the_known() -> None:
     with pytest.raises(AsdError, match="unknown backbone 'nothing'; known are .*logmel"):
         registry.find("nothing")

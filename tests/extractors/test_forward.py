@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -72,15 +73,15 @@ def test_a_long_clips_vector_is_the_mean_of_its_windows() -> None:
     [None, MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")],
 )
 def test_a_batch_that_does_not_fit_is_halved_and_said_so(
-    error: Exception | None, capsys: pytest.CaptureFixture[str]
+    error: Exception | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = Meter(holds=3, error=error)
     forward = forward_of(model)
     clips = np.arange(70, dtype=np.float32).reshape(7, 10)
-    np.testing.assert_allclose(forward(clips).values[0][:, 0], clips.mean(axis=1))
-    assert "cpu has no memory for 7 clips at once; on with 3" in capsys.readouterr().err
-    forward(clips)
-    assert capsys.readouterr().err == ""  # learnt
+    with caplog.at_level(logging.INFO):
+        np.testing.assert_allclose(forward(clips).values[0][:, 0], clips.mean(axis=1))
+        forward(clips)
+    assert caplog.messages == ["cpu has no memory for 7 clips at once; on with 3"]  # once: learnt
     assert model.sizes[0][0] == 7
     assert max(size for size, _ in model.sizes[1:]) == 3
 

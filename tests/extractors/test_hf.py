@@ -237,7 +237,7 @@ def test_random_parameters_need_no_weights(tmp_path: Path) -> None:
 def test_from_the_command_line(root: Path, tmp_path: Path) -> None:
     folder = write_whisper(tmp_path / "m")
     command = ["--data", str(root), "--backbone", "hf", "--weights", str(folder)]
-    assert main([*command, "--layer", "0", "3", "--cache-dir", str(tmp_path / "a")]) == 0
+    assert main([*command, "--layers", "0", "3", "--cache-dir", str(tmp_path / "a")]) == 0
     recipes = Store(tmp_path / "a").recipes()
     assert {recipe.layer for recipe in recipes} == {0, 3}
     for recipe in recipes:

@@ -294,7 +294,7 @@ def test_random_parameters_are_the_same_for_the_same_seed() -> None:
 def test_from_the_command_line(root: Path, tmp_path: Path, cnn6: Path) -> None:
     command = ["--data", str(root), "--backbone", "panns", "--weights", str(cnn6)]
     where = ["--cache-dir", str(tmp_path / "a")]
-    assert main([*command, *where, "--layer", "4", "--pooling", "native", "mean"]) == 0
+    assert main([*command, *where, "--layers", "4", "--pooling", "native", "mean"]) == 0
     store = Store(tmp_path / "a")
     for recipe in store.recipes():
         assert recipe.weights == file_sha256(cnn6)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from extractors import pooling, registry
 from extractors.backbone import Features, Source
+from extractors.backbones import logspec
 from extractors.backbones.logmel import LogMel
 from extractors.embedding import revisions
 from extractors.embedding.output import Output
@@ -112,6 +113,17 @@ POOLED = {
         -0.0913314,
         -0.0723575,
     ],
+    "rdp-frames": [
+        0.0541347,
+        -0.0151437,
+        -0.0547433,
+        -0.0456726,
+        -0.0082325,
+        0.0168144,
+        0.0149038,
+        0.00354339,
+    ],
+    "rdp-frames+gem": [1.14345, -0.341287, -1.38895, -1.34628, -0.291133, 0.814317, 1.22891, 0.771691],
     "rdp+gem": [1.19247, -0.366387, -1.50469, -1.48802, -0.332926, 0.903906, 1.2538, 0.753492],
 }
 
@@ -215,6 +227,19 @@ def test_a_front_end_that_changed_without_a_revision_makes_tables_of_its_own(
     assert changed.startswith("front end 1+")
     assert changed == code_of(spec)
     assert "the front end of logmel gives other numbers here than its revision 1" in caplog.text
+
+
+@pytest.mark.usefixtures("_untried")
+@pytest.mark.parametrize("variant", ["", "mel,bands=32", "erb,rate=48000"])
+def test_log_spectra_of_any_rate_and_spacing_are_looked_at(
+    variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = registry.find("logspec").load(Source(variant), CPU).spec
+    assert code_of(spec) == "front end 1, pooling 1"
+    edges = logspec.band_edges
+    monkeypatch.setattr(logspec, "band_edges", lambda _, *sizes: edges("linear", *sizes))
+    revisions._front_end.cache_clear()
+    assert code_of(spec).startswith("front end 1+")
 
 
 def test_golden_values_move_with_hop_window_and_noise() -> None:

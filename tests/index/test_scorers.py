@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from scipy.spatial.distance import cdist
 from cache.base.errors import AsdError
 from cache.base.options import make, options_of
 from cache.table import EmbeddingTable
-from index.scorer import Scorer, find, names
+from index.scorer import Neighbours, Scorer, explained, find, names
 from tests.conftest import make_table
 
 METRICS = ["euclidean", "cosine"]
@@ -195,3 +197,13 @@ def test_clips_of_unknown_domain_count_as_source() -> None:
 def test_options_that_mean_nothing_are_refused(options: dict[str, int], message: str) -> None:
     with pytest.raises(AsdError, match=message):
         make(find("min-distance"), options)
+
+
+def test_a_scorer_whose_explanations_lack_the_score_is_scored() -> None:
+    scorer, points = fitted("min-distance", section()), queries()
+    told = scorer.explain(points)
+    without = Neighbours(*(getattr(told, each.name) for each in fields(told) if each.name != "score"))
+    stranger = SimpleNamespace(explain=lambda _: without, score=scorer.score)
+    found = explained(cast(Scorer, stranger), points)
+    np.testing.assert_array_equal(found.score, scorer.score(points))
+    assert found.part is told.part

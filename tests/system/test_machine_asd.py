@@ -96,3 +96,12 @@ def test_examples_run(module: str) -> None:
     found = doctest.testmod(importlib.import_module(module))
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def test_paths_may_be_text() -> None:
+    request = machine_asd.ExtractRequest(data="my data", cache_dir="here")  # type: ignore[arg-type]
+    assert (request.data, request.cache_dir) == ((Path("my data"),), Path("here"))
+    several = machine_asd.ExtractRequest(data=("a", Path("b")))  # type: ignore[arg-type]
+    assert several.data == (Path("a"), Path("b"))
+    assert machine_asd.BuildRequest(bank="b").bank == Path("b")  # type: ignore[arg-type]
+    assert machine_asd.BuildRequest().bank is None

@@ -60,7 +60,6 @@ class NearestMean:
             target,
             decided,
             np.full(len(queries), ""),
-            self.score(queries),
         )
 
     def state(self) -> State:
