@@ -5,6 +5,7 @@
 # usage: .ci/container.sh [SITE_PACKAGES]
 # SITE_PACKAGES holds the requirements already: then none is downloaded, which the container always does.
 set -euo pipefail
+umask 022
 here=$(cd "$(dirname "$0")/.." && pwd)
 root=$(mktemp -d)
 trap 'chmod -R u+w "$root"; rm -rf "$root"' EXIT

@@ -14,7 +14,23 @@ from cache.recipe import Recipe, concatenation
 from cache.store import Store
 
 DEFAULT_CACHE_DIR = Path("artifacts")
-BOTH = "both"  # channels, near and far, a table each
+BOTH, ALL = "both", "all"  # channels, a table each: near and far; every one that there is
+
+
+def channels_of(text: str) -> list[str]:
+    """Name the channels that get a table each: near and far of ``both``, several between commas, or one.
+
+    Raises
+    ------
+    AsdError
+        If one is no name of a channel, or stands twice.
+    """
+    if text == BOTH:
+        return ["near", "far"]
+    found = [read_channel(part.strip()) for part in text.split(",")]
+    if len(set(found)) < len(found):
+        raise AsdError(f"--channel {text} holds one channel twice")
+    return found
 
 
 @documented
@@ -36,7 +52,7 @@ class Selection(Checked):
     weights_hash: tuple[str, ...] = option(
         (), "beginning of the SHA-256 of the backbone's weights", metavar="SHA256"
     )
-    channel: str | None = option(None, "as it was extracted, or both", metavar="NAME")
+    channel: str | None = option(None, "as it was extracted; both or 0,1,2: joined", metavar="NAME")
     length: str | None = option(None, "brought to it; whole: left as they are", metavar="SECONDS[:POLICY]")
     window: float | None = option(None, "cut into such; 0: left whole", metavar="SECONDS", least=0)
     hop: float | None = option(None, "between windows' starts", metavar="SECONDS", least=0)
@@ -45,15 +61,15 @@ class Selection(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.channel not in (None, BOTH):
-            object.__setattr__(self, "channel", read_channel(str(self.channel)))
+            object.__setattr__(self, "channel", ",".join(channels_of(str(self.channel))))
         if self.length is not None:
             object.__setattr__(self, "length", str(read_length(self.length) or WHOLE))
 
     def by_channel(self) -> list[Selection]:
-        """Tell the channels of ``both`` apart: one selection a table."""
-        if self.channel != BOTH:
+        """Tell several channels apart: one selection a table."""
+        if self.channel is None:
             return [self]
-        return [replace(self, channel=channel) for channel in ("near", "far")]
+        return [replace(self, channel=channel) for channel in channels_of(self.channel)]
 
     @property
     def _pooling(self) -> str:

@@ -12,7 +12,7 @@ from cache.facts import told as said_of
 from cache.recipe import Recipe
 from cache.store import Store
 from extractors.audio.decode import read_audio
-from extractors.audio.hearing import hearings
+from extractors.audio.hearing import hearings, resolved
 from extractors.clips.listing import Clip, Listing, list_clips
 from extractors.embedding.embedder import Forward, least_cosine
 from extractors.embedding.formats import settled
@@ -84,7 +84,7 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
     apply_offline(request)
     if not request.data:
         raise AsdError("--data is needed: the data roots")
-    listing = _listing(request)
+    request, listing = _listed(request)
     # Of a cluster's work this process only makes the recipes.
     forwards = load_forwards(replace(request, device="cpu") if request.engine == RAY else request)
     if request.dtype == AUTO:
@@ -99,14 +99,17 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
     return extracted
 
 
-def _listing(request: ExtractRequest) -> Listing:
+def _listed(request: ExtractRequest) -> tuple[ExtractRequest, Listing]:
+    """List the clips asked for, and settle which channels ``all`` are."""
     listing = list_clips(request.data, request.supplemental)
     found = {clip.attributes.get("supplemental") for clip in listing.clips}
     if lacking := sorted(set(request.supplemental) - found):
         raise AsdError(f"--supplemental {lacking[0]}: no such clips in any <machine>/supplemental/")
     if request.strict and listing.faults:
         raise AsdError(str(listing.faults[0]))
-    return hearings(request.heard)[0].cut(listing.only(request.machine, request.split))
+    listing = listing.only(request.machine, request.split)
+    request = replace(request, heard=resolved(request.heard, listing.clips))
+    return request, hearings(request.heard)[0].cut(listing)
 
 
 def _run(request: ExtractRequest, forwards: Sequence[Forward], listing: Listing, told: Progress) -> Extracted:

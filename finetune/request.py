@@ -182,8 +182,8 @@ class TrainRequest(Checked):
             raise AsdError("--groups belongs to --labels groups")
         if len(set(self.seeds)) < len(self.seeds):
             raise AsdError(f"--seeds: {', '.join(map(str, self.seeds))} holds one twice")
-        if self.heard.channel == "both":
-            raise AsdError("--channel both: one model hears one channel; train one of each")
+        if self.heard.channel in ("both", "all") or "," in self.heard.channel:
+            raise AsdError(f"--channel {self.heard.channel}: one model hears one channel; train one of each")
         if self.heard.channel.startswith(RESIDUAL):
             raise AsdError(
                 f"--channel {self.heard.channel} subtracts embeddings: train with --channel near, and "

@@ -20,7 +20,7 @@ import soundfile
 from cache.base.errors import AsdError
 from cache.files.atomic import write_atomic
 from cache.files.places import is_remote
-from extractors.clips.clip import RECORDING_SUFFIXES
+from extractors.clips.clip import AUDIO_SUFFIXES, RECORDING_SUFFIXES
 
 _FORM = "%Y-%m-%dT%H-%M-%S.%f"  # of a recording's name
 log = logging.getLogger(__name__)
@@ -142,11 +142,13 @@ class FolderSource:
             raise AsdError(f"{self.root} is not a folder: name the one that recordings arrive in")
         found, seen = [], {}
         now = self.clock()
-        for path in self.root.rglob("*"):
+        every = list(self.root.rglob("*"))
+        # Tables beside sound are no recordings, as of every folder.
+        sound = any(path.suffix.lower() in AUDIO_SUFFIXES for path in every)
+        suffixes = AUDIO_SUFFIXES if sound else RECORDING_SUFFIXES
+        for path in every:
             name = path.relative_to(self.root).as_posix()
-            if path.suffix.lower() not in RECORDING_SUFFIXES or any(
-                part[0] == "." for part in name.split("/")
-            ):
+            if path.suffix.lower() not in suffixes or any(part[0] == "." for part in name.split("/")):
                 continue
             try:
                 status = path.stat()

@@ -13,7 +13,6 @@ from cache.base.errors import AsdError
 from cache.base.options import Checked, documented, option
 from cache.heard import (
     AVERAGE,
-    CHANNELS,
     PLAIN,
     RESIDUAL,
     WHOLE,
@@ -25,8 +24,9 @@ from cache.heard import (
     window_id,
 )
 from cache.recipe import Recipe, Setting
-from cache.select import BOTH
+from cache.select import ALL, channels_of
 from extractors.audio.decode import seconds_of
+from extractors.audio.files import opened
 from extractors.clips.listing import Clip, Fault, Listing
 
 _READERS = 4  # threads that read headers
@@ -42,7 +42,7 @@ class Heard(Checked):
         AVERAGE,
         "average of all channels; near, far (2026's first and second) or a number; cancel: near "
         "less what far hears too; residual:W: near's embedding less W times far's; both: a table "
-        "of near and one of far",
+        "of near and one of far; 0,1,2: one of each; all: one of every channel that the first clip has",
         metavar="NAME",
     )
     length: str = option(
@@ -194,10 +194,27 @@ def hearing_of(recipe: Recipe) -> Hearing:
     )
 
 
+def resolved(heard: Heard, clips: Sequence[Clip]) -> Heard:
+    """Put the numbers of the first readable clip's channels in the place of ``all``.
+
+    Raises
+    ------
+    AsdError
+        If no clip can be opened.
+    """
+    if heard.channel != ALL:
+        return heard
+    hearing = hearings(replace(heard, channel=AVERAGE))[0]
+    for clip in hearing.cut(Listing(tuple(clips[:1]))).clips or ():
+        with opened(clip.path, clip.signal) as (file, _):
+            return replace(heard, channel=",".join(map(str, range(file.channels))))
+    raise AsdError("--channel all: no clip tells how many channels there are; name them, as in 0,1,2")
+
+
 def hearings(heard: Heard) -> list[Hearing]:
-    """Give one way to hear recordings, or two that differ in channel."""
+    """Give one way to hear recordings, or several that differ in channel."""
     hop = heard.window if heard.hop is None else heard.hop
-    channels = CHANNELS if heard.channel == BOTH else [heard.channel]
+    channels = channels_of(heard.channel)
     length = read_length(heard.length)
     signal = Signal(heard.rate, heard.column, heard.remove_dc)
     return [Hearing(channel, heard.window, hop, length, signal) for channel in channels]

@@ -19,7 +19,11 @@ from scipy.stats import spearmanr
 
 from cache.base.errors import AsdError
 from cache.heard import Signal
+from cache.select import Selection, choose
+from cache.store import Store
+from cache.table import Section
 from eval.detector import Detector
+from eval.monitor.sources import FolderSource
 from eval.run import main as evaluate
 from extractors.audio.decode import decode_file, read_audio
 from extractors.clips.listing import list_clips
@@ -320,3 +324,37 @@ def test_hours_are_read_by_span(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     np.testing.assert_array_equal(found, np.tile(np.float32([1, 2]), (1000, 1)))
+
+
+def test_every_channel_its_own_table_or_joined(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = root_of(tmp_path / "c", lambda p, x: np.save(p, np.c_[x, x[::-1], 2 * x]), ".npy")
+    call = ["--data", str(root), "--backbone", "logmel", "--cache-dir", str(tmp_path / "cache")]
+    call += ["--rate", "25600"]
+    assert extract([*call, "--channel", "all"]) == 0
+    store = Store(tmp_path / "cache")
+    recipes = {dict(r.settings).get("channel"): r for r in store.recipes() if not r.parents}
+    assert recipes.keys() == {"0", "1", "2"}
+    assert extract([*call, "--channel", "2,0"]) == 0
+    assert capsys.readouterr().out.count("36 unchanged") >= 1
+    section = Section("pump", 0)
+    for name, recipe in recipes.items():
+        table = store.read(recipe, section, "train")
+        own = tmp_path / name
+        assert extract([*call[:4], "--cache-dir", str(own), "--rate", "25600", "--channel", name]) == 0
+        (alone,) = Store(own).recipes()
+        np.testing.assert_array_equal(table.embeddings, Store(own).read(alone, section, "train").embeddings)
+    both = choose(store, Selection(backbones=("logmel",), channel="0,2"))
+    joined = store.read(both, section, "train").embeddings
+    parts = [store.read(recipes[name], section, "train").embeddings for name in ("0", "2")]
+    np.testing.assert_array_equal(joined, np.hstack(parts))
+    assert extract([*call, "--channel", "0,0"]) == 2
+    assert "holds one channel twice" in capsys.readouterr().err
+
+
+def test_a_watched_folder_of_numbers(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", X)
+    (tmp_path / "b.csv").write_text("1\n2\n")
+    source = FolderSource(tmp_path, settled=0.0)
+    assert [arrival.name for arrival in source.arrived()] == ["a.npy", "b.csv"]
+    soundfile.write(tmp_path / "c.wav", X[:, 0] / 100, RATE)
+    assert [arrival.name for arrival in source.arrived()] == ["c.wav"]
