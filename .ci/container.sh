@@ -78,7 +78,7 @@ chmod 777 "$root/state" "$root/weights"
 other=(setpriv --reuid 10001 --regid 10001 --clear-groups)
 if [ "$(id -u)" != 0 ]; then
 	:
-elif "${other[@]}" "$root/env/bin/python" -c 1 2>/dev/null; then
+elif "${other[@]}" env "$root/env/bin/python" -c 1 2>/dev/null; then
 	clean=("${other[@]}" "${clean[@]}")
 else
 	echo "this machine's Python lies where no other user may run it: the steps go on as root"
