@@ -316,7 +316,13 @@ function soundPanel(title, sound, grain, caption, digit, limits, mix) {
     { class: "sound" },
     el("div", { class: "label" }, button, el("b", null, title), el("kbd", null, digit)),
     node,
-    el("div", { class: "caption" }, caption, sound.cut ? " · the recording goes on" : "", sound.made ? ` · ${sound.made}` : ""),
+    el(
+      "div",
+      { class: "caption" },
+      caption,
+      sound.cut ? " · the recording goes on" : "",
+      sound.made ? ` · ${sound.made}` : "",
+    ),
     audio,
   );
 }
