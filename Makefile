@@ -82,6 +82,8 @@ bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
 	$(BIN)/python benchmarks/panns.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/scorer_cost.py
+	$(BIN)/python -m benchmarks.formats
+	$(BIN)/python -m benchmarks.contention
 
 PACKAGES := cache extractors finetune index eval
 

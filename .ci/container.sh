@@ -5,6 +5,7 @@
 # usage: .ci/container.sh [SITE_PACKAGES]
 # SITE_PACKAGES holds the requirements already: then none is downloaded, which the container always does.
 set -euo pipefail
+umask 022
 here=$(cd "$(dirname "$0")/.." && pwd)
 root=$(mktemp -d)
 trap 'chmod -R u+w "$root"; rm -rf "$root"' EXIT
@@ -77,7 +78,7 @@ chmod 777 "$root/state" "$root/weights"
 other=(setpriv --reuid 10001 --regid 10001 --clear-groups)
 if [ "$(id -u)" != 0 ]; then
 	:
-elif "${other[@]}" "$root/env/bin/python" -c 1 2>/dev/null; then
+elif "${other[@]}" env "$root/env/bin/python" -c 1 2>/dev/null; then
 	clean=("${other[@]}" "${clean[@]}")
 else
 	echo "this machine's Python lies where no other user may run it: the steps go on as root"

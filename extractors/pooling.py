@@ -245,7 +245,7 @@ def _conditioned(pooling: Pooling) -> Pooling:
     reduce = pooling.reduce
     if reduce is None:
         raise AsdError(f"pooling {_TANH}{pooling.name}: a model's own embedding has no frames to bound")
-    return Pooling(f"{_TANH}{pooling.name}", lambda frames: reduce(bounded(frames)))
+    return replace(pooling, name=f"{_TANH}{pooling.name}", reduce=lambda frames: reduce(bounded(frames)))
 
 
 def _power_mean(frames: Tensor, weights: Tensor, p: float) -> Tensor:

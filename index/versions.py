@@ -227,12 +227,16 @@ class Versions:
 
 
 def was_changed(root: Path) -> str:
-    """Say why a bank must not be built over; empty where nobody changed it by hand."""
+    """Say why a bank must not be built over; empty where it is as it was built."""
     if is_remote(root) or not (root / FOLDER).is_dir():
         return ""
-    log = Versions(root).log()
+    versions = Versions(root)
+    log, now = versions.log(), versions.current()
+    mine = [one.action for one in log if one.hash == now and one.action != "undo"]
+    if not mine or mine[0] == "built":
+        return ""
     done = ", ".join(one.action for one in log if one.action not in ("built", "undo"))
-    return f"{root} was changed by hand ({done})" if done else ""
+    return f"{root} was changed by hand ({done})"
 
 
 def _files(root: Path) -> dict[str, str]:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from cache.base.console import Console, parser_of, read, typed
 from cache.base.errors import AsdError, guarded
+from cache.base.text import counted
 from cache.files.places import place
 from eval.monitor.check import CheckRequest, check
 from eval.monitor.history import Judgement, facts_of, line_of
@@ -88,8 +89,8 @@ def watch_main(argv: Sequence[str] | None = None) -> int:
     if done.waiting:
         console.notes([f"{done.waiting} messages are not delivered yet; the next watch delivers them"])
     console.made(
-        f"{done.judged} judged, {done.abnormal} abnormal, {done.unreadable} not readable, {done.raised} "
-        f"alarms -> {request.state}",
+        f"{done.judged} judged, {done.abnormal} abnormal, {done.unreadable} not readable, "
+        f"{counted(done.raised, 'alarm')} -> {request.state}",
         **vars(done),
         state=request.state,
     )

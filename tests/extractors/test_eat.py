@@ -90,6 +90,7 @@ def test_bounded_values_by_hand() -> None:
     both = pooling.find("tanh+gem:p=2", {})
     assert both.name == "tanh+gem:2"
     assert both(pooling.Features(frames), "merge")[0, 0] == 0
+    assert pooling.find("tanh+rdp-frames", {}).whole
 
 
 def test_a_models_own_embedding_cannot_be_bounded() -> None:

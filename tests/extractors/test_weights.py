@@ -88,7 +88,9 @@ def test_the_facts_are_well_formed() -> None:
         assert each.urls or each.model
         for url in each.urls:
             assert urlsplit(url).scheme == "https"
-            assert unquote(url).removesuffix("/content").endswith(f"/{each.file}")
+            # The hub calls the one file of every model alike; a share of Seafile has no name.
+            names = (f"/{each.file}", "/resolve/main/model.safetensors", "/?dl=1")
+            assert unquote(url).removesuffix("/content").endswith(names)
         assert find(each.name) is each
 
 
@@ -112,7 +114,8 @@ def test_listing_needs_neither_torch_nor_network() -> None:
     listed = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert listed.returncode == 0, listed.stderr
     for each in CHECKPOINTS:
-        for fact in (each.name, each.licence, each.paper, each.sha256, *each.urls):
+        addresses = [url.partition("?")[0] for url in each.urls]  # a query may hold a secret
+        for fact in (each.name, each.licence, each.paper, each.sha256, *addresses):
             assert fact in listed.stdout
 
 

@@ -15,7 +15,7 @@ from cache.asd import main
 from cache.base.arguments import Parser
 
 REPOSITORY = Path(__file__).parents[2]
-_MARK = r"(?:<!-- (?P<mark>stand-in|parsed|fails): (?P<reason>[^\n]+?) -->\n)?"
+_MARK = r"(?:<!-- (?P<mark>stand-in|parsed|fails|exit-1): (?P<reason>[^\n]+?) -->\n)?"
 _BLOCK = re.compile(_MARK + r"```(?P<language>\w*)\n(?P<text>.*?)```", re.S)
 
 

@@ -71,16 +71,28 @@ class Shell:
         return done.stdout
 
 
-@pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """A folder that holds what the README speaks of."""
-    folder = tmp_path_factory.mktemp("stranger")
+def recordings(folder: Path) -> Shell:
+    """Write the recordings that the README and the first day speak of."""
     days = [f"2026-05-{1 + i // 4:02d}_{i:02d}.wav" for i in range(24)]
     record(folder / "mydata/pump/normal", days, 0)
     record(folder / "mydata/pump/new", [f"clip_{i:02d}.wav" for i in range(8)], 100, faulty=2)
     record(folder / "newclips", [f"late_{i:02d}.wav" for i in range(4)], 200, faulty=1)
     record(folder / "incoming", [f"2026-06-01T10-0{i}-00.wav" for i in range(5)], 300, faulty=4)
     return Shell(folder)
+
+
+def demonstrate(made: Path, folder: Path) -> None:
+    """Lay out the demo's data as ``data`` and ``ground_truth``, with few of the source's training clips."""
+    few = shutil.ignore_patterns("*_train_normal_00[1-9]*")
+    for name in ("dev_data", "eval_data"):
+        shutil.copytree(made / name, folder / "data" / name, ignore=few)
+    shutil.copytree(made / "ground_truth", folder / "ground_truth")
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """A folder that holds what the README speaks of."""
+    return recordings(tmp_path_factory.mktemp("stranger"))
 
 
 def stand_in(shell: Shell, command: str) -> str:
@@ -90,43 +102,57 @@ def stand_in(shell: Shell, command: str) -> str:
         venv.mkdir(exist_ok=True)
         own = f"-o {venv}/.demo VENV={venv} BIN={shell.bin} DEMO={shell.folder}/demo"
         said = shell.run(f"make -C {REPOSITORY} {own} demo")
-        few = shutil.ignore_patterns("*_train_normal_00[1-9]*")  # of the training clips
-        for name in ("dev_data", "eval_data"):
-            shutil.copytree(shell.folder / "demo/data" / name, shell.folder / "data" / name, ignore=few)
-        shutil.copytree(shell.folder / "demo/data/ground_truth", shell.folder / "ground_truth")
+        demonstrate(shell.folder / "demo/data", shell.folder)
         return said
     if command.startswith("source "):
         return ""
-    if command.startswith("asd check"):
-        said = shell.run(command, code=1)
-        assert "late_03.wav" in said
-        return said
     if command.startswith("asd watch"):
         return shell.run(f"{command} --once --settle 0", code=1)
     return shell.run(command)
 
 
-def test_every_command_of_the_readme_does_what_it_says(shell: Shell) -> None:
-    ran = 0
-    for block in blocks(README):
+def replay(shell: Shell, page: Path) -> list[str]:
+    """Run every command of a page, hold what is shown against what is said; return the commands."""
+    ran = []
+    for block in blocks(page):
         for command, shown in block.commands():
             if block.mark == "parsed":
                 continue
-            said = stand_in(shell, command) if block.mark else shell.run(command)
-            ran += 1
-            if shown:
-                want = "\n".join(line.rstrip() for line in shown.splitlines()) + "\n"
-                right = doctest.OutputChecker().check_output(want, said, doctest.ELLIPSIS)
-                assert right, f"$ {command}\nshown:\n{want}\nsaid:\n{said}"
+            if block.mark == "stand-in":
+                said = stand_in(shell, command)
+            else:
+                said = shell.run(command, code=int(block.mark == "exit-1"))
+            ran.append(command)
+            want = "\n".join(line.rstrip() for line in shown.splitlines()) + "\n"
+            right = not shown or doctest.OutputChecker().check_output(want, said, doctest.ELLIPSIS)
+            assert right, f"$ {command}\nshown:\n{want}\nsaid:\n{said}"
         if block.language == "python":
-            program = shell.folder / "program.py"
-            program.write_text(block.text)
-            assert "against a threshold of" in shell.run("python program.py")
-            ran += 1
-    assert ran >= 10
+            (shell.folder / "program.py").write_text(block.text)
+            ran.append(shell.run("python program.py"))
+    return ran
+
+
+def test_every_command_of_the_readme_does_what_it_says(shell: Shell) -> None:
+    ran = replay(shell, README)
+    assert len(ran) >= 10
+    assert any("against a threshold of" in said for said in ran)
     assert (shell.folder / "demo/results/report.html").is_file()
     assert (shell.folder / "results/report.html").is_file()
     assert (shell.folder / "alarms.jsonl").read_text().count("\n") >= 1
+
+
+def test_the_first_day_goes_as_written(tmp_path: Path) -> None:
+    made = recordings(tmp_path)
+    replay(made, REPOSITORY / "docs/first-day.md")
+    assert "2026-06-01T10:03:00" in (tmp_path / "alarms.jsonl").read_text()
+
+
+def test_two_systems_are_ranked_as_written(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    shell.run("python -m extractors.demo.run --to made")
+    demonstrate(tmp_path / "made", tmp_path)
+    replay(shell, REPOSITORY / "docs/examples/dcase.md")
+    assert (tmp_path / "comparison/ranking.md").is_file()
 
 
 def test_the_readme_fits_a_newcomer() -> None:
