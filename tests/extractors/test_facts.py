@@ -14,10 +14,10 @@ from cache.base.errors import AsdError
 from cache.facts import Facts, Remark, differences, told, usual
 from cache.parquet import read_keys, read_table, write_table
 from eval.run import main as score
-from extractors.engines import local
 from extractors.audio import inspection as ear
 from extractors.audio.decode import read_audio
 from extractors.data.run import main as data
+from extractors.engines import local
 from extractors.run import main
 from index.run import main as build
 from tests.conftest import make_recipe, make_table
