@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ class Probe:
     content_sha256: str
     facts: Facts
     columns: str = ""
-    peak: float = 0.0
+    peak: float = field(default=0.0, compare=False)
 
 
 def probe(path: Path, signal: Signal = PLAIN) -> Probe:

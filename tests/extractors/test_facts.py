@@ -14,10 +14,10 @@ from cache.base.errors import AsdError
 from cache.facts import Facts, Remark, differences, told, usual
 from cache.parquet import read_keys, read_table, write_table
 from eval.run import main as score
-from extractors import extract
 from extractors.audio import inspection as ear
 from extractors.audio.decode import read_audio
 from extractors.data.run import main as data
+from extractors.engines import local
 from extractors.run import main
 from index.run import main as build
 from tests.conftest import make_recipe, make_table
@@ -180,7 +180,7 @@ def test_another_decoder_makes_lossy_clips_anew_and_no_others(
     assert "6 new" in capsys.readouterr().out
     assert main(command) == 0
     assert "0 changed, 6 unchanged" in capsys.readouterr().out
-    for module in (ear, extract):
+    for module in (ear, local):
         monkeypatch.setattr(module, "DECODER", "libsndfile-9")
     assert main(command) == 0
     assert "1 changed, 5 unchanged" in capsys.readouterr().out

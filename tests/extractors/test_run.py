@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache.heard import Span
+from cache.heard import Signal, Span
 from cache.recipe import concatenation
 from cache.store import Store
 from cache.table import Section
@@ -71,9 +71,9 @@ def test_backbones_are_joined_as_they_are_read(command: list[str], tmp_path: Pat
 def test_a_clip_is_decoded_once_for_all(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[Path] = []
 
-    def counting(path: Path, span: Span | None, longest: float) -> audio.Decoding:
+    def counting(path: Path, span: Span | None, longest: float, signal: Signal) -> audio.Decoding:
         decoded.append(path)
-        return audio.decode_file(path, span, longest)
+        return audio.decode_file(path, span, longest, signal)
 
     monkeypatch.setattr(batches, "decode_file", counting)
     assert main(command) == 0
@@ -89,10 +89,10 @@ def test_what_does_not_fit_the_memory_is_decoded_again(root: Path) -> None:
         np.testing.assert_array_equal(recording.samples, audio.read_audio(path, 16_000).samples)
     assert reader.read(files[0], 8_000).samples.size * 2 == size / 4
     kept = reader._kept
-    assert [path for path, _ in kept] == [files[0]]
+    assert [path for path, *_ in kept] == [files[0]]
     reader.forget()
     reader.read(files[2], 16_000)
-    assert [path for path, _ in kept] == [files[2]]
+    assert [path for path, *_ in kept] == [files[2]]
 
 
 def test_a_clip_too_short_for_one_is_left_out_there_only(

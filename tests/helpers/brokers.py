@@ -70,6 +70,8 @@ class _Session(socketserver.BaseRequestHandler):
                 rest = rest[2 + size :]
             server.users.append((texts[-2], texts[-1]) if flags & 0xC0 == 0xC0 else None)
             self.request.sendall(bytes([0x20, 2, 0, 5 if server.refuses else 0]))
+            if server.refuses:  # and hangs up, as MQTT 3.1.1 section 3.2.2.3 demands
+                raise ConnectionError
         elif kind == 3:  # PUBLISH, quality of service 1
             assert (head >> 1) & 3 == 1
             (size,) = struct.unpack(">H", body[:2])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import extractors.embedding.output
-from cache.heard import Span
+from cache.heard import Signal, Span
 from extractors.audio import batches
 from extractors.audio import decode as audio
 from extractors.engines.local import Report
@@ -49,12 +49,12 @@ class Crashing(TableWorker):
             raise ZeroDivisionError("a fault in a backbone")
         return super().extract(table)
 
-    def _decode(self, path: Path, span: Span | None, longest: float) -> audio.Decoding:
+    def _decode(self, path: Path, span: Span | None, longest: float, told: Signal) -> audio.Decoding:
         if CRASH in path.name:
             with self._crashes.open("a") as file:
                 file.write(f"{path.name}\n")
             os.kill(os.getpid(), signal.SIGKILL)
-        return audio.decode_file(path, span, longest)
+        return audio.decode_file(path, span, longest, told)
 
 
 class Other(TableWorker):
