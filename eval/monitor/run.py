@@ -20,7 +20,7 @@ from eval.monitor.history import Judgement, facts_of, line_of
 from eval.monitor.prometheus import HistoryMetrics
 from eval.monitor.request import WatchOptions
 from eval.monitor.watch import watch
-from extractors.clips.clip import RECORDING_SUFFIXES
+from extractors.clips.clip import AUDIO_SUFFIXES
 from index.bank import Bank, locate
 
 _CHECK = """Judge recordings by a bank: a line each, with what is different from the nearest normal one.
@@ -53,7 +53,7 @@ def check_main(argv: Sequence[str] | None = None) -> int:
 def _names_bank(arguments: Sequence[str]) -> bool:
     """Whether there are recordings, or the first folder is a bank, or holds one and is not alone."""
     named = [place(text) for text in arguments if text[:1] != "-"]
-    if any(path.suffix.lower() in RECORDING_SUFFIXES for path in named):
+    if any(path.suffix.lower() in AUDIO_SUFFIXES for path in named):
         return True
     there = [path for path in named if path.exists()]
     try:
