@@ -170,6 +170,8 @@ class Evaluated:
         What deserves a look.
     silent
         Recordings that a report does not play, each with the reason.
+    outdated
+        Clips that were scored as they were though their recordings have changed, see `eval.score.Scored`.
     verdicts
         Of machines whose truth is unknown, where there is one run.
     """
@@ -180,6 +182,7 @@ class Evaluated:
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    outdated: tuple[str, ...] = ()
     verdicts: tuple[Verdict, ...] = ()
 
 
@@ -240,7 +243,7 @@ def score_all(wanted: Evaluation, results: Results, told: Progress = unseen) -> 
         scored = score(scoring, told)
         run = judge(replace(wanted.judging([]), directory=results.root, part=True))
         made = [report(_reporting(wanted, run, results))]
-    return replace(_evaluated(made), left_out=left_out, notes=scored.notes)
+    return replace(_evaluated(made), left_out=left_out, notes=scored.notes, outdated=scored.outdated)
 
 
 def judge_all(wanted: Evaluation, results: Results) -> Evaluated:

@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _show(done, wanted, console)
     if not done.results:
         return 2
-    return 1 if done.left_out or done.refused else 0
+    return 1 if done.left_out or done.refused or done.outdated else 0
 
 
 if __name__ == "__main__":

@@ -88,10 +88,14 @@ class Scored:
         Those scored, ascending.
     notes
         Sections and clips that were not scored, banks that are out of date.
+    outdated
+        Clips whose recordings are others now, scored as they were because none at hand is one that the
+        cache knows.
     """
 
     sections: tuple[Section, ...]
     notes: tuple[str, ...]
+    outdated: tuple[str, ...] = ()
 
 
 def score(scoring: Scoring, told: Progress = unseen) -> Scored:
@@ -153,7 +157,7 @@ def score(scoring: Scoring, told: Progress = unseen) -> Scored:
         )
         write_description(scoring.results, described)
         scoring.results.seal()
-    return Scored(tuple(sections), (*job.notes, *said_of(remarks)))
+    return Scored(tuple(sections), (*job.notes, *said_of(remarks)), tuple(job.outdated))
 
 
 def _signal(recipe: Recipe) -> dict[str, str]:
@@ -196,6 +200,7 @@ class _Job:
     held: _Held | None
     notes: list[str] = field(default_factory=list)
     changed: dict[Section, set[str]] = field(default_factory=dict)  # recordings that are others now
+    outdated: list[str] = field(default_factory=list)  # of them, those that are scored as they were
 
     @property
     def training(self) -> Store:
@@ -267,6 +272,15 @@ class _Job:
                     f"{section}: {len(left)} training clips in the cache are no longer in the "
                     f"data, {left[0]} for one; run the extraction and the index again"
                 )
+        if not kept and self.changed:
+            self.outdated = sorted(clip for clips in self.changed.values() for clip in clips)
+            self.notes.append(
+                f"{self.outdated[0]} has changed since it was extracted, and so has every other recording at "
+                f"hand ({len(self.outdated)} in all): scores are of the recordings as they were, and none is "
+                "played; run the extraction again"
+            )
+            kept = set(self.changed)
+            self.changed.clear()
         return kept
 
     def _keys(self, section: Section, split: str) -> dict[str, ClipKey]:
