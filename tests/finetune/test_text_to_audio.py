@@ -120,15 +120,16 @@ def test_a_normal_clip_gets_no_fault(models: dict[str, Path]) -> None:
 
 
 def test_a_model_of_the_hub_is_named_with_its_commit_and_licence(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     asked: list[tuple[str, object, object]] = []
 
     class Pipeline:
         @classmethod
         def from_pretrained(cls, name: str, **how: object) -> None:
             asked.append((name, how["revision"], how["use_safetensors"]))
-            assert "CC BY-NC-SA 4.0" in capsys.readouterr().err  # told before it is fetched
+            assert "CC BY-NC-SA 4.0" in caplog.text  # told before it is fetched
             raise OSError("no connection\nand more")
 
     compat.transformers()
