@@ -238,7 +238,7 @@ def test_a_bad_submission_lists_every_fault_and_the_others_are_evaluated(
         "no files of 'm2/section_00', which the ground truth holds",
     ):
         assert fault in said.err
-    assert "1 systems, 1 runs evaluated, 1 systems refused" in said.out
+    assert "1 system, 1 run evaluated, 1 system refused" in said.out
     assert (tmp_path / "out" / "good" / "results.json").exists()
     assert not (tmp_path / "out" / "bad").exists()
     assert evaluate(tmp_path, bad) == 2

@@ -53,12 +53,12 @@ def decisions(bank: Path, *paths: Path) -> list[int | None]:
 def test_flagged_normals_are_added_their_like_pass_faults_do_not_and_undo_is_exact(
     bank: Path, normal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flagged = [squeal(tmp_path / "new" / f"s{i}.wav", 100 + i) for i in range(10)]
+    flagged = [squeal(tmp_path / "later" / f"s{i}.wav", 100 + i) for i in range(10)]
     like = [squeal(tmp_path / "like" / f"l{i}.wav", 200 + i) for i in range(8)]
     faults = [squeal(tmp_path / "bad" / f"f{i}.wav", 300 + i, 900.0) for i in range(8)]
     assert decisions(bank, *flagged, *like, *faults) == [1] * 26
     before, first = content(bank), Bank(bank).fingerprint(Detector.load(bank).section())
-    asked = ["bank", "add", str(bank), str(tmp_path / "new"), "--because", "new bearing", "--json"]
+    asked = ["bank", "add", str(bank), str(tmp_path / "later"), "--because", "new bearing", "--json"]
     assert asd(asked) == 0
     done = json.loads(capsys.readouterr().out)
     assert done["clips"] == 10
@@ -67,10 +67,10 @@ def test_flagged_normals_are_added_their_like_pass_faults_do_not_and_undo_is_exa
     # The same as if they had been there from the beginning.
     anew = Detector(["logmel", "logspec"], scorer="min-distance", machine="pump")
     ids = sorted(json.loads((bank / "recordings.json").read_text()))
-    assert [name for name in ids if name.startswith("added/new/")] == [
-        f"added/new/s{i}.wav" for i in range(10)
+    assert [name for name in ids if name.startswith("added/later/")] == [
+        f"added/later/s{i}.wav" for i in range(10)
     ]
-    shutil.copytree(tmp_path / "new", tmp_path / "added" / "new")
+    shutil.copytree(tmp_path / "later", tmp_path / "added" / "later")
     whole = anew.fit([str(tmp_path / "added"), str(normal)])
     scores = [[c.score for c in d.score(list(map(str, like)))] for d in (whole, Detector.load(bank))]
     assert scores[0] == scores[1]

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -234,7 +235,7 @@ def call(
     """Run a command in this very process."""
     if before is not None:
         before()
-    main = sys.modules[command.module].main
+    main = import_module(command.module).main
     return int(main(list(command.argv if argv is None else argv)))
 
 
