@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,15 +26,13 @@ from extractors.backbone import (
     Features,
     Inputs,
     ModelFile,
-    NetworkBackbone,
     Source,
-    Trainable,
 )
 from extractors.device import portions
 from extractors.nets.ced import MELS, PATCH, UNUSED, Ced, from_published
 from extractors.nets.filters import htk_filters
 from extractors.nets.melspectrogram import CentredLogMel
-from extractors.nets.vit import VitSizes, sizes_of
+from extractors.nets.vit import VitBackbone, VitSizes, sizes_of
 from extractors.weights.loading import load_state, load_strictly, random_parameters, sizes_only
 from extractors.weights.needed import needed
 from extractors.weights.published import CED
@@ -64,7 +61,7 @@ SPEC = BackboneSpec(
 _RANGE = 120.0  # dB under the clip's loudest value
 
 
-class CedBackbone(NetworkBackbone):
+class CedBackbone(VitBackbone[Ced]):
     """Tokens of CED as a backbone; layers are its blocks from 1.
 
     Parameters
@@ -104,18 +101,6 @@ class CedBackbone(NetworkBackbone):
         """
         parts = [self.network(part, layers) for part in portions(inputs.values)]
         return [Features(torch.cat(tokens)) for tokens in zip(*parts, strict=True)]
-
-    @property
-    def trainable(self) -> Trainable:
-        """What can be trained; adapters join the queries and the values (Hu et al. 2021)."""
-        network = self.network
-        names = ("q_proj", "v_proj")
-        return Trainable(network, network.steps, names, network.lay_apart, network.lay_together)
-
-    @property
-    def blueprint(self) -> dict[str, Any]:
-        """What the tensors do not tell."""
-        return {"heads": self.network.sizes.heads}
 
 
 def load(source: Source, device: torch.device) -> CedBackbone:

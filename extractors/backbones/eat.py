@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,14 +29,12 @@ from extractors.backbone import (
     Features,
     Inputs,
     ModelFile,
-    NetworkBackbone,
     Source,
-    Trainable,
 )
 from extractors.device import portions
 from extractors.nets.eat import PATCH, UNUSED, Eat, from_published, grid_positions
 from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
-from extractors.nets.vit import VitSizes, sizes_of
+from extractors.nets.vit import VitBackbone, VitSizes, sizes_of
 from extractors.weights.loading import (
     WeightsFile,
     load_checkpoint,
@@ -69,7 +66,7 @@ SPEC = BackboneSpec(
 _MEAN, _DEVIATION = -4.268, 4.569  # of log mel on AudioSet, feature_extract.py of the publisher's code
 
 
-class EatBackbone(NetworkBackbone):
+class EatBackbone(VitBackbone[Eat]):
     """Tokens of EAT as a backbone; layers are its blocks from 1.
 
     ``native`` is the token that stands for the whole clip.
@@ -114,18 +111,6 @@ class EatBackbone(NetworkBackbone):
         parts = [self.network(part, layers) for part in portions(inputs.values)]
         of_layers = [zip(*each, strict=True) for each in zip(*parts, strict=True)]
         return [Features(*map(torch.cat, each)) for each in of_layers]
-
-    @property
-    def trainable(self) -> Trainable:
-        """What can be trained; adapters join the queries and the values (Hu et al. 2021)."""
-        network = self.network
-        names = ("q_proj", "v_proj")
-        return Trainable(network, network.steps, names, network.lay_apart, network.lay_together)
-
-    @property
-    def blueprint(self) -> dict[str, Any]:
-        """What the tensors do not tell."""
-        return {"heads": self.network.sizes.heads}
 
 
 def load(source: Source, device: torch.device) -> EatBackbone:

@@ -10,12 +10,13 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cache.base.errors import AsdError
+from extractors.backbone import NetworkBackbone, Trainable
 from extractors.nets.projections import lay_projections
 
 EPSILON = 1e-6  # of every normalisation, as in the checkpoints' configurations
@@ -124,6 +125,27 @@ class Vit(nn.Module):
     def lay_together(self) -> None:
         """Compute queries, keys and values by one projection."""
         lay_projections(self, "qkv", apart=False)
+
+
+VitNetwork = TypeVar("VitNetwork", bound=Vit)
+
+
+class VitBackbone(NetworkBackbone, Generic[VitNetwork]):
+    """A backbone whose network is a `Vit`: what of it is trained, and what its tensors do not tell."""
+
+    network: VitNetwork
+
+    @property
+    def trainable(self) -> Trainable:
+        """What can be trained; adapters join the queries and the values (Hu et al. 2021)."""
+        network = self.network
+        names = ("q_proj", "v_proj")
+        return Trainable(network, network.steps, names, network.lay_apart, network.lay_together)
+
+    @property
+    def blueprint(self) -> dict[str, Any]:
+        """What the tensors do not tell."""
+        return {"heads": self.network.sizes.heads}
 
 
 def sizes_of(state: Mapping[str, Tensor], path: Path, heads: object = None) -> VitSizes:
