@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractResult:
     """What an extraction did.
 
     Attributes
@@ -65,7 +65,7 @@ class Extracted:
         return sorted({clip_id for report in self.reports for clip_id in report.removed})
 
 
-def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
+def extract(request: ExtractRequest, told: Progress = unseen) -> ExtractResult:
     """Bring embedding tables up to date with data roots; only what is missing is made.
 
     Parameters
@@ -112,16 +112,18 @@ def _listed(request: ExtractRequest) -> tuple[ExtractRequest, Listing]:
     return request, hearings(request.heard)[0].cut(listing)
 
 
-def _run(request: ExtractRequest, forwards: Sequence[Forward], listing: Listing, told: Progress) -> Extracted:
+def _run(
+    request: ExtractRequest, forwards: Sequence[Forward], listing: Listing, told: Progress
+) -> ExtractResult:
     if request.engine == RAY:
         try:  # an optional extra, of hundreds of megabytes
             from extractors.engines import ray_  # noqa: PLC0415
         except ImportError as error:
             raise AsdError(f"--engine ray: {error}; pip install 'machine-asd[ray]'") from error
         outcome = ray_.extract(request, forwards, listing.clips, told)
-        return Extracted(listing, (), tuple(outcome.reports), tuple(map(str, outcome.lost)))
+        return ExtractResult(listing, (), tuple(outcome.reports), tuple(map(str, outcome.lost)))
     reports = extraction(request, forwards).run(listing.clips, told)
-    return Extracted(listing, (), tuple(reports))
+    return ExtractResult(listing, (), tuple(reports))
 
 
 def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:

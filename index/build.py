@@ -10,8 +10,8 @@ from typing import Any
 
 from cache.base.errors import AsdError
 from cache.base.options import (
-    Checked,
     Option,
+    Options,
     documented,
     make,
     option,
@@ -39,7 +39,7 @@ from index.versions import was_changed
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class BuildRequest(Checked):
+class BuildRequest(Options):
     """Embedding tables, the scorer to fit to them, and where the bank goes.
 
     Beside its options: `scorer_options`, further options of the scorer by name; `sections`, to fit
@@ -114,7 +114,7 @@ class BuildRequest(Checked):
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """A bank that is up to date.
 
     Attributes
@@ -138,7 +138,7 @@ class Built:
     notes: tuple[tuple[str, ...], ...]
 
 
-def build(request: BuildRequest, told: Progress = unseen) -> Built:
+def build(request: BuildRequest, told: Progress = unseen) -> BuildResult:
     """Fit one scorer a section to the training clips; what is there already is not fitted again.
 
     Parameters
@@ -182,7 +182,7 @@ def build(request: BuildRequest, told: Progress = unseen) -> Built:
             bank.write(fitted)
         report.add(fitted, before is not None)
         steps.update(1)
-    return Built(root, recipe, tuple(sections), report.kept, report.notes())
+    return BuildResult(root, recipe, tuple(sections), report.kept, report.notes())
 
 
 def _fit(section: Section, wanted: FitRequest, request: BuildRequest) -> FittedSection:
