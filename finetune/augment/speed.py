@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Generator, Tensor
 
 from cache.base.options import Span, option
-from extractors.compat import torchaudio
+from extractors.device import torchaudio
 from finetune.data.augmentation import WaveformAugmentation
 from finetune.data.draws import fitted, uniform
 

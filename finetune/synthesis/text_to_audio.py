@@ -187,9 +187,9 @@ class TextToAudio:
 
 def _pipeline_class(name: str) -> Any:
     """Import a pipeline, by way of the guard that lets transformers load its audio models."""
-    from extractors import compat  # noqa: PLC0415 - imports nothing before it is asked to
+    from extractors.device import transformers  # noqa: PLC0415 - imports nothing before it is asked to
 
-    compat.transformers()
+    transformers()
     try:
         diffusers = import_module("diffusers")
     except ModuleNotFoundError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from extractors import compat
+from extractors.device import transformers
 from finetune.synthesis.text_to_audio import Checkpoint, TextToAudio
 
 
@@ -28,7 +28,7 @@ class AudioLDM2(TextToAudio):
         The published folder calls it a ``GPT2Model``, which generates nothing since transformers
         4.53 (huggingface/diffusers, issue 12630); the head itself is never used.
         """
-        cls = compat.transformers().GPT2LMHeadModel
+        cls = transformers().GPT2LMHeadModel
         return {"language_model": cls.from_pretrained(name, subfolder="language_model", **how)}
 
 
