@@ -1,6 +1,6 @@
 """Official scores of front ends without weights in other noises and with other faults, as Markdown.
 
-usage: python benchmarks/mixtures.py DATA
+usage: python -m benchmarks.mixtures DATA
 
 DATA holds dev_data, eval_data and ground_truth. The recordings as they are; with noise or another
 machine's sound added to training and test clips alike; and their normal test clips against faults
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scorers import evaluate
 
+from benchmarks.scorers import evaluate
 from cache.base.options import parse
 from cache.table import ClipKey, EmbeddingTable, Section
 from eval.metrics.sections import official_score

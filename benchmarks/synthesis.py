@@ -1,6 +1,6 @@
 """A picture of every signal method of synthesis on the demo's valve, almost without noise.
 
-usage: python benchmarks/synthesis.py docs/synthesis.png
+usage: python -m benchmarks.synthesis docs/synthesis.png
 """
 
 from __future__ import annotations
