@@ -144,9 +144,9 @@ def list_backbones() -> list[str]:
     >>> {"beats", "logmel", "logspec"} <= set(list_backbones())
     True
     """
-    from extractors import registry  # noqa: PLC0415 (importing the face loads nothing)
+    from extractors import backbones  # noqa: PLC0415 (importing the face loads nothing)
 
-    return registry.names()
+    return backbones.names()
 
 
 def list_scorers() -> list[str]:

@@ -14,7 +14,7 @@ from cache.base.options import REQUIRED, Options, documented, option, option_gro
 from cache.files.places import here, place
 from cache.heard import RESIDUAL
 from cache.select import cache_dir_option
-from extractors import registry
+from extractors import backbones
 from extractors.audio.hearing import Heard, Hearing
 from extractors.backbone import EMBEDDINGS, Source
 from extractors.fetching.offline import offline_option
@@ -93,7 +93,7 @@ class Settings(Options):
     """
 
     backbone: str = option(
-        "logmel:cnn", "{choices} (default: logmel:cnn, from scratch)", choices=registry.names,
+        "logmel:cnn", "{choices} (default: logmel:cnn, from scratch)", choices=backbones.names,
         named=True, metavar="NAME[:VARIANT]",
     )  # fmt: skip
     source: Source = field(default_factory=Source)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cache.base.errors import AsdError
 from cache.base.progress import Progress, unseen
-from extractors import registry
+from extractors import backbones
 from extractors.audio.hearing import hearings
 from extractors.clips.listing import Clip, list_clips
 from extractors.device import find_device
@@ -79,7 +79,7 @@ def train(request: TrainRequest, told: Progress = unseen) -> TrainResult:
 
 
 def _settings(request: TrainRequest) -> Settings:
-    name, _ = registry.split_name(request.settings.backbone)
+    name, _ = backbones.split_name(request.settings.backbone)
     given = [request.weights] if request.weights else []
     source = models.source_of(given, request.settings.backbone, [name], request.accept_weights)
     (hearing,) = hearings(request.heard)

@@ -34,7 +34,7 @@ from index.threshold import fit_threshold, share_of
 from index.versions import Versions
 
 if TYPE_CHECKING:
-    from extractors.engines.inference import Inference
+    from extractors.extract import Inference
 
 
 @documented

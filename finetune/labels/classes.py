@@ -15,7 +15,7 @@ from cache.base.errors import AsdError
 from cache.base.options import Options, documented, option
 from cache.table import ANOMALY
 from extractors.clips.listing import Clip
-from extractors.embedding.output import Output
+from extractors.embedding.embedder import Output
 from extractors.pooling import find
 from finetune.labels import rules as labels
 from finetune.labels.rules import Labels
