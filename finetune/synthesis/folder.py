@@ -14,7 +14,7 @@ from cache.base.options import option_names, text_of
 from cache.base.progress import Progress, unseen
 from cache.files.atomic import write_atomic
 from extractors.clips.listing import Clip
-from extractors.demo.writer import write_attributes
+from extractors.clips.names import write_attributes
 from finetune.synthesis.manifest import write_manifest
 from finetune.synthesis.method import Method, MethodUnavailable
 from finetune.synthesis.plan import FilePlan, Order

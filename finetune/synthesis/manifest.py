@@ -12,7 +12,7 @@ from cache.base.text import parse_json
 from cache.table import Section
 from extractors.clips.folders import PSEUDO
 from extractors.clips.listing import Clip
-from extractors.demo.writer import write_table
+from extractors.clips.names import write_table
 from finetune.synthesis.plan import FilePlan
 from finetune.synthesis.rendering import SoundRecord
 

@@ -22,7 +22,7 @@ from extractors.demo.machines import BEARING_ORDER, BLADES, NOISES, Fan, Machine
 from extractors.demo.run import main, make_clip
 from extractors.demo.waves import SAMPLE_RATE, coloured_noise, impulses, ring
 
-PLANS = [plan for plan in synthetic._PLANS if plan.split == "test" or plan.number < 6]
+PLANS = [plan for plan in synthetic._PLANS if plan.split == "test" or int(plan.number) < 6]
 
 
 @pytest.fixture(scope="module")
