@@ -120,11 +120,7 @@ class Valve:
         severity = dict.fromkeys(self.faults, 0.0)
         if fault is not None:
             severity[fault.kind] = fault.severity
-        period = self.interval / 1000  # s
-        count = int(np.ceil(samples / SAMPLE_RATE / period))
-        opens = period * (np.arange(count) + rng.random() + rng.normal(0, 0.01, count))  # (K,) s
-        delay = 0.4 + 0.25 * severity["sluggish"]
-        closes = opens + period * (delay + rng.normal(0, 0.01, count))  # (K,) s
+        opens, closes = self.actuations(rng, samples, 0.25 * severity["sluggish"])
         gain = np.sqrt(self.pressure) * ratio(-12 * severity["sluggish"])
         sound = _strikes(rng, opens, samples, _OPENING) * jitter(rng, 1.0)
         sound += gain * _strikes(rng, closes, samples, _CLOSING) * jitter(rng, 1.0)
@@ -133,6 +129,14 @@ class Valve:
         if fault is None or fault.kind == "sluggish":
             return healthy
         return _with_fault(healthy, fault, (rng, opens, samples))
+
+    def actuations(self, rng: Generator, samples: int, delay: float) -> tuple[Wave, Wave]:
+        """Draw when it opens and closes, (K,) s each; a delay is a share of the interval."""
+        period = self.interval / 1000  # s
+        count = int(np.ceil(samples / SAMPLE_RATE / period))
+        opens = period * (np.arange(count) + rng.random() + rng.normal(0, 0.01, count))
+        closes = opens + period * (0.4 + delay + rng.normal(0, 0.01, count))
+        return opens, closes
 
 
 @dataclass(frozen=True)

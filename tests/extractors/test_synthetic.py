@@ -174,7 +174,7 @@ def test_a_leak_fills_the_pauses_and_a_slow_valve_closes_later() -> None:
 
     assert pause("leak") > 2 * pause(None)
     healthy, slow = (
-        Valve(500, 4)._actuations(np.random.default_rng(0), 160_000, delay) for delay in (0.0, 0.25)
+        Valve(500, 4).actuations(np.random.default_rng(0), 160_000, delay) for delay in (0.0, 0.25)
     )
     assert np.mean(slow[1] - healthy[1]) == pytest.approx(0.125, abs=1e-9)
 
