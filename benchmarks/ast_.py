@@ -4,7 +4,7 @@ The peer is what transformers' users run: its feature extractor and ``ASTModel``
 attention, which is what its results are defined by. Parameters are random: times do not depend on
 them.
 
-usage: python benchmarks/ast_.py [ROUNDS [BATCH ...]]
+usage: python -m benchmarks.ast_ [ROUNDS [BATCH ...]]
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import in_turn, machine, spread
 
+from benchmarks.timing import in_turn, machine, spread
 from extractors import compat
 from extractors.backbone import Source
 from extractors.backbones.ast_ import Ast, load

@@ -3,7 +3,7 @@
 Same weights, same clips, float32, one process on all cores. Parameters are random: times do not
 depend on them.
 
-usage: python benchmarks/beats.py [ROUNDS]
+usage: python -m benchmarks.beats [ROUNDS]
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import beats_peer
 import numpy as np
 import soundfile
 import torch
-from timing import in_turn, machine, spread
 
+from benchmarks import beats_peer
+from benchmarks.timing import in_turn, machine, spread
 from cache.base.processors import cores
 from cache.store import Store
 from extractors import pooling, registry

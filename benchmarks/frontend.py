@@ -1,6 +1,6 @@
 """Log-mel of 10 s clips: ours in NumPy, the networks' in torch, librosa's; same clips, one run.
 
-usage: python benchmarks/frontend.py [ROUNDS]
+usage: python -m benchmarks.frontend [ROUNDS]
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import librosa
 import numpy as np
 import soundfile
 import torch
-from timing import in_turn, machine, spread
 
+from benchmarks.timing import in_turn, machine, spread
 from cache.store import Store
 from extractors import pooling
 from extractors.audio.decode import read_audio

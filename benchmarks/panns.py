@@ -3,7 +3,7 @@
 Then what the two measures behind the difference bring: Winograd's convolutions against the
 definition's, and a block's eight clips one by one against all at once.
 
-usage: python benchmarks/panns.py [ROUNDS]
+usage: python -m benchmarks.panns [ROUNDS]
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from panns_peer import build
-from timing import in_turn, machine, spread
 from torch import Tensor, nn
 
+from benchmarks.panns_peer import build
+from benchmarks.timing import in_turn, machine, spread
 from extractors import registry
 from extractors.backbone import Backbone, Source
 from extractors.nets.cnn14 import Winograd

@@ -20,9 +20,9 @@ from cache.store import Store
 from eval.experiments import shipped
 from eval.judge import Judging, Run, judge, years_told
 from eval.metrics.rules import RULES, choose_rule
-from eval.page.build import Audible
+from eval.page.build import PlaybackOptions
 from eval.page.ranking_tables import write_ranking
-from eval.page.verdict import Verdict
+from eval.page.verdict import MachineVerdict
 from eval.ranking import Ranking, System, called, rank, read_system, run_folders
 from eval.report import Reported, Reporting, report
 from eval.results.folder import Results
@@ -87,7 +87,7 @@ class Evaluation(Checked):
         read=place, metavar="ROOT",
     )  # fmt: skip
     listen: int = option(
-        Audible.most, "clips a section that the report plays at most, and as many false alarms and "
+        PlaybackOptions.most, "clips a section that the report plays at most, and as many false alarms and "
         "as many misses", least=0, metavar="N",
     )  # fmt: skip
     report: bool = option(True, "write report.html and, when scoring, the map in it")
@@ -183,7 +183,7 @@ class Evaluated:
     notes: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     outdated: tuple[str, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[MachineVerdict, ...] = ()
 
 
 def evaluate(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
@@ -302,7 +302,7 @@ def _test_tables(wanted: Evaluation, recipe: Recipe) -> Iterator[tuple[Store, tu
 
 
 def _reporting(wanted: Evaluation, run: Run, results: Results) -> Reporting:
-    audible = Audible(wanted.audio or wanted.data, wanted.listen)
+    audible = PlaybackOptions(wanted.audio or wanted.data, wanted.listen)
     notes = dict(note.partition("=")[::2] for note in wanted.note)
     return Reporting(run, results, wanted.report, audible, wanted.figures, notes)
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from cache.base.text import shown
 from eval.judge import Run
-from eval.page.build import Audible, write_page
+from eval.page.build import PlaybackOptions, write_page
 from eval.page.data import label
-from eval.page.verdict import Verdict, verdict
+from eval.page.verdict import MachineVerdict, verdict
 from eval.results.folder import Results
 from eval.results.tables import SystemResult, write_results
 
@@ -37,7 +37,7 @@ class Reporting:
     run: Run
     results: Results
     page: bool = True
-    audible: Audible = field(default_factory=Audible)
+    audible: PlaybackOptions = field(default_factory=PlaybackOptions)
     figures: bool = False
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -58,7 +58,7 @@ class Reported:
 
     result: SystemResult
     silent: tuple[str, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
+    verdicts: tuple[MachineVerdict, ...] = ()
 
 
 def report(reporting: Reporting) -> Reported:
@@ -88,7 +88,7 @@ def report(reporting: Reporting) -> Reported:
         proxy=described.proxy or run.is_proxy,
     )
     silent: tuple[str, ...] = ()
-    verdicts: list[Verdict] = []
+    verdicts: list[MachineVerdict] = []
     with results.run():
         if run.directory.resolve() == results.root.resolve():
             results.keep_scores()

@@ -19,10 +19,11 @@ from extractors.audio.hearing import Heard, Hearing
 from extractors.backbone import EMBEDDINGS, Source
 from extractors.fetching.offline import offline_option
 from extractors.request import device_option
+from finetune.data import AUGMENTATIONS
 from finetune.data.sampling import names as samplings
 from finetune.labels.classes import Labelling
+from finetune.model import HEADS
 from finetune.model.scope import names as scopes
-from finetune.parts import AUGMENTATIONS, HEADS
 
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}

@@ -19,7 +19,7 @@ from finetune.data.waveforms import MemoryRoom, read_waveforms
 from finetune.loop.model_file import Maker, TrainingRecord, load_tunable
 from finetune.loop.state import Row, TrainingHistory
 from finetune.request import Settings, TrainRequest
-from finetune.synthesis.manifest import list_pseudo_anomalies
+from finetune.synthesis.folder import list_pseudo_anomalies
 
 _GIB = 2**30
 _LOG = logging.getLogger(__name__)

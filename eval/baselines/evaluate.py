@@ -30,7 +30,7 @@ from eval.baselines.request import PAPER, BaselineRequest
 from eval.baselines.scoring import ResidualScoring
 from eval.judge import Judging, judge
 from eval.metrics.intervals import ResamplingPlan
-from eval.page.build import Audible
+from eval.page.build import PlaybackOptions
 from eval.page.ranking_tables import write_ranking
 from eval.ranking import Ranking, System, rank
 from eval.report import Reported, Reporting, report
@@ -166,7 +166,7 @@ def _system(
                           [outcome for outcome in outcomes if outcome.seed == seed])  # fmt: skip
             judging = Judging(part.root, part.root.name, request.ground_truth, part=True)
             runs.append(judge(judging))
-            audible = Audible(request.data)
+            audible = PlaybackOptions(request.data)
             reported.append(report(Reporting(runs[-1], part, request.report, audible)))
         results.include(part)
     for path in set(results.root.glob("seed_*")) - {run.directory for run in runs}:

@@ -62,7 +62,7 @@ def _line(one: Version, now: str) -> str:
 def _correct(verb: str, about: str, example: str, argv: Sequence[str]) -> int:
     from eval.monitor import correct  # noqa: PLC0415 (models)
 
-    kinds: dict[str, tuple[type[Any], Callable[[Any], correct.Corrected]]] = {
+    kinds: dict[str, tuple[type[Any], Callable[[Any], correct.CorrectionResult]]] = {
         "add": (correct.Addition, correct.add),
         "remove": (correct.Removal, correct.remove),
         "calibrate": (correct.Recalibration, correct.calibrate),

@@ -52,7 +52,7 @@ class CheckRequest(Checked):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckResult:
     """How many recordings were judged, and how.
 
     Attributes
@@ -76,7 +76,7 @@ class Outcome:
         return 1 if self.abnormal else 2 if self.unjudged else 0
 
 
-def check(request: CheckRequest, told: Callable[[Judgement], object]) -> Outcome:
+def check(request: CheckRequest, told: Callable[[Judgement], object]) -> CheckResult:
     """Judge recordings.
 
     Parameters
@@ -101,7 +101,7 @@ def check(request: CheckRequest, told: Callable[[Judgement], object]) -> Outcome
                 told(judgement)
     cautions = dict.fromkeys(text for section in arrived for text in detector.cautions(section))
     normal, abnormal, unjudged = counts
-    return Outcome(normal, abnormal, unjudged, tuple(cautions))
+    return CheckResult(normal, abnormal, unjudged, tuple(cautions))
 
 
 def _arrived(request: CheckRequest, detector: Detector) -> dict[Section, list[Arrival]]:

@@ -103,8 +103,8 @@ class Recalibration(Correction):
 
 
 @dataclass(frozen=True)
-class Corrected:
-    """What a correction did.
+class CorrectionResult:
+    """A correction that was made.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class Corrected:
     notes: tuple[str, ...] = ()
 
 
-def add(request: Addition) -> Corrected:
+def add(request: Addition) -> CorrectionResult:
     """Take recordings for normal: their embeddings join the training clips, the section is fitted anew.
 
     Raises
@@ -172,10 +172,12 @@ def add(request: Addition) -> Corrected:
             "the threshold is learnt from training clips again, no more from those given to calibrate"
         )
     limits = (fitted.threshold.value, now.threshold.value)
-    return Corrected(versions.root, section, versions.current(), before, len(added), limits, tuple(notes))
+    return CorrectionResult(
+        versions.root, section, versions.current(), before, len(added), limits, tuple(notes)
+    )
 
 
-def remove(request: Removal) -> Corrected:
+def remove(request: Removal) -> CorrectionResult:
     """Take training clips out of a bank and fit their section anew.
 
     Raises
@@ -206,13 +208,13 @@ def remove(request: Removal) -> Corrected:
         facts |= {"clips": sorted(gone), "bank": Bank(copy).fingerprint(section)}
     limits = (fitted.threshold.value, now.threshold.value)
     notes = tuple(now.cautions().values())
-    return Corrected(versions.root, section, versions.current(), before, len(gone), limits, notes)
+    return CorrectionResult(versions.root, section, versions.current(), before, len(gone), limits, notes)
 
 
 GIVEN = "given"  # grouping of clips that were given to calibrate
 
 
-def calibrate(request: Recalibration) -> Corrected:
+def calibrate(request: Recalibration) -> CorrectionResult:
     """Learn the threshold alone anew: from normal recordings that are given, or at another percentile.
 
     Raises
@@ -252,7 +254,7 @@ def calibrate(request: Recalibration) -> Corrected:
         facts["bank"] = Bank(copy).fingerprint(section)
     limits = (fitted.threshold.value, threshold.value)
     notes = (now.promise(), *now.cautions().values())
-    return Corrected(versions.root, section, versions.current(), before, len(paths), limits, notes)
+    return CorrectionResult(versions.root, section, versions.current(), before, len(paths), limits, notes)
 
 
 def _given(detector: Detector, section: Section, fitted: FittedSection, paths: Sequence[Path]) -> Calibration:

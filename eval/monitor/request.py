@@ -15,7 +15,7 @@ from eval.detector import Detector
 from eval.monitor.alarm import AlarmRule
 from eval.monitor.evidence import Evidence, single_limit
 from eval.monitor.sinks import Command, JsonLines, Mqtt, Sink, Webhook
-from eval.monitor.sources import FolderSource, PcmSource, Source, microphone
+from eval.monitor.sources import FolderSource, PcmSource, RecordingSource, microphone
 from eval.monitor.watch import WatchRequest, levels_of
 from index.fitted import FittedSection, frequency
 from index.threshold import PERIODS, share_of
@@ -223,7 +223,7 @@ class WatchOptions(Checked):
         )  # fmt: skip
         return asked, self.promise(fitted, rule)
 
-    def _source(self, state: Path, fitted: FittedSection) -> Source:
+    def _source(self, state: Path, fitted: FittedSection) -> RecordingSource:
         if not self.streams:
             return FolderSource(place(self.source), self.settle)
         usual = None if fitted.usual is None else fitted.usual.sample_rate

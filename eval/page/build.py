@@ -25,7 +25,7 @@ HISTORY = ("dom.js", "charts.js", "timeline.js", "history.js")  # of a page abou
 
 
 @dataclass(frozen=True)
-class Audible:
+class PlaybackOptions:
     """What may be heard in a page.
 
     Attributes
@@ -40,7 +40,7 @@ class Audible:
     most: int = 12
 
 
-def write_page(results: Results, run: Run, result: SystemResult, audible: Audible) -> Contents:
+def write_page(results: Results, run: Run, result: SystemResult, audible: PlaybackOptions) -> Contents:
     """Write a self-contained page about one run, whole or not at all.
 
     Parameters

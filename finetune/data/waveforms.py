@@ -21,7 +21,7 @@ from cache.base.progress import Progress, Steps, unseen
 from extractors.audio.batches import Decoder, RaggedArray, Recordings, Refusal, hold
 from extractors.audio.hearing import Hearing
 from extractors.clips.listing import Clip, Fault
-from finetune.data.draws import fitted
+from finetune.data.signals import fitted
 
 _AHEAD = 16
 
@@ -66,7 +66,7 @@ class Waveforms:
         return min(longest, usual)
 
     def batch(self, rows: Sequence[int], samples: int, generator: torch.Generator) -> Tensor:
-        """Take clips as (B, samples) float32: see `finetune.data.draws.fitted`."""
+        """Take clips as (B, samples) float32: see `finetune.data.signals.fitted`."""
         cut = [fitted(torch.from_numpy(self.held[row].copy())[None], samples, generator) for row in rows]
         return torch.cat(cut)
 

@@ -233,7 +233,7 @@ def _made(
         turn = turns[domain, method]
         first = turn[number // (len(names) * len(domains)) % len(turn)]
         seed = (*base, len(turns), number)  # longer than those of the turns, so never one of them
-        sources = _sources(first, order.methods[method], (pools[domain], partners), seed)
+        sources = _sources(first, method, order.methods[method].clips - 1, (pools[domain], partners), seed)
         name = ClipName(section.number, f"{counts[domain]:04d}", domain, split, condition)
         counts[domain] += 1
         attributes = {**first.attributes, SYNTHETIC: method}
@@ -241,17 +241,16 @@ def _made(
 
 
 def _sources(
-    first: Clip, method: Method, pools: tuple[Members, ...], seed: tuple[int, ...]
+    first: Clip, name: str, wanted: int, pools: tuple[Members, ...], seed: tuple[int, ...]
 ) -> tuple[Clip, ...]:
-    """Draw the other recordings, from the first pool that has enough of them."""
-    wanted = method.clips - 1
+    """Draw the other recordings that a method wants, from the first pool that has enough of them."""
     for pool in pools:
         others = [clip for clip in pool if clip != first]
         if len(others) >= wanted:
             rng = np.random.default_rng((*seed, wanted))
             drawn = rng.choice(len(others), wanted, replace=False)
             return (first, *(others[row] for row in drawn))
-    raise AsdError(f"one clip alone, and {type(method).__name__.lower()} takes {method.clips}")
+    raise AsdError(f"one clip alone, and {name} takes {wanted + 1}")
 
 
 def _numbered(clips: Members) -> Iterator[tuple[int, Clip]]:

@@ -14,8 +14,7 @@ from cache.base.text import parse_json
 from extractors.audio.decode import decode_file, resampled
 from extractors.clips.listing import Clip
 from extractors.demo.waves import Wave, wav_bytes
-from finetune.synthesis.levels import fitted, levelled, rms
-from finetune.synthesis.method import Material, Method, Parameters
+from finetune.synthesis.method import Material, Method, Parameters, fitted, levelled, rms
 from finetune.synthesis.plan import FilePlan
 
 _SHORTEST = 0.05  # s; in less, no method does what it says

@@ -20,8 +20,7 @@ from cache.base.errors import AsdError
 from cache.base.options import parse
 from extractors import compat
 from extractors.audio.decode import decode_file
-from finetune.synthesis.levels import rms
-from finetune.synthesis.method import Material, find
+from finetune.synthesis.method import Material, find, rms
 from finetune.synthesis.text_to_audio import TextToAudio, parse_phrases, prompt, shipped_phrases
 from finetune.synthesise import main
 from tests.conftest import write_root

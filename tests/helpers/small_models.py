@@ -97,7 +97,7 @@ def golden(name: str, case: str) -> list[list[float]]:
     """Return what a publisher's network makes of `noise_of`, with the parameters of `write_vit`.
 
     For each of its two layers twelve values of the patches and twelve of its own embedding, `picked`.
-    Made by ``python benchmarks/encoders.py NAME CLONE --golden`` with the publishers' code:
+    Made by ``python -m benchmarks.encoders NAME CLONE --golden`` with the publishers' code:
     github.com/cwx-worst-one/EAT, jianganbai/FISHER, jimbozhang/hf_transformers_custom_model_ced.
     """
     text = (Path(__file__).parent / "encoders.json").read_text("utf-8")
