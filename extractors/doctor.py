@@ -29,7 +29,7 @@ from extractors.embedding.embedder import Forward, Output
 from extractors.embedding.formats import verdicts_in
 from extractors.embedding.models import load_model
 from extractors.embedding.throughput import plans_in
-from extractors.fetching.disk import free_space, megabytes
+from extractors.fetching.download import free_space, megabytes
 from extractors.fetching.offline import VARIABLE, home, is_offline
 from extractors.weights.published import AST_REVISION, CHECKPOINTS, Checkpoint, path_of
 from extractors.weights.store import is_intact

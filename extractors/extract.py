@@ -31,7 +31,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractResult:
     """What an extraction did.
 
     Attributes
@@ -69,7 +69,7 @@ class Extracted:
         return sorted({clip_id for report in self.reports for clip_id in report.removed})
 
 
-def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
+def extract(request: ExtractRequest, told: Progress = unseen) -> ExtractResult:
     """Bring embedding tables up to date with data roots; only what is missing is made.
 
     Parameters
@@ -106,7 +106,7 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
         outcome = Outcome(extraction(request, forwards).run(listing.clips, told))
     _tell_cancelled(outcome.reports[0])  # every backbone hears the same
     recipes = tuple(tuple(output.recipe for output in each.outputs) for each in forwards)
-    return Extracted(listing, recipes, tuple(outcome.reports), tuple(map(str, outcome.lost)))
+    return ExtractResult(listing, recipes, tuple(outcome.reports), tuple(map(str, outcome.lost)))
 
 
 def _listed(request: ExtractRequest) -> tuple[ExtractRequest, Listing]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option, option_group
+from cache.base.options import Options, documented, option, option_group
 from cache.files.places import place
 from cache.select import cache_dir_option
 from cache.table import SPLITS
@@ -41,7 +41,7 @@ def device_option() -> Any:
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class ExtractRequest(Checked):
+class ExtractRequest(Options):
     """Data roots, the tables wanted of them, and where they go."""
 
     data: tuple[Path, ...] = option(

@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """What a fine-tuning made.
 
     Attributes
@@ -47,7 +47,7 @@ class Trained:
     notes: tuple[str, ...]
 
 
-def train(request: TrainRequest, told: Progress = unseen) -> Trained:
+def train(request: TrainRequest, told: Progress = unseen) -> TrainResult:
     """Fine-tune a backbone, once a seed; what is there already is not trained again.
 
     Parameters
@@ -75,7 +75,7 @@ def train(request: TrainRequest, told: Progress = unseen) -> Trained:
         path = request.path(seed)
         made.append(maker.make(path, seed, _history(path, request.tensorboard)))
     faults = dict.fromkeys(map(str, [*listing.faults, *waveforms.faults]))
-    return Trained(tuple(made), len(waveforms.clips), tuple(faults), tuple(listing.notes))
+    return TrainResult(tuple(made), len(waveforms.clips), tuple(faults), tuple(listing.notes))
 
 
 def _settings(request: TrainRequest) -> Settings:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.table import ANOMALY
 from extractors.clips.listing import Clip
 from extractors.embedding.embedder import Output
@@ -36,7 +36,7 @@ def _by_machine(text: str) -> bool:
 
 @documented
 @dataclass(frozen=True)
-class Labelling(Checked):
+class Labelling(Options):
     """A rule for classes; `seed` is of clusters."""
 
     kind: str = option(

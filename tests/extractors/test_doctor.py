@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from extractors import backbones, doctor
 from extractors.embedding.formats import FORMATS
 from extractors.embedding.throughput import PLANS
-from extractors.fetching import disk
+from extractors.fetching import download
 from extractors.run import main
 from extractors.weights.published import EFFICIENTAT, path_of
 from tests.helpers.small_models import write_mobilenet
@@ -94,7 +94,7 @@ def test_folders_that_cannot_be_written_or_are_full(tmp_path: Path, monkeypatch:
     (tmp_path / "file").touch()
     (finding,) = doctor.folder_findings("cache folder", tmp_path / "file" / "below")
     assert finding.remedy == "choose a folder that can be written"
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
     (finding,) = doctor.folder_findings("cache folder", tmp_path)
     assert "5.0 MB free" in finding.seen
     assert "free space" in finding.remedy
