@@ -32,7 +32,7 @@ from eval.detector import Detector
 from eval.monitor.alarm import Alarm, AlarmRule
 from eval.monitor.evidence import Evidence, exceedance_levels, votes_needed
 from eval.monitor.history import History
-from eval.page.history import history_page
+from eval.page.build import history_page
 from index.threshold import fit_threshold
 
 LIMIT = 1000.0  # clips a false alarm

@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.made(f"{len(rows)} judgements -> {request.table}", made=request.table, rows=len(rows))
         return 0
     if request.page is not None and rows:
-        from eval.page.history import history_page  # noqa: PLC0415 (the page's parts)
+        from eval.page.build import history_page  # noqa: PLC0415 (the page's parts)
 
         write_atomic(request.page, history_page(rows).encode())
         console.made(f"{len(rows)} judgements -> {request.page}", made=request.page, rows=len(rows))
