@@ -49,7 +49,7 @@ class AlarmRule:
 
 @dataclass(frozen=True)
 class Event:
-    """What changed with a clip.
+    """A change of an alarm with a clip.
 
     Attributes
     ----------
@@ -115,10 +115,17 @@ class Alarm:
         """
         self._votes.append(abnormal)
         self._calm = 0 if abnormal else self._calm + 1
-        reason = self._reason(None if self._evidence is None else self._evidence.add(score))
-        if reason:
-            return self._alarm(reason, time)
-        if self.raised and self._calm >= self.rule.clear:
+        rule, reasons = self.rule, []
+        if rule.votes and sum(self._votes) >= rule.votes:
+            reasons.append(f"{sum(self._votes)} of the last {len(self._votes)} clips are abnormal")
+        if self._evidence is not None:
+            value = self._evidence.add(score)
+            if rule.limit is not None and value >= rule.limit:
+                reasons.append(f"normal clips score as high together once in {rule.limit:,.0f} clips at most")
+                self._evidence.reset()  # evidence that sufficed is used up
+        if reasons:
+            return self._alarm("; ".join(reasons), time)
+        if self.raised and self._calm >= rule.clear:
             self.raised = False
             self._votes.clear()
             if self._told:
@@ -135,22 +142,6 @@ class Alarm:
         kind: Literal["raised", "repeated"] = "repeated" if self._told else "raised"
         self._sent, self._told = time, True
         return Event(kind, reason, time, self.number)
-
-    def _reason(self, value: float | None) -> str:
-        """Say why there is an alarm now; empty where there is none. Evidence that sufficed is used up."""
-        rule, votes = self.rule, sum(self._votes)
-        reasons = []
-        if rule.votes and votes >= rule.votes:
-            reasons.append(f"{votes} of the last {len(self._votes)} clips are abnormal")
-        if (
-            self._evidence is not None
-            and rule.limit is not None
-            and value is not None
-            and value >= rule.limit
-        ):
-            reasons.append(f"normal clips score as high together once in {rule.limit:,.0f} clips at most")
-            self._evidence.reset()
-        return "; ".join(reasons)
 
     def state(self) -> dict[str, Any]:
         """Give what `restore` takes, as JSON values."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from cache.base.errors import AsdError, listing
 from cache.base.options import REQUIRED, Checked, documented, option
@@ -16,8 +17,9 @@ from eval.detector import Detector
 from eval.monitor.history import Judgement
 from eval.monitor.sources import Arrival, recorded_at
 from eval.scoring.findings import ClipResult
-from extractors.clips.clip import Clip, Listing
+from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Listing
 from extractors.clips.folders import audio_files
+from index.bank import Bank, locate
 
 _BATCH = 32  # recordings between two lines of output at most
 
@@ -74,6 +76,25 @@ class CheckResult:
     def code(self) -> int:
         """Exit code: 1 where something is abnormal, else 2 where something was not judged, else 0."""
         return 1 if self.abnormal else 2 if self.unjudged else 0
+
+
+def names_bank(arguments: Sequence[str]) -> bool:
+    """Tell recordings and their bank from a data root that is surveyed.
+
+    Parameters
+    ----------
+    arguments
+        Of the command line. They are the former where a recording is among them, or where the first folder
+        is a bank, or holds one and is not alone.
+    """
+    named = [place(text) for text in arguments if text[:1] != "-"]
+    if any(path.suffix.lower() in AUDIO_SUFFIXES for path in named):
+        return True
+    there = [path for path in named if path.exists()]
+    try:
+        return bool(there) and (len(there) > 1 or bool(Bank(there[0]).sections())) and bool(locate(there[0]))
+    except AsdError:
+        return False
 
 
 def check(request: CheckRequest, told: Callable[[Judgement], object]) -> CheckResult:
@@ -181,26 +202,15 @@ def judge_arrivals(
             judged.append(_judged(clip, one, bank, words))
         else:
             why = reasons.get(one.path, "it was gone before it was read")
-            judged.append(
-                Judgement(
-                    one.time,
-                    one.name,
-                    "",
-                    section.machine_type,
-                    section.number,
-                    None,
-                    None,
-                    None,
-                    None,
-                    sentence=why,
-                    bank=bank,
-                )
-            )
+            whose = (section.machine_type, section.number)
+            judged.append(Judgement(one.time, one.name, "", *whose, sentence=why, bank=bank))
     return judged
 
 
 def _judged(clip: ClipResult, arrival: Arrival, bank: str, words: bool) -> Judgement:
-    judgement = Judgement(
+    difference = clip.difference() if words else None
+    told: dict[str, Any] = {} if difference is None else asdict(difference)
+    return Judgement(
         time=arrival.time,
         clip=clip.clip,
         content_sha256=clip.content_sha256,
@@ -211,15 +221,5 @@ def _judged(clip: ClipResult, arrival: Arrival, bank: str, words: bool) -> Judge
         p_value=clip.p_value,
         decision=clip.decision,
         bank=bank,
-    )
-    difference = clip.difference() if words else None
-    if difference is None:
-        return judgement
-    return replace(
-        judgement,
-        sentence=difference.sentence,
-        kind=difference.kind,
-        low=difference.low,
-        high=difference.high,
-        decibels=difference.decibels,
+        **{name: told[name] for name in told.keys() & {"sentence", "kind", "low", "high", "decibels"}},
     )
