@@ -124,24 +124,20 @@ class Alarm:
                 reasons.append(f"normal clips score as high together once in {rule.limit:,.0f} clips at most")
                 self._evidence.reset()  # evidence that sufficed is used up
         if reasons:
-            return self._alarm("; ".join(reasons), time)
+            if not self.raised:
+                self.raised, self._told = True, False
+                self.number += 1
+            if self._sent is not None and time - self._sent < rule.cool_down:
+                return None
+            kind: Literal["raised", "repeated"] = "repeated" if self._told else "raised"
+            self._sent, self._told = time, True
+            return Event(kind, "; ".join(reasons), time, self.number)
         if self.raised and self._calm >= rule.clear:
             self.raised = False
             self._votes.clear()
             if self._told:
                 return Event("cleared", f"{self._calm} clips in a row are normal", time, self.number)
         return None
-
-    def _alarm(self, reason: str, time: float) -> Event | None:
-        """Tell of an alarm, unless one was told a moment ago."""
-        if not self.raised:
-            self.raised, self._told = True, False
-            self.number += 1
-        if self._sent is not None and time - self._sent < self.rule.cool_down:
-            return None
-        kind: Literal["raised", "repeated"] = "repeated" if self._told else "raised"
-        self._sent, self._told = time, True
-        return Event(kind, reason, time, self.number)
 
     def state(self) -> dict[str, Any]:
         """Give what `restore` takes, as JSON values."""

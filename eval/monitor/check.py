@@ -17,7 +17,7 @@ from eval.detector import Detector
 from eval.monitor.history import Judgement
 from eval.monitor.sources import Arrival, recorded_at
 from eval.scoring.findings import ClipResult
-from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Listing
+from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
 from extractors.clips.folders import audio_files
 from index.bank import Bank, locate
 
@@ -26,29 +26,36 @@ _BATCH = 32  # recordings between two lines of output at most
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class CheckRequest(Checked):
-    """Recordings, and the bank that judges them."""
+class BankRequest(Checked):
+    """A bank, one of its machines, and its checkpoints."""
 
     bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
-    clips: tuple[Path, ...] = option(
-        (),
-        "recordings, or folders searched at any depth",
-        flag="clips",
-        metavar="CLIPS",
-        read=place,
-    )
     machine: str | None = option(
         None, "which of the bank's machines (needed where it holds several)", metavar="NAME"
     )
+    weights: tuple[str, ...] = option(
+        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
+    )
+
+
+def recordings_option() -> Any:
+    """Declare recordings, the same in every request."""
+    about = "recordings, or folders searched at any depth"
+    return option((), about, flag="clips", metavar="CLIPS", read=place)
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class CheckRequest(BankRequest):
+    """Recordings, and the bank that judges them."""
+
+    clips: tuple[Path, ...] = recordings_option()
     normal: tuple[Path, ...] = option(
         (),
         "data roots of the normal recordings, to say what is different (default: where they lay when "
         "the bank was saved)",
         metavar="ROOT",
         read=place,
-    )
-    weights: tuple[str, ...] = option(
-        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
     )
     words: bool = option(True, "say what is different, which reads the nearest normal recording of each clip")
 
@@ -125,38 +132,48 @@ def check(request: CheckRequest, told: Callable[[Judgement], object]) -> CheckRe
     return CheckResult(normal, abnormal, unjudged, tuple(cautions))
 
 
-def _arrived(request: CheckRequest, detector: Detector) -> dict[Section, list[Arrival]]:
-    """List the recordings of each of the bank's sections; what cannot be read is judged as such."""
-    if not request.clips:
-        raise AsdError(f"name what is to be judged by the bank {request.bank}: recordings or folders")
-    if request.machine is None and len(detector.bank.sections()) > 1:
-        return _by_layout(request.clips, detector)
-    section, found = detector.section(request.machine), []
-    for path in request.clips:
+def recordings_in(paths: Sequence[Path]) -> tuple[list[Path], list[Fault]]:
+    """List the recordings that paths name or hold, each once, and what there cannot be one.
+
+    Raises
+    ------
+    AsdError
+        If a path does not exist, or a folder holds none.
+    """
+    found: list[Path] = []
+    unusable: list[Fault] = []
+    for path in paths:
         if not path.exists():
             raise AsdError(f"{path} does not exist: name recordings or folders of them")
         files, faults, _ = audio_files(path) if path.is_dir() else ([path], [], [])
         if path.is_dir() and not files and not faults:
             raise AsdError(f"no recordings in {path}")
-        found += [*files, *(fault.path for fault in faults)]
-    return {section: [_arrival(path) for path in dict.fromkeys(found)]}
+        found += files
+        unusable += faults
+    return list(dict.fromkeys(found)), unusable
 
 
-def _by_layout(paths: Sequence[Path], detector: Detector) -> dict[Section, list[Arrival]]:
-    """Tell the bank's machines by the folders that the recordings lie in."""
+def _arrived(request: CheckRequest, detector: Detector) -> dict[Section, list[Arrival]]:
+    """List the recordings of each of the bank's sections; what cannot be read is judged as such."""
+    if not request.clips:
+        raise AsdError(f"name what is to be judged by the bank {request.bank}: recordings or folders")
+    held = detector.bank.sections()
+    if request.machine is not None or len(held) == 1:
+        files, faults = recordings_in(request.clips)
+        paths = dict.fromkeys([*files, *(fault.path for fault in faults)])
+        return {detector.section(request.machine): [_arrival(path) for path in paths]}
+    # Of several machines, the folders that the recordings lie in say which.
     from extractors.clips.listing import list_clips  # noqa: PLC0415 (where layouts are read)
 
-    held = detector.bank.sections()
-    found: dict[Section, list[Arrival]] = {}
-    if loose := [path for path in paths if not path.is_dir()]:
+    if loose := [path for path in request.clips if not path.is_dir()]:
         raise AsdError(f"{loose[0]}: the bank holds {listing(held)}; say which with --machine")
-    clips = list_clips(paths).clips
-    clips = tuple(clip for clip in clips if clip.split == "test") or clips
-    for clip in clips:
-        found.setdefault(clip.section, []).append(_arrival(clip.path))
-    if strange := sorted(set(found) - set(held)):
+    by_section: dict[Section, list[Arrival]] = {}
+    clips = list_clips(request.clips).clips
+    for clip in [clip for clip in clips if clip.split == "test"] or clips:
+        by_section.setdefault(clip.section, []).append(_arrival(clip.path))
+    if strange := sorted(set(by_section) - set(held)):
         raise AsdError(f"{listing(strange)} not in the bank, which holds {listing(held)}; --machine")
-    return found
+    return by_section
 
 
 def _arrival(path: Path) -> Arrival:

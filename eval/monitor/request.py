@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.base.errors import AsdError
-from cache.base.options import REQUIRED, Checked, documented, option
+from cache.base.options import REQUIRED, documented, option
 from cache.files.places import place
 from eval.detector import Detector
 from eval.monitor.alarm import AlarmRule
+from eval.monitor.check import BankRequest
 from eval.monitor.evidence import Evidence, levels_of
 from eval.monitor.sinks import Command, JsonLines, Mqtt, Sink, Webhook
 from eval.monitor.sources import FolderSource, PcmSource, RecordingSource, microphone
@@ -26,19 +27,15 @@ _VOTES = "3/5"
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class WatchOptions(Checked):
+class WatchOptions(BankRequest):
     """A bank, where recordings arrive, when there is an alarm and where it is told."""
 
-    bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
     source: str = option(
         REQUIRED,
         "where recordings arrive: a folder, an s3:// URL, `-` for 16-bit samples on standard input, or "
         "`microphone`",
         flag="source",
         metavar="SOURCE",
-    )
-    machine: str | None = option(
-        None, "which of the bank's machines (needed where it holds several)", metavar="NAME"
     )
     state: Path = option(
         Path("watch"),
@@ -105,9 +102,6 @@ class WatchOptions(Checked):
     words: bool = option(True, "say what is different, which reads the nearest normal recording of each clip")
     normal: tuple[Path, ...] = option(
         (), "data roots of the normal recordings, for that", metavar="ROOT", read=place
-    )
-    weights: tuple[str, ...] = option(
-        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
     )
 
     @property

@@ -219,7 +219,12 @@ def make_sound(
         raise AsdError("changed since it was scored: run the extraction again")
     kept, made = recording.samples[: int(LONGEST * rate)], ""
     if path.suffix.lower() in SIGNAL_SUFFIXES:
-        kept, made = _audible(kept, native, rate)
+        centred = kept - kept.mean(dtype=np.float64)
+        peak = float(np.abs(centred).max())
+        scale = 0.9 / peak if peak > 0 else 1.0
+        kept = (centred * scale).astype(np.float32)
+        made = f"a signal, made audible: its mean removed, scaled by {scale:.3g} to a peak of 0.9"
+        made += f" and from {native} to {rate} Hz" if native != rate else ""
     mp3 = io.BytesIO()
     soundfile.write(
         mp3, kept, rate, format="MP3", subtype="MPEG_LAYER_III", compression_level=_QUALITY,
@@ -295,16 +300,6 @@ def mel_bank(size: int, rate: int) -> Floats:
     falling = 1 - (frequencies - centre) / reach[1:, None]
     bank = np.clip(np.minimum(rising, falling), 0, None)
     return np.asarray(bank / bank.sum(axis=1, keepdims=True))
-
-
-def _audible(samples: NDArray[np.float32], native: int, rate: int) -> tuple[NDArray[np.float32], str]:
-    """Bring numbers of any scale to a peak of 0.9 around their mean; say what was done."""
-    centred = samples - samples.mean(dtype=np.float64)
-    peak = float(np.abs(centred).max())
-    scale = 0.9 / peak if peak > 0 else 1.0
-    heard = f" and from {native} to {rate} Hz" if native != rate else ""
-    told = f"a signal, made audible: its mean removed, scaled by {scale:.3g} to a peak of 0.9{heard}"
-    return (centred * scale).astype(np.float32), told
 
 
 def native_rate(path: Path, signal: Signal = PLAIN) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -120,25 +120,18 @@ def clip_views(
     """
     rows = read_columns(reasons_path(run.directory, section), _REASONS)
     reasons = {str(row["name"]): row for row in rows}
-    views = [
-        _view(row, reasons.get(str(row["name"]), {}), section, recordings) for row in _rows(run, section)
-    ]
-    if not judged:
-        views = [replace(view, decision=None) for view in views]
-    return sorted(views, key=lambda view: (-view.score, view.name))
-
-
-def _rows(run: Run, section: Section) -> Iterator[dict[str, Any]]:
     submission, truth = run.read(section)
+    views = []
     for i, name in enumerate(submission.files):
-        decision = None if submission.decisions is None else int(submission.decisions[i])
-        row = {"name": name, "score": float(submission.scores[i]), "decision": decision}
+        decision = int(submission.decisions[i]) if judged and submission.decisions is not None else None
+        row: dict[str, Any] = {"name": name, "score": float(submission.scores[i]), "decision": decision}
         if truth is not None:
             row["condition"] = "anomaly" if truth.anomaly[i] else "normal"
             row["original"] = truth.originals[i]
             if truth.target is not None:
                 row["domain"] = DOMAINS[int(truth.target[i])]
-        yield row
+        views.append(_view(row, reasons.get(str(name), {}), section, recordings))
+    return sorted(views, key=lambda view: (-view.score, view.name))
 
 
 def _view(
