@@ -32,8 +32,7 @@ from extractors.backbone import ArrayBackbone, Source
 from extractors.clips.listing import Clip, list_clips
 from extractors.demo.waves import Wave
 from extractors.embedding.models import load_model
-from finetune.synthesis.levels import added, levelled, rms
-from finetune.synthesis.method import Material, find
+from finetune.synthesis.method import Material, added, find, levelled, rms
 from index.scorers.fusion import Fusion
 
 RATE = 16_000

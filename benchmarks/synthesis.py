@@ -19,8 +19,7 @@ from scipy.signal import spectrogram
 from cache.base.options import parse
 from extractors.demo.machines import NOISES, Valve
 from extractors.demo.waves import SAMPLE_RATE, ratio
-from finetune.synthesis.levels import levelled, rms
-from finetune.synthesis.method import Material, find
+from finetune.synthesis.method import Material, find, levelled, rms
 
 # One strength of each that the eye can see, and what to look for.
 PANELS = {

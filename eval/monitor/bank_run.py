@@ -11,7 +11,7 @@ from typing import Any
 from cache.base.arguments import Parser
 from cache.base.console import parser_of, prog, read, typed
 from cache.base.errors import guarded
-from cache.base.options import REQUIRED, Checked, documented, option
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import place
 from index.bank import locate
 from index.versions import Versions
@@ -45,7 +45,7 @@ learnt anew. Never happens by itself: a bank that followed what it hears would l
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class LogRequest(Checked):
+class LogRequest(Options):
     """A bank."""
 
     bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)

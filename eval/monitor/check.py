@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.base.errors import AsdError, listing
-from cache.base.options import REQUIRED, Checked, documented, option
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import place
 from cache.table import Section
 from eval.detector import Detector
@@ -26,7 +26,7 @@ _BATCH = 32  # recordings between two lines of output at most
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class BankRequest(Checked):
+class BankRequest(Options):
     """A bank, one of its machines, and its checkpoints."""
 
     bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)

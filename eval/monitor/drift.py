@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.files.places import place
 from cache.table import Section
 from eval.monitor.evidence import STAKES, Evidence, Level, exceedance_levels, levels_of
@@ -29,7 +29,7 @@ _DIRECTIONS: tuple[tuple[Direction, float], ...] = (("up", 1.0), ("down", -1.0))
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class DriftRequest(Checked):
+class DriftRequest(Options):
     """Banks, their histories, and how sure a report is."""
 
     pairs: tuple[Path, ...] = option(

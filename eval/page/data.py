@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cache.base.text import parse_json
 from cache.table import Section
-from eval.judge import Run
+from eval.judge import JudgeResult
 from eval.metrics.intervals import Interval
 from eval.metrics.rules import Rule
 from eval.metrics.sections import SectionTruth, area_masks
@@ -43,7 +43,7 @@ class Contents:
         What can be played.
     """
 
-    run: Run
+    run: JudgeResult
     result: SystemResult
     views: Mapping[Section, Sequence[ClipView]]
     heard: Playback
@@ -149,7 +149,7 @@ def label(section: Section, others: Iterable[Section]) -> str:
     return f"{section.machine_type} {section.number:02d}" if several else section.machine_type
 
 
-def _map(run: Run, section: Section, views: Sequence[ClipView]) -> dict[str, Any] | None:
+def _map(run: JudgeResult, section: Section, views: Sequence[ClipView]) -> dict[str, Any] | None:
     rows = read_columns(map_path(run.directory, section), _MAP)
     if not rows:
         return None

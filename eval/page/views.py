@@ -13,7 +13,7 @@ from cache.base.errors import AsdError
 from cache.base.text import composed
 from cache.heard import PLAIN, Signal, split_id
 from cache.table import DOMAINS, Section
-from eval.judge import Run
+from eval.judge import JudgeResult
 from eval.results.truth import clip_name
 from eval.scoring.maps import read_columns
 from eval.scoring.sections import reasons_path
@@ -112,7 +112,7 @@ class ClipView:
 
 
 def clip_views(
-    run: Run, section: Section, recordings: RecordingIndex, *, judged: bool = True
+    run: JudgeResult, section: Section, recordings: RecordingIndex, *, judged: bool = True
 ) -> list[ClipView]:
     """Collect what is known of a section's clips, the most anomalous first.
 
