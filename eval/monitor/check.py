@@ -159,9 +159,10 @@ def _arrived(request: CheckRequest, detector: Detector) -> dict[Section, list[Ar
         raise AsdError(f"name what is to be judged by the bank {request.bank}: recordings or folders")
     held = detector.bank.sections()
     if request.machine is not None or len(held) == 1:
+        section = detector.section(request.machine)
         files, faults = recordings_in(request.clips)
         paths = dict.fromkeys([*files, *(fault.path for fault in faults)])
-        return {detector.section(request.machine): [_arrival(path) for path in paths]}
+        return {section: [_arrival(path) for path in paths]}
     # Of several machines, the folders that the recordings lie in say which.
     from extractors.clips.listing import list_clips  # noqa: PLC0415 (where layouts are read)
 
