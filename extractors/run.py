@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cache.base.console import Console, parser_of, read
 from cache.base.errors import guarded
 from cache.base.text import counted
-from extractors.clips.roots import check_roots
+from extractors.clips.listing import check_roots
 from extractors.fetching.offline import apply_offline
 from extractors.request import ExtractRequest
 
