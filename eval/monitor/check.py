@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.base.errors import AsdError, listing
-from cache.base.options import REQUIRED, Checked, documented, option
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import place
 from cache.table import Section
 from eval.detector import Detector
@@ -24,7 +24,7 @@ _BATCH = 32  # recordings between two lines of output at most
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class CheckRequest(Checked):
+class CheckRequest(Options):
     """Recordings, and the bank that judges them."""
 
     bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.base.errors import AsdError, listing
-from cache.base.options import REQUIRED, Checked, documented, option, options_of
+from cache.base.options import REQUIRED, Options, documented, option, options_of
 from cache.files.atomic import scratch_folder, write_atomic
 from cache.files.places import place
 from cache.heard import split_id
@@ -34,12 +34,12 @@ from index.threshold import fit_threshold, share_of
 from index.versions import Versions
 
 if TYPE_CHECKING:
-    from extractors.engines.inference import Inference
+    from extractors.extract import Inference
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class Correction(Checked):
+class Correction(Options):
     """A bank, one of its machines, and why it is changed."""
 
     bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)

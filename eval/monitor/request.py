@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.base.errors import AsdError
-from cache.base.options import REQUIRED, Checked, documented, option
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import place
 from eval.detector import Detector
 from eval.monitor.alarm import AlarmRule
@@ -26,7 +26,7 @@ _VOTES = "3/5"
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class WatchOptions(Checked):
+class WatchOptions(Options):
     """A bank, where recordings arrive, when there is an alarm and where it is told."""
 
     bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from cache.base.errors import AsdError
-from extractors import compat
 from extractors.backbone import (
     RANDOM,
     BackboneSpec,
@@ -31,10 +30,10 @@ from extractors.backbone import (
     Source,
     Trainable,
 )
-from extractors.device import portions
+from extractors.device import portions, transformers
 from extractors.nets.encoders import AST as TYPE
 from extractors.nets.encoders import ast_encoder, hidden_states
-from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
+from extractors.nets.melspectrogram import KaldiFbank
 from extractors.weights.hub import Folder, locate
 from extractors.weights.loading import load_strictly, random_parameters
 from extractors.weights.pretrained import (
@@ -105,13 +104,14 @@ class Ast(NetworkBackbone):
         geometry = {name: getattr(network.config, name) for name in _GEOMETRY}
         self.spec = BackboneSpec(
             name="ast",
-            sample_rate=SAMPLE_RATE,
+            sample_rate=KaldiFbank.RATE,
             layers=layers,
             layer=layers[-1],
             dim=self._encoder.dim,
             bands=self._encoder.bands,
-            min_samples=WINDOW,
-            max_samples=WINDOW + HOP * frontend.frames - 1,  # one more would make another frame
+            min_samples=KaldiFbank.WINDOW,
+            # One sample more would make another frame.
+            max_samples=KaldiFbank.WINDOW + KaldiFbank.HOP * frontend.frames - 1,
             pooling="mean",
             native=layers,
             batch={"cpu": 1, "cuda": 32},
@@ -154,7 +154,7 @@ class Ast(NetworkBackbone):
 def load(source: Source, device: torch.device) -> Ast:
     """Load AST of the hub or of a folder, or with random parameters; see `BackboneFile.load`."""
     if source.seed is not None and not source.variant:
-        config = compat.transformers().ASTConfig()
+        config = transformers().ASTConfig()
         return Ast(_random(config, source.seed), Spectrogram(1024, _MEAN, _STD), device, RANDOM)
     folder = locate("ast", source, f"{AST_MODEL}@{AST_REVISION}")
     with folder.steady():
@@ -188,7 +188,7 @@ def rebuild(kept: ModelFile, device: torch.device) -> Ast:
 
 
 def _random(config: Any, seed: int) -> nn.Module:
-    network: nn.Module = random_parameters(lambda: compat.transformers().ASTModel(config), seed)
+    network: nn.Module = random_parameters(lambda: transformers().ASTModel(config), seed)
     return network.eval()
 
 
@@ -199,9 +199,9 @@ def _frontend(folder: Folder) -> Spectrogram:
         raise AsdError(f"{folder.name} is a {config.model_type}, no AST; --backbone hf takes others")
     with readable(folder):
         given = {
-            "sampling_rate": (extractor.sampling_rate, SAMPLE_RATE),
-            "num_mel_bins": (extractor.num_mel_bins, MELS),
-            "num_mel_bins of the model": (config.num_mel_bins, MELS),
+            "sampling_rate": (extractor.sampling_rate, KaldiFbank.RATE),
+            "num_mel_bins": (extractor.num_mel_bins, KaldiFbank.MELS),
+            "num_mel_bins of the model": (config.num_mel_bins, KaldiFbank.MELS),
             "max_length": (extractor.max_length, config.max_length),
         }
     for what, (value, expected) in given.items():

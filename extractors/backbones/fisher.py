@@ -31,7 +31,7 @@ from extractors.device import portions
 from extractors.nets.eat import PATCH, Eat
 from extractors.nets.melspectrogram import BAND, BandSpectrum
 from extractors.nets.vit import VitSizes
-from extractors.weights.needed import needed
+from extractors.weights.loading import needed
 from extractors.weights.published import FISHER
 
 GRID = (128, 50)  # positions of the published files; patches count through it row after row

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from cache.base.errors import AsdError
 from cache.recipe import Setting
-from extractors import compat
 from extractors.backbone import (
     RANDOM,
     BackboneSpec,
@@ -35,6 +34,7 @@ from extractors.backbone import (
     Source,
     Trainable,
 )
+from extractors.device import transformers
 from extractors.nets.encoders import AST, Encoder, encoder_of, hidden_states, parts
 from extractors.weights.hub import Folder, locate
 from extractors.weights.loading import load_strictly, random_parameters
@@ -172,9 +172,7 @@ def rebuild(kept: ModelFile, device: torch.device) -> Hf:
 
 def _build(folder: Folder, config: Any) -> Any:
     with readable(folder):
-        return compat.transformers().AutoModel.from_config(
-            config, dtype=torch.float32, trust_remote_code=False
-        )
+        return transformers().AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
 
 
 def _spec(

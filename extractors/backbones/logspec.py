@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.fft import rfft
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, make, option, options_of
+from cache.base.options import Options, make, option, options_of
 from cache.recipe import Setting
 from extractors.backbone import (
     ArrayBackbone,
@@ -38,7 +38,7 @@ _SPACINGS = ("linear", "erb", "mel", "log")
 
 
 @dataclass(frozen=True)
-class Bands(Checked):
+class Bands(Options):
     """How a log spectrum is taken: the variant of ``--backbone logspec:VARIANT``."""
 
     spacing: str = option("linear+erb", "linear, erb, mel or log; several with + between")

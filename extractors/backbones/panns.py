@@ -35,11 +35,11 @@ from extractors.weights.loading import (
     WeightsFile,
     load_checkpoint,
     load_strictly,
+    needed,
     random_parameters,
     sizes_only,
     tensors,
 )
-from extractors.weights.needed import needed
 from extractors.weights.published import PANNS
 
 

@@ -1,20 +1,25 @@
-"""Waveforms to the vectors of every output in one pass: windows, number format, memory."""
+"""Outputs, their recipes, and waveforms to the vectors of all in one pass: windows, format, memory."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
+from cache.heard import AVERAGE
+from cache.recipe import Recipe, Setting
+from extractors.audio.decode import RESAMPLER
 from extractors.audio.hearing import Hearing
-from extractors.backbone import ArrayBackbone, Backbone
+from extractors.backbone import ArrayBackbone, Backbone, BackboneSpec
 from extractors.device import Device, is_out_of_memory
-from extractors.embedding.output import Output
+from extractors.embedding.revisions import code_of
+from extractors.pooling import Pooling
+from extractors.request import DTYPES
 
 if TYPE_CHECKING:  # loaded where a network is
     from torch import Tensor
@@ -22,6 +27,67 @@ if TYPE_CHECKING:  # loaded where a network is
 Samples = NDArray[np.float32]
 _Pooled = tuple[list[Any], tuple[int, ...]]  # arrays, or tensors on the device; bands
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One table asked for.
+
+    Attributes
+    ----------
+    spec
+        The backbone.
+    layer
+        One of ``spec.layers``.
+    pooling, bands
+        How frames become one vector.
+    dtype
+        What the network computes in; front ends and poolings always compute in float32.
+    hearing
+        Which channel, and what of long recordings.
+    """
+
+    spec: BackboneSpec
+    layer: int
+    pooling: Pooling
+    bands: str
+    dtype: str = DTYPES[0]
+    hearing: Hearing = field(default_factory=Hearing)
+
+    @property
+    def recipe(self) -> Recipe:
+        """What names the table."""
+        settings: dict[str, Setting] = {
+            **dict(self.spec.settings),
+            "code": code_of(self.spec),
+            "resampler": RESAMPLER,
+            "window": self.spec.max_samples,
+            **self.hearing.settings,
+        }
+        if self.dtype != DTYPES[0]:
+            settings["dtype"] = self.dtype
+        return Recipe(
+            backbone=self.spec.name,
+            layer=self.layer,
+            pooling=self.pooling.name,
+            bands=self.bands,
+            sample_rate=self.spec.sample_rate,
+            weights=self.spec.weights,
+            settings=tuple(sorted(settings.items())),
+        )
+
+    def blocks(self, width: int, bands: int) -> dict[str, tuple[int, int]]:
+        """Name the columns: one block, or one a part or band where these are kept apart."""
+        channel = self.hearing.channel
+        name = self.spec.name if channel == AVERAGE else f"{self.spec.name}.{channel}"
+        if self.spec.parts and width == self.spec.dim:
+            each = width // len(self.spec.parts)
+            parts = enumerate(self.spec.parts)
+            return {f"{name}.{part}": (i * each, (i + 1) * each) for i, part in parts}
+        if self.bands == "merge" or bands == 1 or self.pooling.reduce is None:
+            return {name: (0, width)}
+        each = width // bands
+        return {f"{name}/band{i}": (i * each, (i + 1) * each) for i in range(bands)}
 
 
 def window_starts(samples: int, window: int) -> list[int]:

@@ -11,12 +11,11 @@ from pathlib import Path
 from cache.base.errors import AsdError, needed
 from cache.files.places import here
 from cache.recipe import Recipe
-from extractors import pooling, registry
+from extractors import backbones, pooling
 from extractors.audio.hearing import Hearing, hearing_of, hearings
 from extractors.backbone import RANDOM, ArrayBackbone, Backbone, BackboneSpec, Source
 from extractors.device import Device, Processor
-from extractors.embedding.embedder import Forward
-from extractors.embedding.output import Output
+from extractors.embedding.embedder import Forward, Output
 from extractors.request import AUTO, DTYPES, ExtractRequest
 from extractors.weights.published import published
 
@@ -49,7 +48,7 @@ def chosen(values: Sequence[str], name: str, names: Sequence[str]) -> list[str]:
     own, common = [], []
     for value in values:
         before, equals, after = value.partition("=")
-        if equals and before in registry.names():
+        if equals and before in backbones.names():
             if before not in names:
                 raise AsdError(f"{value} is meant for {before}, this call has {', '.join(names)}")
             own += [after] if before == name else []
@@ -77,7 +76,7 @@ def source_of(values: Sequence[str], text: str, names: Sequence[str], accepted: 
     AsdError
         If two files are meant for one backbone, or one for several.
     """
-    name, variant = registry.split_name(text)
+    name, variant = backbones.split_name(text)
     files = chosen(values, name, names)
     if files == ["random"]:
         return Source(variant, seed=RANDOM_SEED)
@@ -125,7 +124,7 @@ def load_model(name: str, source: Source, device: str) -> tuple[Backbone | Array
     AsdError
         As `BackboneFile.load`; if there is no such device; if torch is needed and not installed.
     """
-    module = registry.find(name)
+    module = backbones.find(name)
     light = getattr(module, "without_torch", None)
     if light is not None and light(source) and device in ("auto", "cpu"):
         where: Device = Processor()
@@ -158,9 +157,9 @@ def load_forwards(request: ExtractRequest) -> list[Forward]:
     AsdError
         If an option names something that there is not, or weights cannot be had.
     """
-    names = [registry.split_name(text)[0] for text in request.backbone]
+    names = [backbones.split_name(text)[0] for text in request.backbone]
     for name in names:
-        registry.find(name)  # before any of them is loaded
+        backbones.find(name)  # before any of them is loaded
     accepted = request.accept_weights
     sources = [source_of(request.weights, text, names, accepted) for text in request.backbone]
     models = [load_model(name, source, request.device) for name, source in zip(names, sources, strict=True)]

@@ -84,9 +84,9 @@ def _torch(name: str, *settings: Any) -> Call:
     """Make a front end of torch, a module of `extractors.nets`."""
     import torch  # noqa: PLC0415 (where a network is)
 
-    from extractors.nets import kaldi, melspectrogram  # noqa: PLC0415
+    from extractors.nets import melspectrogram  # noqa: PLC0415
 
-    module = (getattr(kaldi, name, None) or getattr(melspectrogram, name))(*settings)
+    module = getattr(melspectrogram, name)(*settings)
 
     def call(waveforms: Array) -> Array:
         with torch.inference_mode():

@@ -21,10 +21,8 @@ from cache.files.atomic import temporary_name, write_atomic
 from cache.store import Store
 from extractors.clips.listing import Clip
 from extractors.embedding.embedder import Forward
-from extractors.engines import pipeline
-from extractors.engines.cluster import connected, room, settled_share
+from extractors.engines.cluster import Pipeline, Pool, connected, room, settled_share
 from extractors.engines.local import Report
-from extractors.engines.pipeline import Pool
 from extractors.engines.tables import (
     Answer,
     Lost,
@@ -63,7 +61,7 @@ class Round:
 
     worker: type[TableWorker]
     orders: Orders
-    pool: pipeline.Pool
+    pool: Pool
     seen: bool = False
     reason: str = ""
     began: bool = True
@@ -73,7 +71,7 @@ class Round:
         here = ray.get_runtime_context().get_node_id()
         place = NodeAffinitySchedulingStrategy(here, soft=True)
         contract = ray.put((self.worker, self.orders))
-        actor = ray.remote(num_cpus=0, scheduling_strategy=place)(pipeline.Pipeline).remote()
+        actor = ray.remote(num_cpus=0, scheduling_strategy=place)(Pipeline).remote()
         stream = actor.answers.options(num_returns="streaming").remote(
             [manifest(table) for table in tables], [contract], self.pool
         )

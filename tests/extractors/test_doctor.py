@@ -10,10 +10,10 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from extractors import doctor, registry
+from extractors import backbones, doctor
 from extractors.embedding.formats import FORMATS
 from extractors.embedding.throughput import PLANS
-from extractors.fetching import disk
+from extractors.fetching import download
 from extractors.run import main
 from extractors.weights.published import EFFICIENTAT, path_of
 from tests.helpers.small_models import write_mobilenet
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place of weights, and two backbones that are quick to try."""
     monkeypatch.setenv("ASD_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(registry, "names", lambda: ["hf", "logmel"])
+    monkeypatch.setattr(backbones, "names", lambda: ["hf", "logmel"])
     return tmp_path / "home"
 
 
@@ -92,7 +92,7 @@ def test_folders_that_cannot_be_written_or_are_full(tmp_path: Path, monkeypatch:
     (tmp_path / "file").touch()
     (finding,) = doctor.folder_findings("cache folder", tmp_path / "file" / "below")
     assert finding.remedy == "choose a folder that can be written"
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
     (finding,) = doctor.folder_findings("cache folder", tmp_path)
     assert "5.0 MB free" in finding.seen
     assert "free space" in finding.remedy
@@ -102,7 +102,7 @@ def test_a_backbone_that_breaks_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> N
     def broken(name: str) -> object:
         raise ImportError(f"{name} has lost a library\nand more")
 
-    monkeypatch.setattr(registry, "find", broken)
+    monkeypatch.setattr(backbones, "find", broken)
     finding = doctor.backbone_finding("beats", [], CPU)
     assert finding.seen == "ImportError: beats has lost a library"
     assert finding.remedy

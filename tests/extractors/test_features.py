@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cache.base.errors import AsdError
-from extractors import pooling, registry
+from extractors import backbones, pooling
 from extractors.backbone import ArrayFeatures, Features, Source
 from extractors.backbones import logmel
 from extractors.nets.filters import slaney_filters
@@ -27,7 +27,7 @@ def loaded(tmp_path: Path) -> Callable[[str], Any]:
     """Load a backbone in its smallest size."""
 
     def load(name: str) -> Any:
-        return registry.find(name).load(SMALL[name](tmp_path), CPU)
+        return backbones.find(name).load(SMALL[name](tmp_path), CPU)
 
     return load
 
@@ -170,7 +170,7 @@ def test_a_weight_of_a_whole_frame_is_shared_by_its_bands(name: str) -> None:
 
 def test_an_unknown_backbone_lists_the_known() -> None:
     with pytest.raises(AsdError, match="unknown backbone 'nothing'; known are .*logmel"):
-        registry.find("nothing")
+        backbones.find("nothing")
 
 
 def features_of(backbone: Any, waveforms: torch.Tensor, layers: Sequence[int]) -> list[Any]:
@@ -180,7 +180,7 @@ def features_of(backbone: Any, waveforms: torch.Tensor, layers: Sequence[int]) -
     return list(found)
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", backbones.names())
 def test_every_backbone_keeps_the_contract(name: str, loaded: Callable[[str], Any]) -> None:
     backbone = loaded(name)
     spec = backbone.spec
@@ -202,7 +202,7 @@ def test_every_backbone_keeps_the_contract(name: str, loaded: Callable[[str], An
     assert every[spec.layers.index(spec.layer)].frames.shape[2:] == (spec.bands, spec.dim)
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", backbones.names())
 def test_a_clips_embedding_does_not_depend_on_its_batch(name: str, loaded: Callable[[str], Any]) -> None:
     backbone = loaded(name)
     spec = backbone.spec

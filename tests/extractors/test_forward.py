@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from cache.base.errors import AsdError
-from extractors import pooling, registry
+from extractors import backbones, pooling
 from extractors.backbone import BackboneSpec, Features
 from extractors.embedding import throughput as tuning
-from extractors.embedding.embedder import Forward, least_cosine, window_starts
-from extractors.embedding.output import Output
+from extractors.embedding.embedder import Forward, Output, least_cosine, window_starts
 from extractors.embedding.throughput import Plan
 from tests.helpers.small_models import SMALL
 
@@ -94,12 +93,12 @@ def test_no_memory_for_one_clip_is_an_error_and_others_pass_through() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [*((name, "bfloat16") for name in registry.names()), ("beats", "float16")]
+    ("name", "dtype"), [*((name, "bfloat16") for name in backbones.names()), ("beats", "float16")]
 )
 def test_smaller_number_formats_stay_near_and_have_their_own_recipe(
     name: str, dtype: str, tmp_path: Path
 ) -> None:
-    model = registry.find(name).load(SMALL[name](tmp_path), CPU)
+    model = backbones.find(name).load(SMALL[name](tmp_path), CPU)
     plain = Output(model.spec, model.spec.layer, pooling.find("mean", {}), "merge")
     forward = Forward(model, [replace(plain, dtype=dtype)], CPU)
     length = max(model.spec.min_samples, model.spec.sample_rate)

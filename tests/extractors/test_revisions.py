@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extractors import pooling, registry
+from extractors import backbones, pooling
 from extractors.backbone import Features, Source
 from extractors.backbones import logspec
+from extractors.backbones.ced import Ced
+from extractors.backbones.efficientat import MobileNet
 from extractors.backbones.logmel import LogMel
 from extractors.embedding import revisions
-from extractors.embedding.output import Output
+from extractors.embedding.embedder import Output
 from extractors.embedding.revisions import FRONT_ENDS, NETWORKS, code_of, is_golden, summary
 from extractors.nets.beats import Beats, BeatsConfig
-from extractors.nets.ced import Ced
 from extractors.nets.cnn14 import Cnn
 from extractors.nets.eat import Eat
-from extractors.nets.mobilenet import MobileNet
 from extractors.nets.small import SmallCnn
 from extractors.nets.vit import VitSizes
 
@@ -201,7 +201,7 @@ def test_poolings_give_the_numbers_of_their_revision(name: str) -> None:
 
 
 def test_recipes_tell_the_revisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = registry.find("logmel").load(Source(), CPU)
+    model = backbones.find("logmel").load(Source(), CPU)
     output = Output(model.spec, 0, pooling.find("mean", {}), "merge")
     assert dict(output.recipe.settings)["code"] == "front end 1, pooling 1"
     trained = replace(model.spec, weights="0" * 64)
@@ -217,7 +217,7 @@ def test_recipes_tell_the_revisions(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_front_end_that_changed_without_a_revision_makes_tables_of_its_own(
     factor: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spec = registry.find("logmel").load(Source(), CPU).spec
+    spec = backbones.find("logmel").load(Source(), CPU).spec
     assert code_of(spec) == "front end 1, pooling 1"
     slaney = revisions.slaney_filters
     monkeypatch.setattr("extractors.backbones.logmel.slaney_filters", lambda *given: slaney(*given) * factor)
@@ -234,7 +234,7 @@ def test_a_front_end_that_changed_without_a_revision_makes_tables_of_its_own(
 def test_log_spectra_of_any_rate_and_spacing_are_looked_at(
     variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = registry.find("logspec").load(Source(variant), CPU).spec
+    spec = backbones.find("logspec").load(Source(variant), CPU).spec
     assert code_of(spec) == "front end 1, pooling 1"
     edges = logspec.band_edges
     monkeypatch.setattr(logspec, "band_edges", lambda _, *sizes: edges("linear", *sizes))

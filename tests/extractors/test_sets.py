@@ -23,7 +23,7 @@ from cache.base.errors import AsdError
 from eval.run import main as evaluate
 from extractors.clips.dataset import counts, datasets
 from extractors.clips.listing import list_clips
-from extractors.data import archive, unpack
+from extractors.data import archive
 from extractors.data.fetch import pinned
 from extractors.data.run import main
 from extractors.fetching import http
@@ -272,7 +272,7 @@ def test_bad_archives_and_servers(
         if fault == "lying" and key in path:
             served.content = served.content[:-1] + b"x"
     if fault == "full":
-        monkeypatch.setattr("extractors.data.unpack.shutil.copyfileobj", full)
+        monkeypatch.setattr("extractors.data.archive.shutil.copyfileobj", full)
     assert main(["fetch", name, "--to", str(tmp_path / "to")]) == 1
     assert _FAULTS[fault] in capsys.readouterr().err
     assert not list(tmp_path.rglob("*evil*"))
@@ -406,5 +406,5 @@ def test_members_of_a_7z_file_stay_in_it(
     monkeypatch.setattr(py7zr.SevenZipFile, "files", listing, raising=False)
     monkeypatch.setattr(py7zr.SevenZipFile, "extractall", lambda *_: pytest.fail("unpacked all the same"))
     with pytest.raises(AsdError, match=reason):
-        unpack.unpack(tmp_path / "a.7z", tmp_path / "root", tmp_path / "work")
+        archive.unpack(tmp_path / "a.7z", tmp_path / "root", tmp_path / "work")
     assert not (tmp_path / "root").exists()

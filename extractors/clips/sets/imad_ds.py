@@ -77,14 +77,16 @@ def _clip(table: Path, row: dict[str, str], sensor: str) -> Clip:
     )  # fmt: skip
 
 
-SET = DataSet(
-    name="imad-ds",
-    title="IMAD-DS",
-    record=12636236,
-    terms="CC BY-SA 4.0, by its record: name the authors, share alike",
-    citation="Albertini, Augusti, Esposito, Bernardini, Corradi: IMAD-DS: A Dataset for Industrial "
-    "Multi-Sensor Anomaly Detection Under Domain Shift Conditions, DCASE Workshop 2024",
-    split="its own tables attributes_{normal,anomaly}_{source,target}_{train,test}.csv; the microphone is a "
-    "machine of its own, the accelerometer another (_acc), clip by clip",
-    read=_read,
+SETS = (
+    DataSet(
+        name="imad-ds",
+        title="IMAD-DS",
+        record=12636236,
+        terms="CC BY-SA 4.0, by its record: name the authors, share alike",
+        citation="Albertini, Augusti, Esposito, Bernardini, Corradi: IMAD-DS: A Dataset for Industrial "
+        "Multi-Sensor Anomaly Detection Under Domain Shift Conditions, DCASE Workshop 2024",
+        split="its own tables attributes_{normal,anomaly}_{source,target}_{train,test}.csv; the microphone "
+        "is a machine of its own, the accelerometer another (_acc), clip by clip",
+        read=_read,
+    ),
 )
