@@ -15,6 +15,7 @@ from extractors.audio.hearing import Hearing
 from extractors.backbone import ArrayBackbone, Backbone
 from extractors.device import Device, is_out_of_memory
 from extractors.embedding.output import Output
+from extractors.request import DTYPES, GRAPHS
 
 if TYPE_CHECKING:  # loaded where a network is
     from torch import Tensor
@@ -168,7 +169,8 @@ class Forward:
 
         layers = sorted({output.layer for output in self.outputs})
         waveforms = self._moved(torch.from_numpy(np.ascontiguousarray(samples)))
-        with reduced(waveforms.device, getattr(torch, self.outputs[0].dtype)):
+        dtype = DTYPES[0] if self.outputs[0].engine in GRAPHS else self.outputs[0].dtype
+        with reduced(waveforms.device, getattr(torch, dtype)):
             return self._outputs(layers, self.backbone.features(waveforms, layers))  # type: ignore[arg-type]
 
     def _outputs(self, layers: Sequence[int], features: Sequence[Any]) -> _Pooled:

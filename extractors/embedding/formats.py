@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +27,13 @@ from cache.store import Store
 from extractors.audio.decode import read_audio
 from extractors.clips.listing import Clip
 from extractors.embedding.embedder import Forward, Samples
+from extractors.embedding.output import Output
 from extractors.embedding.throughput import machine_key, rate, usual
-from extractors.request import DTYPES
+from extractors.request import DTYPES, INT8
 
 FORMATS = "formats.json"  # in the cache folder
 WORTH = 1000  # clips to embed; fewer take hardly longer than the measurement
+_FEWEST = 16  # clips to calibrate on and to compare, where integers were asked for
 CLIPS = 24  # references, as many others, and as many disturbed ones
 _GAIN = 1.3  # times float32's pace that a format must reach
 _RHO = 0.999  # least rank correlation of scores
@@ -60,7 +63,12 @@ class Verdict:
     @property
     def accepted(self) -> bool:
         """Whether it is faster and ranks the same."""
-        return self.gain >= _GAIN and self.rho >= _RHO and self.points <= _POINTS
+        return self.gain >= _GAIN and self.alike
+
+    @property
+    def alike(self) -> bool:
+        """Whether it ranks the same."""
+        return self.rho >= _RHO and self.points <= _POINTS
 
     def __str__(self) -> str:
         told = f"{'taken' if self.accepted else 'refused'}: {self.gain:.2f} times float32's pace"
@@ -113,6 +121,84 @@ def settled(forward: Forward, clips: Sequence[Clip], store: Store) -> Forward:
     return forward
 
 
+def in_integers(forward: Forward, clips: Sequence[Clip], store: Store, *, asked: bool) -> Forward:
+    """Let an engine compute in 8-bit integers, calibrated on training clips of the largest section.
+
+    Tables that the store has go first, with the calibration that they were made with. Half of the clips
+    calibrate; scores of the other half, as they are and disturbed, must rank as in float32.
+
+    Parameters
+    ----------
+    forward
+        Of an engine of `GRAPHS`, in float32.
+    clips, store
+        As in `settled`.
+    asked
+        Whether it was asked for, however fast it is; else float32 stays unless it pays.
+
+    Raises
+    ------
+    AsdError
+        Where it was asked for: if scores rank otherwise, or there are too few clips to tell.
+    """
+    from extractors.embedding import graphs  # noqa: PLC0415 (extras)
+
+    spec, engine = forward.backbone.spec, forward.outputs[0].engine
+    network = cast(graphs.GraphBackbone, forward.backbone)
+
+    def of(calibration: str) -> Forward:
+        outputs = [replace(each, dtype=INT8, calibration=calibration) for each in forward.outputs]
+        return replace(
+            forward, backbone=graphs.GraphBackbone(network.backbone, engine, calibration), outputs=outputs
+        )
+
+    if known := _calibration_in(store, forward.outputs):
+        _LOG.info("%s in int8, as its tables are", spec.name)
+        return of(known)
+    if not asked and any(store.tables(each.recipe) for each in forward.outputs):
+        return forward
+    samples = training_samples(forward, clips)
+    half, least = len(samples) // 2, _FEWEST if asked else 2 * CLIPS
+    if len(samples) < least or (not asked and len(clips) < WORTH):
+        if asked:
+            raise AsdError(
+                f"--dtype int8: {len(samples)} training clips of one length to calibrate and compare on, "
+                f"{least} are needed; use --dtype float32"
+            )
+        return forward
+    of_section = f"{half} of {len(_of_largest(clips))} training clips of {_of_largest(clips)[0].section}"
+    _LOG.info("%s: int8 is calibrated on %s, evenly spread, and compared on as many others",
+              spec.name, of_section)  # fmt: skip
+    layers = sorted({each.layer for each in forward.outputs})
+    smaller = of(graphs.calibrated(network, samples[:half], layers))
+    verdicts = verdicts_in(store.root)
+    key = _key(smaller)
+    if key not in verdicts:
+        verdicts[key] = judged(forward, smaller, samples, 0.0 if asked else _GAIN)
+        known_ones = {name: asdict(verdict) for name, verdict in verdicts.items()}
+        write_atomic(store.root / FORMATS, json.dumps(known_ones, indent=1).encode())
+    verdict = verdicts[key]
+    if asked and not verdict.alike:
+        raise AsdError(
+            f"--dtype int8: scores of {spec.name} rank otherwise than in float32: rank correlation "
+            f"{verdict.rho:.5f} (at least {_RHO}), AUC moved by {verdict.points:.2f} points (at most "
+            f"{_POINTS}); use --dtype float32"
+        )
+    _LOG.info("%s: int8 is %s", spec.name, verdict)
+    return smaller if asked or verdict.accepted else forward
+
+
+def _calibration_in(store: Store, outputs: Sequence[Output]) -> str:
+    """Find the calibration of tables that the store has of these outputs in integers."""
+    wanted = [output.recipe for output in outputs]
+    for recipe in store.recipes():
+        settings = dict(recipe.settings)
+        format_, calibration = settings.pop("dtype", ""), settings.pop("calibration", "")
+        if format_ == INT8 and replace(recipe, settings=tuple(sorted(settings.items()))) in wanted:
+            return str(calibration)
+    return ""
+
+
 def _in(forward: Forward, dtype: str) -> Forward:
     return replace(forward, outputs=[replace(output, dtype=dtype) for output in forward.outputs])
 
@@ -122,7 +208,9 @@ def _key(forward: Forward) -> str:
     return f"{machine_key(forward)}, tables {tables}"
 
 
-def judged(exact: Forward, smaller: Forward, samples: Sequence[Samples]) -> Verdict:
+def judged(
+    exact: Forward, smaller: Forward, samples: Sequence[Samples], least_gain: float = _GAIN
+) -> Verdict:
     """Measure a format against float32, pass next to pass, and then how its scores rank.
 
     Parameters
@@ -132,11 +220,13 @@ def judged(exact: Forward, smaller: Forward, samples: Sequence[Samples]) -> Verd
     samples
         (T,) each, at least two; the first half are references, the rest are scored, once as they are
         and once disturbed.
+    least_gain
+        Below it nobody looks at the ranks.
     """
     plan = replace(usual(exact.backbone.spec, exact.device), batch=1)
     gains = [rate(smaller, plan, samples[0]) / rate(exact, plan, samples[0]) for _ in range(_ROUNDS)]
     gain = float(np.median(gains))
-    if gain < _GAIN:
+    if gain < least_gain:
         return Verdict(gain)
     half = len(samples) // 2
     rng = np.random.default_rng(0)
@@ -209,11 +299,7 @@ def agreement(
 
 def training_samples(forward: Forward, clips: Sequence[Clip]) -> list[Samples]:
     """Read training clips of the largest section, of one length, evenly spread; few where few are."""
-    train = [clip for clip in clips if clip.split == "train"]
-    sections = Counter(clip.section for clip in train)
-    if not sections:
-        return []
-    own = [clip for clip in train if clip.section == sections.most_common(1)[0][0]]
+    own = _of_largest(clips)
     step = max(1, len(own) // (2 * CLIPS))
     spec, hearing, read = forward.backbone.spec, forward.hearing, list[Samples]()
     for clip in own[::step][: 2 * CLIPS]:
@@ -225,6 +311,13 @@ def training_samples(forward: Forward, clips: Sequence[Clip]) -> list[Samples]:
     lengths = Counter(each.shape for each in read if each.shape[-1] >= spec.min_samples)
     usual_shape = lengths.most_common(1)[0][0] if lengths else None
     return [each for each in read if each.shape == usual_shape]
+
+
+def _of_largest(clips: Sequence[Clip]) -> list[Clip]:
+    """Training clips of the section that has most."""
+    train = [clip for clip in clips if clip.split == "train"]
+    counts = Counter(clip.section for clip in train).most_common(1)
+    return [clip for clip in train if clip.section == counts[0][0]]
 
 
 def verdicts_in(folder: Path) -> dict[str, Verdict]:

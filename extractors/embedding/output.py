@@ -10,7 +10,7 @@ from extractors.audio.decode import RESAMPLER
 from extractors.audio.hearing import Hearing
 from extractors.backbone import BackboneSpec
 from extractors.pooling import Pooling
-from extractors.request import DTYPES
+from extractors.request import DTYPES, GRAPHS, LOCAL
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class Output:
         What the network computes in; front ends and poolings always compute in float32.
     hearing
         Which channel, and what of long recordings.
+    engine
+        What runs the network; torch's are one.
+    calibration
+        Of 8-bit integers: the name of the ranges, see `extractors.embedding.graphs`.
     """
 
     spec: BackboneSpec
@@ -37,6 +41,8 @@ class Output:
     bands: str
     dtype: str = DTYPES[0]
     hearing: Hearing = field(default_factory=Hearing)
+    engine: str = LOCAL
+    calibration: str = ""
 
     @property
     def recipe(self) -> Recipe:
@@ -52,6 +58,10 @@ class Output:
         }
         if self.dtype != DTYPES[0]:
             settings["dtype"] = self.dtype
+        if self.engine in GRAPHS:
+            settings["engine"] = self.engine
+        if self.calibration:
+            settings["calibration"] = self.calibration
         return Recipe(
             backbone=self.spec.name,
             layer=self.layer,

@@ -19,6 +19,7 @@ from cache.files.atomic import write_atomic
 from extractors.backbone import BackboneSpec
 from extractors.device import Device
 from extractors.embedding.embedder import Forward, Samples
+from extractors.request import GRAPHS
 
 PLANS = "plans.json"  # in the cache folder
 _DEFAULT_BATCH = 32
@@ -160,6 +161,8 @@ def machine_key(forward: Forward) -> str:
             chip = torch.cuda.get_device_name(str(device))
     top = max(output.layer for output in forward.outputs)
     weight = f"{spec.dim}x{top}, {forward.outputs[0].dtype}"
+    if (engine := forward.outputs[0].engine) in GRAPHS:
+        weight += f", {engine}"
     return f"{chip}, {cores()} cores, {library}: {spec.name} {weight}"
 
 

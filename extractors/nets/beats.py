@@ -219,9 +219,10 @@ class _Encoder(nn.Module):
             return None
         buckets = position_buckets(length, config.num_buckets, config.max_distance)
         table = self.relative_attention_bias.weight
-        line = table[torch.from_numpy(buckets).to(table.device)].T  # (heads, 2 T - 1)
-        # Row q of the bias is the line from T - 1 - q on.
-        return line.unfold(1, length, 1).flip(1).contiguous()
+        line = table[torch.from_numpy(buckets).to(table.device)].T.contiguous()  # (heads, 2 T - 1)
+        # Row q of the bias is the line from T - 1 - q on; strided, since an unfolding is exported row by row.
+        rows = line.as_strided((len(line), length, length), (line.shape[1], 1, 1))
+        return rows.flip(1).contiguous()
 
 
 class Beats(nn.Module):
