@@ -76,12 +76,12 @@ pictures: demo docs-check  ## draw the pictures of the documentation anew, in an
 check: lint docs-check test  ## everything that must pass before a commit
 
 bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
-	$(BIN)/python benchmarks/frontend.py
-	$(BIN)/python benchmarks/beats.py
-	$(BIN)/python benchmarks/ast_.py
-	$(BIN)/python benchmarks/panns.py
-	$(BIN)/python benchmarks/scoring.py
-	$(BIN)/python benchmarks/scorer_cost.py
+	$(BIN)/python -m benchmarks.frontend
+	$(BIN)/python -m benchmarks.beats
+	$(BIN)/python -m benchmarks.ast_
+	$(BIN)/python -m benchmarks.panns
+	$(BIN)/python -m benchmarks.scoring
+	$(BIN)/python -m benchmarks.scorer_cost
 	$(BIN)/python -m benchmarks.formats
 	$(BIN)/python -m benchmarks.contention
 

@@ -4,7 +4,7 @@ The peer is what transformers' users run: its feature extractor and ``ASTModel``
 attention, which is what its results are defined by. Parameters are random: times do not depend on
 them.
 
-usage: python benchmarks/ast_.py [ROUNDS [BATCH ...]]
+usage: python -m benchmarks.ast_ [ROUNDS [BATCH ...]]
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import in_turn, machine, spread
 
-from extractors import compat
+from benchmarks.timing import in_turn, machine, spread
 from extractors.backbone import Source
 from extractors.backbones.ast_ import Ast, load
+from extractors.device import transformers
 
 SECONDS, RATE = 10, 16_000
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ class Peer:
     """
 
     def __init__(self, ours: Ast, attention: str) -> None:
-        self._extractor = compat.transformers().ASTFeatureExtractor()
+        self._extractor = transformers().ASTFeatureExtractor()
         self._model: Any = copy.deepcopy(ours.network)
         self._model.set_attn_implementation(attention)
 

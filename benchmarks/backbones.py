@@ -1,6 +1,6 @@
 """Official scores of backbones by layer, pooling and bands on recordings with known truth.
 
-usage: python benchmarks/backbones.py DATA WEIGHTS [CACHE_DIR]
+usage: python -m benchmarks.backbones DATA WEIGHTS [CACHE_DIR]
 
 DATA holds dev_data, eval_data and ground_truth; WEIGHTS is an EfficientAT checkpoint. Prints
 Markdown: log-mel and EfficientAT alone, then joined.
@@ -14,8 +14,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from scorers import evaluate, read_tables
-
+from benchmarks.scorers import evaluate, read_tables
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
 from eval.metrics.sections import official_score

@@ -1,6 +1,6 @@
 """Cost of the task's autoencoder: an epoch of 1,000 clips of 10 s, threads, memory, features.
 
-``python benchmarks/baselines.py``; clips are noise, whose sound does not matter to the time.
+``python -m benchmarks.baselines``; clips are noise, whose sound does not matter to the time.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from timing import machine, seconds
 
+from benchmarks.timing import machine, seconds
 from cache.table import Section
 from eval.baselines.frames import Frames, read_frames
 from eval.baselines.model import Autoencoder

@@ -1,7 +1,7 @@
 """How often unseen normal clips are flagged, by how training clips were grouped, as Markdown.
 
-usage: python benchmarks/calibration.py DATA [CACHE_DIR [WEIGHTS]]
-       python benchmarks/calibration.py --simulation
+usage: python -m benchmarks.calibration DATA [CACHE_DIR [WEIGHTS]]
+       python -m benchmarks.calibration --simulation
 
 DATA holds dev_data, eval_data, ground_truth and groups_<machine>.csv, whose further columns tell which
 training clips were recorded together. With WEIGHTS, an EfficientAT checkpoint, its layer 8 as well. The

@@ -1,6 +1,6 @@
 """Rank correlation of eval.choose with the truth on labelled recordings, as Markdown.
 
-usage: python benchmarks/choose.py DATA [CACHE_DIR [WEIGHTS]] [--machine NAME]
+usage: python -m benchmarks.choose DATA [CACHE_DIR [WEIGHTS]] [--machine NAME]
 
 DATA holds dev_data, eval_data and ground_truth; WEIGHTS, an EfficientAT checkpoint, adds some of its
 layers to the candidates.
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
-from scorers import evaluate, read_tables
 
+from benchmarks.scorers import evaluate, read_tables
 from cache.store import Store
 from eval.choice import ChoiceRequest, choose
 from eval.metrics.sections import official_score

@@ -1,6 +1,6 @@
 """What busy neighbours cost FAISS, OpenBLAS and torch: as the libraries come, and as the commands set them.
 
-    python benchmarks/contention.py [ROUNDS]
+    python -m benchmarks.contention [ROUNDS]
 
 Beside no, one and two programs that do nothing but compute; each measurement in a process of its own, the
 ways in turn within a round, so that what else the machine does meets all of them. Prints Markdown.

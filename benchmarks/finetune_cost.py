@@ -1,6 +1,6 @@
 """What a step of fine-tuning costs at full size: parameters, seconds, memory, as Markdown.
 
-usage: python benchmarks/finetune_cost.py [--batch-size 8] [--device cpu] [--dtype float32]
+usage: python -m benchmarks.finetune_cost [--batch-size 8] [--device cpu] [--dtype float32]
 
 Random weights: BEATs, AST and Cnn14_16k, all of it, the last two blocks, and low-rank adapters.
 Every figure comes from a process of its own.
@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import machine
 
+from benchmarks.timing import machine
 from cache.table import Section
-from extractors.audio.ragged import RaggedArray
+from extractors.audio.batches import RaggedArray
 from extractors.backbone import Source
 from extractors.clips.listing import Clip
 from extractors.embedding.finetuned import load_any
@@ -94,7 +94,7 @@ def main() -> None:
     for name in BACKBONES:
         for text in SCOPES:
             done = subprocess.run(
-                [sys.executable, *sys.argv, "--one", name, text],
+                [sys.executable, "-m", "benchmarks.finetune_cost", *sys.argv[1:], "--one", name, text],
                 stdout=subprocess.PIPE, text=True, check=True,
             )  # fmt: skip
             found = json.loads(done.stdout.splitlines()[-1])

@@ -1,6 +1,6 @@
 """Official scores of fine-tuned backbones beside frozen ones, as Markdown; stopped, it goes on.
 
-usage: python benchmarks/finetuning.py DATA WEIGHTS WORK_DIR [--part PART ...]
+usage: python -m benchmarks.finetuning DATA WEIGHTS WORK_DIR [--part PART ...]
 
 PART is models, pseudo, scopes or ablation. DATA holds dev_data, eval_data and ground_truth; WEIGHTS
 is an EfficientAT checkpoint. Every row is trained with each seed on all training clips together;
@@ -20,8 +20,8 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from scorers import Tables, evaluate, read_tables
 
+from benchmarks.scorers import Tables, evaluate, read_tables
 from cache.files.atomic import file_sha256
 from cache.recipe import Recipe
 from cache.store import Store

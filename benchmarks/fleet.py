@@ -1,6 +1,6 @@
 """Build and score a fleet: thousands of sections from a synthetic cache, by the command lines.
 
-usage: python benchmarks/fleet.py [--sections N] [--to DIR] [--scorer NAME] [--keep]
+usage: python -m benchmarks.fleet [--sections N] [--to DIR] [--scorer NAME] [--keep]
 
 Every section has 990 source and 10 target training clips and 200 test clips of 768 values. What is
 made lies below a folder of its own, about 4 MB a section, which is removed at the end. While
@@ -27,8 +27,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from timing import machine
 
+from benchmarks.timing import machine
 from cache.base.options import parse
 from cache.recipe import Recipe
 from cache.store import Store

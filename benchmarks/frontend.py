@@ -1,6 +1,6 @@
 """Log-mel of 10 s clips: ours in NumPy, the networks' in torch, librosa's; same clips, one run.
 
-usage: python benchmarks/frontend.py [ROUNDS]
+usage: python -m benchmarks.frontend [ROUNDS]
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ import librosa
 import numpy as np
 import soundfile
 import torch
-from timing import in_turn, machine, spread
 
+from benchmarks.timing import in_turn, machine, spread
 from cache.store import Store
 from extractors import pooling
 from extractors.audio.decode import read_audio
 from extractors.backbone import Source
 from extractors.backbones.logmel import SPEC
 from extractors.clips.listing import list_clips
-from extractors.embedding.embedder import Forward
+from extractors.embedding.embedder import Forward, Output
 from extractors.embedding.models import load_model
-from extractors.embedding.output import Output
 from extractors.engines.local import Extraction
 from extractors.nets.melspectrogram import LogMel
 

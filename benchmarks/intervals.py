@@ -1,7 +1,7 @@
 """How often intervals hold the true official score, by simulation.
 
 Scores of normal clips are drawn from N(0, 1) and of anomalies from N(d, 1), so that the official
-score of endless clips is known. Run: ``python benchmarks/intervals.py``.
+score of endless clips is known. Run: ``python -m benchmarks.intervals``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Official scores of front ends without weights in other noises and with other faults, as Markdown.
 
-usage: python benchmarks/mixtures.py DATA
+usage: python -m benchmarks.mixtures DATA
 
 DATA holds dev_data, eval_data and ground_truth. The recordings as they are; with noise or another
 machine's sound added to training and test clips alike; and their normal test clips against faults
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scorers import evaluate
 
+from benchmarks.scorers import evaluate
 from cache.base.options import parse
 from cache.table import ClipKey, EmbeddingTable, Section
 from eval.metrics.sections import official_score
@@ -32,8 +32,7 @@ from extractors.backbone import ArrayBackbone, Source
 from extractors.clips.listing import Clip, list_clips
 from extractors.demo.waves import Wave
 from extractors.embedding.models import load_model
-from finetune.synthesis.levels import added, levelled, rms
-from finetune.synthesis.method import Material, find
+from finetune.synthesis.method import Material, added, find, levelled, rms
 from index.scorers.fusion import Fusion
 
 RATE = 16_000

@@ -1,6 +1,6 @@
 """Our default beside other packages' detectors, on the same clips with the same metric, as Markdown.
 
-usage: python benchmarks/peers.py DATA [CACHE_DIR]
+usage: python -m benchmarks.peers DATA [CACHE_DIR]
 
 DATA holds dev_data, eval_data and ground_truth. PyOD's detectors, ASDKit's back-ends and our default
 get the same vectors, those of the default backbone; PyOD's are standardised by the training clips.
@@ -26,9 +26,9 @@ from pyod.models.ecod import ECOD
 from pyod.models.iforest import IForest
 from pyod.models.lof import LOF
 from pyod.models.ocsvm import OCSVM
-from scorers import Tables, read_tables
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.scorers import Tables, read_tables
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
 from eval.metrics.intervals import ResamplingPlan, Scores

@@ -1,6 +1,6 @@
 """Does a score on made-up faults say which system is better on real ones? Rank correlations.
 
-usage: python benchmarks/proxy.py DATA WORK_DIR WEIGHTS
+usage: python -m benchmarks.proxy DATA WORK_DIR WEIGHTS
 
 DATA holds dev_data, eval_data and ground_truth; WEIGHTS is an EfficientAT checkpoint. Proxy roots
 are made of training clips alone, scored by every scorer on three tables, and only then is the truth
@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
-from scorers import VARIANTS, Tables, read_tables
 from tqdm import tqdm
 
+from benchmarks.scorers import VARIANTS, Tables, read_tables
 from cache.recipe import Recipe, concatenation
 from cache.store import Store
 from cache.table import SYNTHETIC, ClipKey, EmbeddingTable, Section

@@ -1,6 +1,6 @@
 """What a cluster costs and gains: start, throughput by actors, and what binds a million clips.
 
-usage: python benchmarks/scaling.py [WEIGHTS]
+usage: python -m benchmarks.scaling [WEIGHTS]
 
 WEIGHTS is an EfficientAT checkpoint (default: random weights, which cost the same). Prints
 Markdown. Everything runs on this machine: several actors share its cores, its disk is the network.
@@ -23,16 +23,15 @@ import numpy as np
 import ray
 import soundfile
 import torch
-from timing import machine, seconds, spread
 
+from benchmarks.timing import machine, seconds, spread
 from cache.store import Store
 from extractors.audio.decode import read_audio
 from extractors.clips.listing import list_clips
 from extractors.embedding.models import load_forwards
 from extractors.engines import cluster
-from extractors.engines.cluster import Share
+from extractors.engines.cluster import Pool, Share
 from extractors.engines.local import extraction
-from extractors.engines.pipeline import Pool
 from extractors.engines.ray_ import Round, token_in
 from extractors.engines.tables import Table, manifest, tables_of
 from extractors.engines.worker import Orders, TableWorker

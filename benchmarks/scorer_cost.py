@@ -1,8 +1,8 @@
 """Time and memory of every scorer, and how they grow with the training set.
 
-usage: python benchmarks/scorer_cost.py [PLOT.png]
+usage: python -m benchmarks.scorer_cost [PLOT.png]
 
-Each case runs in a process of its own, `python benchmarks/scorer_cost.py case TEXT ROWS WIDTH`;
+Each case runs in a process of its own, `python -m benchmarks.scorer_cost case TEXT ROWS WIDTH`;
 memory is the peak of that process less what it held before the scorer was made.
 """
 
@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from timing import machine, seconds
 
+from benchmarks.timing import machine, seconds
 from cache.table import ClipKey, EmbeddingTable, Section
 from index.scorer import names, parse_member
 
@@ -79,7 +79,7 @@ def run_case(text: str, rows: int, width: int) -> dict[str, float]:
 
 def measured(text: str, rows: int, width: int) -> dict[str, float]:
     """Run a case in a fresh process."""
-    command = [sys.executable, __file__, "case", text, str(rows), str(width)]
+    command = [sys.executable, "-m", "benchmarks.scorer_cost", "case", text, str(rows), str(width)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     result: dict[str, float] = json.loads(done.stdout)
     return result

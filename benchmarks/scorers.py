@@ -1,6 +1,6 @@
 """Official scores of every scorer and pooling on recordings with known truth, as Markdown.
 
-usage: python benchmarks/scorers.py DATA [CACHE_DIR [WEIGHTS]] [--only TEXT]
+usage: python -m benchmarks.scorers DATA [CACHE_DIR [WEIGHTS]] [--only TEXT]
 
 DATA holds dev_data, eval_data and ground_truth. With WEIGHTS, an EfficientAT checkpoint, the tables
 are of some of its layers, of their concatenation with log-mel, and with bands kept with log spectra.

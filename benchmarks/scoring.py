@@ -1,6 +1,6 @@
 """Score seven synthetic sections, 990 + 10 training and 200 test clips of 3584 values, from cache.
 
-usage: python benchmarks/scoring.py [ROUNDS]
+usage: python -m benchmarks.scoring [ROUNDS]
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from timing import machine, seconds, spread
 
+from benchmarks.timing import machine, seconds, spread
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section

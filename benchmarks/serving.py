@@ -1,6 +1,6 @@
 """Eight clients at once on `asd serve`: errors, how long an answer takes, whether memory stays flat.
 
-usage: python benchmarks/serving.py WORK_DIR [SECONDS]
+usage: python -m benchmarks.serving WORK_DIR [SECONDS]
 
 A bank of made-up clips is built in WORK_DIR and served on this machine. Each client posts a clip of 10 s as
 soon as the last one was answered, and tries again where the queue was full, as its answer asks.

@@ -1,6 +1,6 @@
 """How long commands take to answer: processes of their own, in turn, the least and the median of the rounds.
 
-usage: python benchmarks/startup.py [ROUNDS]
+usage: python -m benchmarks.startup [ROUNDS]
 
 Processor seconds hardly depend on what else the machine does; seconds do.
 """
@@ -18,7 +18,8 @@ from statistics import median
 
 import numpy as np
 import soundfile
-from timing import machine
+
+from benchmarks.timing import machine
 
 REPOSITORY = Path(__file__).parents[1]
 RATE, SECONDS = 16_000, 10

@@ -1,6 +1,6 @@
 """A picture of every signal method of synthesis on the demo's valve, almost without noise.
 
-usage: python benchmarks/synthesis.py docs/synthesis.png
+usage: python -m benchmarks.synthesis docs/synthesis.png
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from scipy.signal import spectrogram
 from cache.base.options import parse
 from extractors.demo.machines import NOISES, Valve
 from extractors.demo.waves import SAMPLE_RATE, ratio
-from finetune.synthesis.levels import levelled, rms
-from finetune.synthesis.method import Material, find
+from finetune.synthesis.method import Material, find, levelled, rms
 
 # One strength of each that the eye can see, and what to look for.
 PANELS = {

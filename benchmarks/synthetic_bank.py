@@ -1,6 +1,6 @@
 """Official scores with synthetic target clips in the bank, as Markdown.
 
-usage: python benchmarks/synthetic_bank.py DATA WORK_DIR
+usage: python -m benchmarks.synthetic_bank DATA WORK_DIR
 
 DATA holds dev_data, eval_data and ground_truth; log-mel means.
 """
@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scorers import Tables, evaluate, read_tables
 
+from benchmarks.scorers import Tables, evaluate, read_tables
 from cache.store import Store
 from eval.metrics.sections import official_score
 from extractors.run import main as extract

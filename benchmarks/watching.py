@@ -1,7 +1,7 @@
 """What a watch promises, simulated; and a week in five minutes, the command killed fifty times.
 
-usage: python benchmarks/watching.py promises
-       python benchmarks/watching.py week DATA WORK_DIR
+usage: python -m benchmarks.watching promises
+       python -m benchmarks.watching week DATA WORK_DIR
 
 DATA holds dev_data/BearingH. `promises` draws normal scores, builds banks of several sizes from some and
 watches the others; `week` copies 168 recordings, one for each hour of a week, into a folder that `asd watch`

@@ -27,10 +27,10 @@ from cache.store import Store
 from cache.table import DOMAINS, Section
 from eval.scoring.findings import ClipResult, Neighbour, Results
 from eval.scoring.sections import score_table
-from extractors import registry
+from extractors import backbones
 from extractors.audio.hearing import Heard
+from extractors.backbones import split_name
 from extractors.clips.clip import RECORDING_SUFFIXES, Clip, Fault, Listing
-from extractors.registry import split_name
 from extractors.request import ExtractRequest
 from index.bank import Bank, locate
 from index.build import BuildRequest, build
@@ -38,7 +38,7 @@ from index.fitted import FittedSection
 from index.scorer import DEFAULT
 
 if TYPE_CHECKING:
-    from extractors.engines.inference import Inference
+    from extractors.extract import Inference
 
 _LOG = logging.getLogger(__name__)
 Samples: TypeAlias = NDArray[Any]
@@ -126,7 +126,7 @@ class Detector:
         )  # fmt: skip
         self._build.unfitted()  # a name or an option that there is not is refused here, not in `fit`
         for text in self._request.backbone:
-            registry.find(split_name(text)[0])
+            backbones.find(split_name(text)[0])
         self._section = Section(machine, 0)
         self._root = Path(mkdtemp(prefix="asd-detector-"))  # goes with this object
         weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
@@ -338,7 +338,7 @@ class Detector:
         raise AsdError(f"no one machine {machine!r} in the bank, which holds {known}")
 
     def _loaded(self, bank: Bank) -> Inference:
-        from extractors.engines.inference import Inference  # noqa: PLC0415 (torch, where clips are heard)
+        from extractors.extract import Inference  # noqa: PLC0415 (torch, where clips are heard)
 
         if self._inference is None:
             self._inference = Inference(bank.recipe(), self._request.weights)
@@ -346,8 +346,8 @@ class Detector:
 
     def _learn(self, normal: Sounds, target: Sounds | None, rate: float | None) -> Detector:
         from extractors.embedding.models import load_forwards  # noqa: PLC0415 (as above)
-        from extractors.engines.inference import Inference  # noqa: PLC0415
         from extractors.engines.local import Extraction  # noqa: PLC0415
+        from extractors.extract import Inference  # noqa: PLC0415
 
         domain = None if target is None else DOMAINS[0]
         section = self._section

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option, option_group
+from cache.base.options import Options, documented, option, option_group
 from cache.files.places import place
 from cache.select import cache_dir_option
 from cache.table import SPLITS
-from extractors import registry
+from extractors import backbones
 from extractors.audio.files import LONGEST
 from extractors.audio.hearing import Heard
 from extractors.clips.machine import SUPPLEMENTS
@@ -43,7 +43,7 @@ def device_option() -> Any:
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class ExtractRequest(Checked):
+class ExtractRequest(Options):
     """Data roots, the tables wanted of them, and where they go."""
 
     data: tuple[Path, ...] = option(
@@ -51,7 +51,7 @@ class ExtractRequest(Checked):
         "manifests (.csv, .parquet)", read=place, metavar="ROOT",
     )  # fmt: skip
     backbone: tuple[str, ...] = option(
-        ("logspec",), "{choices}", choices=registry.names, named=True, metavar="NAME[:VARIANT]"
+        ("logspec",), "{choices}", choices=backbones.names, named=True, metavar="NAME[:VARIANT]"
     )
     weights: tuple[str, ...] = option(
         (), "the backbone's checkpoint: a file or a name of extractors.weights list (default: its "

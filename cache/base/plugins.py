@@ -1,22 +1,23 @@
-"""One file, one name: what may be chosen by name, ours and that of other installed packages."""
+"""What may be chosen by name: a file each or kin in one file, ours and of other installed packages."""
 
 from __future__ import annotations
 
 import pkgutil
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 from cache.base.errors import AsdError, needed
 from cache.base.options import nearest
 
 
-class Name(str):
+class OfferedName(str):
     """A name to choose by; `origin` is the package it comes from, empty for ours."""
 
     __slots__ = ("origin",)
@@ -39,18 +40,25 @@ class Plugins:
         What the modules are, for messages: ``backbone``, ``scorer``.
     group
         Entry points of other packages; empty where none is asked for.
+    kin
+        OfferedName to ``module:class`` of choices that share a module, which is no choice itself.
     """
 
     package: str
     kind: str
     group: str = ""
+    kin: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def _modules(self) -> dict[str, str]:
         spec = find_spec(self.package) if self.package else None
         folders = list(spec.submodule_search_locations or []) if spec else []
-        found = [module.name for module in pkgutil.iter_modules(folders)]
-        return {name.rstrip("_").replace("_", "-"): name for name in found if name[0] != "_"}
+        found = [module.name for module in pkgutil.iter_modules(folders) if module.name[0] != "_"]
+        shared = {place.partition(":")[0] for place in self.kin.values()}
+        paths = {name.rstrip("_").replace("_", "-"): f"{self.package}.{name}" for name in found}
+        return {name: path for name, path in paths.items() if path not in shared} | {
+            name: place.partition(":")[0] for name, place in self.kin.items()
+        }
 
     @cached_property
     def _offered(self) -> dict[str, list[EntryPoint]]:
@@ -61,17 +69,17 @@ class Plugins:
                 found[point.name].append(point)
         return found
 
-    def offered(self, ours: Sequence[str] = ()) -> list[Name]:
+    def offered(self, ours: Sequence[str] = ()) -> list[OfferedName]:
         """Names that other packages offer, ascending, ours left out."""
         names = []
         for text in sorted(set(self._offered) - {*self._modules, *ours}):
-            name = Name(text)
+            name = OfferedName(text)
             name.origin = ", ".join(map(_origin, self._offered[text]))
             names.append(name)
         return names
 
     def names(self) -> list[str]:
-        """Names to choose from, ascending; those of other packages are each a `Name`."""
+        """Names to choose from, ascending; those of other packages are each a `OfferedName`."""
         return sorted([*self._modules, *self.offered()])
 
     def find(self, name: str) -> ModuleType:
@@ -85,7 +93,7 @@ class Plugins:
         """
         if name in self._modules:
             try:
-                return import_module(f"{self.package}.{self._modules[name]}")
+                return import_module(self._modules[name])
             except ModuleNotFoundError as error:
                 raise needed(f"{self.kind} {name}", error) from error
         points = self._offered.get(name, [])
@@ -109,6 +117,16 @@ class Plugins:
                 f"{self.kind} {name!r} of {origins}: its entry point {points[0].value} must name a module"
             )
         return module
+
+    def part(self, name: str, attribute: str = "") -> Any:
+        """Import what the module of that name must hold: of kin their class, else an attribute.
+
+        Raises
+        ------
+        AsdError
+            As `find` does, and if the module holds no such thing.
+        """
+        return part(self.find(name), self.kin.get(name, attribute).rpartition(":")[2], self.kind)
 
 
 def part(module: ModuleType, name: str, kind: str) -> object:

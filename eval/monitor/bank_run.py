@@ -10,7 +10,7 @@ from typing import Any
 
 from cache.base.console import parser_of, prog, read, typed
 from cache.base.errors import guarded
-from cache.base.options import REQUIRED, Checked, documented, option
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import place
 from index.bank import locate
 from index.versions import Version, Versions
@@ -23,7 +23,7 @@ _CALIBRATE = "Learn the threshold alone anew, from normal recordings that are gi
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class LogRequest(Checked):
+class LogRequest(Options):
     """A bank."""
 
     bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
@@ -62,7 +62,7 @@ def _line(one: Version, now: str) -> str:
 def _correct(verb: str, about: str, example: str, argv: Sequence[str]) -> int:
     from eval.monitor import correct  # noqa: PLC0415 (models)
 
-    kinds: dict[str, tuple[type[Any], Callable[[Any], correct.Corrected]]] = {
+    kinds: dict[str, tuple[type[Any], Callable[[Any], correct.CorrectionResult]]] = {
         "add": (correct.Addition, correct.add),
         "remove": (correct.Removal, correct.remove),
         "calibrate": (correct.Recalibration, correct.calibrate),

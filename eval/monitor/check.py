@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.base.errors import AsdError, listing
-from cache.base.options import REQUIRED, Checked, documented, option
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import place
 from cache.table import Section
 from eval.detector import Detector
@@ -24,7 +24,7 @@ _BATCH = 32  # recordings between two lines of output at most
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class CheckRequest(Checked):
+class CheckRequest(Options):
     """Recordings, and the bank that judges them."""
 
     bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
@@ -52,7 +52,7 @@ class CheckRequest(Checked):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class CheckResult:
     """How many recordings were judged, and how.
 
     Attributes
@@ -76,7 +76,7 @@ class Outcome:
         return 1 if self.abnormal else 2 if self.unjudged else 0
 
 
-def check(request: CheckRequest, told: Callable[[Judgement], object]) -> Outcome:
+def check(request: CheckRequest, told: Callable[[Judgement], object]) -> CheckResult:
     """Judge recordings.
 
     Parameters
@@ -101,7 +101,7 @@ def check(request: CheckRequest, told: Callable[[Judgement], object]) -> Outcome
                 told(judgement)
     cautions = dict.fromkeys(text for section in arrived for text in detector.cautions(section))
     normal, abnormal, unjudged = counts
-    return Outcome(normal, abnormal, unjudged, tuple(cautions))
+    return CheckResult(normal, abnormal, unjudged, tuple(cautions))
 
 
 def _arrived(request: CheckRequest, detector: Detector) -> dict[Section, list[Arrival]]:

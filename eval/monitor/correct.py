@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.base.errors import AsdError, listing
-from cache.base.options import REQUIRED, Checked, documented, option, options_of
+from cache.base.options import REQUIRED, Options, documented, option, options_of
 from cache.files.atomic import scratch_folder, write_atomic
 from cache.files.places import place
 from cache.heard import split_id
@@ -34,12 +34,12 @@ from index.threshold import fit_threshold, share_of
 from index.versions import Versions
 
 if TYPE_CHECKING:
-    from extractors.engines.inference import Inference
+    from extractors.extract import Inference
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class Correction(Checked):
+class Correction(Options):
     """A bank, one of its machines, and why it is changed."""
 
     bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
@@ -103,8 +103,8 @@ class Recalibration(Correction):
 
 
 @dataclass(frozen=True)
-class Corrected:
-    """What a correction did.
+class CorrectionResult:
+    """A correction that was made.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class Corrected:
     notes: tuple[str, ...] = ()
 
 
-def add(request: Addition) -> Corrected:
+def add(request: Addition) -> CorrectionResult:
     """Take recordings for normal: their embeddings join the training clips, the section is fitted anew.
 
     Raises
@@ -172,10 +172,12 @@ def add(request: Addition) -> Corrected:
             "the threshold is learnt from training clips again, no more from those given to calibrate"
         )
     limits = (fitted.threshold.value, now.threshold.value)
-    return Corrected(versions.root, section, versions.current(), before, len(added), limits, tuple(notes))
+    return CorrectionResult(
+        versions.root, section, versions.current(), before, len(added), limits, tuple(notes)
+    )
 
 
-def remove(request: Removal) -> Corrected:
+def remove(request: Removal) -> CorrectionResult:
     """Take training clips out of a bank and fit their section anew.
 
     Raises
@@ -206,13 +208,13 @@ def remove(request: Removal) -> Corrected:
         facts |= {"clips": sorted(gone), "bank": Bank(copy).fingerprint(section)}
     limits = (fitted.threshold.value, now.threshold.value)
     notes = tuple(now.cautions().values())
-    return Corrected(versions.root, section, versions.current(), before, len(gone), limits, notes)
+    return CorrectionResult(versions.root, section, versions.current(), before, len(gone), limits, notes)
 
 
 GIVEN = "given"  # grouping of clips that were given to calibrate
 
 
-def calibrate(request: Recalibration) -> Corrected:
+def calibrate(request: Recalibration) -> CorrectionResult:
     """Learn the threshold alone anew: from normal recordings that are given, or at another percentile.
 
     Raises
@@ -252,7 +254,7 @@ def calibrate(request: Recalibration) -> Corrected:
         facts["bank"] = Bank(copy).fingerprint(section)
     limits = (fitted.threshold.value, threshold.value)
     notes = (now.promise(), *now.cautions().values())
-    return Corrected(versions.root, section, versions.current(), before, len(paths), limits, notes)
+    return CorrectionResult(versions.root, section, versions.current(), before, len(paths), limits, notes)
 
 
 def _given(detector: Detector, section: Section, fitted: FittedSection, paths: Sequence[Path]) -> Calibration:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cache.base.console import parser_of, read
 from cache.base.errors import AsdError, guarded
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.files.places import place
 from eval.monitor.drift import FEWEST, Drift, advice, drift
 from eval.monitor.history import utc
@@ -22,7 +22,7 @@ Changes nothing. Exit code 1 where one has moved, 2 where there are too few clip
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class DriftRequest(Checked):
+class DriftRequest(Options):
     """Banks, their histories, and how sure a report is."""
 
     pairs: tuple[Path, ...] = option(

@@ -12,7 +12,7 @@ from typing import Any
 
 from cache.base.console import parser_of, read
 from cache.base.errors import AsdError, guarded
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.files.atomic import write_atomic
 from eval.monitor.history import History, Judgement, facts_of, line_of
 
@@ -31,7 +31,7 @@ def moment(text: str) -> float:
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class HistoryRequest(Checked):
+class HistoryRequest(Options):
     """Histories, and which of their judgements are meant."""
 
     state: Path = option(Path("watch"), "the --state folder of a watch", flag="state", metavar="STATE")

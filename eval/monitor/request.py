@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.base.errors import AsdError
-from cache.base.options import REQUIRED, Checked, documented, option
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import place
 from eval.detector import Detector
 from eval.monitor.alarm import AlarmRule
 from eval.monitor.evidence import Evidence, single_limit
 from eval.monitor.sinks import Command, JsonLines, Mqtt, Sink, Webhook
-from eval.monitor.sources import FolderSource, PcmSource, Source, microphone
+from eval.monitor.sources import FolderSource, PcmSource, RecordingSource, microphone
 from eval.monitor.watch import WatchRequest, levels_of
 from index.fitted import FittedSection, frequency
 from index.threshold import PERIODS, share_of
@@ -26,7 +26,7 @@ _VOTES = "3/5"
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class WatchOptions(Checked):
+class WatchOptions(Options):
     """A bank, where recordings arrive, when there is an alarm and where it is told."""
 
     bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
@@ -223,7 +223,7 @@ class WatchOptions(Checked):
         )  # fmt: skip
         return asked, self.promise(fitted, rule)
 
-    def _source(self, state: Path, fitted: FittedSection) -> Source:
+    def _source(self, state: Path, fitted: FittedSection) -> RecordingSource:
         if not self.streams:
             return FolderSource(place(self.source), self.settle)
         usual = None if fitted.usual is None else fitted.usual.sample_rate

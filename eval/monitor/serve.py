@@ -21,7 +21,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.base.text import shown
 from cache.files.atomic import scratch_folder
 from cache.files.places import place
@@ -43,7 +43,7 @@ _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # s, of the histog
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class ServeRequest(Checked):
+class ServeRequest(Options):
     """Banks, where they are served, and how much is taken on."""
 
     banks: tuple[Path, ...] = option(

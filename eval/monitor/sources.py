@@ -56,7 +56,7 @@ class Stream(Protocol):
         """Read at most so many; none at the end."""
 
 
-class Source(Protocol):
+class RecordingSource(Protocol):
     """A place where recordings arrive."""
 
     @property

@@ -18,7 +18,7 @@ from eval.monitor.check import judge_arrivals
 from eval.monitor.evidence import Evidence, Level, exceedance_levels
 from eval.monitor.history import History, Judgement, clip_key
 from eval.monitor.sinks import Delivery, Message, Sink
-from eval.monitor.sources import Arrival, Source
+from eval.monitor.sources import Arrival, RecordingSource
 from index.fitted import FittedSection
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class WatchRequest:
     """
 
     detector: Detector
-    source: Source
+    source: RecordingSource
     state: Path
     section: Section
     rule: AlarmRule = field(default_factory=AlarmRule)
@@ -69,8 +69,8 @@ class WatchRequest:
 
 
 @dataclass
-class Watched:
-    """What a watch did.
+class WatchResult:
+    """Counts of a watch.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ def watch(
     request: WatchRequest,
     told: Callable[[Judgement], object] = lambda _: None,
     stop: threading.Event | None = None,
-) -> Watched:
+) -> WatchResult:
     """Judge recordings as they arrive until the source ends, `stop` is set or, once, all are judged.
 
     Every recording is judged once: what was judged is known by name and content from the history, to which a
@@ -111,7 +111,7 @@ def watch(
 
     Returns
     -------
-    Watched
+    WatchResult
         Counts of this call.
 
     Raises
@@ -159,7 +159,7 @@ class _Watcher:
     """What was judged so far, and how the next batch is."""
 
     def __init__(self, request: WatchRequest, told: Callable[[Judgement], object]) -> None:
-        self.request, self.told, self.done = request, told, Watched()
+        self.request, self.told, self.done = request, told, WatchResult()
         self.history = request.history
         self._bank, self._levels = "", list[Level]()
         self._know_bank()

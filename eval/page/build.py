@@ -11,12 +11,12 @@ from typing import Any
 
 from cache.base.text import parse_json
 from cache.heard import Signal
-from eval.judge import Run
+from eval.judge import JudgeResult
 from eval.page.data import Contents, page_data
 from eval.page.listen import Playback, listen
 from eval.page.views import RecordingIndex, clip_views
 from eval.results.clips import read_clips
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.tables import SystemResult
 
 _LARGEST = 9_800_000  # bytes of a page: 10 MB less what playable clips add to the list
@@ -25,7 +25,7 @@ HISTORY = ("dom.js", "charts.js", "timeline.js", "history.js")  # of a page abou
 
 
 @dataclass(frozen=True)
-class Audible:
+class PlaybackOptions:
     """What may be heard in a page.
 
     Attributes
@@ -40,7 +40,9 @@ class Audible:
     most: int = 12
 
 
-def write_page(results: Results, run: Run, result: SystemResult, audible: Audible) -> Contents:
+def write_page(
+    results: ResultsFolder, run: JudgeResult, result: SystemResult, audible: PlaybackOptions
+) -> Contents:
     """Write a self-contained page about one run, whole or not at all.
 
     Parameters

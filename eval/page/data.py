@@ -10,7 +10,7 @@ from typing import Any
 
 from cache.base.text import parse_json
 from cache.table import Section
-from eval.judge import Run
+from eval.judge import JudgeResult
 from eval.metrics.intervals import Interval
 from eval.page.curves import implied_threshold, roc_curves
 from eval.page.listen import Playback
@@ -38,7 +38,7 @@ class Contents:
         What can be played.
     """
 
-    run: Run
+    run: JudgeResult
     result: SystemResult
     views: Mapping[Section, Sequence[ClipView]]
     heard: Playback
@@ -152,7 +152,7 @@ def _told(difference: Difference | None) -> dict[str, Any] | None:
     }
 
 
-def _map(run: Run, section: Section, views: Sequence[ClipView]) -> dict[str, Any] | None:
+def _map(run: JudgeResult, section: Section, views: Sequence[ClipView]) -> dict[str, Any] | None:
     rows = read_columns(map_path(run.directory, section), _MAP)
     if not rows:
         return None

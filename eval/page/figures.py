@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cache.table import DOMAINS, Section
-from eval.judge import Run
+from eval.judge import JudgeResult
 from eval.metrics.official import MAX_FPR
 from eval.metrics.sections import SectionTruth
 from eval.page.curves import Points, implied_threshold, roc_curves
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.names import PROXY
 from eval.results.submission import Submission
 from eval.results.tables import SystemResult
@@ -26,7 +26,7 @@ _COLOURS = {"source": "#2b6cb0", "target": "#b7791f", "normal": "#4a8a84", "anom
 _STYLE = {"labelsize": 7, "titlesize": 8}
 
 
-def write_figures(results: Results, run: Run, result: SystemResult) -> list[Path]:
+def write_figures(results: ResultsFolder, run: JudgeResult, result: SystemResult) -> list[Path]:
     """Write every figure that a run allows, each as ``<name>.pdf`` and ``<name>.png``.
 
     Parameters
@@ -56,7 +56,7 @@ def write_figures(results: Results, run: Run, result: SystemResult) -> list[Path
     return paths
 
 
-def _figures(run: Run, result: SystemResult) -> Iterator[tuple[str, Figure]]:
+def _figures(run: JudgeResult, result: SystemResult) -> Iterator[tuple[str, Figure]]:
     for section in run.sections:
         submission, truth = run.read(section)
         curves = roc_curves(submission.scores, truth, run.rule)
@@ -136,7 +136,7 @@ def _roc(section: Section, curves: Mapping[str, Points]) -> Figure:
     return figure
 
 
-def _map(run: Run, section: Section) -> Figure:
+def _map(run: JudgeResult, section: Section) -> Figure:
     rows = read_columns(map_path(run.directory, section), {"split", "x", "y", "name"})
     figure, axes = _axes(0.8 * _WIDTH, str(section))
     submission, truth = run.read(section)
@@ -183,7 +183,7 @@ def _domains(shown: Mapping[Section, Mapping[str, float | None]], result: System
     return figure
 
 
-def _part(run: Run, result: SystemResult, name: str) -> SystemResult:
+def _part(run: JudgeResult, result: SystemResult, name: str) -> SystemResult:
     chosen = {s: found for s, found in result.sections.items() if run.data_set(s) == name}
     return SystemResult(name, chosen, {}, rule=result.rule)
 

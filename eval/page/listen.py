@@ -12,7 +12,7 @@ from cache.base.errors import AsdError
 from cache.base.progress import underway
 from cache.heard import split_id
 from cache.table import Section
-from eval.page.sound import Sound, make_sound, native_rate
+from eval.page.sound import PageSound, make_sound, native_rate
 from eval.page.views import ClipView
 from eval.scoring.difference import Difference, describe
 from extractors.audio.decode import read_audio
@@ -40,7 +40,7 @@ class Playback:
         Section and name of a clip that can be heard to what it has that its nearest normal one has not.
     """
 
-    sounds: Mapping[str, Sound]
+    sounds: Mapping[str, PageSound]
     clips: Mapping[Section, frozenset[str]]
     faults: Sequence[str]
     differences: Mapping[tuple[Section, str], Difference] = field(default_factory=dict)
@@ -66,8 +66,8 @@ def listen(views: Views, hashes: Mapping[str, str], most: int, budget: int) -> P
     Heard
         Sections take turns, so that each has its share when the budget ends.
     """
-    made: dict[str, Sound | str] = {}
-    kept: dict[str, Sound] = {}
+    made: dict[str, PageSound | str] = {}
+    kept: dict[str, PageSound] = {}
     heard: dict[Section, set[str]] = {section: set() for section in views}
     told: dict[tuple[Section, str], Difference] = {}
     order = list(worth_hearing(views, most))
@@ -79,7 +79,7 @@ def listen(views: Views, hashes: Mapping[str, str], most: int, budget: int) -> P
             made |= zip(new, pool.map(partial(_sound, hashes), new.values()), strict=True)
             # What cannot be played, or is another recording than the one scored, is not described.
             whole = [(section, view) for section, view in batch
-                     if all(isinstance(made[c.clip_id], Sound) for c in recordings_of(view))]  # fmt: skip
+                     if all(isinstance(made[c.clip_id], PageSound) for c in recordings_of(view))]  # fmt: skip
             differences = pool.map(_difference, [view for _, view in whole])
             told |= {
                 (section, view.name): one
@@ -120,7 +120,7 @@ def _of_interest(clips: Sequence[ClipView], most: int) -> list[ClipView]:
     return [view for view in dict.fromkeys(mixed) if view.recording is not None]
 
 
-def _sound(hashes: Mapping[str, str], clip: Clip) -> Sound | str:
+def _sound(hashes: Mapping[str, str], clip: Clip) -> PageSound | str:
     try:
         return make_sound(clip.path, clip.span, hashes.get(split_id(clip.clip_id)[0]), clip.signal)
     except AsdError as error:
@@ -146,17 +146,17 @@ def _difference(view: ClipView) -> Difference | None:
 
 
 def _new_sounds(
-    view: ClipView, made: Mapping[str, Sound | str], kept: Mapping[str, Sound]
-) -> dict[str, Sound]:
+    view: ClipView, made: Mapping[str, PageSound | str], kept: Mapping[str, PageSound]
+) -> dict[str, PageSound]:
     """Sounds of a clip's comparison that the page does not hold yet."""
     wanted = {c.clip_id: made[c.clip_id] for c in recordings_of(view) if c.clip_id not in kept}
-    return {key: sound for key, sound in wanted.items() if isinstance(sound, Sound)}
+    return {key: sound for key, sound in wanted.items() if isinstance(sound, PageSound)}
 
 
 def _heard(
-    kept: Mapping[str, Sound],
+    kept: Mapping[str, PageSound],
     heard: Mapping[Section, set[str]],
-    made: Mapping[str, Sound | str],
+    made: Mapping[str, PageSound | str],
     told: Mapping[tuple[Section, str], Difference],
 ) -> Playback:
     clips = {section: frozenset(names) for section, names in heard.items()}

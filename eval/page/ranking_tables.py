@@ -9,13 +9,13 @@ from pathlib import Path
 
 from eval.metrics.comparison import Comparison
 from eval.ranking import Entry, Ranking, Spread, System
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.grid import align_rows, markdown_rows, mean_and_deviation, percent
 from eval.results.names import PROXY
 from eval.results.tables import TITLES
 
 
-def write_ranking(results: Results, ranking: Ranking) -> list[Path]:
+def write_ranking(results: ResultsFolder, ranking: Ranking) -> list[Path]:
     """Write ``ranking.csv``, ``ranking.json`` and ``ranking.md``, each whole or not at all."""
     texts = {
         "ranking.csv": _csv(ranking),

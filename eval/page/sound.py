@@ -28,7 +28,7 @@ _FLOOR = -120.0  # dB re a full-scale sine; a byte of the spectrogram is -_FLOOR
 
 
 @dataclass(frozen=True)
-class Sound:
+class PageSound:
     """A clip as the page holds it.
 
     Attributes
@@ -67,11 +67,11 @@ class Sound:
 
 def make_sound(
     path: Path, span: Span | None = None, sha256: str | None = None, signal: Signal = PLAIN
-) -> Sound:
+) -> PageSound:
     """Read a recording, or a span of it in s, and make it small.
 
     Numbers that are no sound are brought to a peak of 0.9 around their mean, and a rate that can be
-    played; `Sound.made` says so.
+    played; `PageSound.made` says so.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def make_sound(
     if path.suffix.lower() in SIGNAL_SUFFIXES:
         kept, made = _audible(kept, native, rate)
     levels = mel_levels(kept.astype(np.float64), rate)
-    return Sound(
+    return PageSound(
         mp3=_base64(_encode(kept, rate)),
         levels=_base64(levels.tobytes()),
         frames=levels.shape[1],
@@ -117,7 +117,7 @@ def mel_levels(samples: Floats, rate: int) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray
-        (64, up to 160) uint8, the lowest band first; see `Sound.levels`.
+        (64, up to 160) uint8, the lowest band first; see `PageSound.levels`.
     """
     size = int(_WINDOW * rate)
     from scipy.signal import ShortTimeFFT  # noqa: PLC0415 (half a second that most commands save)

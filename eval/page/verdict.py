@@ -22,7 +22,7 @@ _NAMED = 5  # clips that a terminal names
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MachineVerdict:
     """One machine as a terminal tells it.
 
     Attributes
@@ -69,7 +69,7 @@ def verdict(
     clips: Sequence[ClipView],
     differences: Mapping[tuple[Section, str], Difference],
     calibration: Mapping[str, Any] | None = None,
-) -> Verdict:
+) -> MachineVerdict:
     """Sum up one machine.
 
     Parameters
@@ -85,10 +85,10 @@ def verdict(
     """
     promised = (calibration or {}).get("promised")
     if any(view.decision is None for view in clips):
-        return Verdict(section, name, len(clips), None, None)
+        return MachineVerdict(section, name, len(clips), None, None)
     flagged = [view for view in clips if view.decision == 1]
     worst = [(view, differences.get((section, view.name))) for view in flagged[:_NAMED]]
-    return Verdict(
+    return MachineVerdict(
         section, name, len(clips), len(flagged), None if promised is None else promised * len(clips),
         tuple((view.name, view.score, one.sentence if one else "") for view, one in worst),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from cache.base.errors import AsdError
 from cache.base.text import composed
 from cache.heard import PLAIN, Signal, split_id
 from cache.table import DOMAINS, Section
-from eval.judge import Run
+from eval.judge import JudgeResult
 from eval.results.truth import clip_name
 from eval.scoring.maps import read_columns
 from eval.scoring.sections import reasons_path
@@ -111,7 +111,7 @@ class ClipView:
 
 
 def clip_views(
-    run: Run, section: Section, recordings: RecordingIndex, *, judged: bool = True
+    run: JudgeResult, section: Section, recordings: RecordingIndex, *, judged: bool = True
 ) -> list[ClipView]:
     """Collect what is known of a section's clips, the most anomalous first.
 
@@ -125,7 +125,7 @@ def clip_views(
     return sorted(views, key=lambda view: (-view.score, view.name))
 
 
-def _rows(run: Run, section: Section) -> Iterator[dict[str, Any]]:
+def _rows(run: JudgeResult, section: Section) -> Iterator[dict[str, Any]]:
     submission, truth = run.read(section)
     for i, name in enumerate(submission.files):
         decision = None if submission.decisions is None else int(submission.decisions[i])

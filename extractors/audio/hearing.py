@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.heard import (
     AVERAGE,
     PLAIN,
@@ -35,7 +35,7 @@ _LEAST = 1e-3  # s; ids tell times to the millisecond
 
 @documented
 @dataclass(frozen=True)
-class Heard(Checked):
+class Heard(Options):
     """Options of what is heard of a recording; `hearings` makes a `Hearing` a table of them."""
 
     channel: str = option(

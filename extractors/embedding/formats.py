@@ -11,8 +11,9 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -26,8 +27,7 @@ from cache.files.atomic import write_atomic
 from cache.store import Store
 from extractors.audio.decode import read_audio
 from extractors.clips.listing import Clip
-from extractors.embedding.embedder import Forward, Samples
-from extractors.embedding.output import Output
+from extractors.embedding.embedder import Forward, Output, Samples
 from extractors.embedding.throughput import machine_key, rate, usual
 from extractors.request import DTYPES, INT8
 
@@ -94,7 +94,10 @@ def settled(forward: Forward, clips: Sequence[Clip], store: Store) -> Forward:
         Where the tables go, and the verdicts.
     """
     spec = forward.backbone.spec
-    formats = {dtype: _in(forward, dtype) for dtype in DTYPES}
+    formats = {
+        dtype: replace(forward, outputs=[replace(output, dtype=dtype) for output in forward.outputs])
+        for dtype in DTYPES
+    }
     for dtype, each in formats.items():
         if any(store.tables(output.recipe) for output in each.outputs):
             _LOG.info("%s in %s, as its tables are", spec.name, dtype)
@@ -102,23 +105,34 @@ def settled(forward: Forward, clips: Sequence[Clip], store: Store) -> Forward:
     if spec.arrays or spec.weights is None:
         return forward  # no network
     tried = [dtype for dtype in DTYPES[1:] if dtype == "bfloat16" or forward.device.type == "cuda"]
-    verdicts, samples = verdicts_in(store.root), list[Samples]()
     for dtype in tried:
-        key = _key(formats[dtype])
-        if key not in verdicts:
-            if len(clips) < WORTH:
-                return forward
-            samples = samples or training_samples(forward, clips)
-            if len(samples) < 2 * CLIPS:
-                return forward
-            verdicts[key] = judged(forward, formats[dtype], samples)
-            known = {name: asdict(verdict) for name, verdict in verdicts.items()}
-            write_atomic(store.root / FORMATS, json.dumps(known, indent=1).encode())
-        verdict = verdicts[key]
+        verdict = _verdict(store, formats[dtype], partial(_measured, forward, formats[dtype], clips))
+        if verdict is None:
+            return forward
         _LOG.info("%s: %s is %s", spec.name, dtype, verdict)
         if verdict.accepted:
             return formats[dtype]
     return forward
+
+
+def _verdict(store: Store, smaller: Forward, measure: Callable[[], Verdict | None]) -> Verdict | None:
+    """Give the verdict that was kept of this machine, model and outputs, or measure and keep it."""
+    tables = " ".join(output.recipe.fingerprint for output in smaller.outputs)
+    verdicts, key = verdicts_in(store.root), f"{machine_key(smaller)}, tables {tables}"
+    if key not in verdicts:
+        verdict = measure()
+        if verdict is None:
+            return None
+        verdicts[key] = verdict
+        known = {name: asdict(each) for name, each in verdicts.items()}
+        write_atomic(store.root / FORMATS, json.dumps(known, indent=1).encode())
+    return verdicts[key]
+
+
+def _measured(forward: Forward, smaller: Forward, clips: Sequence[Clip]) -> Verdict | None:
+    """Measure where there is enough to do, and to measure on."""
+    samples = training_samples(forward, clips) if len(clips) >= WORTH else []
+    return judged(forward, smaller, samples) if len(samples) >= 2 * CLIPS else None
 
 
 def in_integers(forward: Forward, clips: Sequence[Clip], store: Store, *, asked: bool) -> Forward:
@@ -143,49 +157,46 @@ def in_integers(forward: Forward, clips: Sequence[Clip], store: Store, *, asked:
     """
     from extractors.embedding import graphs  # noqa: PLC0415 (extras)
 
-    spec, engine = forward.backbone.spec, forward.outputs[0].engine
-    network = cast(graphs.GraphBackbone, forward.backbone)
-
-    def of(calibration: str) -> Forward:
-        outputs = [replace(each, dtype=INT8, calibration=calibration) for each in forward.outputs]
-        return replace(
-            forward, backbone=graphs.GraphBackbone(network.backbone, engine, calibration), outputs=outputs
-        )
-
+    network, name = cast(graphs.GraphBackbone, forward.backbone), forward.backbone.spec.name
     if known := _calibration_in(store, forward.outputs):
-        _LOG.info("%s in int8, as its tables are", spec.name)
-        return of(known)
+        _LOG.info("%s in int8, as its tables are", name)
+        return _calibrated(forward, known)
     if not asked and any(store.tables(each.recipe) for each in forward.outputs):
         return forward
-    samples = training_samples(forward, clips)
-    half, least = len(samples) // 2, _FEWEST if asked else 2 * CLIPS
-    if len(samples) < least or (not asked and len(clips) < WORTH):
-        if asked:
-            raise AsdError(
-                f"--dtype int8: {len(samples)} training clips of one length to calibrate and compare on, "
-                f"{least} are needed; use --dtype float32"
-            )
+    samples = training_samples(forward, clips) if asked or len(clips) >= WORTH else []
+    least, half = _FEWEST if asked else 2 * CLIPS, len(samples) // 2
+    if len(samples) < least and not asked:
         return forward
-    of_section = f"{half} of {len(_of_largest(clips))} training clips of {_of_largest(clips)[0].section}"
-    _LOG.info("%s: int8 is calibrated on %s, evenly spread, and compared on as many others",
-              spec.name, of_section)  # fmt: skip
+    if len(samples) < least:
+        raise AsdError(
+            f"--dtype int8: {len(samples)} training clips of one length to calibrate and compare on, "
+            f"{least} are needed; use --dtype float32"
+        )
+    train = _of_largest(clips)
+    told = "%s: int8 is calibrated on %d of %d training clips of %s, and compared on as many others"
+    _LOG.info(told, name, half, len(train), train[0].section)
     layers = sorted({each.layer for each in forward.outputs})
-    smaller = of(graphs.calibrated(network, samples[:half], layers))
-    verdicts = verdicts_in(store.root)
-    key = _key(smaller)
-    if key not in verdicts:
-        verdicts[key] = judged(forward, smaller, samples, 0.0 if asked else _GAIN)
-        known_ones = {name: asdict(verdict) for name, verdict in verdicts.items()}
-        write_atomic(store.root / FORMATS, json.dumps(known_ones, indent=1).encode())
-    verdict = verdicts[key]
+    smaller = _calibrated(forward, graphs.calibrated(network, samples[:half], layers))
+    measure = partial(judged, forward, smaller, samples, 0.0 if asked else _GAIN)
+    verdict = cast(Verdict, _verdict(store, smaller, measure))
     if asked and not verdict.alike:
         raise AsdError(
-            f"--dtype int8: scores of {spec.name} rank otherwise than in float32: rank correlation "
+            f"--dtype int8: scores of {name} rank otherwise than in float32: rank correlation "
             f"{verdict.rho:.5f} (at least {_RHO}), AUC moved by {verdict.points:.2f} points (at most "
             f"{_POINTS}); use --dtype float32"
         )
-    _LOG.info("%s: int8 is %s", spec.name, verdict)
+    _LOG.info("%s: int8 is %s", name, verdict)
     return smaller if asked or verdict.accepted else forward
+
+
+def _calibrated(forward: Forward, calibration: str) -> Forward:
+    """Give the same in integers."""
+    from extractors.embedding import graphs  # noqa: PLC0415 (extras)
+
+    network = cast(graphs.GraphBackbone, forward.backbone)
+    outputs = [replace(each, dtype=INT8, calibration=calibration) for each in forward.outputs]
+    backbone = graphs.GraphBackbone(network.backbone, network.engine, calibration)
+    return replace(forward, backbone=backbone, outputs=outputs)
 
 
 def _calibration_in(store: Store, outputs: Sequence[Output]) -> str:
@@ -197,15 +208,6 @@ def _calibration_in(store: Store, outputs: Sequence[Output]) -> str:
         if format_ == INT8 and replace(recipe, settings=tuple(sorted(settings.items()))) in wanted:
             return str(calibration)
     return ""
-
-
-def _in(forward: Forward, dtype: str) -> Forward:
-    return replace(forward, outputs=[replace(output, dtype=dtype) for output in forward.outputs])
-
-
-def _key(forward: Forward) -> str:
-    tables = " ".join(output.recipe.fingerprint for output in forward.outputs)
-    return f"{machine_key(forward)}, tables {tables}"
 
 
 def judged(

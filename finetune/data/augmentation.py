@@ -1,19 +1,56 @@
-"""What an augmentation is, and those there are: one file in ``finetune/augment/`` each."""
+"""What an augmentation is, the batch it changes with its labels, and the augmentations there are."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
+import torch
 from torch import Generator, Tensor
 
 from cache.base import options
 from cache.base.options import option
-from finetune.data.draws import chosen
-from finetune.data.mixture import Mixture
-from finetune.parts import AUGMENTATIONS
+from finetune.data import AUGMENTATIONS
+from finetune.data.signals import chosen
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Soft labels of at most two classes: ``weight`` of `first`, ``1 - weight`` of `second`.
+
+    Attributes
+    ----------
+    first, second
+        (B,) int64 class numbers from 0; the same for a clip that is not mixed.
+    weight
+        (B,) float32 in [0, 1].
+    """
+
+    first: Tensor
+    second: Tensor
+    weight: Tensor
+
+    @classmethod
+    def plain(cls, classes: Tensor) -> Mixture:
+        """Labels of clips that are not mixed, from (B,) int64."""
+        return cls(classes, classes, torch.ones(len(classes), device=classes.device))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether no clip has two classes."""
+        return bool((self.first == self.second).all())
+
+    def average(self, values: Tensor) -> Tensor:
+        """Weigh what (B, K) holds for the two classes of each clip: (B,)."""
+        first = values.gather(1, self.first[:, None])[:, 0]
+        second = values.gather(1, self.second[:, None])[:, 0]
+        # `lerp` gives `first` to the last bit where both are the same.
+        return torch.lerp(second, first, self.weight.to(values.dtype))
+
+    def to(self, device: torch.device) -> Mixture:
+        """Move to a device."""
+        return Mixture(self.first.to(device), self.second.to(device), self.weight.to(device))
 
 
 @dataclass(frozen=True)
@@ -38,7 +75,7 @@ class Batch:
     classes: int
 
 
-class Augmentation(options.Checked, ABC):
+class Augmentation(options.Options, ABC):
     """Changes a batch; its dataclass fields are its options, out of range they raise `AsdError`.
 
     All that is random comes from the generator handed over: a CPU's gives the same batch each
@@ -75,7 +112,7 @@ class WaveformAugmentation(Augmentation, ABC):
         """Change all of (B, T) float32, B >= 1, to the same shape."""
 
 
-class SpectrogramAugmentation(options.Checked, ABC):
+class SpectrogramAugmentation(options.Options, ABC):
     """Changes spectrograms on their way to the network; options as in `Augmentation`."""
 
     @abstractmethod
@@ -127,11 +164,6 @@ class Augmentations:
         return values
 
 
-def names() -> list[str]:
-    """Names to choose from; none of them is imported."""
-    return AUGMENTATIONS.names()
-
-
 def parse(texts: Sequence[str]) -> Augmentations:
     """Read ``NAME[:option=value...]`` each, as ``noise:snr=0..20:exponent=1``.
 
@@ -140,15 +172,12 @@ def parse(texts: Sequence[str]) -> Augmentations:
     AsdError
         If an augmentation, an option or a value is unknown; the known ones are listed.
     """
-    made = [options.parse(text, _find) for text in texts]
+    made: list[Augmentation | SpectrogramAugmentation] = [
+        options.parse(text, AUGMENTATIONS.part) for text in texts
+    ]
     pairs = zip(texts, made, strict=True)
     return Augmentations(
         tuple(options.text_of(text.strip().partition(":")[0], one) for text, one in pairs),
         tuple(one for one in made if isinstance(one, Augmentation)),
         tuple(one for one in made if isinstance(one, SpectrogramAugmentation)),
     )
-
-
-def _find(name: str) -> type[Augmentation | SpectrogramAugmentation]:
-    found = AUGMENTATIONS.find(name).AUGMENTATION
-    return cast(type[Augmentation | SpectrogramAugmentation], found)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from cache.base.errors import AsdError
 from cache.table import ANOMALY
 from extractors.backbone import Inputs, Tunable
-from finetune.data.augmentation import Augmentations, Batch
-from finetune.data.mixture import Mixture
+from finetune.data.augmentation import Augmentations, Batch, Mixture
 from finetune.data.sampling import Sampler
 from finetune.data.waveforms import Waveforms
 

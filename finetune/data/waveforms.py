@@ -18,11 +18,10 @@ from torch import Tensor
 from cache.base.errors import AsdError
 from cache.base.processors import cores
 from cache.base.progress import Progress, Steps, unseen
-from extractors.audio.batches import Decoder, Recordings, Refusal
+from extractors.audio.batches import Decoder, RaggedArray, Recordings, Refusal, hold
 from extractors.audio.hearing import Hearing
-from extractors.audio.ragged import RaggedArray, hold
 from extractors.clips.listing import Clip, Fault
-from finetune.data.draws import fitted
+from finetune.data.signals import fitted
 
 _AHEAD = 16
 
@@ -67,7 +66,7 @@ class Waveforms:
         return min(longest, usual)
 
     def batch(self, rows: Sequence[int], samples: int, generator: torch.Generator) -> Tensor:
-        """Take clips as (B, samples) float32: see `finetune.data.draws.fitted`."""
+        """Take clips as (B, samples) float32: see `finetune.data.signals.fitted`."""
         cut = [fitted(torch.from_numpy(self.held[row].copy())[None], samples, generator) for row in rows]
         return torch.cat(cut)
 

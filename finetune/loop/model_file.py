@@ -23,10 +23,9 @@ from finetune.data import augmentation, sampling
 from finetune.data.batches import Batches
 from finetune.data.waveforms import Waveforms
 from finetune.labels.rules import Labels
-from finetune.loop.evidence import hold_out
 from finetune.loop.optimising import Optimising
 from finetune.loop.state import Row
-from finetune.loop.training import Training
+from finetune.loop.training import Training, hold_out
 from finetune.model import head, scope
 from finetune.model.learner import build, measured
 from finetune.request import Settings

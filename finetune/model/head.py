@@ -1,17 +1,17 @@
-"""What a head is, and the heads there are: one file in ``finetune/heads/`` each."""
+"""What a head is; cosines to centres, and their scale after AdaCos (Zhang et al. 2019)."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from cache.base import options
 from cache.base.errors import AsdError
-from finetune.data.mixture import Mixture
-from finetune.parts import HEADS
+from finetune.data.augmentation import Mixture
+from finetune.model import HEADS
 
 
 class Head(nn.Module, ABC):
@@ -64,7 +64,7 @@ class Head(nn.Module, ABC):
             return self.log_probabilities(embeddings.float()).exp()
 
 
-class HeadOptions(options.Checked, ABC):
+class HeadOptions(options.Options, ABC):
     """Options of a head; out of range, they raise an `AsdError`."""
 
     @abstractmethod
@@ -80,11 +80,6 @@ class HeadOptions(options.Checked, ABC):
         """
 
 
-def names() -> list[str]:
-    """Names to choose from; none of them is imported."""
-    return HEADS.names()
-
-
 def parse(text: str) -> HeadOptions:
     """Read ``NAME[:option=value...]``, as ``arcface:scale=30:margin=0.4``.
 
@@ -93,7 +88,8 @@ def parse(text: str) -> HeadOptions:
     AsdError
         If the head, an option or a value is unknown; the known ones are listed.
     """
-    return options.parse(text, _find)
+    made: HeadOptions = options.parse(text, HEADS.part)
+    return made
 
 
 def check_classes(classes: int) -> None:
@@ -122,5 +118,87 @@ def cosines(embeddings: Tensor, centres: Tensor) -> Tensor:
     return unit @ nn.functional.normalize(centres).T
 
 
-def _find(name: str) -> type[HeadOptions]:
-    return cast(type[HeadOptions], HEADS.find(name).HEAD)
+# Where the formulas leave what a softmax can use: below the scale of three classes (at two the
+# fixed scale is 0 and nothing would ever be learnt; a batch's may be negative), and above
+# ArcFace's s = 64, where a loss in float32 has only the nearest class left.
+LEAST = math.sqrt(2) * math.log(2)
+MOST = 64.0
+
+
+class ScaledHead(Head):
+    """Trainable or fixed centres, and a scale that is constant or follows the batch.
+
+    A dynamic scale is measured on every batch in training mode, before its loss, as in the paper's
+    algorithm. In evaluation mode it stays as it is; it is kept in the state, so that training
+    continues as if it had not been stopped.
+
+    Parameters
+    ----------
+    shape
+        Number of centres, at least 2, and D of the embeddings.
+    dynamic
+        Whether the scale follows the batch; it begins at `fixed_scale`.
+    trainable
+        Whether the centres are learnt.
+    """
+
+    scale: Tensor
+
+    def __init__(self, shape: tuple[int, int], *, dynamic: bool, trainable: bool = True) -> None:
+        super().__init__()
+        self.dynamic = dynamic
+        self.centres = nn.Parameter(unit_centres(*shape), trainable)
+        self.register_buffer("scale", torch.tensor(fixed_scale(shape[0])))
+
+    @abstractmethod
+    def measured(self, found: Tensor, mixture: Mixture) -> Tensor:
+        """Scale that a batch asks for, from its cosines (B, centres) and labels: a scalar."""
+
+    def log_shares(self, embeddings: Tensor) -> Tensor:
+        """Log-softmax of the scaled cosines over all centres: (B, D) to (B, centres)."""
+        return (self.scale * cosines(embeddings, self.centres)).log_softmax(1)
+
+    def losses(self, embeddings: Tensor, mixture: Mixture) -> Tensor:
+        """See `Head.losses`; a dynamic scale is measured first."""
+        if self.training and self.dynamic:
+            with torch.no_grad():
+                self.scale = self.measured(cosines(embeddings, self.centres), mixture)
+        return super().losses(embeddings, mixture)
+
+
+def fixed_scale(centres: int) -> float:
+    """``sqrt(2) log(centres - 1)``: Zhang et al. 2019, the fixed AdaCos.
+
+    Parameters
+    ----------
+    centres
+        At least 2. Of 2 the formula gives 0; they get the scale of 3.
+    """
+    return max(LEAST, math.sqrt(2) * math.log(centres - 1))
+
+
+def angle(cosine: Tensor) -> Tensor:
+    """Angles of cosines, radians; rounding beyond 1 is cut off."""
+    return cosine.clamp(-1, 1).acos()
+
+
+def adapted_scale(logits: Tensor, angles: Tensor) -> Tensor:
+    """``log(B_avg) / cos(min(pi / 4, theta_med))``: Zhang et al. 2019, the dynamic AdaCos.
+
+    Parameters
+    ----------
+    logits
+        (B, N), cosines times the last scale, whose exponentials a clip's B sums; -inf leaves one
+        out.
+    angles
+        (B,) of each clip to its own class, radians.
+
+    Returns
+    -------
+    Tensor
+        A scalar, kept within the scale of 3 classes and 64; B_avg is the mean of B, theta_med
+        the median of `angles`.
+    """
+    log_mean = logits.flatten().logsumexp(0) - math.log(len(logits))
+    median = angles.quantile(0.5)
+    return (log_mean / torch.cos(median.clamp(max=math.pi / 4))).clamp(LEAST, MOST)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cache.base.errors import AsdError
 from extractors.backbone import OWN, Features, Inputs, Tunable
 from extractors.embedding.finetuned import Embedding, embed
-from finetune.data.mixture import Mixture
+from finetune.data.augmentation import Mixture
 from finetune.model.head import Head, HeadOptions
 
 

@@ -21,8 +21,8 @@ from numpy.random import Generator
 from cache.base.options import Span, option
 from cache.table import SYNTHETIC
 from extractors.demo.waves import Wave
-from finetune.synthesis.levels import fitted
-from finetune.synthesis.method import Material, MethodUnavailable, Parameters, SyntheticSound, draw
+from extractors.device import transformers
+from finetune.synthesis.method import Material, MethodUnavailable, Parameters, SyntheticSound, draw, fitted
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _NEGATIVE = "low quality, music, speech"  # what the model is led away from
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class PublishedPipeline:
     """A model of the hub, at one commit.
 
     Attributes
@@ -101,7 +101,7 @@ class TextToAudio:
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = False
     pipeline: ClassVar[str]
-    published: ClassVar[Checkpoint]
+    published: ClassVar[PublishedPipeline]
     settings: ClassVar[Mapping[str, object]] = MappingProxyType({})  # of each call, beside ours
 
     def apply(self, rng: Generator, material: Material) -> SyntheticSound:
@@ -187,9 +187,9 @@ class TextToAudio:
 
 def _pipeline_class(name: str) -> Any:
     """Import a pipeline, by way of the guard that lets transformers load its audio models."""
-    from extractors import compat  # noqa: PLC0415 - imports nothing before it is asked to
+    from extractors.device import transformers  # noqa: PLC0415 - imports nothing before it is asked to
 
-    compat.transformers()
+    transformers()
     try:
         diffusers = import_module("diffusers")
     except ModuleNotFoundError as error:
@@ -200,3 +200,35 @@ def _pipeline_class(name: str) -> Any:
     if found is None:
         raise MethodUnavailable(f"diffusers {diffusers.__version__} has no {name}; try another --method")
     return found
+
+
+@dataclass(frozen=True)
+class AudioLDM(TextToAudio):
+    """The published model of medium size, 16 kHz, trained on clips of 10 s."""
+
+    pipeline: ClassVar[str] = "AudioLDMPipeline"
+    published: ClassVar[PublishedPipeline] = PublishedPipeline(
+        "cvssp/audioldm-m-full@77e8492b2710bf733ffaf1dfdbeb8b9347cc0bd4",
+        "CC BY-NC-SA 4.0: no commercial use",
+    )
+
+
+@dataclass(frozen=True)
+class AudioLDM2(TextToAudio):
+    """The published model of 1.1 billion parameters, 16 kHz, trained on clips of 10 s."""
+
+    pipeline: ClassVar[str] = "AudioLDM2Pipeline"
+    published: ClassVar[PublishedPipeline] = PublishedPipeline(
+        "cvssp/audioldm2@c8e7e189d324425c05c4c2f81214041ef4107983",
+        "CC BY-NC-SA 4.0: no commercial use, of its sounds either where the law says so",
+    )
+    settings: ClassVar[Mapping[str, object]] = MappingProxyType({"max_new_tokens": 8})
+
+    def parts(self, name: str, how: Mapping[str, Any]) -> dict[str, Any]:
+        """Load the language model with a head, without which newer libraries cannot run it.
+
+        The published folder calls it a ``GPT2Model``, which generates nothing since transformers
+        4.53 (huggingface/diffusers, issue 12630); the head itself is never used.
+        """
+        cls = transformers().GPT2LMHeadModel
+        return {"language_model": cls.from_pretrained(name, subfolder="language_model", **how)}

@@ -21,11 +21,10 @@ from cache.store import Store
 from extractors import pooling
 from extractors.backbone import Backbone, Features, NetworkBackbone, Source
 from extractors.embedding import formats, graphs
-from extractors.embedding.embedder import Forward
+from extractors.embedding.embedder import Forward, Output
 from extractors.embedding.finetuned import load_any
 from extractors.embedding.graphs import GraphBackbone
 from extractors.embedding.models import recipe_forwards
-from extractors.embedding.output import Output
 from extractors.extract import extract
 from extractors.request import ExtractRequest
 from extractors.run import main

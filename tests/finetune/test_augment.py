@@ -11,10 +11,10 @@ from scipy import stats
 
 from cache.base.errors import AsdError
 from cache.base.options import Span
-from finetune.data import augmentation
+from finetune.data import AUGMENTATIONS, augmentation
 from tests.helpers.sounds import batch, changed, noise, parsed, seeded
 
-ON_BATCHES = [name for name in augmentation.names() if name != "specaugment"]
+ON_BATCHES = [name for name in AUGMENTATIONS.names() if name != "specaugment"]
 
 
 def test_mixup_is_the_weighted_sum_its_label_says() -> None:
@@ -142,7 +142,7 @@ def test_several_run_in_the_order_named() -> None:
     assert nothing.spectrograms(values, (1, 2), seeded()) is values
 
 
-@pytest.mark.parametrize("name", augmentation.names())
+@pytest.mark.parametrize("name", AUGMENTATIONS.names())
 def test_the_record_reads_back_as_the_same(name: str) -> None:
     made = augmentation.parse([name])
     again = augmentation.parse(made.texts)

@@ -9,8 +9,8 @@ from scipy.special import logsumexp, softmax
 
 from cache.base.errors import AsdError
 from cache.base.options import text_of
-from finetune.data.mixture import Mixture
-from finetune.model import head
+from finetune.data.augmentation import Mixture
+from finetune.model import HEADS, head
 from finetune.model.head import Head
 
 B, D = 7, 12
@@ -200,7 +200,7 @@ def test_fixed_centres_do_not_move_and_trainable_ones_do() -> None:
         torch.testing.assert_close(made.centres.detach(), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", head.names())
+@pytest.mark.parametrize("name", HEADS.names())
 def test_training_separates_classes_and_the_state_brings_it_back(name: str) -> None:
     made = built(name, 3)
     rng = np.random.default_rng(0)
@@ -225,7 +225,7 @@ def test_training_separates_classes_and_the_state_brings_it_back(name: str) -> N
     torch.testing.assert_close(other.predict(points), probabilities, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", head.names())
+@pytest.mark.parametrize("name", HEADS.names())
 def test_one_class_is_refused_and_two_are_learnt(name: str) -> None:
     with pytest.raises(AsdError, match="1 class to learn: its loss would always be 0"):
         built(name, 1)
@@ -254,7 +254,7 @@ def test_a_scale_stays_within_what_a_softmax_can_use() -> None:
     assert made.scale.item() == pytest.approx(SQRT2 * np.log(2))
 
 
-@pytest.mark.parametrize("name", head.names())
+@pytest.mark.parametrize("name", HEADS.names())
 def test_parameters_follow_the_seed_and_autocast_changes_nothing(name: str) -> None:
     first, second = built(name, 4), built(name, 4)
     for one, other in zip(first.parameters(), second.parameters(), strict=True):

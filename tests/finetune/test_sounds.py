@@ -7,9 +7,8 @@ import pytest
 import torch
 from scipy import signal, stats
 
-from extractors.compat import torchaudio
-from finetune.data.draws import cropped, fitted
-from finetune.data.stretch import stretched, vocoder
+from extractors.device import torchaudio
+from finetune.data.signals import cropped, fitted, stretched, vocoder
 from tests.helpers.sounds import RATE, batch, changed, frequency, noise, parsed, seeded, sine
 
 

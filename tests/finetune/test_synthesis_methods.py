@@ -12,9 +12,18 @@ from scipy.signal import hilbert, welch
 
 from cache.base.errors import AsdError
 from cache.base.options import parse
-from finetune.data.stretch import at_pitch, at_speed, stretched
-from finetune.synthesis.levels import PEAK, added, fitted, levelled, rms
-from finetune.synthesis.method import Material, SyntheticSound, find, names
+from finetune.data.signals import at_pitch, at_speed, stretched
+from finetune.synthesis.method import (
+    PEAK,
+    Material,
+    SyntheticSound,
+    added,
+    find,
+    fitted,
+    levelled,
+    names,
+    rms,
+)
 from finetune.synthesis.text_to_audio import TextToAudio
 
 RATES = (16_000, 44_100)

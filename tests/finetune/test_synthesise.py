@@ -17,8 +17,8 @@ from cache.base.errors import AsdError
 from extractors.audio import decode as audio
 from extractors.clips.listing import list_clips
 from finetune.synthesis import folder, rendering
-from finetune.synthesis.levels import rms
-from finetune.synthesis.manifest import list_pseudo_anomalies
+from finetune.synthesis.folder import list_pseudo_anomalies
+from finetune.synthesis.method import rms
 from finetune.synthesise import main
 from tests.conftest import write_clip, write_root
 

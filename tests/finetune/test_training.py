@@ -18,11 +18,10 @@ from extractors.backbone import Source
 from extractors.clips.listing import Clip
 from extractors.embedding import finetuned as tuned
 from finetune.data.batches import Batches, seed_of
-from finetune.loop.evidence import hold_out, neighbour_statistics
 from finetune.loop.model_file import Maker, Settings
 from finetune.loop.optimising import Optimising, Portions, Rates
 from finetune.loop.state import State, TrainingHistory, resumed
-from finetune.loop.training import Course, Training
+from finetune.loop.training import Course, Training, hold_out, neighbour_statistics
 from tests.conftest import write_root
 from tests.helpers.tuning import CPU, settings_of, waveforms_of
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from extractors.backbone import Source
+from extractors.backbones.efficientat import MobileNet
 from extractors.nets.beats import Beats, BeatsConfig
-from extractors.nets.mobilenet import MobileNet
 from tests.helpers.hub_models import FEW_PATCHES, NARROW, write_ast, write_wave
 
 
@@ -97,7 +97,7 @@ def golden(name: str, case: str) -> list[list[float]]:
     """Return what a publisher's network makes of `noise_of`, with the parameters of `write_vit`.
 
     For each of its two layers twelve values of the patches and twelve of its own embedding, `picked`.
-    Made by ``python benchmarks/encoders.py NAME CLONE --golden`` with the publishers' code:
+    Made by ``python -m benchmarks.encoders NAME CLONE --golden`` with the publishers' code:
     github.com/cwx-worst-one/EAT, jianganbai/FISHER, jimbozhang/hf_transformers_custom_model_ced.
     """
     text = (Path(__file__).parent / "encoders.json").read_text("utf-8")

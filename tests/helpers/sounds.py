@@ -7,8 +7,7 @@ import torch
 from scipy import signal
 
 from finetune.data import augmentation
-from finetune.data.augmentation import Augmentation, Batch
-from finetune.data.mixture import Mixture
+from finetune.data.augmentation import Augmentation, Batch, Mixture
 
 RATE = 16_000
 

@@ -1,0 +1,208 @@
+"""What augmentations draw, and what is done to waveforms: lengths, noise at a ratio, speed and pitch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import soxr
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from cache.base.options import Span
+from extractors.device import torchaudio
+
+_UNIT = Span(0.0, 1.0)
+
+
+def uniform(count: int, generator: Generator, span: Span = _UNIT) -> Tensor:
+    """Draw (count,) float64 from a span."""
+    values = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64)
+    return span.low + (span.high - span.low) * values
+
+
+def chosen(count: int, p: float, generator: Generator) -> Tensor:
+    """Choose each of `count` rows with probability p: (n,) int64 on the CPU, ascending."""
+    return (uniform(count, generator) < p).nonzero()[:, 0].cpu()
+
+
+def beta(count: int, alpha: float, generator: Generator) -> Tensor:
+    """Draw (count,) float32 of Beta(alpha, alpha) on the CPU.
+
+    Torch's own takes no generator: NumPy's is seeded by this one.
+    """
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    drawn = np.random.default_rng(int(seed)).beta(alpha, alpha, count)
+    return torch.from_numpy(drawn.astype(np.float32))
+
+
+def partners(allowed: Tensor, generator: Generator) -> Tensor:
+    """Choose one of the allowed columns for each row, all with the same probability.
+
+    Parameters
+    ----------
+    allowed
+        (B, N) bool.
+    generator
+        Of the choice.
+
+    Returns
+    -------
+    Tensor
+        (B,) int64 on the CPU, -1 for a row that allows none.
+    """
+    draws = uniform(allowed.numel(), generator).cpu().view(allowed.shape)
+    best = draws.masked_fill(~allowed.cpu(), -1).max(1)
+    return best.indices.masked_fill(best.values < 0, -1)
+
+
+_FADE = 256  # samples, 16 ms at 16 kHz: too short to hear, long enough not to click
+
+
+def cropped(waveforms: Tensor, length: int, generator: Generator) -> Tensor:
+    """Cut (B, T) to (B, length), T >= length, each clip from a beginning of its own."""
+    latest = waveforms.shape[1] - length
+    if latest == 0:
+        return waveforms
+    starts = (uniform(len(waveforms), generator) * (latest + 1)).long().to(waveforms.device)
+    return waveforms.gather(1, starts[:, None] + torch.arange(length, device=waveforms.device))
+
+
+def fitted(waveforms: Tensor, length: int, generator: Generator) -> Tensor:
+    """Bring (B, T), T >= 1, to (B, length).
+
+    Longer clips are cut at random. Shorter ones go on from their beginning, with a crossfade of
+    constant power at the seam: silence, or a click, would tell the network what was done.
+    """
+    piece = waveforms
+    while waveforms.shape[1] < length:
+        waveforms = _joined(waveforms, piece)
+    return cropped(waveforms, length, generator)
+
+
+def _joined(before: Tensor, after: Tensor) -> Tensor:
+    fade = min(_FADE, after.shape[1] // 2)
+    if not fade:
+        return torch.cat([before, after], dim=1)
+    angle = torch.linspace(0, math.pi / 2, fade, device=before.device, dtype=before.dtype)
+    seam = before[:, -fade:] * angle.cos() + after[:, :fade] * angle.sin()
+    return torch.cat([before[:, :-fade], seam, after[:, fade:]], dim=1)
+
+
+def with_noise(waveforms: Tensor, noise: Tensor, snr: Span, generator: Generator) -> Tensor:
+    """Add noise to each clip, at a ratio of its own.
+
+    Parameters
+    ----------
+    waveforms, noise
+        (B, T).
+    snr
+        Range of ``10 log10(energy of the clip / energy of its noise)``, dB.
+    generator
+        Of the ratios.
+
+    Returns
+    -------
+    Tensor
+        (B, T). A silent clip, or one whose noise is silent, has no ratio and stays as it is.
+    """
+    ratios = uniform(len(waveforms), generator, snr).to(waveforms.device, waveforms.dtype)
+    noisy = torchaudio().functional.add_noise(waveforms, noise, ratios)
+    is_silent = noise.square().sum(1, keepdim=True) == 0  # torchaudio divides by it
+    return torch.where(is_silent, waveforms, noisy)
+
+
+_FFT, _HOP = 1024, 256  # samples: 64 ms at 16 kHz, four windows over each other
+SHORTEST = 2 * _FFT  # samples: less has no pitch to shift
+
+Samples = NDArray[np.float64]
+
+
+def at_speed(wave: Samples, factor: float) -> Samples:
+    """Play a wave faster: tempo and pitch times `factor`.
+
+    Parameters
+    ----------
+    wave
+        (T,).
+    factor
+        Above 0; below 1 it is slower.
+
+    Returns
+    -------
+    Samples
+        (about T / factor,).
+    """
+    return np.asarray(soxr.resample(wave, factor, 1.0, quality="HQ"), dtype=np.float64)
+
+
+def at_pitch(wave: Samples, factor: float) -> Samples:
+    """Shift the pitch of a wave: stretched in time without a change of pitch, then played faster.
+
+    The vocoder takes about 3 dB from noise, whose bins lose their common phase.
+
+    Parameters
+    ----------
+    wave
+        (T,), at least `SHORTEST` samples.
+    factor
+        Of every frequency, above 0.
+
+    Returns
+    -------
+    Samples
+        (about T - 1024,), the tempo as it was.
+    """
+    return at_speed(stretched(torch.from_numpy(wave), factor).numpy(), factor)
+
+
+def stretched(wave: Tensor, factor: float) -> Tensor:
+    """Make a wave longer at the same pitch, by a phase vocoder (Flanagan and Golden 1966).
+
+    Parameters
+    ----------
+    wave
+        (T,), at least `SHORTEST` samples.
+    factor
+        Of the length, above 0.
+
+    Returns
+    -------
+    Tensor
+        (about factor (T - 1024),) of the same type.
+    """
+    window = torch.hann_window(_FFT, dtype=wave.dtype)
+    # Not centred: of a first frame that is half reflection, the bins have phases that part for the
+    # whole clip.
+    spectrum = torch.stft(wave, _FFT, _HOP, window=window, center=False, return_complex=True)
+    return torch.istft(vocoder(spectrum, factor), _FFT, _HOP, window=window)
+
+
+def vocoder(spectrum: Tensor, ratio: float) -> Tensor:
+    """Stretch a spectrum in time.
+
+    Magnitudes are interpolated between frames; each bin's phase goes on by what it went on between
+    the same two frames. The distance of frames does not change, so whole turns do not matter and
+    phases can stay what they are, complex numbers of length 1.
+
+    Parameters
+    ----------
+    spectrum
+        (bins, frames) complex, frames >= 2.
+    ratio
+        Of the lengths, new to old.
+
+    Returns
+    -------
+    Tensor
+        (bins, ceil(ratio (frames - 1))).
+    """
+    times = torch.arange(0, spectrum.shape[1] - 1, 1 / ratio, dtype=torch.float64)
+    before = times.long()
+    after = (times - before).to(spectrum.real.dtype)
+    magnitude, turns = spectrum.abs(), torch.sgn(spectrum)
+    turns = torch.where(turns == 0, 1, turns)  # a silent bin has no phase
+    steps = (turns[:, 1:] * turns[:, :-1].conj())[:, before[:-1]]
+    phases = torch.cat([turns[:, :1], steps], dim=1).cumprod(1)
+    return torch.lerp(magnitude[:, before], magnitude[:, before + 1], after) * torch.sgn(phases)
