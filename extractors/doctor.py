@@ -166,7 +166,14 @@ def libraries(asked: Iterable[Requirement]) -> Iterator[Finding]:
 def folder_findings(what: str, folder: Path) -> Iterator[Finding]:
     """See whether a folder, or the one it would be made in, can be written, and how far."""
     if is_remote(folder):
-        yield from _store_findings(what, folder)
+        probe = folder / f".doctor-{secrets.token_hex(4)}"
+        try:
+            objects.put(probe, b"0")
+            objects.remove(probe)
+        except AsdError as error:
+            yield Finding(what, str(error), "choose a place that can be written")
+        else:
+            yield Finding(what, f"{folder}, can be written")
         return
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
@@ -179,17 +186,6 @@ def folder_findings(what: str, folder: Path) -> Iterator[Finding]:
     free = free_space(folder)
     seen = f"{folder}, can be written, {megabytes(free)} free"
     yield Finding(what, seen, "free space, or choose another folder" if free < _LITTLE else "")
-
-
-def _store_findings(what: str, folder: Path) -> Iterator[Finding]:
-    probe = folder / f".doctor-{secrets.token_hex(4)}"
-    try:
-        objects.put(probe, b"0")
-        objects.remove(probe)
-    except AsdError as error:
-        yield Finding(what, str(error), "choose a place that can be written")
-        return
-    yield Finding(what, f"{folder}, can be written")
 
 
 def backbone_finding(name: str, here: Iterable[Checkpoint], device: str) -> Finding:
@@ -246,11 +242,14 @@ def _imports() -> Iterator[Finding]:
         "torchaudio": lambda: str(torchaudio().__version__),
         "transformers": lambda: str(transformers().__version__),
         "libsndfile": _libsndfile,
+        "onnxruntime": lambda: f"{import_module('onnxruntime').__version__}, for --engine onnx",
+        "openvino": lambda: f"{import_module('openvino').__version__}, for --engine openvino",
     }
     for name, load in loaders.items():
         if name != "libsndfile" and find_spec(name) is None:
-            extra = "not installed: backbones that are networks need it, pip install 'machine-asd[torch]'"
-            yield Finding(name, extra)
+            extra = {"onnxruntime": "onnx", "openvino": "openvino"}.get(name, "torch")
+            what = "backbones that are networks need" if extra == "torch" else f"--engine {extra} needs"
+            yield Finding(name, f"not installed: {what} it, pip install 'machine-asd[{extra}]'")
             continue
         try:
             yield Finding(name, load())

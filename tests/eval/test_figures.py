@@ -11,7 +11,7 @@ import pytest
 
 from cache.table import Section
 from eval.judge import JudgeRequest, judge
-from eval.page.curves import implied_threshold, roc_curves
+from eval.page.data import implied_threshold, roc_curves
 from eval.results.folder import ResultsFolder
 from eval.results.submission import Submission, write_submission
 from eval.run import main

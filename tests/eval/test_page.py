@@ -18,8 +18,7 @@ import soundfile
 from cache.base.errors import AsdError
 from cache.table import Section
 from eval.metrics.sections import SectionTruth, evaluate_section
-from eval.page.listen import listen, recordings_of, worth_hearing
-from eval.page.sound import make_sound, mel_levels
+from eval.page.sound import listen, make_sound, mel_levels, recordings_of, worth_hearing
 from eval.page.verdict import detail, headline, verdict
 from eval.page.views import ClipView, NeighbourView
 from eval.results.description import SystemDescription, read_description, write_description
