@@ -96,7 +96,7 @@ class Alarm:
         """The evidence now; ``None`` where none is taken."""
         return None if self._evidence is None else self._evidence.value
 
-    def add(self, time: float, score: float, abnormal: bool) -> Event | None:
+    def add(self, time: float, score: float, abnormal: bool, windows: int = 1) -> Event | None:
         """Take in the next judged clip.
 
         Parameters
@@ -107,6 +107,8 @@ class Alarm:
             Finite.
         abnormal
             What the bank's threshold says of it.
+        windows
+            How many it was heard in, of which the score is the largest.
 
         Returns
         -------
@@ -119,7 +121,7 @@ class Alarm:
         if rule.votes and sum(self._votes) >= rule.votes:
             reasons.append(f"{sum(self._votes)} of the last {len(self._votes)} clips are abnormal")
         if self._evidence is not None:
-            value = self._evidence.add(score)
+            value = self._evidence.add(score, windows)
             if rule.limit is not None and value >= rule.limit:
                 reasons.append(f"normal clips score as high together once in {rule.limit:,.0f} clips at most")
                 self._evidence.reset()  # evidence that sufficed is used up

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cache.base.errors import AsdError, listing
 from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import place
+from cache.heard import split_id
 from cache.table import Section
 from eval.detector import Detector
 from eval.monitor.history import Judgement
@@ -205,19 +207,20 @@ def judge_arrivals(
     """
     bank = detector.bank.fingerprint(section)
     while True:
-        clips = [Clip(one.name, one.path, section, "test") for one in arrivals]
-        results = detector.judge(Listing(tuple(clips)), section)
+        clips = Listing(tuple(Clip(one.name, one.path, section, "test") for one in arrivals))
+        results = detector.judge(clips, section)
         now = detector.bank.fingerprint(section)
         if now == bank:  # else the bank was changed meanwhile
             break
         bank = now
     found = {clip.clip: clip for clip in results}
     reasons = {fault.path: fault.reason for fault in results.unusable}
+    windows = Counter(split_id(window.clip_id)[0] for window in detector.inference.cut(clips).clips)
     judged = []
     for one in arrivals:
         clip = found.get(one.name)
         if clip is not None:
-            judged.append(_judged(clip, one, bank, words))
+            judged.append(replace(_judged(clip, one, bank, words), windows=windows[one.name] or 1))
         else:
             why = reasons.get(one.path, "it was gone before it was read")
             whose = (section.machine_type, section.number)

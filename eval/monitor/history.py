@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -51,6 +52,8 @@ class Judgement:
     kind, low, high, decibels
         The difference in figures, see `eval.scoring.difference.Difference`; empty and ``None`` where none
         was looked for.
+    windows
+        How many the recording was heard in, of which the score is the largest.
     bank
         Fingerprint of the bank.
     event, alarm, reason
@@ -77,6 +80,7 @@ class Judgement:
     low: float | None = None
     high: float | None = None
     decibels: float | None = None
+    windows: int = 1
 
 
 _SCHEMA = pa.schema(
@@ -94,6 +98,7 @@ _SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),
         *(pa.field(name, pa.float64()) for name in ("low", "high", "decibels")),
+        pa.field("windows", pa.int32(), nullable=False),
     ]
 )
 
@@ -298,6 +303,8 @@ def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         table = _opened(path).read(columns=columns)
     except (OSError, ValueError) as error:
         raise AsdError(f"{path} is damaged ({error}); put a copy back, or begin a new history") from error
+    if columns is None and table.schema.names == _SCHEMA.names[:-1]:  # of before windows were counted
+        table = table.append_column(_SCHEMA.field("windows"), pa.array(np.ones(len(table)), pa.int32()))
     if columns is None and table.schema.names != _SCHEMA.names:
         raise AsdError(f"{path} has columns {table.schema.names}, expected {_SCHEMA.names}: not a history")
     return table

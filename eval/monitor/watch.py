@@ -195,7 +195,8 @@ class _Watcher:
             for judgement in judgements:
                 changes: dict[str, Any] = {}
                 if judgement.score is not None:
-                    event = alarm.add(judgement.time, judgement.score, judgement.decision == 1)
+                    abnormal, windows = judgement.decision == 1, judgement.windows
+                    event = alarm.add(judgement.time, judgement.score, abnormal, windows)
                     changes["evidence"] = alarm.evidence
                     if event is not None:
                         changes |= {"event": event.kind, "alarm": event.number, "reason": event.reason}

@@ -197,6 +197,23 @@ def test_what_a_bank_cannot_promise_is_refused_with_figures(
     assert "--rate" in capsys.readouterr().err
 
 
+def test_a_bank_of_windows_keeps_a_rate_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(30):
+        write_clip(tmp_path / "normal" / f"n{i:02d}.wav", i, seconds=0.3)
+    detector = Detector("logmel", scorer="min-distance", machine="pump", window=0.1, group="file")
+    bank = detector.fit(tmp_path / "normal").save(tmp_path / "pump.bank")
+    for i in range(14):
+        record(tmp_path / "in" / f"2026-11-26T10-{i:02d}-00.wav", i, hums=i > 2)
+    asked = ["watch", str(bank), str(tmp_path / "in"), "--once", "--false-alarms", "1/50", "--json"]
+    assert asd([*asked, "--plan", "--state", str(tmp_path / "s")]) == 0
+    assert "clips of 3 windows" in json.loads(capsys.readouterr().out)["promise"]
+    assert asd([*asked, "--state", str(tmp_path / "s")]) == 1
+    *rows, total = lines(capsys.readouterr().out)
+    assert [row["windows"] for row in rows] == [3] * 14
+    assert total["raised"] == 1
+    assert [row["event"] for row in rows[:3]] == [""] * 3
+
+
 def test_samples_on_standard_input_are_watched_in_a_process(bank: Path, tmp_path: Path) -> None:
     hum = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * RATE) / RATE)
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE)
