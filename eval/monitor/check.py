@@ -55,7 +55,7 @@ class CheckRequest(BankRequest):
     normal: tuple[Path, ...] = option(
         (),
         "data roots of the normal recordings, to say what is different (default: where they lay when "
-        "the bank was saved)",
+        "the bank was saved, or the root that the clips lie in)",
         metavar="ROOT",
         read=place,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,8 +119,7 @@ def test_a_bank_of_several_machines_goes_by_the_folders(
     assert asd(["extract", "--data", str(root), "--backbone", "logmel", *where]) == 0
     assert asd(["build", "--scorer", "min-distance", "--bank", str(tmp_path / "b"), *where]) == 0
     capsys.readouterr()
-    normal = ["--normal", str(root)]
-    asd(["check", str(tmp_path / "b"), str(root), "--json", *normal])
+    asd(["check", str(tmp_path / "b"), str(root), "--json"])
     rows = lines(capsys.readouterr().out)
     assert {row["machine_type"] for row in rows} == {"fan", "pump"}
     assert all("test" in str(row["clip"]) or "new" in str(row["clip"]) for row in rows)
@@ -129,6 +129,10 @@ def test_a_bank_of_several_machines_goes_by_the_folders(
     assert "--machine" in capsys.readouterr().err
     assert asd(["check", str(tmp_path / "b"), clip, "--machine", "fan", "--json"]) in (0, 1)
     assert lines(capsys.readouterr().out)[0]["machine_type"] == "fan"
+    far = shutil.copy(clip, tmp_path / "far.wav")  # no folder of it holds the normal clips
+    for normal, told in (((), False), (("--normal", str(root)), True)):
+        asd(["check", str(tmp_path / "b"), str(far), "--machine", "pump", "--json", *normal])
+        assert bool(lines(capsys.readouterr().out)[0]["sentence"]) == told
 
 
 def test_watch_once_history_and_metrics(
