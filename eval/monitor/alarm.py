@@ -13,7 +13,7 @@ from eval.monitor.evidence import Evidence
 
 @dataclass(frozen=True)
 class AlarmRule:
-    """When an alarm is raised, and when it is over.
+    """Conditions for raising an alarm and for clearing it.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class AlarmRule:
 
 @dataclass(frozen=True)
 class Event:
-    """A change of an alarm with a clip.
+    """A change in an alarm, caused by a clip.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class Alarm:
 
     @property
     def evidence(self) -> float | None:
-        """The evidence now; ``None`` where none is taken."""
+        """Current evidence; ``None`` if the rule uses none."""
         return None if self._evidence is None else self._evidence.value
 
     def add(self, time: float, score: float, abnormal: bool, windows: int = 1) -> Event | None:
@@ -142,7 +142,7 @@ class Alarm:
         return None
 
     def state(self) -> dict[str, Any]:
-        """Give what `restore` takes, as JSON values."""
+        """Return the state that `restore` takes, as JSON values."""
         return {
             "votes": list(self._votes),
             "calm": self._calm,

@@ -1,4 +1,4 @@
-"""Judging recordings by a bank: one judgement a recording, whatever comes of it."""
+"""Judging recordings with a bank: one judgement for each, even if it cannot be read."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class CheckRequest(BankRequest):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How many recordings were judged, and how.
+    """Counts of the recordings judged.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ def check(request: CheckRequest, told: Callable[[Judgement], object]) -> CheckRe
 
 
 def recordings_in(paths: Sequence[Path]) -> tuple[list[Path], list[Fault]]:
-    """List the recordings that paths name or hold, each once, and what there cannot be one.
+    """List the recordings that paths name or contain, each once, and the files that cannot be used.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Whether normal operation has moved away from a bank: said from the history, nothing is changed."""
+"""Drift of normal operation away from a bank, found in the history; nothing is changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _DIRECTIONS: tuple[tuple[Direction, float], ...] = (("up", 1.0), ("down", -1.0))
 @documented
 @dataclass(frozen=True, kw_only=True)
 class DriftRequest(Options):
-    """Banks, their histories, and how sure a report is."""
+    """Banks, their histories, and the rate of false reports."""
 
     pairs: tuple[Path, ...] = option(
         (), "a bank and the --state folder of its watch; of further machines too",
@@ -48,7 +48,7 @@ class DriftRequest(Options):
 
 @dataclass(frozen=True)
 class Change:
-    """How clips differ from their nearest normal one since a drift began, against before.
+    """A kind of difference from the nearest normal clip, since a drift began and before.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Drift:
-    """What the history of one machine says about drift.
+    """Drift of one machine, as far as its history shows.
 
     Attributes
     ----------
@@ -101,15 +101,15 @@ class Drift:
     changes: tuple[Change, ...] = ()
 
     @property
-    def told(self) -> bool:
-        """Whether there were clips enough."""
+    def enough(self) -> bool:
+        """Whether there were enough clips."""
         return self.clips >= FEWEST
 
     @property
     def text(self) -> str:
-        """A line, and a line a change."""
+        """One line, and one more for each change."""
         skipped = f"; {self.other} clips of other versions of the bank left out" if self.other else ""
-        if not self.told:
+        if not self.enough:
             return (
                 f"{self.section}: {self.clips} unflagged clips are too few to tell (from {FEWEST}){skipped}"
             )
@@ -156,7 +156,7 @@ def drift(bank: Path, history: Path, limit: float) -> list[Drift]:
         own = [row for row in rows if row["bank"] == mark]
         unflagged = sorted((row for row in own if row["decision"] == 0), key=lambda row: row["time"])
         known = Drift(section, len(unflagged), len(rows) - len(own), None, None, 0.0)
-        drifts.append(_drift(known, found.read(section, recipe), unflagged, limit) if known.told else known)
+        drifts.append(_drift(known, found.read(section, recipe), unflagged, limit) if known.enough else known)
     return drifts
 
 
@@ -205,7 +205,7 @@ def levels_below(fitted: FittedSection, sign: float, *, cut: bool) -> list[Level
 
 
 def running(levels: Sequence[Level], scores: Floats, windows: NDArray[np.intp]) -> Floats:
-    """Give the evidence after each score, of so many windows, (n,)."""
+    """Return the evidence after each score, of so many windows, (n,)."""
     evidence = Evidence(levels)
     return np.array([evidence.add(float(one), int(many)) for one, many in zip(scores, windows, strict=True)])
 
@@ -234,7 +234,7 @@ def began(levels: Sequence[Level], scores: Floats, windows: NDArray[np.intp], la
 
 
 def changed(before: Sequence[dict[str, Any]], since: Sequence[dict[str, Any]]) -> tuple[Change, ...]:
-    """Say which differences became more frequent, most first; those told of a tenth of the clips at least."""
+    """List the differences that became more frequent, most first; each in a tenth of the clips or more."""
     counts = Counter(row["kind"] for row in since if row["kind"] not in ("", "none"))
     usual = Counter(row["kind"] for row in before)
     found = []
@@ -252,8 +252,8 @@ def changed(before: Sequence[dict[str, Any]], since: Sequence[dict[str, Any]]) -
 
 
 def advice(drifts: Sequence[Drift]) -> list[str]:
-    """Say what may be done, and whose drift is alone; nothing is done."""
-    moved, told = [one for one in drifts if one.direction], [one for one in drifts if one.told]
+    """Suggest what to do, and say if one machine alone has moved."""
+    moved, told = [one for one in drifts if one.direction], [one for one in drifts if one.enough]
     lines = []
     if any(one.direction == "up" for one in moved):
         lines.append(

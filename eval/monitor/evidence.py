@@ -149,25 +149,25 @@ class Evidence:
         return self.value
 
     def factors(self, score: float, windows: int = 1) -> Floats:
-        """Give what each level and stake makes of its capital at a score, (levels x stakes,)."""
+        """Return the factor of each bet's capital at a score, (levels x stakes,)."""
         shares = np.minimum(1.0, windows * self._shares)
         return 1 - self._stakes + np.where(score >= self._scores, self._stakes / shares, 0.0)
 
     @property
     def value(self) -> float:
-        """The evidence now: the mean capital."""
+        """Current evidence: the mean capital."""
         return float(self._capital.mean())
 
     def reset(self) -> None:
-        """Begin anew, as after an alarm that was dealt with."""
+        """Start again from no evidence."""
         self._capital[:] = 0
 
     def state(self) -> list[float]:
-        """Give what `restore` takes: it goes into a JSON file and back without loss."""
+        """Return the state that `restore` takes; it survives a JSON file without loss."""
         return [float(value) for value in self._capital]
 
     def restore(self, state: Sequence[float]) -> None:
-        """Go on from a state of the same levels.
+        """Continue from a state of the same levels.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Every judgement there was: appended, never changed, readable with pandas, whole after any kill."""
+"""The history of judgements: appended, never changed, readable with pandas, whole after any kill."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COMPACTED = 200  # segments after which all are written into one; a segment is 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One clip as it was judged.
+    """The judgement of one clip.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class History:
 
     @classmethod
     def below(cls, folder: Path) -> list[History]:
-        """Find the histories that a folder is or holds, at any depth, by path.
+        """Find the histories in a folder, at any depth, by path.
 
         Raises
         ------
@@ -188,7 +188,7 @@ class History:
         return pa.concat_tables(found)
 
     def state(self) -> dict[str, Any]:
-        """Give the state of the last batch; empty where there is none.
+        """Return the state of the last batch; empty if there is none.
 
         Raises
         ------
@@ -203,7 +203,7 @@ class History:
         return found
 
     def judged(self, after: int = -1) -> tuple[dict[int, float], int]:
-        """List what was judged, in a few bytes a clip.
+        """List the clips judged so far, in a few bytes each.
 
         Parameters
         ----------

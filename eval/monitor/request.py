@@ -31,7 +31,7 @@ _VOTES = "3/5"
 @documented
 @dataclass(frozen=True, kw_only=True)
 class WatchOptions(BankRequest):
-    """A bank, where recordings arrive, when there is an alarm and where it is told."""
+    """A bank, a source of recordings, and the alarms: when, and where they go."""
 
     source: str = option(
         REQUIRED,
@@ -109,11 +109,11 @@ class WatchOptions(BankRequest):
 
     @property
     def streams(self) -> bool:
-        """Whether samples come, not files."""
+        """Whether the source sends samples, not files."""
         return self.source in (STDIN, MICROPHONE)
 
     def sinks(self) -> tuple[Sink, ...]:
-        """List where alarms are told.
+        """List the receivers of alarms.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class WatchOptions(BankRequest):
         return tuple(sink for sink in found if sink is not None)
 
     def rule(self, fitted: FittedSection, windows: int = 1) -> AlarmRule:
-        """Make the rule of alarms for recordings that are heard in so many windows.
+        """Make the alarm rule for recordings of so many windows each.
 
         Raises
         ------
@@ -181,7 +181,7 @@ class WatchOptions(BankRequest):
         return 1.0
 
     def promise(self, fitted: FittedSection, rule: AlarmRule, windows: int = 1) -> str:
-        """Say in a sentence what a rule promises of false alarms, and how fast it is."""
+        """State in one sentence the rate of false alarms and the delay that a rule promises."""
         groups = fitted.calibration.count or len(fitted.train_scores())
         if rule.limit is not None:
             delay = Evidence(levels_of(fitted)).clips_to(rule.limit, windows)
@@ -206,7 +206,7 @@ class WatchOptions(BankRequest):
         )
 
     def prepared(self) -> tuple[WatchRequest, str]:
-        """Make the watch, and say what its rule promises.
+        """Make the watch and the sentence about its promise.
 
         Raises
         ------
