@@ -166,7 +166,14 @@ def libraries(asked: Iterable[Requirement]) -> Iterator[Finding]:
 def folder_findings(what: str, folder: Path) -> Iterator[Finding]:
     """See whether a folder, or the one it would be made in, can be written, and how far."""
     if is_remote(folder):
-        yield from _store_findings(what, folder)
+        probe = folder / f".doctor-{secrets.token_hex(4)}"
+        try:
+            objects.put(probe, b"0")
+            objects.remove(probe)
+        except AsdError as error:
+            yield Finding(what, str(error), "choose a place that can be written")
+        else:
+            yield Finding(what, f"{folder}, can be written")
         return
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
@@ -179,17 +186,6 @@ def folder_findings(what: str, folder: Path) -> Iterator[Finding]:
     free = free_space(folder)
     seen = f"{folder}, can be written, {megabytes(free)} free"
     yield Finding(what, seen, "free space, or choose another folder" if free < _LITTLE else "")
-
-
-def _store_findings(what: str, folder: Path) -> Iterator[Finding]:
-    probe = folder / f".doctor-{secrets.token_hex(4)}"
-    try:
-        objects.put(probe, b"0")
-        objects.remove(probe)
-    except AsdError as error:
-        yield Finding(what, str(error), "choose a place that can be written")
-        return
-    yield Finding(what, f"{folder}, can be written")
 
 
 def backbone_finding(name: str, here: Iterable[Checkpoint], device: str) -> Finding:

@@ -20,6 +20,7 @@ from extractors.embedding.embedder import Forward, least_cosine
 from extractors.embedding.formats import settled
 from extractors.embedding.models import load_forwards, recipe_forwards
 from extractors.engines.local import Extraction, Report, extraction
+from extractors.engines.tables import Outcome
 from extractors.fetching.offline import apply_offline
 from extractors.request import AUTO, DTYPES, RAY, ExtractRequest
 
@@ -59,7 +60,8 @@ class ExtractResult:
     @property
     def remarks(self) -> list[str]:
         """What the recordings turned out to be that a user must know, a line a kind."""
-        return _said(self.reports)
+        # However many backbones heard them.
+        return said_of(list(dict.fromkeys(r for report in self.reports for r in report.remarks)))
 
     @property
     def removed(self) -> list[str]:
@@ -94,11 +96,17 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> ExtractResult:
     elif request.dtype != DTYPES[0]:
         for forward in forwards:
             _tell_deviation(forward, listing.clips)
+    if request.engine == RAY:
+        try:  # an optional extra, of hundreds of megabytes
+            from extractors.engines import ray_  # noqa: PLC0415
+        except ImportError as error:
+            raise AsdError(f"--engine ray: {error}; pip install 'machine-asd[ray]'") from error
+        outcome = ray_.extract(request, forwards, listing.clips, told)
+    else:
+        outcome = Outcome(extraction(request, forwards).run(listing.clips, told))
+    _tell_cancelled(outcome.reports[0])  # every backbone hears the same
     recipes = tuple(tuple(output.recipe for output in each.outputs) for each in forwards)
-    done = _run(request, forwards, listing, told)
-    extracted = replace(done, recipes=recipes)
-    _tell_cancelled(done.reports[0])  # every backbone hears the same
-    return extracted
+    return ExtractResult(listing, recipes, tuple(outcome.reports), tuple(map(str, outcome.lost)))
 
 
 def _listed(request: ExtractRequest) -> tuple[ExtractRequest, Listing]:
@@ -112,20 +120,6 @@ def _listed(request: ExtractRequest) -> tuple[ExtractRequest, Listing]:
     listing = listing.only(request.machine, request.split)
     request = replace(request, heard=resolved(request.heard, listing.clips))
     return request, hearings(request.heard)[0].cut(listing)
-
-
-def _run(
-    request: ExtractRequest, forwards: Sequence[Forward], listing: Listing, told: Progress
-) -> ExtractResult:
-    if request.engine == RAY:
-        try:  # an optional extra, of hundreds of megabytes
-            from extractors.engines import ray_  # noqa: PLC0415
-        except ImportError as error:
-            raise AsdError(f"--engine ray: {error}; pip install 'machine-asd[ray]'") from error
-        outcome = ray_.extract(request, forwards, listing.clips, told)
-        return ExtractResult(listing, (), tuple(outcome.reports), tuple(map(str, outcome.lost)))
-    reports = extraction(request, forwards).run(listing.clips, told)
-    return ExtractResult(listing, (), tuple(reports))
 
 
 def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
@@ -155,11 +149,6 @@ def _tell_cancelled(report: Report) -> None:
             _LOG.warning("%s; the far channel hears the machine too: try --channel near", text)
         else:
             _LOG.info("%s", text)
-
-
-def _said(reports: Sequence[Report]) -> list[str]:
-    """Write down what clips turned out to be: a line a kind, however many backbones heard them."""
-    return said_of(list(dict.fromkeys(r for report in reports for r in report.remarks)))
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from extractors.device import portions, transformers
 from extractors.nets.encoders import AST as TYPE
 from extractors.nets.encoders import ast_encoder, hidden_states
 from extractors.nets.melspectrogram import KaldiFbank
+from extractors.nets.vit import ATTENTION
 from extractors.weights.hub import Folder, locate
 from extractors.weights.loading import load_strictly, random_parameters
 from extractors.weights.pretrained import (
@@ -119,6 +120,13 @@ class Ast(NetworkBackbone):
             settings=tuple((geometry | {"mean": frontend.mean, "std": frontend.std}).items()),
         )
 
+    kernels = ATTENTION
+
+    def use(self, kernel: str) -> None:
+        """Compute attention in one of the ways; see `Kernels`."""
+        names = dict(zip(ATTENTION, ("sdpa", "eager"), strict=True))
+        self.network.set_attn_implementation(names[kernel or ATTENTION[0]])
+
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the normalised filter bank (B, frames, 128)."""
         return Inputs(self._frontend(waveforms), waveforms.shape[1], time=1, frequency=2)
@@ -128,8 +136,10 @@ class Ast(NetworkBackbone):
 
         One clip at a time on a CPU, as in `extractors.backbones.beats`.
         """
-        parts = [self._states(part, layers) for part in portions(inputs.values)]
-        states = {n: torch.cat([part[n] for part in parts]) for n in layers}
+        parts = [
+            hidden_states(self._encoder, {"input_values": p}, layers)[0] for p in portions(inputs.values)
+        ]
+        states = {n: torch.cat([part[n] for part in parts]) for n in layers}  # (B, tokens, C) each
         return [Features(self._encoder.arrange(states[n], n), states[n][:, :2].mean(1)) for n in layers]
 
     @property
@@ -146,10 +156,6 @@ class Ast(NetworkBackbone):
         input_ = {"frames": frontend.frames, "mean": frontend.mean, "std": frontend.std}
         return {"config": as_json(self.network.config), "input": input_}
 
-    def _states(self, spectrograms: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
-        """(B, tokens, C) of each layer."""
-        return hidden_states(self._encoder, {"input_values": spectrograms}, layers)[0]
-
 
 def load(source: Source, device: torch.device) -> Ast:
     """Load AST of the hub or of a folder, or with random parameters; see `BackboneFile.load`."""
@@ -158,20 +164,16 @@ def load(source: Source, device: torch.device) -> Ast:
         return Ast(_random(config, source.seed), Spectrogram(1024, _MEAN, _STD), device, RANDOM)
     folder = locate("ast", source, f"{AST_MODEL}@{AST_REVISION}")
     with folder.steady():
-        return _of_folder(folder, source, device)
-
-
-def _of_folder(folder: Folder, source: Source, device: torch.device) -> Ast:
-    frontend = _frontend(folder)
-    if source.seed is not None:
-        return Ast(_random(load_config(folder), source.seed), frontend, device, RANDOM)
-    sha256 = folder.weights_sha256()
-    if (folder.model, folder.revision) == (AST_MODEL, AST_REVISION) and sha256 != AST.sha256:
-        raise AsdError(
-            f"{folder.weights()[0]} has SHA-256 {sha256}, the published file {AST.sha256}: delete "
-            "it, so that it is fetched again; --weights FOLDER takes any file as it is"
-        )
-    return Ast(load_model(folder, "ASTModel", Reading(heads=_HEAD)), frontend, device, sha256)
+        frontend = _frontend(folder)
+        if source.seed is not None:
+            return Ast(_random(load_config(folder), source.seed), frontend, device, RANDOM)
+        sha256 = folder.weights_sha256()
+        if (folder.model, folder.revision) == (AST_MODEL, AST_REVISION) and sha256 != AST.sha256:
+            raise AsdError(
+                f"{folder.weights()[0]} has SHA-256 {sha256}, the published file {AST.sha256}: delete "
+                "it, so that it is fetched again; --weights FOLDER takes any file as it is"
+            )
+        return Ast(load_model(folder, "ASTModel", Reading(heads=_HEAD)), frontend, device, sha256)
 
 
 def rebuild(kept: ModelFile, device: torch.device) -> Ast:

@@ -42,7 +42,7 @@ from extractors.backbone import (
 from extractors.device import portions
 from extractors.nets.beats import Beats, BeatsConfig, from_published
 from extractors.nets.melspectrogram import KaldiFbank
-from extractors.nets.vit import lay_projections
+from extractors.nets.vit import ATTENTION, lay_projections, use_attention
 from extractors.weights.loading import (
     load_checkpoint,
     load_strictly,
@@ -119,6 +119,12 @@ class BeatsBackbone(NetworkBackbone):
         self._statistics = statistics
         self._frontend = KaldiFbank("povey").to(device)
         self.network = network.eval().to(device)
+
+    kernels = ATTENTION
+
+    def use(self, kernel: str) -> None:
+        """Compute attention in one of the ways; see `Kernels`."""
+        use_attention(self.network, kernel)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the normalised filter bank (B, frames, 128)."""
@@ -197,15 +203,7 @@ def _statistics(cfg: Any, path: Path) -> tuple[float, float]:
 
 
 def _network(cfg: object, state: Mapping[str, Tensor], path: Path) -> Beats:
-    config = _config(cfg, state, path)
-    with sizes_only():
-        network = Beats(config)
-    load_strictly(network, state, path, unused=_UNUSED)
-    return network
-
-
-def _config(cfg: object, state: Mapping[str, Tensor], path: Path) -> BeatsConfig:
-    """Read a checkpoint's ``cfg`` and hold its sizes against the tensors."""
+    """Build what a checkpoint's ``cfg`` says, its sizes held against the tensors."""
     if not isinstance(cfg, Mapping):
         raise AsdError(f"{path}: its cfg is a {type(cfg).__name__} where a mapping is expected")
     stated = {"patch": cfg.get("input_patch_size", _UNSTATED.patch)}
@@ -217,7 +215,10 @@ def _config(cfg: object, state: Mapping[str, Tensor], path: Path) -> BeatsConfig
             raise AsdError(f"{path}: cfg {name} is {value!r}, expected {wanted.__name__}")
     config = BeatsConfig(**stated)
     _check_sizes(config, state, path)
-    return config
+    with sizes_only():
+        network = Beats(config)
+    load_strictly(network, state, path, unused=_UNUSED)
+    return network
 
 
 def _check_sizes(config: BeatsConfig, state: Mapping[str, Tensor], path: Path) -> None:

@@ -55,7 +55,7 @@ SPEC = BackboneSpec(
 _LAST = "features.16.0.weight"  # (6 c, c, 1, 1): c = 160 x width
 
 
-class _Row(NamedTuple):
+class _TableRow(NamedTuple):
     """A row of the paper's table 1, before the width is applied."""
 
     kernel: int
@@ -67,21 +67,21 @@ class _Row(NamedTuple):
 
 
 _TABLE = (
-    _Row(3, 16, 16, squeeze=False, hard_swish=False, stride=1),
-    _Row(3, 64, 24, squeeze=False, hard_swish=False, stride=2),
-    _Row(3, 72, 24, squeeze=False, hard_swish=False, stride=1),
-    _Row(5, 72, 40, squeeze=True, hard_swish=False, stride=2),
-    _Row(5, 120, 40, squeeze=True, hard_swish=False, stride=1),
-    _Row(5, 120, 40, squeeze=True, hard_swish=False, stride=1),
-    _Row(3, 240, 80, squeeze=False, hard_swish=True, stride=2),
-    _Row(3, 200, 80, squeeze=False, hard_swish=True, stride=1),
-    _Row(3, 184, 80, squeeze=False, hard_swish=True, stride=1),
-    _Row(3, 184, 80, squeeze=False, hard_swish=True, stride=1),
-    _Row(3, 480, 112, squeeze=True, hard_swish=True, stride=1),
-    _Row(3, 672, 112, squeeze=True, hard_swish=True, stride=1),
-    _Row(5, 672, 160, squeeze=True, hard_swish=True, stride=2),
-    _Row(5, 960, 160, squeeze=True, hard_swish=True, stride=1),
-    _Row(5, 960, 160, squeeze=True, hard_swish=True, stride=1),
+    _TableRow(3, 16, 16, squeeze=False, hard_swish=False, stride=1),
+    _TableRow(3, 64, 24, squeeze=False, hard_swish=False, stride=2),
+    _TableRow(3, 72, 24, squeeze=False, hard_swish=False, stride=1),
+    _TableRow(5, 72, 40, squeeze=True, hard_swish=False, stride=2),
+    _TableRow(5, 120, 40, squeeze=True, hard_swish=False, stride=1),
+    _TableRow(5, 120, 40, squeeze=True, hard_swish=False, stride=1),
+    _TableRow(3, 240, 80, squeeze=False, hard_swish=True, stride=2),
+    _TableRow(3, 200, 80, squeeze=False, hard_swish=True, stride=1),
+    _TableRow(3, 184, 80, squeeze=False, hard_swish=True, stride=1),
+    _TableRow(3, 184, 80, squeeze=False, hard_swish=True, stride=1),
+    _TableRow(3, 480, 112, squeeze=True, hard_swish=True, stride=1),
+    _TableRow(3, 672, 112, squeeze=True, hard_swish=True, stride=1),
+    _TableRow(5, 672, 160, squeeze=True, hard_swish=True, stride=2),
+    _TableRow(5, 960, 160, squeeze=True, hard_swish=True, stride=1),
+    _TableRow(5, 960, 160, squeeze=True, hard_swish=True, stride=1),
 )
 
 
@@ -144,7 +144,7 @@ class _Excitations(nn.Module):
 class _Bottleneck(nn.Module):
     """An inverted residual: expand, filter each channel, excite, project."""
 
-    def __init__(self, incoming: int, row: _Row, width: float) -> None:
+    def __init__(self, incoming: int, row: _TableRow, width: float) -> None:
         super().__init__()
         expanded, out = channels(row.expanded * width), channels(row.out * width)
         activation = "hard_swish" if row.hard_swish else "relu"

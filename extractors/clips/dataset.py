@@ -12,12 +12,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from cache.base.errors import AsdError
 from cache.base.plugins import Plugins
 from extractors.clips.clip import Clip, Fault, Listing
 from extractors.clips.folders import audio_files, below, visible_folders
 
+T = TypeVar("T")
 Kind = tuple[str, str | None, str | None]  # split, domain, condition; None where not told
 
 
@@ -244,7 +246,7 @@ def inside(root: Path, *names: str) -> Path | None:
     return next((one for one in found if all((one / name).is_dir() for name in names)), None)
 
 
-def held_out(normal: Sequence[Path], abnormal: int) -> tuple[Sequence[Path], Sequence[Path]]:
+def held_out(normal: Sequence[T], abnormal: int) -> tuple[Sequence[T], Sequence[T]]:
     """Divide normal recordings of a section: those to learn from, those to be judged.
 
     As many are judged as there are abnormal ones, at most half, the first by name; as

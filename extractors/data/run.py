@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
-from argparse import Namespace, RawDescriptionHelpFormatter, _SubParsersAction
+from argparse import ArgumentTypeError, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from cache.base.arguments import Parser, add_arguments
 from cache.base.console import Console, Speech, console_of, parser_of
-from cache.base.errors import guarded, tell_some
+from cache.base.errors import AsdError, guarded, tell_some
 from cache.base.text import counted
 from cache.files.places import here, place
 from cache.heard import Signal
 from extractors.audio.hearing import Hearing
 from extractors.clips.dataset import KNOWN, datasets
 from extractors.clips.listing import SUPPLEMENTS, list_clips
+from extractors.data.bearings import PREFIX, ROOT_VARIABLE, BearingSet, notice
 from extractors.data.fetch import ARCHIVES, FetchRequest, bring_all, look_up
 from extractors.data.survey import Group, Survey, survey
 from extractors.data.zenodo import DATASETS, PARTS
@@ -83,12 +86,18 @@ def _add_fetch(subparsers: _SubParsersAction[Parser]) -> None:
         formatter_class=RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    names = (*DATASETS, *datasets())
-    add("dataset", choices=names, metavar="NAME", help=", ".join(names))
+    add("dataset", type=_dataset, metavar="NAME",
+        help=f"{', '.join((*DATASETS, *datasets()))}, or {PREFIX}NAME of bearing-datasets")  # fmt: skip
     add("--to", type=here, required=True, metavar="DIR", help="where the data roots are made")
     add("--part", nargs="+", choices=PARTS, default=None,
         help="of the challenge: development, further training, evaluation data (default: all)")  # fmt: skip
-    add("--machine", nargs="+", default=[], metavar="NAME", help="only these (default: all)")
+    add(
+        "--machine",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="only these; of bearing-datasets, channels (default: all)",
+    )
     add("--keep-archives", action="store_true",
         help=f"keep the archives in DIR/{ARCHIVES} (default: delete each once it is unpacked)")  # fmt: skip
     add_arguments(parser, Offline)
@@ -97,8 +106,30 @@ def _add_fetch(subparsers: _SubParsersAction[Parser]) -> None:
     parser.set_defaults(call=_fetch)
 
 
+def _dataset(text: str) -> str:
+    """Take the name of a set."""
+    known = (*DATASETS, *datasets())
+    if text in known or (text.startswith(PREFIX) and text.removeprefix(PREFIX).isidentifier()):
+        return text
+    raise ArgumentTypeError(f"no data set {text!r}; there are {', '.join(known)}, {PREFIX}NAME")
+
+
+def _fetch_bearings(args: Namespace, console: Console) -> int:
+    if args.part:
+        raise AsdError(f"--part {args.part[0]}: {args.dataset} has no parts; --machine chooses channels")
+    root = os.environ.get(ROOT_VARIABLE) or args.to / ARCHIVES / "bearing-datasets"
+    found = BearingSet(args.dataset.removeprefix(PREFIX), Path(root))
+    sys.stderr.write(notice(found))
+    found.build()
+    manifest, clips = found.lay_down(args.to / found.name, args.machine)
+    console.made(f"{found.name}: {counted(clips, 'signal')} -> {manifest}", made=manifest, clips=clips)
+    return 0
+
+
 def _fetch(args: Namespace, console: Console) -> int:
     apply_offline(args)
+    if args.dataset.startswith(PREFIX):
+        return _fetch_bearings(args, console)
     delivery = look_up(FetchRequest(args.dataset, args.to, args.part, args.machine, args.keep_archives))
     sys.stderr.write(delivery.notice)
     faults = bring_all(delivery.missing)

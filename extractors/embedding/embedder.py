@@ -22,7 +22,7 @@ from extractors.pooling import Pooling
 from extractors.request import DTYPES
 
 if TYPE_CHECKING:  # loaded where a network is
-    from torch import Tensor
+    pass
 
 Samples = NDArray[np.float32]
 _Pooled = tuple[list[Any], tuple[int, ...]]  # arrays, or tensors on the device; bands
@@ -202,8 +202,13 @@ class Forward:
         _LOG.info(text, self.device, size, self.limit)
 
     def _pass(self, samples: Samples) -> Vectors:
+        layers = sorted({output.layer for output in self.outputs})
         if self.backbone.spec.arrays:
-            values, bands = self._windows(samples, self._from_arrays)
+
+            def from_arrays(window: Samples) -> _Pooled:
+                return self._outputs(layers, self.backbone.features(window, layers))  # type: ignore[arg-type]
+
+            values, bands = self._windows(samples, from_arrays)
             return Vectors(tuple(values), bands)
         import torch  # noqa: PLC0415 (loaded already: the network needs it)
 
@@ -221,19 +226,16 @@ class Forward:
             total = [one + other for one, other in zip(total, more, strict=True)]
         return [one / len(starts) for one in total] if len(starts) > 1 else total, bands
 
-    def _from_arrays(self, samples: Samples) -> _Pooled:
-        """One window of each clip: (B, D) and the bands, for each output."""
-        layers = sorted({output.layer for output in self.outputs})
-        return self._outputs(layers, self.backbone.features(samples, layers))  # type: ignore[arg-type]
-
     def _from_tensors(self, samples: Samples) -> _Pooled:
-        """Compute the same on the device."""
+        """One window of each clip on the device: (B, D) and the bands, for each output."""
         import torch  # noqa: PLC0415 (as above)
 
         from extractors.embedding.precision import reduced  # noqa: PLC0415
 
         layers = sorted({output.layer for output in self.outputs})
-        waveforms = self._moved(torch.from_numpy(np.ascontiguousarray(samples)))
+        waveforms, here = torch.from_numpy(np.ascontiguousarray(samples)), self.device.type == "cuda"
+        # From pinned memory the copy to a GPU can run beside the arithmetic.
+        waveforms = (waveforms.pin_memory() if here else waveforms).to(str(self.device), non_blocking=here)
         with reduced(waveforms.device, getattr(torch, self.outputs[0].dtype)):
             return self._outputs(layers, self.backbone.features(waveforms, layers))  # type: ignore[arg-type]
 
@@ -241,12 +243,6 @@ class Forward:
         of = dict(zip(layers, features, strict=True))
         values = [output.pooling(of[output.layer], output.bands) for output in self.outputs]
         return values, tuple(int(of[output.layer].frames.shape[2]) for output in self.outputs)
-
-    def _moved(self, waveforms: Tensor) -> Tensor:
-        """To the device; from pinned memory where the copy can then run beside the arithmetic."""
-        if self.device.type == "cuda":
-            return waveforms.pin_memory().to(str(self.device), non_blocking=True)
-        return waveforms.to(str(self.device))
 
 
 def least_cosine(forward: Forward, samples: Samples) -> float:

@@ -22,7 +22,7 @@ from cache.base.errors import AsdError
 from cache.base.text import parse_json
 from cache.files.atomic import unchanged, write_atomic
 from extractors import backbones
-from extractors.backbone import OWN, Backbone, Features, Kind, ModelFile, Source, Tunable
+from extractors.backbone import OWN, Backbone, Features, Kernels, Kind, ModelFile, Source, Tunable
 from extractors.embedding.statistics import StatisticsPooling
 from extractors.weights.loading import (
     WeightsFile,
@@ -99,8 +99,14 @@ class FinetunedBackbone:
             pooling="native",
         )
         self.backbone = backbone
+        self.kernels = backbone.kernels if isinstance(backbone, Kernels) else ()
         self._embedding = embedding
         self._pooling = pooling
+
+    def use(self, kernel: str) -> None:
+        """Compute in one of the backbone's ways; see `Kernels`."""
+        if isinstance(self.backbone, Kernels):
+            self.backbone.use(kernel)
 
     def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
         """Compute features; see `Backbone.features`."""

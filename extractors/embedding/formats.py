@@ -86,7 +86,10 @@ def settled(forward: Forward, clips: Sequence[Clip], store: Store) -> Forward:
         Where the tables go, and the verdicts.
     """
     spec = forward.backbone.spec
-    formats = {dtype: _in(forward, dtype) for dtype in DTYPES}
+    formats = {
+        dtype: replace(forward, outputs=[replace(output, dtype=dtype) for output in forward.outputs])
+        for dtype in DTYPES
+    }
     for dtype, each in formats.items():
         if any(store.tables(output.recipe) for output in each.outputs):
             _LOG.info("%s in %s, as its tables are", spec.name, dtype)
@@ -96,7 +99,8 @@ def settled(forward: Forward, clips: Sequence[Clip], store: Store) -> Forward:
     tried = [dtype for dtype in DTYPES[1:] if dtype == "bfloat16" or forward.device.type == "cuda"]
     verdicts, samples = verdicts_in(store.root), list[Samples]()
     for dtype in tried:
-        key = _key(formats[dtype])
+        tables = " ".join(output.recipe.fingerprint for output in formats[dtype].outputs)
+        key = f"{machine_key(formats[dtype])}, tables {tables}"
         if key not in verdicts:
             if len(clips) < WORTH:
                 return forward
@@ -111,15 +115,6 @@ def settled(forward: Forward, clips: Sequence[Clip], store: Store) -> Forward:
         if verdict.accepted:
             return formats[dtype]
     return forward
-
-
-def _in(forward: Forward, dtype: str) -> Forward:
-    return replace(forward, outputs=[replace(output, dtype=dtype) for output in forward.outputs])
-
-
-def _key(forward: Forward) -> str:
-    tables = " ".join(output.recipe.fingerprint for output in forward.outputs)
-    return f"{machine_key(forward)}, tables {tables}"
 
 
 def judged(exact: Forward, smaller: Forward, samples: Sequence[Samples]) -> Verdict:

@@ -223,19 +223,15 @@ def recipe_forwards(recipe: Recipe, weights: Sequence[str], device: str = "cpu")
     forwards = []
     for (text, sha256, _), recipes in models.items():
         given = ["random"] if sha256 == RANDOM else weights if sha256 else ()
-        source = _as_recorded(source_of(given, text, names), sha256)
+        source = source_of(given, text, names)
+        if sha256 is not None and source.seed is None:
+            # The very file that the recipe names, whatever is published under its name.
+            checkpoint = published(sha256)
+            if source.weights is None and checkpoint is not None and checkpoint.urls:
+                source = replace(source, weights=Path(checkpoint.name))
+            source = replace(source, accepted=(sha256,))
         forwards.append(_forward(recipes, source, device))
     return forwards
-
-
-def _as_recorded(source: Source, sha256: str | None) -> Source:
-    """Ask for the very file that the recipe names, whatever is published under its name."""
-    if sha256 is None or source.seed is not None:
-        return source
-    checkpoint = published(sha256)
-    if source.weights is None and checkpoint is not None and checkpoint.urls:
-        source = replace(source, weights=Path(checkpoint.name))
-    return replace(source, accepted=(sha256,))
 
 
 def _named(recipe: Recipe) -> str:
@@ -253,22 +249,14 @@ def _forward(recipes: Sequence[Recipe], source: Source, device: str) -> Forward:
         how = pooling.find(str(recipe.pooling), backbone.spec.tuned)
         dtype = str(dict(recipe.settings).get("dtype", DTYPES[0]))
         layer, bands = int(recipe.layer or 0), str(recipe.bands)
-        output = Output(backbone.spec, layer, how, bands, dtype, hearing_of(recipe))
-        _check_same(output.recipe, recipe)
-        outputs.append(output)
+        outputs.append(Output(backbone.spec, layer, how, bands, dtype, hearing_of(recipe)))
+        ours = outputs[-1].recipe
+        pairs = [(item.name, getattr(ours, item.name), getattr(recipe, item.name)) for item in fields(Recipe)]
+        differing = [f"{name} {one!r} instead of {two!r}" for name, one, two in pairs if one != two]
+        if differing:
+            raise AsdError(
+                f"this installation makes other embeddings than the bank's ({recipe}): "
+                f"{'; '.join(differing)}; install the versions the bank was built with, give its "
+                "--weights, or build the bank anew"
+            )
     return Forward(backbone, outputs, where)
-
-
-def _check_same(ours: Recipe, wanted: Recipe) -> None:
-    if ours == wanted:
-        return
-    differing = [
-        f"{item.name} {getattr(ours, item.name)!r} instead of {getattr(wanted, item.name)!r}"
-        for item in fields(Recipe)
-        if getattr(ours, item.name) != getattr(wanted, item.name)
-    ]
-    raise AsdError(
-        f"this installation makes other embeddings than the bank's ({wanted}): "
-        f"{'; '.join(differing)}; install the versions the bank was built with, give its "
-        "--weights, or build the bank anew"
-    )

@@ -61,9 +61,9 @@ class FrontEnd:
 
 
 def _logmel() -> Call:
-    from extractors.backbones.logmel import LogMel  # noqa: PLC0415 (only the front end asked for)
+    from extractors.backbones.logmel import LogMelFrames  # noqa: PLC0415 (only the front end asked for)
 
-    log_mel = LogMel(16_000, 1024, 512, 128)
+    log_mel = LogMelFrames(16_000, 1024, 512, 128)
     return lambda waveforms: log_mel(waveforms[0])[None]
 
 

@@ -154,21 +154,16 @@ def _join() -> None:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address := os.environ.get(ADDRESS):
-        _knock(address)
+    if address := os.environ.get(ADDRESS):  # [ray://]HOST:PORT
+        host, colon, port = address.rpartition("://")[2].rpartition(":")
+        if colon and port.isdigit():  # see whether anything listens: Ray itself tries for minutes
+            with socket.create_connection((host.strip("[]"), int(port)), _REACHED):
+                pass
         ray.init(address=address, **quiet)
     else:
         # Not any cluster that happens to run here: it may end with another command.
         own = {"num_cpus": cores(), "include_dashboard": False, "_system_config": FAIR}
         ray.init(address="local", **own, **quiet)
-
-
-def _knock(address: str) -> None:
-    """See whether anything listens at ``[ray://]HOST:PORT``: Ray itself tries for minutes."""
-    host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if colon and port.isdigit():
-        with socket.create_connection((host.strip("[]"), int(port)), _REACHED):
-            pass
 
 
 def room() -> Room:

@@ -200,7 +200,7 @@ class _Run:
                 lost.append(self._lost(table, answer.failure if answer else self.reason or _DIED))
             else:
                 for whole, part in zip(reports, answer.reports, strict=True):
-                    _add(whole, part)
+                    whole.add(part)
         return Outcome(reports, lost)
 
     def _pass(self, tables: Sequence[Table]) -> bool:
@@ -244,17 +244,6 @@ class _Run:
         ]
         ids = (clip.clip_id for clip in table.clips)
         return Lost(table, tuple(i for i in ids if not all(i in rows for rows in held)), reason)
-
-
-def _add(whole: Report, part: Report) -> None:
-    whole.new += part.new
-    whole.changed += part.changed
-    whole.unchanged += part.unchanged
-    whole.removed += part.removed
-    whole.faults += part.faults
-    whole.remarks += part.remarks
-    for machine_type, energy in part.energy.items():
-        whole.heard(machine_type, energy)
 
 
 @contextmanager

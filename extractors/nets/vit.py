@@ -41,7 +41,39 @@ class VitSizes:
     heads: int = 12
 
 
-class _Attention(nn.Module):
+ATTENTION = ("fused attention", "plain attention")  # ways to compute it, the usual first
+
+
+class Attending(nn.Module):
+    """What computes attention in one of two ways, equal up to rounding.
+
+    Attributes
+    ----------
+    kernel
+        Of `ATTENTION`: in one of torch's kernels, or as it is defined, product by product. Which is faster
+        depends on the processor and the number of tokens.
+    """
+
+    kernel = ATTENTION[0]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute (B, heads, T, c) from three of that shape; a mask (B, heads, T, T) is added."""
+        if self.kernel == ATTENTION[0]:
+            return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        likeness = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
+        if mask is not None:
+            likeness = likeness + mask
+        return torch.matmul(likeness.softmax(-1), value)
+
+
+def use_attention(network: nn.Module, kernel: str) -> None:
+    """Compute all attention of a network in one way of `ATTENTION`; empty for the usual one."""
+    for module in network.modules():
+        if isinstance(module, Attending):
+            module.kernel = kernel or ATTENTION[0]
+
+
+class _Attention(Attending):
     """Multi-head self-attention."""
 
     def __init__(self, sizes: VitSizes) -> None:
@@ -54,7 +86,7 @@ class _Attention(nn.Module):
         """(B, T, C) to (B, T, C)."""
         parts = self.qkv(tokens).unflatten(-1, (3, self._heads, -1))
         query, key, value = parts.permute(2, 0, 3, 1, 4)  # (B, heads, T, c) each
-        mixed = functional.scaled_dot_product_attention(query, key, value)
+        mixed = self.attend(query, key, value)
         projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return projected
 
@@ -189,6 +221,11 @@ class VitBackbone(NetworkBackbone, Generic[VitNetwork]):
     """A backbone whose network is a `Vit`: what of it is trained, and what its tensors do not tell."""
 
     network: VitNetwork
+    kernels = ATTENTION
+
+    def use(self, kernel: str) -> None:
+        """Compute attention in one of the ways; see `Kernels`."""
+        use_attention(self.network, kernel)
 
     @property
     def trainable(self) -> Trainable:

@@ -233,19 +233,14 @@ def tensors(content: object, path: Path) -> dict[str, Tensor]:
         kind = type(content).__name__
         raise AsdError(f"{path} holds a {kind} where a mapping of names to tensors is expected")
     for name, value in content.items():
-        if not _is_plain(value):
+        plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+        # All values are there, each once: no view that repeats them, no claim.
+        if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise AsdError(
                 f"{path}: {name} claims {tuple(value.shape)} {value.dtype} values that the file "
                 "does not hold; fetch it again from its publisher"
             )
     return dict(content)
-
-
-def _is_plain(value: Tensor) -> bool:
-    """Whether a tensor's values are all there, each once: no view that repeats them, no claim."""
-    if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-        return False
-    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def load_state(file: Path | WeightsFile) -> dict[str, Tensor]:

@@ -41,8 +41,8 @@ def check_model(kept: ModelFile, config: dict[str, Any], build: Callable[[], nn.
         If it has more layers than the file has tensors, or 16 times the values of these and 2^26
         more.
     """
-    for name, number in _layer_counts(config):
-        if number > len(kept.state):
+    for name, number in _numbers(config):
+        if ("layers" in name or "depth" in name) and number > len(kept.state):
             raise AsdError(f"{kept.path}: its {name} is {number}, and it has {len(kept.state)} tensors")
     with torch.device("meta"):
         model = build()
@@ -67,12 +67,6 @@ def check_extractor(kept: ModelFile, extractor: dict[str, Any]) -> None:
     bands = max(_whole(extractor.get(name)) for name in ("feature_size", "num_mel_bins"))
     if window * bands > _FILTERS:
         raise AsdError(f"{kept.path}: its extractor has {bands} bands of windows of {window}")
-
-
-def _layer_counts(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    for name, number in _numbers(config):
-        if "layers" in name or "depth" in name:
-            yield name, number
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:

@@ -44,12 +44,14 @@ def test_a_whole_installation(home: Path, tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.usefixtures("home")
 def test_what_was_measured_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / PLANS).write_text('{"Some CPU: beats": {"batch": 1, "workers": 2, "threads": 1}}')
+    (tmp_path / PLANS).write_text(
+        '{"Some CPU: beats": {"batch": 1, "workers": 2, "threads": 1, "kernel": "plain"}}'
+    )
     text = '{"Some CPU: beats 768x12, bfloat16": {"gain": 2.4, "rho": 0.9998, "points": 0.1}}'
     (tmp_path / FORMATS).write_text(text)
     assert main(["--doctor", "--cache-dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "measured: Some CPU: beats: batches of 1, 2 workers of 1 thread\n" in said
+    assert "measured: Some CPU: beats: batches of 1, 2 workers of 1 thread, plain\n" in said
     assert (
         "beats 768x12, bfloat16: taken: 2.40 times float32's pace, rank correlation of scores 0.99980" in said
     )

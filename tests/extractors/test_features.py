@@ -16,7 +16,7 @@ from extractors import backbones, pooling
 from extractors.backbone import ArrayFeatures, Features, Source
 from extractors.backbones import logmel
 from extractors.nets.filters import slaney_filters
-from extractors.nets.melspectrogram import LogMel
+from extractors.nets.melspectrogram import LogMelFrames
 from tests.helpers.small_models import SMALL
 
 CPU = torch.device("cpu")
@@ -52,8 +52,8 @@ def test_log_mel_is_librosas(kind: str) -> None:
         y=wave, sr=16_000, n_fft=1024, hop_length=512, n_mels=128, center=False
     )
     expected = 10 * np.log10(np.maximum(power, 1e-10)).T
-    ours = logmel.LogMel(16_000, 1024, 512, 128)(wave)
-    networks = LogMel(16_000, 1024, 512, 128)(torch.from_numpy(wave)[None])[0].numpy()
+    ours = logmel.LogMelFrames(16_000, 1024, 512, 128)(wave)
+    networks = LogMelFrames(16_000, 1024, 512, 128)(torch.from_numpy(wave)[None])[0].numpy()
     # Far from a tone, float32 leaves only rounding noise: compare what carries power.
     loud = expected > expected.max() - 80
     for frames in (ours, networks):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cache.base.errors import AsdError
 from extractors import backbones, pooling
-from extractors.backbone import BackboneSpec, Features
+from extractors.backbone import BackboneSpec, Features, Kernels, Source
 from extractors.embedding import throughput as tuning
 from extractors.embedding.embedder import Forward, Output, least_cosine, window_starts
 from extractors.embedding.throughput import Plan
@@ -149,6 +149,61 @@ def test_the_fastest_plan_wins_and_too_large_ones_end_the_measuring(
     monkeypatch.setattr(tuning, "rate", rate)
     assert tuning.fastest(forward, plans, np.zeros(5, np.float32)).batch == 2  # 1 % is noise
     assert forward.limit is None
+
+
+class TwoWays(Meter):
+    """Computes in two ways, of which it counts what it was last told."""
+
+    kernels = ("usual", "other")
+    kernel = ""
+
+    def use(self, kernel: str) -> None:
+        self.kernel = kernel or "usual"
+
+
+def test_the_way_a_network_computes_is_measured_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TwoWays()
+    forward, seen = forward_of(model), list[tuple[int, str]]()
+
+    def rate(_: Forward, plan: Plan, __: object) -> float:
+        seen.append((plan.batch, plan.kernel))
+        return 2.0 if plan.kernel == "other" else 1.0
+
+    monkeypatch.setattr(tuning, "rate", rate)
+    clip = np.zeros(10, np.float32)
+    assert tuning.kept_kernel(tmp_path, forward) == ""
+    plan = tuning.remembered(tmp_path, forward, clip)
+    assert plan.kernel == "other"
+    assert [kernel for _, kernel in seen[:2]] == ["usual", "other"]
+    assert {kernel for _, kernel in seen[2:]} == {"other"}  # the rest is measured as the best of them
+    assert str(tuning.plans_in(tmp_path).popitem()[1]).endswith(", other")
+    assert tuning.kept_kernel(tmp_path, forward) == "other"  # whatever the length of the clips
+    tuning.use(forward, plan)
+    assert model.kernel == "other"
+    tuning.use(forward, replace(plan, kernel="of a later version"))
+    assert model.kernel == "usual"
+
+
+@pytest.mark.parametrize("name", backbones.names())
+def test_all_ways_of_a_network_are_equal_up_to_rounding(name: str, tmp_path: Path) -> None:
+    source = Source("Cnn10", seed=0) if name == "panns" else SMALL[name](tmp_path)
+    model = backbones.find(name).load(source, CPU)
+    if not isinstance(model, Kernels):
+        pytest.skip(f"{name} computes in one way")
+    length = max(model.spec.min_samples, 2 * model.spec.sample_rate)
+    clips = torch.randn(2, length, generator=torch.Generator().manual_seed(0)) / 10
+    with torch.inference_mode():
+        usual = model.features(clips, model.spec.layers)
+        for kernel in model.kernels[1:]:
+            model.use(kernel)
+            for one, other in zip(usual, model.features(clips, model.spec.layers), strict=True):
+                assert (one.frames - other.frames).norm() <= 1e-5 * one.frames.norm()
+            assert not torch.equal(one.frames, other.frames)  # it was another way
+        model.use("")
+        again = model.features(clips, model.spec.layers)
+        assert all(torch.equal(one.frames, other.frames) for one, other in zip(usual, again, strict=True))
 
 
 def test_a_plan_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

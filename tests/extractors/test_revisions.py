@@ -17,7 +17,7 @@ from extractors.backbone import Features, Source
 from extractors.backbones import logspec
 from extractors.backbones.ced import Ced
 from extractors.backbones.efficientat import MobileNet
-from extractors.backbones.logmel import LogMel
+from extractors.backbones.logmel import LogMelFrames
 from extractors.embedding import revisions
 from extractors.embedding.embedder import Output
 from extractors.embedding.revisions import FRONT_ENDS, NETWORKS, code_of, is_golden, summary
@@ -163,7 +163,7 @@ NETS: dict[str, Callable[[], Tensor]] = {
     "ced": lambda: filled(Ced(VitSizes(16, 2, 2), 4))(waves(1, 64, 64), [2])[0],
     "eat": lambda: filled(Eat(VitSizes(16, 2, 2), 32))(waves(1, 64, 128), [2])[0][0],
     "efficientat": lambda: filled(MobileNet(0.1)).fuse()(waves(1, 128, 60), [16])[0],  # type: ignore[operator]
-    "panns": lambda: filled(Cnn((8, 16), 3)).fuse(winograd=False)(waves(1, 60, 64), [2])[0],  # type: ignore[operator]
+    "panns": lambda: filled(Cnn((8, 16), 3)).fuse()(waves(1, 60, 64), [2])[0],  # type: ignore[operator]
     "logmel": lambda: filled(SmallCnn())(waves(1, 30, 128), [3])[0],
 }
 
@@ -245,7 +245,7 @@ def test_log_spectra_of_any_rate_and_spacing_are_looked_at(
 def test_golden_values_move_with_hop_window_and_noise() -> None:
     known = FRONT_ENDS["logmel", 16_000]
     for settings, gain in (((1024, 500), 1.0), ((1000, 512), 1.0), ((1024, 512), 1.01)):
-        changed = LogMel(16_000, *settings, 128)
+        changed = LogMelFrames(16_000, *settings, 128)
         build = lambda log_mel=changed, gain=gain: lambda waves: log_mel(waves[0] * gain)[None]  # noqa: E731
         assert not is_golden(known, summary(replace(known, build=build)))
     nearly = summary(known) * (1 + 1e-6 * np.cos(np.arange(25)))

@@ -100,6 +100,75 @@ def publish(server: BadServer, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     return serve
 
 
+def due(machine: str) -> bytes:
+    """An archive of MIMII DUE: two sections, three folders, attributes in the names of training clips."""
+    members = {}
+    for number in ("00", "05"):
+        for domain, many in (("source", 4), ("target", 2)):
+            for i in range(many):
+                name = f"section_{number}_{domain}_train_normal_{i:04d}_strength_{i}.wav"
+                members[f"{machine}/train/{name}"] = sound(4 * i)
+            for condition, odd in (("normal", 0), ("anomaly", 3)):
+                name = f"section_{number}_{domain}_test_{condition}_0000.wav"
+                members[f"{machine}/{domain}_test/{name}"] = sound(odd)
+    return zipped(members)
+
+
+def dg(machine: str) -> bytes:
+    """An archive of MIMII DG: train and test, attribute files."""
+    rows, members = ["file_name,d1p,d1v"], {}
+    for split, domain, condition, odd in (
+        ("train", "source", "normal", 0), ("train", "target", "normal", 0), ("test", "source", "normal", 0),
+        ("test", "source", "anomaly", 3), ("test", "target", "normal", 0), ("test", "target", "anomaly", 3),
+    ):  # fmt: skip
+        for i in range(3):
+            path = f"{machine}/{split}/section_02_{domain}_{split}_{condition}_{i:04d}_vel_{i}.wav"
+            members[path] = sound(4 * i + odd)
+            rows.append(f"{path},vel,{10 * i}")
+    return zipped({**members, f"{machine}/attributes_02.csv": "\n".join(rows).encode()})
+
+
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [
+        (
+            ("mimii-due",
+            {"dev_data_fan.zip": due("fan"), "dev_data_gearbox.zip": due("gearbox")}),
+            {(f"{machine}/section_{number}", split, domain, condition): count
+             for machine in ("fan", "gearbox") for number in ("00", "05")
+             for split, domain, condition, count in (
+                 ("train", "source", "normal", 4), ("train", "target", "normal", 2),
+                 ("test", "source", "normal", 1), ("test", "source", "anomaly", 1),
+                 ("test", "target", "normal", 1), ("test", "target", "anomaly", 1))},
+        ),
+        (
+            ("mimii-dg", {"bearing.zip": dg("bearing")}),
+            {("bearing/section_02", split, domain, condition): 3
+             for split, domain, condition in (
+                 ("train", "source", "normal"), ("train", "target", "normal"),
+                 ("test", "source", "normal"), ("test", "source", "anomaly"),
+                 ("test", "target", "normal"), ("test", "target", "anomaly"))},
+        ),
+    ],
+    ids=["due", "dg"],
+)  # fmt: skip
+def test_the_successors_of_mimii(
+    publish: Callable[..., None], published: tuple[str, dict[str, bytes]],
+    expected: dict[tuple[str, ...], int], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    name, files = published
+    publish(name, files)
+    assert main(["fetch", name, "--to", str(tmp_path)]) == 0
+    said = capsys.readouterr().err
+    assert {"mimii-due": "Licence: not established", "mimii-dg": "Licence: sources disagree"}[name] in said
+    clips = list_clips([tmp_path / name]).clips
+    assert Counter((str(c.section), c.split, c.domain, c.condition) for c in clips) == expected
+    key, value = {"mimii-due": ("strength", "1"), "mimii-dg": ("vel", "10")}[name]
+    assert next(c for c in clips if c.split == "train" and "_0001_" in c.clip_id).attributes[key] == value
+    assert main(["fetch", name, "--to", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["there"] == len(files)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_two_commands_lead_to_scores_and_a_page(
     publish: Callable[..., None], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
