@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.base.errors import AsdError
+from cache.files.places import is_remote
 from cache.heard import split_id
 from eval.scoring.difference import Difference, describe
 from extractors.audio.decode import read_audio
@@ -93,6 +94,10 @@ class ClipResult:
             return None
         name, span = split_id(self.neighbours[0].clip)
         source = self._sources.get(name)
+        if source is None and not is_remote(self._recording.path):
+            # Ids are paths below the data root, which may hold the recording too.
+            folders = self._recording.path.absolute().parents
+            source = next((str(folder / name) for folder in folders if (folder / name).is_file()), None)
         if source is None:
             return None
         try:
