@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from cache.base.errors import AsdError
 from cache.base.text import masked, parse_json
 from cache.files.atomic import write_atomic
-from cache.heard import split_id
+from cache.heard import SIGNAL_SUFFIXES, split_id
 from cache.recipe import concatenation
 from cache.select import Selection
 from cache.store import Store
@@ -142,13 +142,13 @@ class Detector:
         Parameters
         ----------
         normal
-            A folder (searched at any depth), a file, a manifest (``.csv``, ``.parquet``) or a data root,
-            of which the training clips are taken with their domains, an array (T,) or (T, channels)
-            with `rate`, a pair of array and rate, or a list of these.
+            A folder (searched at any depth), a file, a manifest (``.csv`` or ``.parquet`` with a column
+            ``path``) or a data root, of which the training clips are taken with their domains, an array
+            (T,) or (T, channels) with `rate`, a pair of array and rate, or a list of these.
         target
             The few normal recordings of other conditions (speed, load, noise), if there are any.
         rate
-            Hz, of arrays without their own.
+            Hz, of arrays and of files of numbers that do not tell their own.
 
         Returns
         -------
@@ -426,6 +426,8 @@ class Detector:
             else:
                 samples, own = sound if isinstance(sound, tuple) else (sound, rate)
                 clips.append(self._written(np.asarray(samples), own, section, split, domain))
+        if rate is not None:
+            clips = [_with_rate(clip, rate) for clip in clips]
         if not clips:
             raise AsdError(
                 f"no recordings in {sounds!r}: expected {', '.join(RECORDING_SUFFIXES)} at any depth"
@@ -512,13 +514,22 @@ def cautions_of(fitted: FittedSection) -> tuple[str, ...]:
     return fitted.promise(), *fitted.cautions().values()
 
 
+def _with_rate(clip: Clip, rate: float) -> Clip:
+    """Tell a file of numbers its rate, unless a manifest told another; sound has its own."""
+    if clip.path.suffix.lower() not in SIGNAL_SUFFIXES or clip.signal.rate:
+        return clip
+    if rate != int(rate) or rate <= 0:
+        raise AsdError(f"rate={rate}: expected whole Hz above 0")
+    return replace(clip, signal=replace(clip.signal, rate=int(rate), own=True))
+
+
 def _is_root(path: Path) -> bool:
     """Tell a manifest, a machine's folder or a folder of machines from a folder of recordings."""
     from extractors.clips.folders import is_machine, visible_folders  # noqa: PLC0415 (as above)
-    from extractors.clips.manifest import SUFFIXES  # noqa: PLC0415
+    from extractors.clips.manifest import is_manifest  # noqa: PLC0415
 
     if not path.is_dir():
-        return path.is_file() and path.suffix.lower() in SUFFIXES
+        return is_manifest(path)
     return is_machine(path) or any(map(is_machine, visible_folders(path)))
 
 

@@ -103,8 +103,8 @@ def _agreed(signal: Signal, own: float | None) -> int:
     if told is None:
         if own is None:
             raise AsdError(
-                "it does not tell its sampling rate: give --rate HZ, of a manifest a column rate, of "
-                "Parquet or HDF5 an entry sample_rate"
+                "it does not tell its sampling rate: give --rate HZ (rate= in Python), of a manifest a "
+                "column rate, of Parquet or HDF5 an entry sample_rate"
             )
         return max(1, round(own))
     if own is not None and abs(own - told) > most * told:
