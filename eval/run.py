@@ -28,8 +28,9 @@ def _show(done: EvaluateResult, wanted: EvaluateRequest, console: Console) -> No
     if done.ranking is not None:
         systems, refused = len(done.ranking.entries), len(done.refused)
         console.made(
-            f"{format_ranking(done.ranking)}\n\n{counted(systems, 'system')}, {counted(runs, 'run')} evaluated, "
-            f"{counted(refused, 'system')} refused: ranking.{{csv,json,md}} and a folder a run in {out}",
+            f"{format_ranking(done.ranking)}\n\n{counted(systems, 'system')}, {counted(runs, 'run')} "
+            f"evaluated, {counted(refused, 'system')} refused: ranking.{{csv,json,md}} and a folder a run "
+            f"in {out}",
             made=out, systems=systems, runs=runs, refused=refused,
         )  # fmt: skip
         return
@@ -41,10 +42,9 @@ def _show(done: EvaluateResult, wanted: EvaluateRequest, console: Console) -> No
     for result in done.results:
         judged, sections = bool(result.sections), len(result.sections) + len(result.unknown)
         made = ["report.html"] * wanted.report + ["results.{csv,json,md}"] * judged + ["submission"]
+        table, how = (f"{format_table(result)}\n\n", "") if judged else ("", " without ground truth")
         console.made(
-            f"{format_table(result)}\n\n" * judged
-            + f"{counted(sections, 'section')} scored{lost}{'' if judged else ' without ground truth'}: "
-            f"{', '.join(made)} in {out}",
+            f"{table}{counted(sections, 'section')} scored{lost}{how}: {', '.join(made)} in {out}",
             made=out, sections=sections, left_out=len(done.left_out), official_score=result.summary.official,
         )  # fmt: skip
     if wanted.report and done.results and not console.speech.json:
@@ -81,9 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = {"silent": "not played"}.get(kind, kind.replace("_", " "))
         console.some(name, getattr(done, kind))
     _show(done, wanted, console)
-    if not done.results:
-        return 2
-    return 1 if done.left_out or done.refused or done.outdated else 0
+    incomplete = done.left_out or done.refused or done.outdated
+    return 2 if not done.results else 1 if incomplete else 0
 
 
 if __name__ == "__main__":
