@@ -84,6 +84,7 @@ bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
 	$(BIN)/python -m benchmarks.scorer_cost
 	$(BIN)/python -m benchmarks.formats
 	$(BIN)/python -m benchmarks.contention
+	$(BIN)/python -m benchmarks.reading
 
 PACKAGES := cache extractors finetune index eval
 
