@@ -242,11 +242,14 @@ def _imports() -> Iterator[Finding]:
         "torchaudio": lambda: str(torchaudio().__version__),
         "transformers": lambda: str(transformers().__version__),
         "libsndfile": _libsndfile,
+        "onnxruntime": lambda: f"{import_module('onnxruntime').__version__}, for --engine onnx",
+        "openvino": lambda: f"{import_module('openvino').__version__}, for --engine openvino",
     }
     for name, load in loaders.items():
         if name != "libsndfile" and find_spec(name) is None:
-            extra = "not installed: backbones that are networks need it, pip install 'machine-asd[torch]'"
-            yield Finding(name, extra)
+            extra = {"onnxruntime": "onnx", "openvino": "openvino"}.get(name, "torch")
+            what = "backbones that are networks need" if extra == "torch" else f"--engine {extra} needs"
+            yield Finding(name, f"not installed: {what} it, pip install 'machine-asd[{extra}]'")
             continue
         try:
             yield Finding(name, load())

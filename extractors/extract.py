@@ -17,12 +17,12 @@ from extractors.audio.decode import read_audio
 from extractors.audio.hearing import hearing_of, hearings, resolved
 from extractors.clips.listing import Clip, Fault, Listing, list_clips
 from extractors.embedding.embedder import Forward, least_cosine
-from extractors.embedding.formats import settled
+from extractors.embedding.formats import in_integers, settled
 from extractors.embedding.models import load_forwards, recipe_forwards
 from extractors.engines.local import Extraction, Report, extraction
 from extractors.engines.tables import Outcome
 from extractors.fetching.offline import apply_offline
-from extractors.request import AUTO, DTYPES, RAY, ExtractRequest
+from extractors.request import AUTO, DTYPES, GRAPHS, INT8, RAY, ExtractRequest
 
 _MOST_CANCELLED = 0.9  # share of the energy above which the machine itself goes
 _COMPARED = 4  # clips on which a smaller number format is held against float32
@@ -91,7 +91,11 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> ExtractResult:
     request, listing = _listed(request)
     # Of a cluster's work this process only makes the recipes.
     forwards = load_forwards(replace(request, device="cpu") if request.engine == RAY else request)
-    if request.dtype == AUTO:
+    if request.engine in GRAPHS:
+        if request.dtype != DTYPES[0]:
+            store, asked = Store(request.cache_dir), request.dtype == INT8
+            forwards = [in_integers(each, listing.clips, store, asked=asked) for each in forwards]
+    elif request.dtype == AUTO:
         forwards = [settled(each, listing.clips, Store(request.cache_dir)) for each in forwards]
     elif request.dtype != DTYPES[0]:
         for forward in forwards:

@@ -19,7 +19,7 @@ from extractors.backbone import ArrayBackbone, Backbone, BackboneSpec
 from extractors.device import Device, is_out_of_memory
 from extractors.embedding.revisions import code_of
 from extractors.pooling import Pooling
-from extractors.request import DTYPES
+from extractors.request import DTYPES, GRAPHS, LOCAL
 
 if TYPE_CHECKING:  # loaded where a network is
     pass
@@ -45,6 +45,10 @@ class Output:
         What the network computes in; front ends and poolings always compute in float32.
     hearing
         Which channel, and what of long recordings.
+    engine
+        What runs the network; torch's are one.
+    calibration
+        Of 8-bit integers: the name of the ranges, see `extractors.embedding.graphs`.
     """
 
     spec: BackboneSpec
@@ -53,6 +57,8 @@ class Output:
     bands: str
     dtype: str = DTYPES[0]
     hearing: Hearing = field(default_factory=Hearing)
+    engine: str = LOCAL
+    calibration: str = ""
 
     @property
     def recipe(self) -> Recipe:
@@ -66,6 +72,10 @@ class Output:
         }
         if self.dtype != DTYPES[0]:
             settings["dtype"] = self.dtype
+        if self.engine in GRAPHS:
+            settings["engine"] = self.engine
+        if self.calibration:
+            settings["calibration"] = self.calibration
         return Recipe(
             backbone=self.spec.name,
             layer=self.layer,
@@ -236,7 +246,8 @@ class Forward:
         waveforms, here = torch.from_numpy(np.ascontiguousarray(samples)), self.device.type == "cuda"
         # From pinned memory the copy to a GPU can run beside the arithmetic.
         waveforms = (waveforms.pin_memory() if here else waveforms).to(str(self.device), non_blocking=here)
-        with reduced(waveforms.device, getattr(torch, self.outputs[0].dtype)):
+        dtype = DTYPES[0] if self.outputs[0].engine in GRAPHS else self.outputs[0].dtype
+        with reduced(waveforms.device, getattr(torch, dtype)):
             return self._outputs(layers, self.backbone.features(waveforms, layers))  # type: ignore[arg-type]
 
     def _outputs(self, layers: Sequence[int], features: Sequence[Any]) -> _Pooled:

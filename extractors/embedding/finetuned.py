@@ -22,7 +22,18 @@ from cache.base.errors import AsdError
 from cache.base.text import parse_json
 from cache.files.atomic import unchanged, write_atomic
 from extractors import backbones
-from extractors.backbone import OWN, Backbone, Features, Kernels, Kind, ModelFile, Source, Tunable
+from extractors.backbone import (
+    OWN,
+    Backbone,
+    Features,
+    Inputs,
+    Kernels,
+    Kind,
+    ModelFile,
+    NetworkBackbone,
+    Source,
+    Tunable,
+)
 from extractors.embedding.statistics import StatisticsPooling
 from extractors.weights.loading import (
     WeightsFile,
@@ -78,7 +89,7 @@ def embed(pooling: StatisticsPooling | None, features: Features) -> Tensor:
     return features.native
 
 
-class FinetunedBackbone:
+class FinetunedBackbone(NetworkBackbone):
     """A fine-tuned backbone: every layer as before, and the trained embedding as ``native``.
 
     Parameters
@@ -108,9 +119,13 @@ class FinetunedBackbone:
         if isinstance(self.backbone, Kernels):
             self.backbone.use(kernel)
 
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute features; see `Backbone.features`."""
-        found = self.backbone.features(waveforms, layers)
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """Compute what the network is given; see `Tunable.inputs`."""
+        return self.backbone.inputs(waveforms)
+
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """Run the network and the embedding behind it; see `Tunable.states`."""
+        found = self.backbone.states(inputs, layers)
         return [
             replace(each, native=embed(self._pooling, each).float())
             if layer == self._embedding.layer

@@ -19,6 +19,7 @@ from cache.files.atomic import write_atomic
 from extractors.backbone import BackboneSpec, Kernels
 from extractors.device import Device
 from extractors.embedding.embedder import Forward, Samples
+from extractors.request import GRAPHS
 
 PLANS = "plans.json"  # in the cache folder
 _DEFAULT_BATCH = 32
@@ -185,6 +186,8 @@ def machine_key(forward: Forward) -> str:
     settings = dict(spec.settings)
     model = ":".join([spec.name, *(str(settings[name]) for name in ("variant", "model") if name in settings)])
     weight = f"{spec.dim}x{top}, {forward.outputs[0].dtype}"
+    if (engine := forward.outputs[0].engine) in GRAPHS:
+        weight += f", {engine}"
     return f"{chip}, {cores()} cores, {library}: {model} {weight}"
 
 

@@ -208,9 +208,10 @@ class _Encoder(nn.Module):
         if self._config.relative_position_embedding:  # computed once for all layers
             buckets = position_buckets(length, self._config.num_buckets, self._config.max_distance)
             table = self.relative_attention_bias.weight
-            line = table[torch.from_numpy(buckets).to(table.device)].T  # (heads, 2 T - 1)
-            # (heads, T, T) by key minus query: row q is the line from T - 1 - q on.
-            bias = line.unfold(1, length, 1).flip(1).contiguous()
+            line = table[torch.from_numpy(buckets).to(table.device)].T.contiguous()  # (heads, 2 T - 1)
+            # (heads, T, T) by key minus query: row q is the line from T - 1 - q on. Strided, since an
+            # unfolding would be exported row by row.
+            bias = line.as_strided((len(line), length, length), (line.shape[1], 1, 1)).flip(1).contiguous()
         found: dict[int, Tensor] = {}
         for number, layer in enumerate(list(self.layers)[: max(layers)], start=1):
             tokens = layer(tokens, bias)
