@@ -139,10 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     claim(request.to, recipe(order, clips), request.data)
     with console.progress("clip") as told:
         written = write_clips(request.to, planned, order.methods, told)
-    itself = (
-        [f"{counted(skipped, 'clip')} that {'is' if skipped == 1 else 'are'} synthetic"] if skipped else []
-    )
-    left_out = [*listing.faults, *itself, *notes, *written.faults]
+    synthetic = [f"{skipped} clips that are synthetic themselves"] if skipped else []
+    left_out = [*listing.faults, *synthetic, *notes, *written.faults]
     console.some("left out", left_out)
     if not written.files:
         raise AsdError(f"no clip could be made in {request.to}; see what was left out")
