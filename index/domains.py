@@ -70,6 +70,16 @@ class Memory:
     clip_ids: NDArray[np.str_]
     parents: NDArray[np.intp]
 
+    def made_of(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """(n, E) vectors that have each training row for a parent, padded with -1."""
+        order = np.argsort(self.parents, axis=None, kind="stable")
+        parents = self.parents.ravel()[order]
+        first, last = np.searchsorted(parents, rows, "left"), np.searchsorted(parents, rows, "right")
+        made = np.full((len(rows), max(1, int((last - first).max(initial=0)))), -1)
+        for place, (start, stop) in enumerate(zip(first, last, strict=True)):
+            made[place, : stop - start] = order[start:stop] // self.parents.shape[1]
+        return made
+
 
 def remember(
     training: TrainingSet, rows: NDArray[np.intp], search: SearchKind = "exact", recall: float = 1.0
@@ -217,6 +227,26 @@ class DomainScorer(SpaceOptions, ABC):
         return cast(Metric, getattr(self, "metric", "euclidean"))
 
 
+def usual_distances(own: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Take the median distance inside each domain as its unit.
+
+    Parameters
+    ----------
+    own
+        Domain to the leave-one-out distances of its training clips to their own domain, (n,).
+
+    Returns
+    -------
+    dict
+        A domain whose median is zero or unknown (one clip, or duplicates) has the other's, and 1
+        where neither has one.
+    """
+    medians = {domain: float(np.median(distances)) for domain, distances in own.items() if distances.size}
+    usable = {domain: median for domain, median in medians.items() if median > 0}
+    fallback = next(iter(usable.values()), 1.0)
+    return {domain: usable.get(domain, fallback) for domain in own}
+
+
 def training_set(reference: EmbeddingTable, space: Space) -> TrainingSet:
     """Put the (N, D) training clips of a section into a space."""
     target = reference.domain_rows("target")
@@ -257,7 +287,7 @@ class NeighbourScorer(DomainScorer):
         rows = training.left_out(domain)
         distances = np.full((len(rows), len(DOMAINS)), np.inf)
         for name, memory in self._memories.items():
-            excluded = _made_of(memory, rows)
+            excluded = memory.made_of(rows)
             left = len(memory.neighbours) - (excluded >= 0).sum(axis=1)
             for count in np.unique(np.minimum(left, self.k)):  # one k a call
                 some = np.flatnonzero(np.minimum(left, self.k) == count)
@@ -290,15 +320,3 @@ class NeighbourScorer(DomainScorer):
             distances[:, DOMAINS.index(domain)] = mean
             every[domain] = found
         return distances, every
-
-
-def _made_of(memory: Memory, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """(n, E) memory rows that have each training row for a parent, padded with -1."""
-    order = np.argsort(memory.parents, axis=None, kind="stable")
-    parents = memory.parents.ravel()[order]
-    first, last = np.searchsorted(parents, rows, "left"), np.searchsorted(parents, rows, "right")
-    made = np.full((len(rows), max(1, int((last - first).max(initial=0)))), -1)
-    width = memory.parents.shape[1]
-    for place, (start, stop) in enumerate(zip(first, last, strict=True)):
-        made[place, : stop - start] = order[start:stop] // width
-    return made
