@@ -86,7 +86,10 @@ class Labelling(Checked):
         """
         clips = waveforms.clips
         normal = [row for row, clip in enumerate(clips) if clip.condition != ANOMALY]
-        texts = [self._pseudo_anomaly(clip) for clip in clips]
+        texts = [
+            f"{clip.section.machine_type}/{PSEUDO_ANOMALY}" if self.by_machine else PSEUDO_ANOMALY
+            for clip in clips
+        ]
         named, notes = self._normal([clips[row] for row in normal], waveforms, normal, backbone)
         for row, text in zip(normal, named, strict=True):
             texts[row] = text
@@ -135,9 +138,6 @@ class Labelling(Checked):
             notes.append(f"{merged} combinations of fewer than {self.least} clips are merged")
         return merged_texts, notes
 
-    def _pseudo_anomaly(self, clip: Clip) -> str:
-        return f"{clip.section.machine_type}/{PSEUDO_ANOMALY}" if self.by_machine else PSEUDO_ANOMALY
-
 
 def _frozen(waveforms: Waveforms, rows: Sequence[int], backbone: Tunable) -> NDArray[np.float32]:
     """Embed clips by the backbone as it was loaded, the mean over its frames."""
@@ -146,11 +146,8 @@ def _frozen(waveforms: Waveforms, rows: Sequence[int], backbone: Tunable) -> NDA
     spec = backbone.spec
     output = Output(spec, spec.layer, find("mean", {}), "merge")
     forward = Forward(backbone, [output], backbone.trainable.device)
-    return np.concatenate([forward(_long_enough(waveforms, r, spec.min_samples)) .values[0]
-                           for r in rows])  # fmt: skip
-
-
-def _long_enough(waveforms: Waveforms, row: int, least: int) -> NDArray[np.float32]:
-    """(1, T) of a clip, repeated where it is too short for the backbone."""
-    samples = waveforms.held[row]
-    return np.resize(samples, max(least, len(samples)))[None]
+    found = []
+    for row in rows:
+        samples = waveforms.held[row]  # repeated where it is too short for the backbone
+        found.append(forward(np.resize(samples, max(spec.min_samples, len(samples)))[None]).values[0])
+    return np.concatenate(found)
