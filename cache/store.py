@@ -22,7 +22,7 @@ from cache.table import SPLITS, ClipKey, EmbeddingTable, Section, append_rows, j
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTable:
     """One table on disk, as far as its path tells."""
 
     path: Path
@@ -168,7 +168,7 @@ class Store:
                         write_table(path, changed, recipe, version)
                     elif version:
                         places.remove(path)
-                except objects.Overtaken:
+                except objects.WriteConflict:
                     continue
                 return path
 
@@ -226,7 +226,7 @@ class Store:
             present |= self.keys(recipe, stored.section, stored.split).keys()
         return [clip_id for clip_id in clip_ids if clip_id not in present]
 
-    def tables(self, recipe: Recipe | None = None) -> list[Stored]:
+    def tables(self, recipe: Recipe | None = None) -> list[StoredTable]:
         """Every table on disk, or those of one recipe; a concatenation has those of its parents."""
         if recipe is None:
             return sorted(stored_below(self.root, "*"), key=lambda stored: stored.path)
@@ -275,11 +275,11 @@ def expect_at(path: Path, table: EmbeddingTable, stored: Recipe, place: tuple[Re
         )
 
 
-def stored_below(root: Path, fingerprint: str) -> Iterator[Stored]:
+def stored_below(root: Path, fingerprint: str) -> Iterator[StoredTable]:
     """List the tables of a recipe, ``*`` for any, in folders of sections."""
     for path in table_files(root, fingerprint):
         with suppress(AsdError):  # what lies elsewhere is named by `Store.verify`
-            yield Stored(path, path.parts[-4], Section.at(path.parent), path.stem)
+            yield StoredTable(path, path.parts[-4], Section.at(path.parent), path.stem)
 
 
 def table_files(root: Path, fingerprint: str) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from cache.files.locks import locked
 from cache.parquet import read_table
 from cache.recipe import Recipe
 from cache.select import Cache
-from cache.store import Store, Stored, expect_at, stored_below, table_files
+from cache.store import Store, StoredTable, expect_at, stored_below, table_files
 from cache.table import Section
 
 DAMAGED = "damaged"  # below the cache folder: tables that were moved aside
@@ -50,7 +50,7 @@ def holdings(store: Store) -> Iterator[Holding]:
         yield Holding(recipe, len(tables), clips, size / 2**20)
 
 
-def verify(store: Store) -> Iterator[tuple[Stored, AsdError | None]]:
+def verify(store: Store) -> Iterator[tuple[StoredTable, AsdError | None]]:
     """Read every table in full; one that another run removes meanwhile is passed over.
 
     Yields
@@ -62,7 +62,7 @@ def verify(store: Store) -> Iterator[tuple[Stored, AsdError | None]]:
     known = {stored.path for stored in store.tables()}
     nowhere = Section("no section", 0)
     strays = [
-        Stored(path, path.parts[-4], nowhere, path.stem)
+        StoredTable(path, path.parts[-4], nowhere, path.stem)
         for path in sorted(table_files(store.root, "*"))
         if path not in known
     ]
@@ -85,7 +85,7 @@ class VerifyRequest(Cache):
     )
 
 
-def repaired(store: Store, stored: Stored) -> tuple[str, dict[str, object]]:
+def repaired(store: Store, stored: StoredTable) -> tuple[str, dict[str, object]]:
     """Move a faulty table to the same place below ``damaged/``, where nothing is read from.
 
     Returns
@@ -115,7 +115,7 @@ def repaired(store: Store, stored: Stored) -> tuple[str, dict[str, object]]:
     return f"moved {stored.path} to {target}", {"moved": stored.path, "to": target}
 
 
-def _fault(store: Store, stored: Stored) -> AsdError | None:
+def _fault(store: Store, stored: StoredTable) -> AsdError | None:
     """Say what is wrong with a table, as it is now and not half a moment before.
 
     Raises
@@ -144,7 +144,7 @@ def _fault(store: Store, stored: Stored) -> AsdError | None:
     return fault
 
 
-def _check(store: Store, stored: Stored) -> None:
+def _check(store: Store, stored: StoredTable) -> None:
     table, recipe = read_table(stored.path)
     if recipe.fingerprint != stored.fingerprint:
         raise AsdError(f"{stored.path} was made by recipe {recipe.fingerprint}; move it to that folder")

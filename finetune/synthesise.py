@@ -10,7 +10,7 @@ from typing import Any
 
 from cache.base.console import parser_of, read
 from cache.base.errors import AsdError, guarded
-from cache.base.options import REQUIRED, Checked, documented, option, option_group, parse
+from cache.base.options import REQUIRED, Options, documented, option, option_group, parse
 from cache.base.text import counted
 from cache.files.places import here, place
 from cache.files.text_tables import read_text
@@ -36,7 +36,7 @@ _EXAMPLES = """--data dev_data --to more --as normals --method mixup speed
 
 @documented
 @dataclass(frozen=True)
-class TextOptions(Checked):
+class TextOptions(Options):
     """Of methods that make sounds from text."""
 
     model: str | None = option(
@@ -68,7 +68,7 @@ class TextOptions(Checked):
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class SynthesisRequest(Checked):
+class SynthesisRequest(Options):
     """Training recordings, what is made of them, and where it goes."""
 
     data: tuple[Path, ...] = option(REQUIRED, "data roots in the task's layout", read=place, metavar="ROOT")

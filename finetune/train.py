@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from cache.base.errors import AsdError
 from cache.base.progress import Progress, unseen
-from extractors import registry
+from extractors import backbones
 from extractors.audio.hearing import hearings
 from extractors.clips.listing import Clip, list_clips
 from extractors.device import find_device
@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """What a fine-tuning made.
 
     Attributes
@@ -46,7 +46,7 @@ class Trained:
     notes: tuple[str, ...]
 
 
-def train(request: TrainRequest, told: Progress = unseen) -> Trained:
+def train(request: TrainRequest, told: Progress = unseen) -> TrainResult:
     """Fine-tune a backbone, once a seed; what is there already is not trained again.
 
     Parameters
@@ -63,7 +63,7 @@ def train(request: TrainRequest, told: Progress = unseen) -> Trained:
     """
     apply_offline(request)
     device, named = find_device(request.device), request.settings.backbone
-    name, _ = registry.split_name(named)
+    name, _ = backbones.split_name(named)
     weights = [request.weights] if request.weights else []
     source = models.source_of(weights, named, [name], request.accept_weights)
     (hearing,) = hearings(request.heard)
@@ -80,7 +80,7 @@ def train(request: TrainRequest, told: Progress = unseen) -> Trained:
         folder = request.tensorboard and request.tensorboard / path.stem
         made.append(maker.make(path, seed, TrainingHistory(path.with_suffix(".csv"), folder).write))
     faults = dict.fromkeys(map(str, [*listing.faults, *waveforms.faults]))
-    return Trained(tuple(made), len(waveforms.clips), tuple(faults), tuple(listing.notes))
+    return TrainResult(tuple(made), len(waveforms.clips), tuple(faults), tuple(listing.notes))
 
 
 def _pseudo_anomalies(request: TrainRequest, clips: Sequence[Clip]) -> list[Clip]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from cache.base.errors import AsdError
 from cache.base.options import (
-    Checked,
     Option,
     documented,
     make,
@@ -28,18 +27,18 @@ from cache.store import Store
 from cache.table import Section
 from extractors.weights.published import with_hashes
 from index.bank import Bank, bank_root
-from index.calibration import calibrate
-from index.fitted import FittedSection, frequency
-from index.groups import GROUPINGS, check_grouping, group_clips, without_copies
+from index.calibration import ThresholdOptions, calibrate
+from index.fitted import FittedSection
+from index.groups import check_grouping, group_clips, without_copies
 from index.resume import FitRequest, fitted_before
 from index.scorer import DEFAULT, Scorer, names, parse_member
-from index.threshold import METHODS, fit_threshold, share_of
+from index.threshold import fit_threshold
 from index.versions import was_changed
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class BuildRequest(Checked):
+class BuildRequest(ThresholdOptions):
     """Embedding tables, the scorer to fit to them, and where the bank goes.
 
     Beside its options: `scorer_options`, further options of the scorer by name; `sections`, to fit
@@ -47,24 +46,6 @@ class BuildRequest(Checked):
     """
 
     scorer: str = option(DEFAULT, "{choices}", choices=names, named=True, metavar="NAME[:KEY=VALUE...]")
-    threshold: str = option("gamma", "how it is learnt from left-out training clips", choices=tuple(METHODS))
-    percentile: float = option(90.0, "normal clips meant to lie below the threshold, %", metavar="P")
-    false_alarms: str | None = option(
-        None,
-        "instead of --percentile, how often a normal clip may be flagged: 1/100 of the clips, or "
-        "1/day, 1/week, 1/month ... at a clip every --clip-interval; refused where the training "
-        "clips cannot show anything so rare",
-        metavar="RATE",
-    )
-    clip_interval: float = option(
-        60.0, "seconds from one clip to the next, for --false-alarms a day or month", least=0.001
-    )
-    group: str = option(
-        "auto",
-        f"which training clips were recorded together, and are left out together when the threshold "
-        f"is learnt: {', '.join(GROUPINGS)}; auto goes by their sound",
-        metavar="GROUPING",
-    )
     bank: Path | None = option(
         None, "where to put it (default: in the cache folder)", read=place, metavar="DIR"
     )
@@ -90,23 +71,6 @@ class BuildRequest(Checked):
         values: dict[str, Any] = {**options_of(written), **self.scorer_options}
         return make(type(written), values)
 
-    def asked_percentile(self) -> float:
-        """Percentile of the threshold.
-
-        Raises
-        ------
-        AsdError
-            If it is asked for in two ways, or no rate.
-        """
-        if self.false_alarms is None:
-            return self.percentile
-        if self.percentile != BuildRequest.percentile:
-            raise AsdError(
-                f"--percentile {self.percentile:g} and --false-alarms {self.false_alarms} say the "
-                "same thing: leave one out"
-            )
-        return 100 * (1 - share_of(self.false_alarms, self.clip_interval))
-
     @property
     def scorer_name(self) -> str:
         """The scorer's name without its options."""
@@ -114,7 +78,7 @@ class BuildRequest(Checked):
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """A bank that is up to date.
 
     Attributes
@@ -138,7 +102,7 @@ class Built:
     notes: tuple[tuple[str, ...], ...]
 
 
-def build(request: BuildRequest, told: Progress = unseen) -> Built:
+def build(request: BuildRequest, told: Progress = unseen) -> BuildResult:
     """Fit one scorer a section to the training clips; what is there already is not fitted again.
 
     Parameters
@@ -177,12 +141,12 @@ def build(request: BuildRequest, told: Progress = unseen) -> Built:
         before = None if request.rebuild else fitted_before(bank, section, wanted)
         fitted = before or _fit(section, wanted, request)
         if request.false_alarms is not None:
-            _check_supported(fitted, request.false_alarms)
+            fitted.check_supported(request.false_alarms)
         if before is None:
             bank.write(fitted)
         report.add(fitted, before is not None)
         steps.update(1)
-    return Built(root, recipe, tuple(sections), report.kept, report.notes())
+    return BuildResult(root, recipe, tuple(sections), report.kept, report.notes())
 
 
 def _fit(section: Section, wanted: FitRequest, request: BuildRequest) -> FittedSection:
@@ -213,18 +177,6 @@ def _fit(section: Section, wanted: FitRequest, request: BuildRequest) -> FittedS
         recordings=len({split_id(clip_id)[0] for clip_id in table.clip_ids}),
         usual=usual(key.facts for key in taken.keys),
     )
-
-
-def _check_supported(fitted: FittedSection, asked: str) -> None:
-    """Refuse a rate that a section's training clips cannot show."""
-    rarest = 1 / (fitted.calibration.count + 1)
-    if fitted.promised < rarest * (1 - 1e-9):
-        raise AsdError(
-            f"--false-alarms {asked} is {frequency(fitted.promised)} clips, but the "
-            f"{fitted.calibration.count} groups of training clips of {fitted.section} (--group "
-            f"{fitted.calibration.grouping}) show nothing rarer than {frequency(rarest)}: record "
-            "more, allow more alarms, or take --percentile, which extrapolates and says so"
-        )
 
 
 def _trained_sections(

@@ -77,32 +77,18 @@ def digest(told: Mapping[str, Any]) -> str:
 _HELD_OUT, _GROUPS = "held_out", "held_out_groups"  # beside the scorer's own arrays
 
 
-@dataclass(frozen=True)
-class FittedSection:
-    """A section's scorer with all that belongs to it.
+@dataclass(frozen=True, kw_only=True)
+class JudgedSection:
+    """How scores of a section are judged, whatever gave them.
 
     Attributes
     ----------
     section
         Which machine.
-    recipe
-        Recipe of the embeddings it was fitted to, and the only one it may score.
-    scorer_name
-        The scorer's name on the command line.
-    scorer
-        The fitted scorer.
     threshold
         Learnt from its training scores.
     clips
         Domain to number of training clips.
-    synthetic
-        How many of them are synthetic.
-    left_out
-        How many synthetic training clips were left out.
-    recordings
-        How many files the training clips are, or are windows of; 0 where it is not known.
-    training
-        `cache.store.Store.digest` of the training table; empty where it is not known.
     copies
         How many training clips were left out because another holds the same sound.
     usual
@@ -112,23 +98,15 @@ class FittedSection:
     """
 
     section: Section
-    recipe: Recipe
-    scorer_name: str
-    scorer: Scorer
     threshold: Threshold
     clips: Mapping[str, int]
-    synthetic: int = 0
-    left_out: int = 0
-    recordings: int = 0
-    training: str = ""
     copies: int = 0
     usual: Usual | None = None
     calibration: Calibration = field(default_factory=Calibration)
 
     def train_scores(self) -> NDArray[np.float64]:
-        """Give the (n,) scores of unseen normal clips: of held-out groups, or of clips left out."""
-        held_out = self.calibration.scores
-        return held_out if held_out.size else self.scorer.train_scores()
+        """Give the (n,) scores of unseen normal clips."""
+        return self.calibration.scores
 
     def groups(self) -> NDArray[np.intp] | None:
         """Give the (n,) group that each of `train_scores` was left out with; `None` for none."""
@@ -213,6 +191,65 @@ class FittedSection:
             "least_p": 1 / (known.count + 1),
             "promised": self.promised,
         }
+
+    def check_supported(self, asked: str) -> None:
+        """Refuse a rate of false alarms that the training clips cannot show.
+
+        Parameters
+        ----------
+        asked
+            As the user wrote it.
+
+        Raises
+        ------
+        AsdError
+            If it is rarer than one group in all.
+        """
+        known = self.calibration
+        rarest = 1 / (known.count + 1)
+        if self.promised < rarest * (1 - 1e-9):
+            raise AsdError(
+                f"--false-alarms {asked} is {frequency(self.promised)} clips, but the "
+                f"{known.count} groups of training clips of {self.section} (--group "
+                f"{known.grouping}) show nothing rarer than {frequency(rarest)}: record "
+                "more, allow more alarms, or take --percentile, which extrapolates and says so"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedSection(JudgedSection):
+    """A section's scorer with all that belongs to it.
+
+    Attributes
+    ----------
+    recipe
+        Recipe of the embeddings it was fitted to, and the only one it may score.
+    scorer_name
+        The scorer's name on the command line.
+    scorer
+        The fitted scorer.
+    synthetic
+        How many training clips are synthetic.
+    left_out
+        How many synthetic training clips were left out.
+    recordings
+        How many files the training clips are, or are windows of; 0 where it is not known.
+    training
+        `cache.store.Store.digest` of the training table; empty where it is not known.
+    """
+
+    recipe: Recipe
+    scorer_name: str
+    scorer: Scorer
+    synthetic: int = 0
+    left_out: int = 0
+    recordings: int = 0
+    training: str = ""
+
+    def train_scores(self) -> NDArray[np.float64]:
+        """Give the (n,) scores of unseen normal clips: of held-out groups, or of clips left out."""
+        held_out = self.calibration.scores
+        return held_out if held_out.size else self.scorer.train_scores()
 
 
 def frequency(share: float) -> str:

@@ -28,15 +28,15 @@ from eval.baselines.published import (
 )
 from eval.baselines.request import PAPER, BaselineRequest
 from eval.baselines.scoring import ResidualScoring
-from eval.judge import Judging, judge
+from eval.judge import JudgeRequest, judge
 from eval.metrics.intervals import ResamplingPlan
 from eval.page.build import PlaybackOptions
 from eval.page.ranking_tables import write_ranking
 from eval.ranking import Ranking, System, rank
-from eval.report import Reported, Reporting, report
+from eval.report import ReportRequest, ReportResult, report
 from eval.results.clips import write_clips
 from eval.results.description import SystemDescription, write_description
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.names import result_names
 from eval.results.submission import Submission, write_submission
 from extractors.clips.listing import Listing, list_clips
@@ -66,7 +66,7 @@ class Baselines:
         What deserves a look.
     """
 
-    reported: tuple[Reported, ...]
+    reported: tuple[ReportResult, ...]
     rankings: tuple[Ranking, ...]
     comparisons: dict[str, list[PublishedComparison]]
     left_out: tuple[str, ...]
@@ -98,8 +98,8 @@ def evaluate(request: BaselineRequest, told: Progress = unseen) -> Baselines:
     at_once = cores() if device.type == "cpu" else 1
     with ExitStack() as held:
         # Of two runs into one folder the second waits before it trains.
-        top = Results(request.out)
-        systems = {path: top if path == request.out else Results(path) for path in scorings}
+        top = ResultsFolder(request.out)
+        systems = {path: top if path == request.out else ResultsFolder(path) for path in scorings}
         for results in dict.fromkeys([top, *systems.values()]):
             held.enter_context(results.run())
         outcomes = run_jobs(jobs, min(len(jobs), request.jobs or at_once), told)
@@ -152,25 +152,25 @@ def _listing(request: BaselineRequest) -> Listing:
 
 def _system(
     request: BaselineRequest,
-    results: Results,
+    results: ResultsFolder,
     place: int,
     scoring: ResidualScoring,
     outcomes: Sequence[JobResult],
-) -> tuple[System, Ranking | None, list[Reported]]:
+) -> tuple[System, Ranking | None, list[ReportResult]]:
     """Write, judge and report the runs of one system, and their mean and deviation."""
     runs, reported = [], []
     for seed in request.seeds:
-        part = Results(results.root / f"seed_{seed}")
+        part = ResultsFolder(results.root / f"seed_{seed}")
         with part.run():
             _write_scores(request, part, f"{scoring.title}, seed {seed}", place,
                           [outcome for outcome in outcomes if outcome.seed == seed])  # fmt: skip
-            judging = Judging(part.root, part.root.name, request.ground_truth, part=True)
+            judging = JudgeRequest(part.root, part.root.name, request.ground_truth, part=True)
             runs.append(judge(judging))
             audible = PlaybackOptions(request.data)
-            reported.append(report(Reporting(runs[-1], part, request.report, audible)))
+            reported.append(report(ReportRequest(runs[-1], part, request.report, audible)))
         results.include(part)
     for path in set(results.root.glob("seed_*")) - {run.directory for run in runs}:
-        Results(path).clear()
+        ResultsFolder(path).clear()
     system = System(scoring.title, tuple(runs))
     if not runs[0].results:
         return system, None, reported
@@ -180,7 +180,7 @@ def _system(
 
 
 def _write_scores(
-    request: BaselineRequest, part: Results, title: str, place: int, outcomes: Sequence[JobResult]
+    request: BaselineRequest, part: ResultsFolder, title: str, place: int, outcomes: Sequence[JobResult]
 ) -> None:
     """Write the submission of one run and what describes it."""
     thresholds: dict[str, float | None] = {}

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
+from extractors.audio.batches import RaggedArray, hold
 from extractors.audio.decode import read_audio
-from extractors.audio.ragged import RaggedArray, hold
 from extractors.clips.listing import Clip, Fault
 from extractors.nets.melspectrogram import LogMel
 

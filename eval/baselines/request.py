@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.base.errors import AsdError
-from cache.base.options import REQUIRED, Checked, documented, option
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import here, place
 from cache.select import cache_dir_option
 from eval.baselines.scoring import FORMS, MODES, ResidualScoring
@@ -30,7 +30,7 @@ def read_shrinkage(text: str) -> float | None:
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class BaselineRequest(Checked):
+class BaselineRequest(Options):
     """Data roots, which of the task's baselines to train on them, and where the results go.
 
     Beside its options: `command`, how this was called.

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from cache.heard import split_id
 from cache.table import DOMAINS, EmbeddingTable, Section
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.names import file_name, result_names
 from eval.results.submission import Submission
-from index.fitted import FittedSection
+from index.fitted import FittedSection, JudgedSection
 from index.scorer import Neighbours, explained
 
 Floats = NDArray[np.float64]
@@ -67,11 +67,25 @@ def score_table(fitted: FittedSection, table: EmbeddingTable) -> SectionScores:
     table
         (N, D) embeddings of its test clips; their conditions are not looked at.
     """
-    reasons = explained(fitted.scorer, table.embeddings)
+    return score_files(fitted, table, explained(fitted.scorer, table.embeddings))
+
+
+def score_files(judged: JudgedSection, table: EmbeddingTable, reasons: Neighbours) -> SectionScores:
+    """Score and judge a section's test files by the scores of their windows.
+
+    Parameters
+    ----------
+    judged
+        How the section's scores are judged.
+    table
+        (N, D) its test clips, windows of files or whole.
+    reasons
+        Scores of the N, and why.
+    """
     scores = reasons.score
     names = result_names(table.clip_ids)
     deciding, windows = _deciding(names, scores)
-    limits = {n: fitted.limit(n) for n in {*windows.tolist(), int(np.median(windows))}}
+    limits = {n: judged.limit(n) for n in {*windows.tolist(), int(np.median(windows))}}
     decisions = scores[deciding] > np.array([limits[n] for n in windows.tolist()])
     submission = Submission(
         table.section,
@@ -84,7 +98,7 @@ def score_table(fitted: FittedSection, table: EmbeddingTable) -> SectionScores:
 
 
 def write_reasons(
-    results: Results, fitted: FittedSection, table: EmbeddingTable, scored: SectionScores
+    results: ResultsFolder, judged: JudgedSection, table: EmbeddingTable, scored: SectionScores
 ) -> set[str]:
     """Write which training clips each test clip was nearest to, as Parquet.
 
@@ -95,8 +109,8 @@ def write_reasons(
     ----------
     results
         The folder.
-    fitted, table, scored
-        The section's scorer, its (N, D) test clips and their scores.
+    judged, table, scored
+        How the section is judged, its (N, D) test clips and their scores.
 
     Returns
     -------
@@ -105,7 +119,7 @@ def write_reasons(
     """
     rows, ids = scored.deciding, table.clip_ids
     names, reasons = result_names(ids), {n: v[rows] for n, v in vars(scored.reasons).items()}
-    p = fitted.p_values(reasons["score"], scored.windows)
+    p = judged.p_values(reasons["score"], scored.windows)
     clips = {"clip_id": [ids[i] for i in rows], "name": [names[i] for i in rows]}
     buffer = io.BytesIO()
     pq.write_table(pa.table({**clips, "score": reasons["score"], "p_value": p} | reasons), buffer)
@@ -114,7 +128,7 @@ def write_reasons(
 
 
 def write_windows(
-    results: Results, fitted: FittedSection, table: EmbeddingTable, scored: SectionScores
+    results: ResultsFolder, judged: JudgedSection, table: EmbeddingTable, scored: SectionScores
 ) -> None:
     """Write the scores of every window, which show where in a file it sounds abnormal.
 
@@ -123,14 +137,14 @@ def write_windows(
 
     Parameters
     ----------
-    results, fitted, table, scored
+    results, judged, table, scored
         As of `write_reasons`.
     """
     spans = [split_id(clip_id)[1] for clip_id in table.clip_ids]
     if all(span is None for span in spans):
         return
     names = result_names(table.clip_ids)
-    p = fitted.p_values(scored.scores).tolist()
+    p = judged.p_values(scored.scores).tolist()
     rows = sorted(
         (name, *span, score, likely)
         for name, span, score, likely in zip(names, spans, scored.scores.tolist(), p, strict=True)

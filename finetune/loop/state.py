@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cache.base.errors import AsdError
 from cache.files.atomic import write_atomic
-from extractors.demo.writer import write_table
+from extractors.clips.names import write_table
 from extractors.weights.loading import check_archive
 
 Row = dict[str, float]

@@ -180,7 +180,10 @@ def fitted(seed: int) -> FittedSection:
     store_less.fit(table)
     threshold = fit_threshold(store_less.train_scores())
     clips = {"source": 8, "target": 4}
-    return FittedSection(table.section, RECIPE, "min-distance", store_less, threshold, clips)
+    return FittedSection(
+        section=table.section, recipe=RECIPE, scorer_name="min-distance", scorer=store_less,
+        threshold=threshold, clips=clips,
+    )  # fmt: skip
 
 
 def test_a_section_that_another_process_rewrites_is_read_whole(tmp_path: Path) -> None:
