@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.options import option
-from cache.table import DOMAINS, EmbeddingTable
+from cache.table import DOMAINS, EmbeddingTable, domain_or_source
 from index.knn import Nearest, NearestNeighbours, SearchKind
 from index.scorer import Neighbours, State
 from index.space import Metric, Space, SpaceOptions, restored
@@ -249,8 +249,8 @@ def usual_distances(own: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
 
 def training_set(reference: EmbeddingTable, space: Space) -> TrainingSet:
     """Put the (N, D) training clips of a section into a space."""
-    target = reference.domain_rows("target")
-    rows = {"source": np.setdiff1d(np.arange(len(reference)), target), "target": target}
+    of = np.array([domain_or_source(key.domain) for key in reference.keys])
+    rows = {domain: np.flatnonzero(of == domain) for domain in DOMAINS}
     return TrainingSet(
         space.apply(reference.embeddings),
         {domain: found for domain, found in rows.items() if found.size},

@@ -48,6 +48,10 @@ class Labelling(Options):
         0, "clusters of frozen embeddings, for sections without attributes (default: none)",
         least=0, flag="--pseudo-labels", metavar="N",
     )  # fmt: skip
+    pseudo_by: str = option(
+        labels.CLUSTERED[0], "what these clusters are of: a section, or each domain of it",
+        choices=labels.CLUSTERED,
+    )  # fmt: skip
     groups: str = option(
         "", "CSV machine_type,group; or a number of clusters of frozen embeddings",
         metavar="FILE|N",
@@ -129,7 +133,8 @@ class Labelling(Options):
         bare = [i for i, clip in enumerate(clips) if texts[i] == str(clip.section)]
         if self.pseudo > 1 and bare:
             frozen = _frozen(waveforms, [rows[i] for i in bare], backbone)
-            made = labels.pseudo_labels(frozen, [clips[i] for i in bare], self.pseudo, self.seed)
+            unlabelled = [clips[i] for i in bare]
+            made = labels.pseudo_labels(frozen, unlabelled, self.pseudo, self.seed, self.pseudo_by)
             for i, text in zip(bare, made, strict=True):
                 texts[i] = text
             notes.append(f"{len(bare)} clips without attributes are labelled by clusters")

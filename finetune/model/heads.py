@@ -108,13 +108,17 @@ class ArcFace(Head):
 
     def _losses(self, found: Tensor, classes: Tensor) -> Tensor:
         """Losses (B,) of cosines (B, K) for one class a clip."""
-        margin, own = self.options.margin, found.gather(1, classes[:, None])
-        sine = (1 - own.square()).clamp_min(_SMALLEST).sqrt()
-        shifted = own * math.cos(margin) - sine * math.sin(margin)  # cos(theta + m)
-        inside = own > math.cos(math.pi - margin)
-        shifted = torch.where(inside, shifted, own - (1 - math.cos(margin)))
-        logits = self.options.scale * found.scatter(1, classes[:, None], shifted)
+        own = found.gather(1, classes[:, None])
+        logits = self.options.scale * found.scatter(1, classes[:, None], self.with_margin(own))
         return nn.functional.cross_entropy(logits, classes, reduction="none")
+
+    def with_margin(self, cosine: Tensor) -> Tensor:
+        """``cos(theta + m)`` of a cosine, and what stands for it beyond pi."""
+        margin = self.options.margin
+        sine = (1 - cosine.square()).clamp_min(_SMALLEST).sqrt()
+        inside = cosine > math.cos(math.pi - margin)
+        shifted = cosine * math.cos(margin) - sine * math.sin(margin)
+        return torch.where(inside, shifted, cosine - (1 - math.cos(margin)))
 
 
 @dataclass(frozen=True)
