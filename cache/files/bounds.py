@@ -10,7 +10,6 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -164,6 +163,8 @@ def _decoded(
     batches: Iterable[pa.RecordBatch], names: Collection[str], size: int
 ) -> dict[str, list[pa.Array]]:
     """Columns in parts, texts plain; counted before a text is written out in each of its rows."""
+    import pyarrow.compute as pc  # noqa: PLC0415 -- a tenth of a second, which a help page need not take
+
     found: dict[str, list[pa.Array]] = {name: [] for name in names}
     total = 0
     for batch in batches:
