@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cache.base.errors import AsdError
@@ -239,6 +238,8 @@ def _size(column: pa.Array) -> int:
     """Bytes of a column whose rows hold a copy each."""
     if not pa.types.is_dictionary(column.type):
         return int(column.nbytes)
+    import pyarrow.compute as pc  # noqa: PLC0415 -- a tenth of a second, which a help page need not take
+
     lengths = pc.binary_length(column.dictionary)
     return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
 
