@@ -213,7 +213,7 @@ class Store:
             return
         path = self.path(recipe, section, split)
         for table, stored in read_blocks(path, rows):
-            _expect(path, table, stored, (recipe, section, split))
+            expect_at(path, table, stored, (recipe, section, split))
             yield table
 
     def keys(self, recipe: Recipe, section: Section, split: str) -> dict[str, ClipKey]:
