@@ -306,7 +306,7 @@ def expect_at(path: Path, table: EmbeddingTable, stored: Recipe, place: tuple[Re
 def stored_below(root: Path, fingerprint: str) -> Iterator[StoredTable]:
     """List the tables of a recipe, ``*`` for any, in folders of sections."""
     for path in table_files(root, fingerprint):
-        with suppress(AsdError):  # what lies elsewhere is named by `Store.verify`
+        with suppress(AsdError):  # what lies elsewhere is named by `cache.upkeep.verify`
             yield StoredTable(path, path.parts[-4], Section.at(path.parent), path.stem)
 
 
