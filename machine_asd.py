@@ -20,27 +20,22 @@ extract --help`), and returns what it did. None prints, parses arguments or exit
 goes to `logging`, under the names of the packages, and what is wrong is raised as an `AsdError`, which
 names the value, what was expected and a remedy.
 
-==============  ======================  ==============================================================
-stage           takes, returns
-==============  ======================  ==============================================================
-`extract`       `ExtractRequest`,       recordings to embedding tables in a cache folder
-                `Extracted`
-`train`         `TrainRequest`,         a backbone, fine-tuned on normal recordings, to a weights file
-                `Trained`
-`build`         `BuildRequest`,         training tables to a bank: a fitted scorer a machine
-                `Built`
-`evaluate`      `Evaluation`,           test tables to scores, figures and a page: the next three
-                `Evaluated`
-`score`         `Scoring`, `Scored`     a bank and test tables to submission files
-`judge`         `Judging`, `Judged`     submission files, anybody's, to the task's official figures
-`report`        `Reporting`,            these to tables and a page
-                `Reported`
-==============  ======================  ==============================================================
+==========  ===================================  ========================================================
+stage       takes, returns                       from what to what
+==========  ===================================  ========================================================
+`extract`   `ExtractRequest`, `ExtractResult`    recordings to embedding tables in a cache folder
+`train`     `TrainRequest`, `TrainResult`        a backbone to its weights, tuned on normal recordings
+`build`     `BuildRequest`, `BuildResult`        training tables to a bank: a fitted scorer a machine
+`evaluate`  `EvaluateRequest`, `EvaluateResult`  test tables to scores, figures, a page: the next three
+`score`     `ScoreRequest`, `ScoreResult`        a bank and test tables to submission files
+`judge`     `JudgeRequest`, `JudgeResult`        submission files, anybody's, to the official figures
+`report`    `ReportRequest`, `ReportResult`      these to tables and a page
+==========  ===================================  ========================================================
 
 >>> import soundfile
 >>> from pathlib import Path
 >>> from tempfile import mkdtemp
->>> from machine_asd import BuildRequest, Evaluation, ExtractRequest, build, evaluate, extract
+>>> from machine_asd import BuildRequest, EvaluateRequest, ExtractRequest, build, evaluate, extract
 >>> place = Path(mkdtemp())
 >>> for folder, sounds in (("normal", normal), ("new", [hum])):
 ...     (place / "data" / "pump" / folder).mkdir(parents=True)
@@ -51,7 +46,7 @@ stage           takes, returns
 0
 >>> [str(section) for section in build(BuildRequest(cache_dir=cache)).sections]
 ['pump/section_00']
->>> evaluate(Evaluation(cache_dir=cache, out=place / "results")).left_out
+>>> evaluate(EvaluateRequest(cache_dir=cache, out=place / "results")).left_out
 ()
 >>> (place / "results" / "report.html").is_file()
 True
@@ -69,43 +64,42 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for editors and type checkers
     from cache.base.errors import AsdError
     from cache.store import Store
     from eval.detector import Detector
-    from eval.evaluate import Evaluated, Evaluation, evaluate
-    from eval.judge import Judging, judge
-    from eval.judge import Run as Judged
-    from eval.report import Reported, Reporting, report
-    from eval.results.folder import Results as ResultsFolder
-    from eval.score import Scored, Scoring, score
+    from eval.evaluate import EvaluateRequest, EvaluateResult, evaluate
+    from eval.judge import JudgeRequest, JudgeResult, judge
+    from eval.report import ReportRequest, ReportResult, report
+    from eval.results.folder import ResultsFolder
+    from eval.score import ScoreRequest, ScoreResult, score
     from eval.scoring.findings import ClipResult, Neighbour, Results
-    from extractors.extract import Extracted, extract
+    from extractors.extract import ExtractResult, extract
     from extractors.request import ExtractRequest
     from finetune.request import TrainRequest
-    from finetune.train import Trained, train
+    from finetune.train import TrainResult, train
     from index.bank import Bank
-    from index.build import BuildRequest, Built, build
+    from index.build import BuildRequest, BuildResult, build
 
 __all__ = [
     "AsdError",
     "Bank",
     "BuildRequest",
-    "Built",
+    "BuildResult",
     "ClipResult",
     "Detector",
-    "Evaluated",
-    "Evaluation",
+    "EvaluateRequest",
+    "EvaluateResult",
     "ExtractRequest",
-    "Extracted",
-    "Judged",
-    "Judging",
+    "ExtractResult",
+    "JudgeRequest",
+    "JudgeResult",
     "Neighbour",
-    "Reported",
-    "Reporting",
+    "ReportRequest",
+    "ReportResult",
     "Results",
     "ResultsFolder",
-    "Scored",
-    "Scoring",
+    "ScoreRequest",
+    "ScoreResult",
     "Store",
     "TrainRequest",
-    "Trained",
+    "TrainResult",
     "build",
     "evaluate",
     "extract",
@@ -117,23 +111,23 @@ __all__ = [
     "train",
 ]
 
-# Module to what comes from it: NAME, or NAME here = NAME there.
-_PLACES: dict[str, str] = {
+# Module to what comes from it.
+_PLACES = {
     "cache.base.errors": "AsdError",
     "cache.store": "Store",
     "eval.detector": "Detector",
-    "eval.evaluate": "Evaluated Evaluation evaluate",
+    "eval.evaluate": "EvaluateResult EvaluateRequest evaluate",
     "eval.scoring.findings": "ClipResult Neighbour Results",
-    "eval.judge": "Judged=Run Judging judge",
-    "eval.report": "Reported Reporting report",
-    "eval.results.folder": "ResultsFolder=Results",
-    "eval.score": "Scored Scoring score",
-    "extractors.extract": "Extracted extract",
+    "eval.judge": "JudgeResult JudgeRequest judge",
+    "eval.report": "ReportResult ReportRequest report",
+    "eval.results.folder": "ResultsFolder",
+    "eval.score": "ScoreResult ScoreRequest score",
+    "extractors.extract": "ExtractResult extract",
     "extractors.request": "ExtractRequest",
     "finetune.request": "TrainRequest",
-    "finetune.train": "Trained train",
+    "finetune.train": "TrainResult train",
     "index.bank": "Bank",
-    "index.build": "BuildRequest Built build",
+    "index.build": "BuildRequest BuildResult build",
 }
 
 
@@ -150,9 +144,9 @@ def list_backbones() -> list[str]:
     >>> {"beats", "logmel", "logspec"} <= set(list_backbones())
     True
     """
-    from extractors import registry  # noqa: PLC0415 (importing the face loads nothing)
+    from extractors import backbones  # noqa: PLC0415 (importing the face loads nothing)
 
-    return registry.names()
+    return backbones.names()
 
 
 def list_scorers() -> list[str]:
@@ -175,17 +169,15 @@ def list_scorers() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     for module, names in _PLACES.items():
-        for item in names.split():
-            here, _, there = item.partition("=")
-            if here == name:
-                try:
-                    found = globals()[name] = getattr(import_module(module), there or here)
-                except ModuleNotFoundError as error:
-                    from cache.base.errors import needed  # noqa: PLC0415 (as above)
+        if name in names.split():
+            try:
+                found = globals()[name] = getattr(import_module(module), name)
+            except ModuleNotFoundError as error:
+                from cache.base.errors import needed  # noqa: PLC0415 (as above)
 
-                    extra = "finetune" if module.startswith("finetune") else ""
-                    raise needed(f"machine_asd.{name}", error, extra) from error
-                return found
+                extra = "finetune" if module.startswith("finetune") else ""
+                raise needed(f"machine_asd.{name}", error, extra) from error
+            return found
     raise AttributeError(f"module 'machine_asd' has no {name!r}; it has {', '.join(__all__)}")
 
 

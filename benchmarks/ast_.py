@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from benchmarks.timing import in_turn, machine, spread
-from extractors import compat
 from extractors.backbone import Source
 from extractors.backbones.ast_ import Ast, load
+from extractors.device import transformers
 
 SECONDS, RATE = 10, 16_000
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ class Peer:
     """
 
     def __init__(self, ours: Ast, attention: str) -> None:
-        self._extractor = compat.transformers().ASTFeatureExtractor()
+        self._extractor = transformers().ASTFeatureExtractor()
         self._model: Any = copy.deepcopy(ours.network)
         self._model.set_attn_implementation(attention)
 

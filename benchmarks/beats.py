@@ -25,12 +25,11 @@ from benchmarks import beats_peer
 from benchmarks.timing import in_turn, machine, spread
 from cache.base.processors import cores
 from cache.store import Store
-from extractors import pooling, registry
+from extractors import backbones, pooling
 from extractors.audio.decode import read_audio
 from extractors.backbone import Backbone, Source
 from extractors.clips.listing import list_clips
-from extractors.embedding.embedder import Forward
-from extractors.embedding.output import Output
+from extractors.embedding.embedder import Forward, Output
 from extractors.embedding.throughput import Plan, candidates, rate, usual
 from extractors.engines.local import Extraction
 
@@ -72,7 +71,7 @@ def loaded(peer: Any) -> Backbone:
     """Give ours the peer's weights."""
     with tempfile.TemporaryDirectory() as folder:
         path = beats_peer.save(peer, Path(folder) / "beats.pt")
-        return registry.find("beats").load(Source(weights=path), CPU)
+        return backbones.find("beats").load(Source(weights=path), CPU)
 
 
 def planned(ours: Backbone, layer: int, plan: Plan) -> Callable[[np.ndarray], object]:
@@ -155,7 +154,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     print(f"{machine()}, speechbrain {version('speechbrain')}")
     with torch.inference_mode():
-        alone = registry.find("beats").load(Source(seed=0), CPU)
+        alone = backbones.find("beats").load(Source(seed=0), CPU)
         alone.features(torch.randn(8, SECONDS * RATE) / 10, [LAYERS])
         print(f"peak memory of a process with ours alone, batch 8: {peak_memory():.2f} GiB")
         del alone

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import torch
 
-from extractors import compat
+from extractors.device import torchaudio
 
 PUBLISHED: Mapping[str, object] = {  # what the cfg of BEATs_iter3_plus_AS2M changes
     "deep_norm": True,
@@ -29,7 +29,7 @@ def build(cfg: Mapping[str, object]) -> Any:
     cfg
         What differs from SpeechBrain's defaults.
     """
-    compat.torchaudio()
+    torchaudio()
     from speechbrain.lobes.models import beats  # noqa: PLC0415  # needs torchaudio
 
     _forget_lazy_modules()

@@ -29,8 +29,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from extractors import compat, registry
+from extractors import backbones
 from extractors.backbone import Source
+from extractors.device import torchaudio, transformers
 from extractors.embedding.embedder import window_starts
 from extractors.nets.vit import VitSizes
 from tests.helpers.small_models import noise_of, picked, write_ced, write_eat, write_fisher
@@ -117,7 +118,7 @@ class Peer:
     def __init__(self, name: str, clone: Path, sizes: VitSizes) -> None:
         torch.manual_seed(0)
         self.name, self.rate = name, 16_000
-        self.transforms = compat.torchaudio().transforms
+        self.transforms = torchaudio().transforms
         self.kaldi = importlib.import_module("torchaudio.compliance.kaldi")
         self.network: Any = getattr(self, f"_{name}")(clone, sizes).eval()
         for parameter_name, value in self.network.named_parameters():
@@ -153,7 +154,7 @@ class Peer:
         return made
 
     def _ced(self, clone: Path, sizes: VitSizes) -> nn.Module:
-        compat.transformers()
+        transformers()
         name = package(clone, "ced_model")
         config = importlib.import_module(f"{name}.configuration_ced").CedConfig(
             embed_dim=sizes.width, depth=sizes.depth, num_heads=sizes.heads, outputdim=3
@@ -237,7 +238,7 @@ class Peer:
 def compare(peer: Peer, path: Path, seconds: float, rate: int = 16_000) -> list[list[float]]:
     """Print the largest difference of any value of any layer; return `picked` of each layer."""
     variant = f"@{rate}" if peer.name == "fisher" else ""
-    backbone: Any = registry.find(peer.name).load(Source(variant, weights=path), torch.device("cpu"))
+    backbone: Any = backbones.find(peer.name).load(Source(variant, weights=path), torch.device("cpu"))
     peer.rate, window, worst = rate, backbone.spec.max_samples, 0.0
     waveform, first = noise_of(seconds, rate), []
     for start in window_starts(waveform.shape[1], window):
@@ -275,7 +276,7 @@ def golden(name: str, clone: Path, folder: Path) -> None:
 
 def speed(peer: Peer, path: Path, batch: int, rounds: int) -> None:
     """Print how long ours takes against theirs, both from waveforms to the top layer, in turn."""
-    backbone: Any = registry.find(peer.name).load(Source(weights=path), torch.device("cpu"))
+    backbone: Any = backbones.find(peer.name).load(Source(weights=path), torch.device("cpu"))
     clips = noise_of(10.0)[:, : backbone.spec.max_samples].repeat(batch, 1)
 
     def timed(call: Callable[[], object]) -> float:
@@ -304,7 +305,7 @@ def main() -> None:
     parser.add_argument("--golden", action="store_true", help="write tests/helpers/encoders.json")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    compat.torchaudio()
+    torchaudio()
     stand_in()
     with tempfile.TemporaryDirectory() as folder:
         if args.golden:

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.timing import machine
 from cache.table import Section
-from extractors.audio.ragged import RaggedArray
+from extractors.audio.batches import RaggedArray
 from extractors.backbone import Source
 from extractors.clips.listing import Clip
 from extractors.embedding.finetuned import load_any

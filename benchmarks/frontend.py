@@ -21,9 +21,8 @@ from extractors.audio.decode import read_audio
 from extractors.backbone import Source
 from extractors.backbones.logmel import SPEC
 from extractors.clips.listing import list_clips
-from extractors.embedding.embedder import Forward
+from extractors.embedding.embedder import Forward, Output
 from extractors.embedding.models import load_model
-from extractors.embedding.output import Output
 from extractors.engines.local import Extraction
 from extractors.nets.melspectrogram import LogMel
 

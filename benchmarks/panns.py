@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.panns_peer import build
 from benchmarks.timing import in_turn, machine, spread
-from extractors import registry
+from extractors import backbones
 from extractors.backbone import Backbone, Source
 from extractors.nets.cnn14 import Winograd
 
@@ -34,7 +34,7 @@ def loaded(peer: nn.Module) -> Backbone:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pth"
         torch.save({"model": peer.state_dict()}, path)
-        return registry.find("panns").load(Source(weights=path), CPU)
+        return backbones.find("panns").load(Source(weights=path), CPU)
 
 
 def compare(rate: int, rounds: int) -> None:
@@ -88,7 +88,7 @@ def one_by_one(step: nn.Module, maps: Tensor) -> Tensor:
 
 def blocks(rounds: int) -> None:
     """Print milliseconds of every block for eight clips, together and one by one."""
-    network = registry.find("panns").load(Source(seed=0), CPU).network  # type: ignore[attr-defined]
+    network = backbones.find("panns").load(Source(seed=0), CPU).network  # type: ignore[attr-defined]
     for block, channels in enumerate(CHANNELS[:-1]):
         step = network.get_submodule(f"conv_block{block + 1}")
         maps = random_maps(8, channels, block)

@@ -30,9 +30,8 @@ from extractors.audio.decode import read_audio
 from extractors.clips.listing import list_clips
 from extractors.embedding.models import load_forwards
 from extractors.engines import cluster
-from extractors.engines.cluster import Share
+from extractors.engines.cluster import Pool, Share
 from extractors.engines.local import extraction
-from extractors.engines.pipeline import Pool
 from extractors.engines.ray_ import Round, token_in
 from extractors.engines.tables import Table, manifest, tables_of
 from extractors.engines.worker import Orders, TableWorker

@@ -65,7 +65,17 @@ class Load:
 
 def serve(bank: Path, port: int) -> subprocess.Popen[bytes]:
     """Start the service and wait until it answers."""
-    command = [sys.executable, "-m", "eval.monitor.serve_run", str(bank), "--port", str(port), "--queue", "6"]
+    command = [
+        sys.executable,
+        "-m",
+        "eval.monitor.run",
+        "serve",
+        str(bank),
+        "--port",
+        str(port),
+        "--queue",
+        "6",
+    ]
     server = subprocess.Popen(command)
     while True:
         try:

@@ -30,9 +30,9 @@ from scipy.stats import beta, binom
 
 from eval.detector import Detector
 from eval.monitor.alarm import Alarm, AlarmRule
-from eval.monitor.evidence import Evidence, exceedance_levels, votes_needed
+from eval.monitor.evidence import Evidence, exceedance_levels
 from eval.monitor.history import History
-from eval.page.history import history_page
+from eval.page.build import history_page
 from index.threshold import fit_threshold
 
 LIMIT = 1000.0  # clips a false alarm
@@ -106,9 +106,8 @@ def _votes(name: str, limit: float, own: np.ndarray) -> tuple[int, int] | None:
         return 3, 5
     above = int(np.sum(own > limit))
     share = float(beta.ppf(0.95, above + 1, len(own) - above)) if above < len(own) else 1.0
-    found = votes_needed(share, 10, 1 / LIMIT)
-    assert found is None or binom.sf(found - 1, 10, share) <= 1 / LIMIT
-    return None if found is None else (found, 10)
+    # The chance that at least k of ten independent clips exceed the threshold is the binomial's tail.
+    return next(((k, 10) for k in range(1, 11) if binom.sf(k - 1, 10, share) <= 1 / LIMIT), None)
 
 
 def _delay(alarm: Alarm, scores: np.ndarray, limit: float) -> float:

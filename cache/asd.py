@@ -50,8 +50,8 @@ VERBS: dict[str, dict[str, Verb]] = {
     },
     "daily": {
         "watch": Verb("eval.monitor.run:watch_main", "alarms"),
-        "drift": Verb("eval.monitor.drift_run:main", "is the bank out of date?"),
-        "serve": Verb("eval.monitor.serve_run:main", "HTTP"),
+        "drift": Verb("eval.monitor.history_run:drift_main", "is the bank out of date?"),
+        "serve": Verb("eval.monitor.run:serve_main", "HTTP"),
         "history": Verb("eval.monitor.history_run:main", "what was judged"),
         "open": Verb("eval.open:main", "the page"),
     },

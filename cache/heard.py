@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,10 @@ class Signal:
             "dc": "removed" if self.remove_dc else "",
         }
         return {name: value for name, value in told.items() if value}
+
+    def with_own(self, own: Signal) -> Signal:
+        """Put what a file was told of its own before what a recipe tells of all."""
+        return replace(self, rate=own.rate or self.rate, column=own.column or self.column, own=own.own)
 
     @classmethod
     def of(cls, settings: Mapping[str, object]) -> Signal:

@@ -16,6 +16,7 @@ Setting = str | int | float | bool
 
 # Settings that say what of a recording was heard, each only where it is not all of it.
 HEARING = ("channel", "window_s", "hop_s", "length", "rate", "column", "dc")
+NETWORK = ("dtype", "engine", "calibration")  # how the network computed, where not in torch's float32
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Recipe:
         if self.parents:
             return " + ".join(str(parent) for parent in self.parents)
         settings = dict(self.settings)
-        heard = "".join(f" {name}={settings[name]}" for name in HEARING if name in settings)
+        heard = "".join(f" {name}={settings[name]}" for name in (*HEARING, *NETWORK) if name in settings)
         weights = f" weights={self.weights[:12]}" if self.weights else ""
         return f"{self.named} layer={self.layer} pooling={self.pooling} bands={self.bands}{weights}{heard}"
 

@@ -13,7 +13,7 @@ from cache.files import places
 from cache.files.atomic import leftovers
 from cache.recipe import Recipe
 from cache.select import DEFAULT_CACHE_DIR, Cache
-from cache.store import DAMAGED, Store, Stored
+from cache.store import DAMAGED, Store, StoredTable
 
 
 def _parser() -> Parser:
@@ -69,7 +69,7 @@ def _verify(args: Namespace, console: Console) -> int:
     return 1 if faulty else 0
 
 
-def _set_aside(store: Store, stored: Stored, console: Console) -> None:
+def _set_aside(store: Store, stored: StoredTable, console: Console) -> None:
     try:
         target = store.set_aside(stored)
     except AsdError as error:

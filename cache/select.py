@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.files.places import place
 from cache.heard import WHOLE, read_channel, read_length
 from cache.recipe import Recipe, concatenation
@@ -35,7 +35,7 @@ def channels_of(text: str) -> list[str]:
 
 @documented
 @dataclass(frozen=True)
-class Selection(Checked):
+class Selection(Options):
     """What a user said of the tables wanted; what is left out is open.
 
     A pooling may be given without its parameter. The channel ``both`` concatenates ``near`` and
@@ -101,7 +101,7 @@ def cache_dir_option() -> Any:
 
 
 @dataclass(frozen=True)
-class Cache(Checked):
+class Cache(Options):
     """Where tables and banks lie."""
 
     cache_dir: Path = cache_dir_option()

@@ -25,7 +25,7 @@ _TRIES = 5  # to look at a table that is being replaced all the time
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTable:
     """One table on disk, as far as its path tells."""
 
     path: Path
@@ -171,7 +171,7 @@ class Store:
                         write_table(path, changed, recipe, version)
                     elif version:
                         places.remove(path)
-                except objects.Overtaken:
+                except objects.WriteConflict:
                     continue
                 return path
 
@@ -229,7 +229,7 @@ class Store:
             present |= self.keys(recipe, stored.section, stored.split).keys()
         return [clip_id for clip_id in clip_ids if clip_id not in present]
 
-    def tables(self, recipe: Recipe | None = None) -> list[Stored]:
+    def tables(self, recipe: Recipe | None = None) -> list[StoredTable]:
         """Every table on disk, or those of one recipe; a concatenation has those of its parents."""
         if recipe is None:
             return sorted(_stored(self.root, "*"), key=lambda stored: stored.path)
@@ -254,7 +254,7 @@ class Store:
                 # Another run has removed it since it was listed.
         return sorted(found.values(), key=str)
 
-    def verify(self) -> Iterator[tuple[Stored, AsdError | None]]:
+    def verify(self) -> Iterator[tuple[StoredTable, AsdError | None]]:
         """Read every table in full; one that another run removes meanwhile is passed over.
 
         Yields
@@ -269,7 +269,7 @@ class Store:
                 continue
             yield stored, fault
 
-    def set_aside(self, stored: Stored) -> Path | None:
+    def set_aside(self, stored: StoredTable) -> Path | None:
         """Move a faulty table to the same place below ``damaged/``, where nothing is read from.
 
         Returns
@@ -297,7 +297,7 @@ class Store:
             move(stored.path, target)
             return target
 
-    def _fault(self, stored: Stored) -> AsdError | None:
+    def _fault(self, stored: StoredTable) -> AsdError | None:
         """Say what is wrong with a table, as it is now and not half a moment before.
 
         Raises
@@ -325,7 +325,7 @@ class Store:
                 break
         return fault
 
-    def _check(self, stored: Stored) -> None:
+    def _check(self, stored: StoredTable) -> None:
         table, recipe = read_table(stored.path)
         if recipe.fingerprint != stored.fingerprint:
             raise AsdError(f"{stored.path} was made by recipe {recipe.fingerprint}; move it to that folder")
@@ -350,18 +350,18 @@ def _expect(path: Path, table: EmbeddingTable, stored: Recipe, place: tuple[Reci
         )
 
 
-def _stored(root: Path, fingerprint: str) -> Iterator[Stored]:
+def _stored(root: Path, fingerprint: str) -> Iterator[StoredTable]:
     for path in _table_files(root, fingerprint):
         with suppress(AsdError):  # what lies elsewhere is named by `Store.verify`
-            yield Stored(path, path.parts[-4], Section.at(path.parent), path.stem)
+            yield StoredTable(path, path.parts[-4], Section.at(path.parent), path.stem)
 
 
-def _strays(root: Path) -> list[Stored]:
+def _strays(root: Path) -> list[StoredTable]:
     """Tables in folders that are no section's, each under the name of none."""
     known = {stored.path for stored in _stored(root, "*")}
     strays = sorted(path for path in _table_files(root, "*") if path not in known)
     nowhere = Section("no section", 0)
-    return [Stored(path, path.parts[-4], nowhere, path.stem) for path in strays]
+    return [StoredTable(path, path.parts[-4], nowhere, path.stem) for path in strays]
 
 
 def _table_files(root: Path, fingerprint: str) -> Iterator[Path]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.base.progress import Progress, Steps, unseen
 from cache.recipe import Recipe
 from cache.select import cache_dir_option
@@ -32,7 +32,7 @@ _EQUAL = 0.2  # share of held-out clips of one and the same score that vetoes a 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class ChoiceRequest(Checked):
+class ChoiceRequest(Options):
     """Tables and scorers to choose from, and how normal clips are left out."""
 
     recipe: tuple[str, ...] = option(

@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 from cache.base.errors import AsdError
 from cache.base.text import masked, parse_json
 from cache.files.atomic import write_atomic
-from cache.heard import split_id
+from cache.heard import SIGNAL_SUFFIXES, split_id
 from cache.recipe import concatenation
 from cache.select import Selection
 from cache.store import Store
 from cache.table import DOMAINS, Section
 from eval.scoring.findings import ClipResult, Neighbour, Results
 from eval.scoring.sections import score_table
-from extractors import registry
+from extractors import backbones
 from extractors.audio.hearing import Heard
+from extractors.backbones import split_name
 from extractors.clips.clip import RECORDING_SUFFIXES, Clip, Fault, Listing
-from extractors.registry import split_name
 from extractors.request import ExtractRequest
 from index.bank import Bank, locate
 from index.build import BuildRequest, build
@@ -38,7 +38,7 @@ from index.fitted import FittedSection
 from index.scorer import DEFAULT
 
 if TYPE_CHECKING:
-    from extractors.engines.inference import Inference
+    from extractors.extract import Inference
 
 _LOG = logging.getLogger(__name__)
 Samples: TypeAlias = NDArray[Any]
@@ -126,7 +126,7 @@ class Detector:
         )  # fmt: skip
         self._build.unfitted()  # a name or an option that there is not is refused here, not in `fit`
         for text in self._request.backbone:
-            registry.find(split_name(text)[0])
+            backbones.find(split_name(text)[0])
         self._section = Section(machine, 0)
         self._root = Path(mkdtemp(prefix="asd-detector-"))  # goes with this object
         weakref.finalize(self, shutil.rmtree, self._root, ignore_errors=True)
@@ -142,13 +142,13 @@ class Detector:
         Parameters
         ----------
         normal
-            A folder (searched at any depth), a file, a manifest (``.csv``, ``.parquet``) or a data root,
-            of which the training clips are taken with their domains, an array (T,) or (T, channels)
-            with `rate`, a pair of array and rate, or a list of these.
+            A folder (searched at any depth), a file, a manifest (``.csv`` or ``.parquet`` with a column
+            ``path``) or a data root, of which the training clips are taken with their domains, an array
+            (T,) or (T, channels) with `rate`, a pair of array and rate, or a list of these.
         target
             The few normal recordings of other conditions (speed, load, noise), if there are any.
         rate
-            Hz, of arrays without their own.
+            Hz, of arrays and of files of numbers that do not tell their own.
 
         Returns
         -------
@@ -338,7 +338,7 @@ class Detector:
         raise AsdError(f"no one machine {machine!r} in the bank, which holds {known}")
 
     def _loaded(self, bank: Bank) -> Inference:
-        from extractors.engines.inference import Inference  # noqa: PLC0415 (torch, where clips are heard)
+        from extractors.extract import Inference  # noqa: PLC0415 (torch, where clips are heard)
 
         if self._inference is None:
             self._inference = Inference(bank.recipe(), self._request.weights)
@@ -346,8 +346,8 @@ class Detector:
 
     def _learn(self, normal: Sounds, target: Sounds | None, rate: float | None) -> Detector:
         from extractors.embedding.models import load_forwards  # noqa: PLC0415 (as above)
-        from extractors.engines.inference import Inference  # noqa: PLC0415
         from extractors.engines.local import Extraction  # noqa: PLC0415
+        from extractors.extract import Inference  # noqa: PLC0415
 
         domain = None if target is None else DOMAINS[0]
         section = self._section
@@ -426,6 +426,8 @@ class Detector:
             else:
                 samples, own = sound if isinstance(sound, tuple) else (sound, rate)
                 clips.append(self._written(np.asarray(samples), own, section, split, domain))
+        if rate is not None:
+            clips = [_with_rate(clip, rate) for clip in clips]
         if not clips:
             raise AsdError(
                 f"no recordings in {sounds!r}: expected {', '.join(RECORDING_SUFFIXES)} at any depth"
@@ -512,13 +514,22 @@ def cautions_of(fitted: FittedSection) -> tuple[str, ...]:
     return fitted.promise(), *fitted.cautions().values()
 
 
+def _with_rate(clip: Clip, rate: float) -> Clip:
+    """Tell a file of numbers its rate, unless a manifest told another; sound has its own."""
+    if clip.path.suffix.lower() not in SIGNAL_SUFFIXES or clip.signal.rate:
+        return clip
+    if rate != int(rate) or rate <= 0:
+        raise AsdError(f"rate={rate}: expected whole Hz above 0")
+    return replace(clip, signal=replace(clip.signal, rate=int(rate), own=True))
+
+
 def _is_root(path: Path) -> bool:
     """Tell a manifest, a machine's folder or a folder of machines from a folder of recordings."""
     from extractors.clips.folders import is_machine, visible_folders  # noqa: PLC0415 (as above)
-    from extractors.clips.manifest import SUFFIXES  # noqa: PLC0415
+    from extractors.clips.manifest import is_manifest  # noqa: PLC0415
 
     if not path.is_dir():
-        return path.is_file() and path.suffix.lower() in SUFFIXES
+        return is_manifest(path)
     return is_machine(path) or any(map(is_machine, visible_folders(path)))
 
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option, option_group
+from cache.base.options import Options, documented, option, option_group
 from cache.base.progress import Progress, unseen
 from cache.files.atomic import scratch_folder
 from cache.files.places import here, place
@@ -18,16 +18,16 @@ from cache.recipe import Recipe
 from cache.select import Selection, cache_dir_option, choose
 from cache.store import Store
 from eval.experiments import shipped
-from eval.judge import Judging, Run, judge, years_told
+from eval.judge import JudgeRequest, JudgeResult, judge, years_told
 from eval.metrics.rules import RULES, choose_rule
 from eval.page.build import PlaybackOptions
 from eval.page.ranking_tables import write_ranking
 from eval.page.verdict import MachineVerdict
 from eval.ranking import Ranking, System, called, rank, read_system, run_folders
-from eval.report import Reported, Reporting, report
-from eval.results.folder import Results
+from eval.report import ReportRequest, ReportResult, report
+from eval.results.folder import ResultsFolder
 from eval.results.tables import SystemResult
-from eval.score import Scoring, score
+from eval.score import ScoreRequest, score
 from extractors.clips.listing import list_clips
 from extractors.fetching.offline import offline_option
 from index.bank import Bank, find_bank
@@ -38,7 +38,7 @@ _EXTRAS = {"umap": "umap", "matplotlib": "figures"}  # module to extra of ours
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class Limits(Checked):
+class Limits(Options):
     """How an experiment's threshold is learnt, as of `index.run`; what is left out it says itself."""
 
     percentile: float | None = option(None, "normal clips meant to lie below it, %", metavar="P")
@@ -53,7 +53,7 @@ class Limits(Checked):
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(Checked):
+class EvaluateRequest(Options):
     """What is evaluated, by what, and what is made of it.
 
     Beside its options: `command`, how this was called; `built`, whether the tables and the bank were
@@ -146,14 +146,14 @@ class Evaluation(Checked):
         """How embeddings are laid out, if anything shows them."""
         return self.map if self.report or self.figures else None
 
-    def judging(self, directories: Sequence[Path]) -> Judging:
+    def judge_request(self, directories: Sequence[Path]) -> JudgeRequest:
         """By what folders are judged."""
         rule = choose_rule(self.year, years_told(directories))
-        return Judging(Path(), "", self.ground_truth, rule, self.part, marks=self.marks)
+        return JudgeRequest(Path(), "", self.ground_truth, rule, self.part, marks=self.marks)
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluateResult:
     """What an evaluation did.
 
     Attributes
@@ -171,7 +171,7 @@ class Evaluated:
     silent
         Recordings that a report does not play, each with the reason.
     outdated
-        Clips that were scored as they were though their recordings have changed, see `eval.score.Scored`.
+        Clips that were scored as they were though their recordings have changed.
     verdicts
         Of machines whose truth is unknown, where there is one run.
     """
@@ -186,7 +186,7 @@ class Evaluated:
     verdicts: tuple[MachineVerdict, ...] = ()
 
 
-def evaluate(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
+def evaluate(wanted: EvaluateRequest, told: Progress = unseen) -> EvaluateResult:
     """Judge submissions and rank them, or score test clips with a bank and judge the scores.
 
     Parameters
@@ -203,11 +203,11 @@ def evaluate(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
     """
     check(wanted)
     if wanted.submission:
-        return judge_all(wanted, Results(wanted.out))
-    return score_all(wanted, Results(wanted.out), told)
+        return judge_all(wanted, ResultsFolder(wanted.out))
+    return score_all(wanted, ResultsFolder(wanted.out), told)
 
 
-def check(wanted: Evaluation) -> None:
+def check(wanted: EvaluateRequest) -> None:
     """Refuse what would fail after the work is done.
 
     Raises
@@ -230,51 +230,51 @@ def check(wanted: Evaluation) -> None:
             )
 
 
-def score_all(wanted: Evaluation, results: Results, told: Progress = unseen) -> Evaluated:
+def score_all(wanted: EvaluateRequest, results: ResultsFolder, told: Progress = unseen) -> EvaluateResult:
     """Score with a bank into a results folder, then judge and report what lies there."""
     bank, recipe = _bank(wanted)
     clips = list_clips(wanted.audio).clips if wanted.audio and not wanted.data else None
     with results.run(), _test_tables(wanted, recipe) as (store, left_out):
         cache = Store(wanted.cache_dir)
-        scoring = Scoring(
+        scoring = ScoreRequest(
             results, bank, recipe, store, cache, wanted.layout, wanted.machine, clips,
             wanted.command, wanted.built, (*wanted.left_out, *left_out),
         )  # fmt: skip
         scored = score(scoring, told)
-        run = judge(replace(wanted.judging([]), directory=results.root, part=True))
+        run = judge(replace(wanted.judge_request([]), directory=results.root, part=True))
         made = [report(_reporting(wanted, run, results))]
     return replace(_evaluated(made), left_out=left_out, notes=scored.notes, outdated=scored.outdated)
 
 
-def judge_all(wanted: Evaluation, results: Results) -> Evaluated:
+def judge_all(wanted: EvaluateRequest, results: ResultsFolder) -> EvaluateResult:
     """Judge the folders named; several are ranked, and each has a folder of its own."""
     folders = [run for folder in wanted.submission for run in run_folders(folder)]
-    judging = wanted.judging(folders)
+    request = wanted.judge_request(folders)
     systems: list[System] = []
     refused = []
     for folder, name in zip(wanted.submission, called(wanted.submission), strict=True):
         try:
-            systems.append(read_system(folder, replace(judging, name=name)))
+            systems.append(read_system(folder, replace(request, name=name)))
         except AsdError as error:
             refused.append(str(error))
     runs = [run for system in systems for run in system.runs]
     if not runs:
-        return Evaluated(refused=tuple(refused))
+        return EvaluateResult(refused=tuple(refused))
     with results.run():
         if len(runs) == 1 and not refused:
             return _evaluated([report(_reporting(wanted, runs[0], results))])
         made = []
         for run in runs:
-            part = Results(results.root / run.name)
+            part = ResultsFolder(results.root / run.name)
             made.append(report(_reporting(wanted, run, part)))
             if part.root.resolve() != run.directory.resolve():  # else it is another run's
                 results.include(part)
-        ranking = rank(systems, judging.plan)
+        ranking = rank(systems, request.plan)
         write_ranking(results, ranking)
     return replace(_evaluated(made), ranking=ranking, refused=tuple(refused))
 
 
-def _bank(wanted: Evaluation) -> tuple[Bank, Recipe]:
+def _bank(wanted: EvaluateRequest) -> tuple[Bank, Recipe]:
     store, tables = Store(wanted.cache_dir), wanted.tables
     if wanted.bank is None:
         recipe = choose(store, tables)
@@ -287,7 +287,7 @@ def _bank(wanted: Evaluation) -> tuple[Bank, Recipe]:
 
 
 @contextmanager
-def _test_tables(wanted: Evaluation, recipe: Recipe) -> Iterator[tuple[Store, tuple[str, ...]]]:
+def _test_tables(wanted: EvaluateRequest, recipe: Recipe) -> Iterator[tuple[Store, tuple[str, ...]]]:
     """Where the test tables lie, and what was left out of them."""
     if not wanted.data:
         yield Store(wanted.cache_dir), ()
@@ -301,13 +301,15 @@ def _test_tables(wanted: Evaluation, recipe: Recipe) -> Iterator[tuple[Store, tu
         yield store, tuple(map(str, faults))
 
 
-def _reporting(wanted: Evaluation, run: Run, results: Results) -> Reporting:
+def _reporting(wanted: EvaluateRequest, run: JudgeResult, results: ResultsFolder) -> ReportRequest:
     audible = PlaybackOptions(wanted.audio or wanted.data, wanted.listen)
     notes = dict(note.partition("=")[::2] for note in wanted.note)
-    return Reporting(run, results, wanted.report, audible, wanted.figures, notes)
+    return ReportRequest(run, results, wanted.report, audible, wanted.figures, notes)
 
 
-def _evaluated(made: Sequence[Reported]) -> Evaluated:
+def _evaluated(made: Sequence[ReportResult]) -> EvaluateResult:
     silent = dict.fromkeys(text for reported in made for text in reported.silent)
     verdicts = made[0].verdicts if len(made) == 1 else ()
-    return Evaluated(tuple(reported.result for reported in made), silent=tuple(silent), verdicts=verdicts)
+    return EvaluateResult(
+        tuple(reported.result for reported in made), silent=tuple(silent), verdicts=verdicts
+    )

@@ -19,7 +19,7 @@ from cache.recipe import Recipe, concatenation
 from cache.select import Selection
 from cache.store import Store
 from eval.baselines.request import BaselineRequest
-from eval.evaluate import Evaluated, Evaluation, Limits, check, judge_all, score_all
+from eval.evaluate import EvaluateRequest, EvaluateResult, Limits, check, judge_all, score_all
 from eval.experiments.file import (
     AutoencoderChoice,
     BackboneChoice,
@@ -29,7 +29,7 @@ from eval.experiments.file import (
     read_text,
     training,
 )
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from extractors.audio.hearing import Heard
 from extractors.fetching.offline import is_offline
 from extractors.request import ExtractRequest
@@ -38,7 +38,7 @@ from index.bank import Bank
 from index.build import BuildRequest, build
 
 if TYPE_CHECKING:
-    from extractors.extract import Extracted
+    from extractors.extract import ExtractResult
     from finetune.request import TrainRequest
 
 _PACKAGES = ("machine-asd", "torch", "torchaudio", "transformers", "numpy", "scipy",
@@ -48,7 +48,7 @@ _TRAINED, _TUNED = "autoencoder", "finetuned"
 
 
 @dataclass(frozen=True)
-class _Embedded:
+class _Preparation:
     """What a stage before scoring made: tables of these recipes; what it left out, and notes."""
 
     recipes: tuple[Recipe, ...] = ()
@@ -56,7 +56,7 @@ class _Embedded:
     notes: tuple[str, ...] = ()
 
 
-def run_experiment(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
+def run_experiment(wanted: EvaluateRequest, told: Progress = unseen) -> EvaluateResult:
     """Extract what is missing, index, score, evaluate and report.
 
     Parameters
@@ -75,15 +75,15 @@ def run_experiment(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
     text = read_text(name)
     experiment = parse(text, name, wanted.overrides)
     check(wanted)
-    results = Results(wanted.out)
+    results = ResultsFolder(wanted.out)
     facts = (*wanted.note, *_facts(experiment, wanted.command))
     plain = replace(wanted, experiment=None, changes=(), limits=Limits(), tables=Selection(),
                     audio=wanted.data, data=(), note=facts, year=wanted.year or experiment.year)  # fmt: skip
-    embedded: list[_Embedded] = []
+    embedded: list[_Preparation] = []
     with results.run():
         if experiment.autoencoder is not None:
             embedded = [_train(experiment.autoencoder, plain)]
-            results.include(Results(results.root / _TRAINED))
+            results.include(ResultsFolder(results.root / _TRAINED))
             done = judge_all(replace(plain, submission=(results.root / _TRAINED,)), results)
         elif experiment.finetune is not None:
             _check_weights(experiment)
@@ -102,7 +102,7 @@ def run_experiment(wanted: Evaluation, told: Progress = unseen) -> Evaluated:
     return replace(done, left_out=(*left_out, *done.left_out), notes=(*notes, *done.notes))
 
 
-def extract_request(experiment: Experiment, wanted: Evaluation) -> ExtractRequest:
+def extract_request(experiment: Experiment, wanted: EvaluateRequest) -> ExtractRequest:
     """Ask for the tables of all backbones at once, so that clips are read once."""
     given: dict[str, list[str]] = {"weights": [], "layers": [], "pooling": [], "bands": []}
     for text, choice in experiment.backbones.items():
@@ -127,7 +127,9 @@ def extract_request(experiment: Experiment, wanted: Evaluation) -> ExtractReques
     )
 
 
-def build_request(scorer: ScorerChoice, extracted: Extracted, cache_dir: Path, bank: Path) -> BuildRequest:
+def build_request(
+    scorer: ScorerChoice, extracted: ExtractResult, cache_dir: Path, bank: Path
+) -> BuildRequest:
     """Ask for a bank of the tables just extracted, fitted to what the data holds and no more."""
     clips = [clip for clip in extracted.listing.clips if clip.split == "train"]
     return BuildRequest(
@@ -146,7 +148,7 @@ def build_request(scorer: ScorerChoice, extracted: Extracted, cache_dir: Path, b
     )
 
 
-def recipes_of(extracted: Extracted) -> list[Recipe]:
+def recipes_of(extracted: ExtractResult) -> list[Recipe]:
     """Recipes in an experiment's order: backbone by backbone, of each table channel by channel."""
     found: dict[tuple[str, str | None, str], list[tuple[Recipe, ...]]] = {}
     for recipes in extracted.recipes:
@@ -157,7 +159,7 @@ def recipes_of(extracted: Extracted) -> list[Recipe]:
             for one in same]  # fmt: skip
 
 
-def train_request(experiment: Experiment, name: str, seed: int, wanted: Evaluation) -> TrainRequest:
+def train_request(experiment: Experiment, name: str, seed: int, wanted: EvaluateRequest) -> TrainRequest:
     """Ask for the training of one backbone with one seed; what is there is not trained again."""
     # A variant may be a folder, and its path would lead elsewhere.
     plain = quote(name.replace(":", "_", 1), safe="")
@@ -169,7 +171,7 @@ def train_request(experiment: Experiment, name: str, seed: int, wanted: Evaluati
     )  # fmt: skip
 
 
-def baseline_request(system: AutoencoderChoice, wanted: Evaluation) -> BaselineRequest:
+def baseline_request(system: AutoencoderChoice, wanted: EvaluateRequest) -> BaselineRequest:
     """Ask for the task's baseline; every run gets its report when all are ranked."""
     return BaselineRequest(
         mode=system.mode, form=system.form, data=wanted.audio, seeds=tuple(system.seeds),
@@ -178,7 +180,7 @@ def baseline_request(system: AutoencoderChoice, wanted: Evaluation) -> BaselineR
     )  # fmt: skip
 
 
-def _embed(experiment: Experiment, wanted: Evaluation, bank: Path) -> _Embedded:
+def _embed(experiment: Experiment, wanted: EvaluateRequest, bank: Path) -> _Preparation:
     """Extract every backbone and fit the scorer."""
     # Torch is loaded only where clips are to be extracted.
     from eval.detector import remember  # noqa: PLC0415
@@ -198,14 +200,16 @@ def _embed(experiment: Experiment, wanted: Evaluation, bank: Path) -> _Embedded:
     for section in set(Bank(bank).sections()) - set(built.sections):
         Bank(bank).discard(section)
     notes = (*extracted.listing.notes, *(text for texts in built.notes for text in texts))
-    return _Embedded(tuple(recipes_of(extracted)), tuple(extracted.faults), notes)
+    return _Preparation(tuple(recipes_of(extracted)), tuple(extracted.faults), notes)
 
 
-def _tune(experiment: Experiment, wanted: Evaluation, results: Results, told: Progress) -> list[_Embedded]:
+def _tune(
+    experiment: Experiment, wanted: EvaluateRequest, results: ResultsFolder, told: Progress
+) -> list[_Preparation]:
     """Fine-tune, then extract, fit and score with the weights of every seed."""
     from finetune.train import train  # noqa: PLC0415 -- torch comes with it
 
-    every: list[_Embedded] = []
+    every: list[_Preparation] = []
     chosen: dict[int, dict[str, BackboneChoice]] = {seed: {} for seed in experiment.seeds}
     for name, choice in experiment.backbones.items():
         for seed in experiment.seeds:
@@ -213,38 +217,38 @@ def _tune(experiment: Experiment, wanted: Evaluation, results: Results, told: Pr
             trained = train(request)
             weights = str(request.path(seed))
             chosen[seed][name] = choice.model_copy(update={"weights": weights})
-            every.append(_Embedded((), trained.faults, trained.notes))
+            every.append(_Preparation((), trained.faults, trained.notes))
     for seed, backbones in chosen.items():
         bank = wanted.out / "models" / f"seed_{seed}" / "bank"
         tuned = experiment.model_copy(update={"backbones": backbones, "finetune": None})
         embedded = _embed(tuned, wanted, bank)
         scored = _with_bank(wanted, embedded, bank)
-        part = Results(wanted.out / _TUNED / f"seed_{seed}")
+        part = ResultsFolder(wanted.out / _TUNED / f"seed_{seed}")
         score_all(replace(scored, report=False, figures=False, note=()), part, told)
         every.append(embedded)
     _include(results, wanted.out / _TUNED, experiment.seeds)
     return every
 
 
-def _include(results: Results, folder: Path, seeds: Sequence[int]) -> None:
+def _include(results: ResultsFolder, folder: Path, seeds: Sequence[int]) -> None:
     """Count these seeds among the results; other seeds in the folder are an earlier run's."""
     runs = {folder / f"seed_{seed}" for seed in seeds}
     for path in set(folder.glob("seed_*")) - runs:
-        Results(path).clear()
+        ResultsFolder(path).clear()
     for path in runs:
-        results.include(Results(path))
+        results.include(ResultsFolder(path))
 
 
-def _with_bank(wanted: Evaluation, embedded: _Embedded, bank: Path) -> Evaluation:
+def _with_bank(wanted: EvaluateRequest, embedded: _Preparation, bank: Path) -> EvaluateRequest:
     chosen = Selection(recipes=tuple(recipe.fingerprint for recipe in embedded.recipes))
     return replace(wanted, tables=chosen, bank=bank, built=True, left_out=embedded.faults)
 
 
-def _train(system: AutoencoderChoice, wanted: Evaluation) -> _Embedded:
+def _train(system: AutoencoderChoice, wanted: EvaluateRequest) -> _Preparation:
     from eval.baselines.evaluate import evaluate  # noqa: PLC0415 -- torch comes with it
 
     done = evaluate(baseline_request(system, wanted))
-    return _Embedded((), (*done.left_out, *done.warnings), done.notes)
+    return _Preparation((), (*done.left_out, *done.warnings), done.notes)
 
 
 def _check_weights(experiment: Experiment) -> None:

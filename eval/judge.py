@@ -22,7 +22,7 @@ from eval.results.truth import find_truth, truth_from_names, truth_sections
 
 
 @dataclass(frozen=True)
-class Judging:
+class JudgeRequest:
     """Which submission is judged, and by what.
 
     Attributes
@@ -54,12 +54,12 @@ class Judging:
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class JudgeResult:
     """A submission with its figures; its clips are read again where they are needed.
 
     Attributes
     ----------
-    judging
+    request
         What was judged, and by what.
     described
         What our own scoring says of the system, or its name alone.
@@ -77,7 +77,7 @@ class Run:
         Intervals of the official score, where there is one.
     """
 
-    judging: Judging
+    request: JudgeRequest
     described: SystemDescription
     results: dict[Section, SectionResult]
     unknown: tuple[Section, ...] = ()
@@ -89,17 +89,17 @@ class Run:
     @property
     def name(self) -> str:
         """What to call it."""
-        return self.judging.name or self.directory.name
+        return self.request.name or self.directory.name
 
     @property
     def directory(self) -> Path:
         """The folder it was read from."""
-        return self.judging.directory
+        return self.request.directory
 
     @property
     def rule(self) -> Rule:
         """By which it is evaluated."""
-        return self.judging.rule
+        return self.request.rule
 
     @property
     def sections(self) -> list[Section]:
@@ -108,7 +108,7 @@ class Run:
 
     def read(self, section: Section) -> tuple[Submission, SectionTruth | None]:
         """Read a section's scores, and what its clips are where that is known."""
-        return _read(self.judging, section)
+        return _read(self.request, section)
 
     @property
     def scores(self) -> dict[Section, Scores]:
@@ -136,12 +136,12 @@ class Run:
         return f"part: {there} of {there + missing} sections" if missing else ""
 
 
-def judge(judging: Judging) -> Run:
+def judge(request: JudgeRequest) -> JudgeResult:
     """Read a submission, join it to the truth and compute its figures, a section at a time.
 
     Parameters
     ----------
-    judging
+    request
         Which submission, by what.
 
     Raises
@@ -149,39 +149,39 @@ def judge(judging: Judging) -> Run:
     AsdError
         With every fault of every file.
     """
-    directory, ground_truth = judging.directory, judging.ground_truth
+    directory, ground_truth = request.directory, request.ground_truth
     wanted = sections_in(directory)
     faults = [f"{name}: not the name of a submission file" for name in misnamed(directory)]
     if not wanted:
         faults.append("no anomaly_score_<machine>_section_<nn>_test.csv in it")
-    described = SystemDescription(judging.name)
+    described = SystemDescription(request.name)
     try:
-        described = read_description(directory, judging.name or directory.name)
+        described = read_description(directory, request.name or directory.name)
         faults += _other_sections(described, wanted)
     except AsdError as error:
         faults.append(str(error))
     results: dict[Section, SectionResult] = {}
     unknown, synthetic = [], set()
-    tally = Tally(judging.rule, judging.plan)
+    tally = Tally(request.rule, request.plan)
     for section in wanted:
         try:
-            one, truth = _read(judging, section)
+            one, truth = _read(request, section)
         except AsdError as error:
             faults.append(str(error).replace("\n", "\n  "))
             continue
         if truth is None:
             unknown.append(section)
             continue
-        results[section] = evaluate_section(one.scores, one.decisions, truth, judging.rule)
+        results[section] = evaluate_section(one.scores, one.decisions, truth, request.rule)
         synthetic |= {section} if truth.synthetic else set()
         tally.add(section, Scores(one.scores, truth))
     told = truth_sections(ground_truth) if ground_truth else []
     missing = sorted(set(told) - set(wanted))
-    if not judging.part:
+    if not request.part:
         faults += _not_whole(missing, unknown if ground_truth else [])
     raise_faults(f"{directory} is refused", faults)
-    return Run(
-        judging, described, results, tuple(unknown), tuple(missing), frozenset(told),
+    return JudgeResult(
+        request, described, results, tuple(unknown), tuple(missing), frozenset(told),
         frozenset(synthetic), tally.uncertainty(),
     )  # fmt: skip
 
@@ -192,13 +192,13 @@ def years_told(directories: Sequence[Path]) -> list[int]:
     return sorted({file.year for file in files if file.year is not None})
 
 
-def _read(judging: Judging, section: Section) -> tuple[Submission, SectionTruth | None]:
-    submission = read_submission(judging.directory, section)
-    if judging.marks is not None:
-        return marked(judging.marks, submission)
-    known = read_clips(judging.directory, section)
+def _read(request: JudgeRequest, section: Section) -> tuple[Submission, SectionTruth | None]:
+    submission = read_submission(request.directory, section)
+    if request.marks is not None:
+        return marked(request.marks, submission)
+    known = read_clips(request.directory, section)
     labels = truth_from_names(submission.files) if known is None else known.labels
-    return submission, find_truth(submission, judging.ground_truth, labels)
+    return submission, find_truth(submission, request.ground_truth, labels)
 
 
 def _other_sections(described: SystemDescription, sections: Sequence[Section]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from cache.base.console import console_of, parser_of
 from cache.base.errors import AsdError, guarded
-from extractors import pooling, registry
+from extractors import backbones, pooling
 from index import scorer
 
 _ABOUT = """List backbones, poolings and scorers, ours and those of other installed packages, and see whether
@@ -17,7 +17,7 @@ each can be loaded. Exit code 1 if one cannot: the others work without it."""
 def _kinds() -> dict[str, tuple[Sequence[str], Callable[[str], object]]]:
     """Name what there is of each kind, and what loads one."""
     return {
-        "backbone": (registry.names(), registry.find),
+        "backbone": (backbones.names(), backbones.find),
         "pooling": (pooling.names(), lambda name: pooling.find(name, {})),
         "scorer": (scorer.names(), scorer.find),
     }

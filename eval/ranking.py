@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cache.base.errors import AsdError
 from cache.table import Section
-from eval.judge import Judging, Run, judge
+from eval.judge import JudgeRequest, JudgeResult, judge
 from eval.metrics.comparison import Comparison, compare, drawn_runs, several
 from eval.metrics.intervals import Interval, ResamplingPlan, has_parts, percentiles
 from eval.metrics.sections import FIGURES, summarise
@@ -37,7 +37,7 @@ class System:
     """
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[JudgeResult, ...]
 
     @property
     def is_proxy(self) -> bool:
@@ -104,14 +104,14 @@ def spread(values: Sequence[float | None]) -> Spread | None:
     return Spread(statistics.fmean(known), deviation)
 
 
-def read_system(directory: Path, judging: Judging) -> System:
+def read_system(directory: Path, request: JudgeRequest) -> System:
     """Judge a submission folder, or a folder of them: the runs of one system.
 
     Parameters
     ----------
     directory
         The folder.
-    judging
+    request
         The system's name, and by what its runs are judged.
 
     Raises
@@ -121,16 +121,16 @@ def read_system(directory: Path, judging: Judging) -> System:
     """
     faults, runs = [], []
     for folder in run_folders(directory):
-        name = judging.name if folder == directory else f"{judging.name}/{folder.name}"
+        name = request.name if folder == directory else f"{request.name}/{folder.name}"
         try:
-            runs.append(judge(replace(judging, directory=folder, name=name)))
+            runs.append(judge(replace(request, directory=folder, name=name)))
         except AsdError as error:
             faults.append(str(error))
     if faults:
         raise AsdError("\n".join(faults))
     if len({tuple(run.sections) for run in runs}) > 1:
         raise AsdError(f"{directory} is refused: its runs do not hold the same sections")
-    return System(judging.name, tuple(runs))
+    return System(request.name, tuple(runs))
 
 
 def run_folders(directory: Path) -> list[Path]:

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cache.base.text import shown
-from eval.judge import Run
+from eval.judge import JudgeResult
 from eval.page.build import PlaybackOptions, write_page
 from eval.page.data import label
 from eval.page.verdict import MachineVerdict, verdict
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.tables import SystemResult, write_results
 
 
 @dataclass(frozen=True)
-class Reporting:
+class ReportRequest:
     """What is reported, and how.
 
     Attributes
@@ -34,8 +34,8 @@ class Reporting:
         What else tables and page say, name to text.
     """
 
-    run: Run
-    results: Results
+    run: JudgeResult
+    results: ResultsFolder
     page: bool = True
     audible: PlaybackOptions = field(default_factory=PlaybackOptions)
     figures: bool = False
@@ -43,7 +43,7 @@ class Reporting:
 
 
 @dataclass(frozen=True)
-class Reported:
+class ReportResult:
     """What a report holds.
 
     Attributes
@@ -61,25 +61,25 @@ class Reported:
     verdicts: tuple[MachineVerdict, ...] = ()
 
 
-def report(reporting: Reporting) -> Reported:
+def report(request: ReportRequest) -> ReportResult:
     """Write everything about one run.
 
     Parameters
     ----------
-    reporting
+    request
         What to write, and where.
 
     Returns
     -------
-    Reported
+    ReportResult
         The figures with what is known of the system.
     """
-    run, results = reporting.run, reporting.results
+    run, results = request.run, request.results
     described = run.described
     result = SystemResult(
         title=described.title or run.name,
         sections=run.results,
-        facts={**described.facts, **{name: shown(note) for name, note in reporting.notes.items()}},
+        facts={**described.facts, **{name: shown(note) for name, note in request.notes.items()}},
         unknown=run.unknown,
         transductive=described.transductive,
         rule=run.rule,
@@ -94,8 +94,8 @@ def report(reporting: Reporting) -> Reported:
             results.keep_scores()
         if result.sections:
             write_results(results, result)
-        if reporting.page:
-            page = write_page(results, run, result, reporting.audible)
+        if request.page:
+            page = write_page(results, run, result, request.audible)
             silent = tuple(page.heard.faults)
             verdicts += [
                 verdict(
@@ -107,9 +107,9 @@ def report(reporting: Reporting) -> Reported:
                 )
                 for section in sorted(run.unknown)
             ]
-        if reporting.figures:
+        if request.figures:
             # Matplotlib is loaded only where figures are asked for.
             from eval.page.figures import write_figures  # noqa: PLC0415
 
             write_figures(results, run, result)
-    return Reported(result, silent, tuple(verdicts))
+    return ReportResult(result, silent, tuple(verdicts))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from cache.base.console import Console, parser_of, read
 from cache.base.errors import guarded
 from cache.base.text import command_line, counted
-from eval.evaluate import Evaluated, Evaluation, evaluate
+from eval.evaluate import EvaluateRequest, EvaluateResult, evaluate
 from eval.page.ranking_tables import format_ranking
 from eval.results.tables import format_table
 from extractors.fetching.offline import apply_offline
@@ -25,7 +25,7 @@ logmel --data dev_data eval_data --ground-truth ground_truth --out results"""
 _MACHINES = 12  # of which a verdict is told; the page has them all
 
 
-def _show(done: Evaluated, wanted: Evaluation, console: Console) -> None:
+def _show(done: EvaluateResult, wanted: EvaluateRequest, console: Console) -> None:
     left_out, out = len(done.left_out), wanted.out
     if done.ranking is not None:
         entries, runs = done.ranking.entries, len(done.results)
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 where clips were left out or submissions refused; 2 for a mistake in the call.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    wanted, console = read(parser_of("eval.run", _ABOUT, _EXAMPLES), Evaluation, arguments)
+    wanted, console = read(parser_of("eval.run", _ABOUT, _EXAMPLES), EvaluateRequest, arguments)
     wanted = replace(wanted, command=command_line("python -m eval.run", arguments))
     apply_offline(wanted)
     with console.progress("section") as told:

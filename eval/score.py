@@ -21,7 +21,7 @@ from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section
 from eval.results.clips import write_clips
 from eval.results.description import SystemDescription, promise_of, write_description
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.names import all_synthetic
 from eval.results.submission import write_submission
 from eval.scoring.maps import write_map
@@ -35,7 +35,7 @@ _READERS = 4  # threads that hash recordings: half wait for the disk
 
 
 @dataclass(frozen=True)
-class Scoring:
+class ScoreRequest:
     """What is scored, with what, and where the scores go.
 
     Attributes
@@ -65,7 +65,7 @@ class Scoring:
         Clips that the extraction just before could not use, each with the reason.
     """
 
-    results: Results
+    results: ResultsFolder
     bank: Bank
     recipe: Recipe
     store: Store
@@ -79,7 +79,7 @@ class Scoring:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoreResult:
     """What a scoring did.
 
     Attributes
@@ -98,14 +98,14 @@ class Scored:
     outdated: tuple[str, ...] = ()
 
 
-def score(scoring: Scoring, told: Progress = unseen) -> Scored:
+def score(request: ScoreRequest, told: Progress = unseen) -> ScoreResult:
     """Score every section and write what the scores, the reasons and the system are.
 
     Sections are in memory one at a time.
 
     Parameters
     ----------
-    scoring
+    request
         What to score.
     told
         How many sections are done, of how many.
@@ -115,23 +115,23 @@ def score(scoring: Scoring, told: Progress = unseen) -> Scored:
     AsdError
         If there is nothing to score, or a table or the bank is damaged.
     """
-    job = _Job(scoring, None if scoring.clips is None else _Held(scoring.clips))
+    job = _Job(request, None if request.clips is None else _Held(request.clips))
     sections = job.sections()
     thresholds: dict[str, float | None] = {}
     cautions: dict[str, list[str]] = {}
     calibration: dict[str, dict[str, Any]] = {}
     proxies = []
     remarks: list[Remark] = []
-    with scoring.results.run():
+    with request.results.run():
         for done, section in enumerate(sections):
             told(done, len(sections))
-            fitted = scoring.bank.read(section, scoring.recipe)
+            fitted = request.bank.read(section, request.recipe)
             table = job.table(section)
             proxies.append(all_synthetic(section, [key.synthetic for key in table.keys]))
             limit = job.score(fitted, table)
             thresholds[str(section)] = limit if np.isfinite(limit) else None
             facts_of = {key.clip_id: key.facts for key in table.keys}
-            where, rate = f"{section} test", scoring.recipe.heard_rate
+            where, rate = f"{section} test", request.recipe.heard_rate
             found = remarks_of(where, facts_of)
             found += differences(where, facts_of, fitted.usual, rate)
             remarks += found
@@ -139,25 +139,25 @@ def score(scoring: Scoring, told: Progress = unseen) -> Scored:
             calibration[str(section)] = {**fitted.facts(), "promise": fitted.promise()}
             if thresholds[str(section)] is None:
                 job.notes += [f"{section}: {text}" for text in fitted.cautions().values()]
-            if not scoring.built:
+            if not request.built:
                 job.note_outdated(fitted)
         told(len(sections), len(sections))
         facts = {
-            "recipe": scoring.recipe.fingerprint,
-            "embeddings": str(scoring.recipe),
-            **_signal(scoring.recipe),
-            "bank": str(scoring.bank.root),
-            "command": scoring.command,
+            "recipe": request.recipe.fingerprint,
+            "embeddings": str(request.recipe),
+            **_signal(request.recipe),
+            "bank": str(request.bank.root),
+            "command": request.command,
             "calibration": promise_of(calibration.values()),
         }
-        title = f"{scoring.recipe.backbone}, {fitted.scorer_name}"
+        title = f"{request.recipe.backbone}, {fitted.scorer_name}"
         transductive = fitted.scorer.transductive
         described = SystemDescription(
             title, transductive, facts, thresholds, any(proxies), cautions, calibration
         )
-        write_description(scoring.results, described)
-        scoring.results.seal()
-    return Scored(tuple(sections), (*job.notes, *said_of(remarks)), tuple(job.outdated))
+        write_description(request.results, described)
+        request.results.seal()
+    return ScoreResult(tuple(sections), (*job.notes, *said_of(remarks)), tuple(job.outdated))
 
 
 def _signal(recipe: Recipe) -> dict[str, str]:
@@ -196,7 +196,7 @@ class _Held:
 class _Job:
     """One scoring under way, and what is to be said of it."""
 
-    scoring: Scoring
+    request: ScoreRequest
     held: _Held | None
     notes: list[str] = field(default_factory=list)
     changed: dict[Section, set[str]] = field(default_factory=dict)  # recordings that are others now
@@ -204,37 +204,37 @@ class _Job:
 
     @property
     def training(self) -> Store:
-        return self.scoring.training or self.scoring.store
+        return self.request.training or self.request.store
 
     def sections(self) -> list[Section]:
         """Sections that have test clips and are in the bank; the others are noted."""
-        scoring = self.scoring
-        stored = scoring.store.tables(scoring.recipe)
+        request = self.request
+        stored = request.store.tables(request.recipe)
         tested = self._wanted({table.section for table in stored if table.split == "test"})
         if self.held is not None:
             tested = self._at_hand(tested, self.held)
-        fitted, root = self._wanted(set(scoring.bank.sections())), scoring.bank.root
+        fitted, root = self._wanted(set(request.bank.sections())), request.bank.root
         for sections, reason in (
             (tested - fitted, f"has test clips but is not in {root}: not scored"),
             (fitted - tested, "is in the bank but has no test clips: not scored"),
         ):
             self.notes += [f"{section} {reason}" for section in sorted(sections)]
-        if not tested & fitted and scoring.left_out:
-            count = len(scoring.left_out)
+        if not tested & fitted and request.left_out:
+            count = len(request.left_out)
             title = f"nothing to score with the bank {root}: {count} clips could not be used"
-            raise reasons(title, scoring.left_out)
+            raise reasons(title, request.left_out)
         if not tested & fitted and self.notes and self.held is not None:
             raise reasons("nothing to score:", self.notes)
         if not tested & fitted:
             raise AsdError(
-                f"no test clips of {scoring.recipe} for the bank {root}, which holds "
+                f"no test clips of {request.recipe} for the bank {root}, which holds "
                 f"{listing(sorted(fitted))}; extract them with `python -m extractors.run` or name "
                 "their folder with --data"
             )
         return sorted(tested & fitted)
 
     def _wanted(self, sections: set[Section]) -> set[Section]:
-        machines = self.scoring.machines
+        machines = self.request.machines
         return {s for s in sections if not machines or s.machine_type in machines}
 
     def _at_hand(self, tested: set[Section], held: _Held) -> set[Section]:
@@ -245,7 +245,7 @@ class _Job:
             hashes = {_file_id(clip): key.content_sha256 for clip, key in keys.items()}
             stored, there = set(hashes), held.ids(section, "test")
             gone, lacking = sorted(stored - there), sorted(there - stored)
-            if other := [] if self.scoring.built else held.others(section, hashes):
+            if other := [] if self.request.built else held.others(section, hashes):
                 self.changed[section] = set(other)
                 self.notes.append(
                     f"{section}: {len(other)} test clips are other recordings now than those in the "
@@ -267,7 +267,7 @@ class _Job:
                 )
             learnt = set(map(_file_id, self._keys(section, "train")))
             left = sorted(learnt - held.ids(section, "train"))
-            if section in kept and held.ids(section, "train") and left and not self.scoring.built:
+            if section in kept and held.ids(section, "train") and left and not self.request.built:
                 self.notes.append(
                     f"{section}: {len(left)} training clips in the cache are no longer in the "
                     f"data, {left[0]} for one; run the extraction and the index again"
@@ -285,8 +285,8 @@ class _Job:
 
     def _keys(self, section: Section, split: str) -> dict[str, ClipKey]:
         """Keys of a section's clips; of a concatenation those of its first part."""
-        store = self.scoring.store if split == "test" else self.training
-        recipe = self.scoring.recipe
+        store = self.request.store if split == "test" else self.training
+        recipe = self.request.recipe
         first = recipe.parents[0] if recipe.parents else recipe
         try:
             return store.keys(first, section, split) or store.keys(recipe, section, split)
@@ -297,7 +297,7 @@ class _Job:
 
     def table(self, section: Section) -> EmbeddingTable:
         """Read a section's test clips, those that the data at hand holds."""
-        table = self.scoring.store.read(self.scoring.recipe, section, "test")
+        table = self.request.store.read(self.request.recipe, section, "test")
         if self.held is None:
             return table
         there = self.held.ids(section, "test") - self.changed.get(section, set())
@@ -306,7 +306,7 @@ class _Job:
 
     def score(self, fitted: FittedSection, table: EmbeddingTable) -> float:
         """Write a section's files; give the threshold of a file."""
-        scoring, results = self.scoring, self.scoring.results
+        request, results = self.request, self.request.results
         scored = score_table(fitted, table)
         write_submission(results, scored.submission)
         nearest = write_reasons(results, fitted, table, scored)
@@ -314,8 +314,8 @@ class _Job:
         known = self._keys(table.section, "train")
         held = {clip: known[clip] for clip in nearest & known.keys()}
         write_clips(results, table.section, table.keys, held)
-        if scoring.layout is not None:
-            write_map(results, self._train_table(table.section), table, scoring.layout)
+        if request.layout is not None:
+            write_map(results, self._train_table(table.section), table, request.layout)
         if any(key.condition is None for key in table.keys):
             self._note_surplus(fitted, scored)
         return float(scored.limit)
@@ -327,14 +327,14 @@ class _Job:
             self.notes.append(f"{fitted.section}: {more}")
 
     def _train_table(self, section: Section) -> EmbeddingTable | None:
-        recipe = self.scoring.recipe
-        there = self.scoring.store.holds(recipe, section, "train")
-        return self.scoring.store.read(recipe, section, "train") if there else None
+        recipe = self.request.recipe
+        there = self.request.store.holds(recipe, section, "train")
+        return self.request.store.read(recipe, section, "train") if there else None
 
     def note_outdated(self, fitted: FittedSection) -> None:
         """Say where a section was fitted to other training clips than the store has now."""
         try:
-            digest = self.scoring.store.digest(self.scoring.recipe, fitted.section, "train")
+            digest = self.request.store.digest(self.request.recipe, fitted.section, "train")
         except AsdError:  # a damaged table, which scoring does not need
             return
         if fitted.training and digest not in (None, fitted.training):

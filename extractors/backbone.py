@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,6 +158,21 @@ class Backbone(Protocol):
         list of Features
             One a layer, in the order asked for; a clip's do not depend on the rest of its batch.
         """
+
+
+@runtime_checkable
+class Kernels(Protocol):
+    """A backbone whose network computes the same in several ways, up to rounding.
+
+    Which is fastest depends on the processor, so it is measured; see `extractors.embedding.throughput`.
+    """
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Names of the ways, the usual one first; none where there is but one."""
+
+    def use(self, kernel: str) -> None:
+        """Compute in one of the `kernels` from now on; empty for the usual one."""
 
 
 class ArrayBackbone(Protocol):

@@ -22,14 +22,14 @@ from cache.base.errors import AsdError
 from cache.base.processors import processors
 from cache.files import objects
 from cache.files.places import is_remote
-from extractors import compat, pooling, registry
+from extractors import backbones, pooling
 from extractors.backbone import RANDOM, Source
-from extractors.embedding.embedder import Forward
+from extractors.device import torchaudio, transformers
+from extractors.embedding.embedder import Forward, Output
 from extractors.embedding.formats import verdicts_in
 from extractors.embedding.models import load_model
-from extractors.embedding.output import Output
 from extractors.embedding.throughput import plans_in
-from extractors.fetching.disk import free_space, megabytes
+from extractors.fetching.download import free_space, megabytes
 from extractors.fetching.offline import VARIABLE, home, is_offline
 from extractors.weights.published import AST_REVISION, CHECKPOINTS, Checkpoint, path_of
 from extractors.weights.store import is_intact
@@ -115,7 +115,7 @@ def examine(device: str, cache_dir: Path) -> Iterator[Finding]:
             yield Finding("measured", f"{key}: {choice}")
     here = [each for each in CHECKPOINTS if _is_here(each)]
     yield from _weights(here)
-    for name in registry.names():
+    for name in backbones.names():
         yield backbone_finding(name, here, device)
 
 
@@ -166,7 +166,14 @@ def libraries(asked: Iterable[Requirement]) -> Iterator[Finding]:
 def folder_findings(what: str, folder: Path) -> Iterator[Finding]:
     """See whether a folder, or the one it would be made in, can be written, and how far."""
     if is_remote(folder):
-        yield from _store_findings(what, folder)
+        probe = folder / f".doctor-{secrets.token_hex(4)}"
+        try:
+            objects.put(probe, b"0")
+            objects.remove(probe)
+        except AsdError as error:
+            yield Finding(what, str(error), "choose a place that can be written")
+        else:
+            yield Finding(what, f"{folder}, can be written")
         return
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
@@ -179,17 +186,6 @@ def folder_findings(what: str, folder: Path) -> Iterator[Finding]:
     free = free_space(folder)
     seen = f"{folder}, can be written, {megabytes(free)} free"
     yield Finding(what, seen, "free space, or choose another folder" if free < _LITTLE else "")
-
-
-def _store_findings(what: str, folder: Path) -> Iterator[Finding]:
-    probe = folder / f".doctor-{secrets.token_hex(4)}"
-    try:
-        objects.put(probe, b"0")
-        objects.remove(probe)
-    except AsdError as error:
-        yield Finding(what, str(error), "choose a place that can be written")
-        return
-    yield Finding(what, f"{folder}, can be written")
 
 
 def backbone_finding(name: str, here: Iterable[Checkpoint], device: str) -> Finding:
@@ -209,7 +205,7 @@ def backbone_finding(name: str, here: Iterable[Checkpoint], device: str) -> Find
     if own is not None:
         source = Source() if own.model else Source(weights=path_of(own))
     try:
-        light = getattr(registry.find(name), "without_torch", None)
+        light = getattr(backbones.find(name), "without_torch", None)
         if light is not None and light(Source()):
             source = Source()
         return Finding(f"backbone {name}", _timed(name, source, device))
@@ -243,14 +239,17 @@ def _imports() -> Iterator[Finding]:
     """Libraries that bring compiled parts of their own, which may not fit this machine."""
     loaders: dict[str, Callable[[], str]] = {
         "torch": lambda: str(import_module("torch").__version__),
-        "torchaudio": lambda: str(compat.torchaudio().__version__),
-        "transformers": lambda: str(compat.transformers().__version__),
+        "torchaudio": lambda: str(torchaudio().__version__),
+        "transformers": lambda: str(transformers().__version__),
         "libsndfile": _libsndfile,
+        "onnxruntime": lambda: f"{import_module('onnxruntime').__version__}, for --engine onnx",
+        "openvino": lambda: f"{import_module('openvino').__version__}, for --engine openvino",
     }
     for name, load in loaders.items():
         if name != "libsndfile" and find_spec(name) is None:
-            extra = "not installed: backbones that are networks need it, pip install 'machine-asd[torch]'"
-            yield Finding(name, extra)
+            extra = {"onnxruntime": "onnx", "openvino": "openvino"}.get(name, "torch")
+            what = "backbones that are networks need" if extra == "torch" else f"--engine {extra} needs"
+            yield Finding(name, f"not installed: {what} it, pip install 'machine-asd[{extra}]'")
             continue
         try:
             yield Finding(name, load())

@@ -1,4 +1,4 @@
-"""The extraction: clips x backbones to tables, one decoding, resumable, nothing lost."""
+"""The extraction: clips x backbones to tables of a store, resumable, nothing lost; or to memory."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from dataclasses import dataclass, replace
 from cache.base.errors import AsdError
 from cache.base.progress import Progress, unseen
 from cache.facts import told as said_of
+from cache.files.atomic import scratch_folder
 from cache.recipe import Recipe
 from cache.store import Store
+from cache.table import EmbeddingTable, Section
 from extractors.audio.decode import read_audio
-from extractors.audio.hearing import hearings, resolved
-from extractors.clips.listing import Clip, Listing, list_clips
+from extractors.audio.hearing import hearing_of, hearings, resolved
+from extractors.clips.listing import Clip, Fault, Listing, list_clips
 from extractors.embedding.embedder import Forward, least_cosine
-from extractors.embedding.formats import settled
-from extractors.embedding.models import load_forwards
-from extractors.engines.local import Report, extraction
+from extractors.embedding.formats import in_integers, settled
+from extractors.embedding.models import load_forwards, recipe_forwards
+from extractors.engines.local import Extraction, Report, extraction
+from extractors.engines.tables import Outcome
 from extractors.fetching.offline import apply_offline
-from extractors.request import AUTO, DTYPES, RAY, ExtractRequest
+from extractors.request import AUTO, DTYPES, GRAPHS, INT8, RAY, ExtractRequest
 
 _MOST_CANCELLED = 0.9  # share of the energy above which the machine itself goes
 _COMPARED = 4  # clips on which a smaller number format is held against float32
@@ -28,7 +31,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Extracted:
+class ExtractResult:
     """What an extraction did.
 
     Attributes
@@ -57,7 +60,8 @@ class Extracted:
     @property
     def remarks(self) -> list[str]:
         """What the recordings turned out to be that a user must know, a line a kind."""
-        return _said(self.reports)
+        # However many backbones heard them.
+        return said_of(list(dict.fromkeys(r for report in self.reports for r in report.remarks)))
 
     @property
     def removed(self) -> list[str]:
@@ -65,7 +69,7 @@ class Extracted:
         return sorted({clip_id for report in self.reports for clip_id in report.removed})
 
 
-def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
+def extract(request: ExtractRequest, told: Progress = unseen) -> ExtractResult:
     """Bring embedding tables up to date with data roots; only what is missing is made.
 
     Parameters
@@ -87,16 +91,26 @@ def extract(request: ExtractRequest, told: Progress = unseen) -> Extracted:
     request, listing = _listed(request)
     # Of a cluster's work this process only makes the recipes.
     forwards = load_forwards(replace(request, device="cpu") if request.engine == RAY else request)
-    if request.dtype == AUTO:
+    if request.engine in GRAPHS:
+        if request.dtype != DTYPES[0]:
+            store, asked = Store(request.cache_dir), request.dtype == INT8
+            forwards = [in_integers(each, listing.clips, store, asked=asked) for each in forwards]
+    elif request.dtype == AUTO:
         forwards = [settled(each, listing.clips, Store(request.cache_dir)) for each in forwards]
     elif request.dtype != DTYPES[0]:
         for forward in forwards:
             _tell_deviation(forward, listing.clips)
+    if request.engine == RAY:
+        try:  # an optional extra, of hundreds of megabytes
+            from extractors.engines import ray_  # noqa: PLC0415
+        except ImportError as error:
+            raise AsdError(f"--engine ray: {error}; pip install 'machine-asd[ray]'") from error
+        outcome = ray_.extract(request, forwards, listing.clips, told)
+    else:
+        outcome = Outcome(extraction(request, forwards).run(listing.clips, told))
+    _tell_cancelled(outcome.reports[0])  # every backbone hears the same
     recipes = tuple(tuple(output.recipe for output in each.outputs) for each in forwards)
-    done = _run(request, forwards, listing, told)
-    extracted = replace(done, recipes=recipes)
-    _tell_cancelled(done.reports[0])  # every backbone hears the same
-    return extracted
+    return ExtractResult(listing, recipes, tuple(outcome.reports), tuple(map(str, outcome.lost)))
 
 
 def _listed(request: ExtractRequest) -> tuple[ExtractRequest, Listing]:
@@ -110,18 +124,6 @@ def _listed(request: ExtractRequest) -> tuple[ExtractRequest, Listing]:
     listing = listing.only(request.machine, request.split)
     request = replace(request, heard=resolved(request.heard, listing.clips))
     return request, hearings(request.heard)[0].cut(listing)
-
-
-def _run(request: ExtractRequest, forwards: Sequence[Forward], listing: Listing, told: Progress) -> Extracted:
-    if request.engine == RAY:
-        try:  # an optional extra, of hundreds of megabytes
-            from extractors.engines import ray_  # noqa: PLC0415
-        except ImportError as error:
-            raise AsdError(f"--engine ray: {error}; pip install 'machine-asd[ray]'") from error
-        outcome = ray_.extract(request, forwards, listing.clips, told)
-        return Extracted(listing, (), tuple(outcome.reports), tuple(map(str, outcome.lost)))
-    reports = extraction(request, forwards).run(listing.clips, told)
-    return Extracted(listing, (), tuple(reports))
 
 
 def _tell_deviation(forward: Forward, clips: Sequence[Clip]) -> None:
@@ -153,6 +155,79 @@ def _tell_cancelled(report: Report) -> None:
             _LOG.info("%s", text)
 
 
-def _said(reports: Sequence[Report]) -> list[str]:
-    """Write down what clips turned out to be: a line a kind, however many backbones heard them."""
-    return said_of(list(dict.fromkeys(r for report in reports for r in report.remarks)))
+@dataclass(frozen=True)
+class Embeddings:
+    """Clips in memory.
+
+    Attributes
+    ----------
+    tables
+        Section to its (N, D) clips.
+    faults
+        Clips that could not be used, each with the reason.
+    """
+
+    tables: dict[Section, EmbeddingTable]
+    faults: tuple[Fault, ...]
+
+
+class Inference:
+    """The models of a recipe, loaded once.
+
+    Parameters
+    ----------
+    recipe
+        What a bank scores; a concatenation has several models.
+    weights
+        See `recipe_forwards`.
+    forwards
+        The models, where they are loaded already.
+
+    Raises
+    ------
+    AsdError
+        If this installation cannot repeat the recipe, or weights are not to be had.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        weights: Sequence[str] = (),
+        forwards: Sequence[Forward] | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.forwards = forwards or recipe_forwards(recipe, weights)
+
+    def cut(self, listing: Listing) -> Listing:
+        """Cut long recordings into the windows that the recipe has, see `Hearing.cut`."""
+        return hearing_of((self.recipe.parents or (self.recipe,))[0]).cut(listing)
+
+    def embed(self, clips: Sequence[Clip]) -> Embeddings:
+        """Embed clips of one split, windows being clips of their own (`Hearing.cut`).
+
+        Their vectors are those that an extraction makes: it is one, into a folder that is removed.
+
+        Raises
+        ------
+        AsdError
+            If the temporary folder cannot be written.
+        """
+        with scratch_folder() as folder:
+            store = Store(folder)
+            faults = self._run(store, clips)
+            failed = {fault.path for fault in faults}
+            good = [clip for clip in clips if clip.path not in failed]
+            if failed and good:  # what one backbone cannot use is taken from the others too
+                self._run(store, good)
+            sections = {clip.section for clip in good}
+            found = {
+                table.section: store.read(self.recipe, table.section, table.split)
+                for table in store.tables(self.recipe)
+                if table.section in sections
+            }
+        return Embeddings(found, tuple(faults))
+
+    def _run(self, store: Store, clips: Sequence[Clip]) -> list[Fault]:
+        reports = Extraction(self.forwards, store).run(clips)
+        faults = (fault for report in reports for fault in report.faults)
+        return list({str(fault): fault for fault in faults}.values())

@@ -240,14 +240,6 @@ def bounded(frames: Tensor) -> Tensor:
     return torch.where(frames > 0.5, frames.tanh(), torch.where(frames < 0.1, 0.0, frames))
 
 
-def _conditioned(pooling: Pooling) -> Pooling:
-    """Return a pooling of bounded frames."""
-    reduce = pooling.reduce
-    if reduce is None:
-        raise AsdError(f"pooling {_TANH}{pooling.name}: a model's own embedding has no frames to bound")
-    return replace(pooling, name=f"{_TANH}{pooling.name}", reduce=lambda frames: reduce(bounded(frames)))
-
-
 def _power_mean(frames: Tensor, weights: Tensor, p: float) -> Tensor:
     """(B, time, C) and (B, time, 1) to (B, C), scaled so that no power leaves float32's range."""
     positive = frames.clamp_min(0)
@@ -327,7 +319,10 @@ def find(text: str, tuned: Mapping[str, tuple[float, ...]]) -> Pooling:
         If the name is unknown or a parameter is not one it takes.
     """
     if text.startswith(_TANH):
-        return _conditioned(find(text.removeprefix(_TANH), tuned))
+        inner = find(text.removeprefix(_TANH), tuned)
+        if (reduce := inner.reduce) is None:
+            raise AsdError(f"pooling {text}: a model's own embedding has no frames to bound")
+        return replace(inner, name=f"{_TANH}{inner.name}", reduce=lambda frames: reduce(bounded(frames)))
     name, colon, given = text.partition(":")
     if name in _PLAIN and not colon:
         return Pooling(name, _PLAIN[name])

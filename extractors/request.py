@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option, option_group
+from cache.base.options import Options, documented, option, option_group
 from cache.files.places import place
 from cache.select import cache_dir_option
 from cache.table import SPLITS
-from extractors import registry
+from extractors import backbones
 from extractors.audio.files import LONGEST
 from extractors.audio.hearing import Heard
 from extractors.clips.machine import SUPPLEMENTS
@@ -19,8 +19,10 @@ from extractors.fetching.offline import offline_option
 from extractors.pooling import BANDS
 from extractors.pooling import names as pooling_names
 
-LOCAL, RAY = ENGINES = ("local", "ray")
+LOCAL, RAY, ONNX, OPENVINO = ENGINES = ("local", "ray", "onnx", "openvino")
+GRAPHS = (ONNX, OPENVINO)  # engines that run exported networks
 DTYPES = ("float32", "bfloat16", "float16")  # what a network computes in
+INT8 = "int8"  # and what one that is exported may
 AUTO = "auto"
 _RAY_DEVICES = ("auto", "cpu", "cuda")  # Ray says which GPU is whose
 
@@ -41,7 +43,7 @@ def device_option() -> Any:
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class ExtractRequest(Checked):
+class ExtractRequest(Options):
     """Data roots, the tables wanted of them, and where they go."""
 
     data: tuple[Path, ...] = option(
@@ -49,7 +51,7 @@ class ExtractRequest(Checked):
         "manifests (.csv, .parquet)", read=place, metavar="ROOT",
     )  # fmt: skip
     backbone: tuple[str, ...] = option(
-        ("logspec",), "{choices}", choices=registry.names, named=True, metavar="NAME[:VARIANT]"
+        ("logspec",), "{choices}", choices=backbones.names, named=True, metavar="NAME[:VARIANT]"
     )
     weights: tuple[str, ...] = option(
         (), "the backbone's checkpoint: a file or a name of extractors.weights list (default: its "
@@ -83,9 +85,10 @@ class ExtractRequest(Checked):
     heard: Heard = option_group(Heard)
     engine: str = option(
         LOCAL,
-        "local: this process; ray: table by table on the Ray cluster of RAY_ADDRESS, else on "
-        "one of this machine alone (extra: ray). A start takes about 20 s: worth it on several "
-        "machines or GPUs, from a minute or two of work",
+        "what runs the networks. local: torch in this process; onnx, openvino: ONNX Runtime or OpenVINO on "
+        "the CPU, each network exported once a length of clips (extras of these names); ray: torch, table by "
+        "table on the Ray cluster of RAY_ADDRESS, else on one of this machine alone (extra: ray). A start of "
+        "Ray takes about 20 s: worth it on several machines or GPUs, from a minute or two of work",
         choices=ENGINES,
     )
     actors: int | None = option(
@@ -95,7 +98,8 @@ class ExtractRequest(Checked):
     device: str = device_option()
     dtype: str = option(
         DTYPES[0], "of the network; auto measures, of 1000 clips or more, and takes a smaller one where it "
-        "is 1.3 times as fast and scores rank the same", choices=(*DTYPES, AUTO),
+        "is 1.3 times as fast and scores rank the same; int8, of onnx and openvino, is calibrated on "
+        "training clips and refused where scores rank otherwise", choices=(*DTYPES, INT8, AUTO),
     )  # fmt: skip
     batch_size: int | None = option(
         None, "clips a forward pass (default: auto, measured where it pays)",
@@ -116,8 +120,19 @@ class ExtractRequest(Checked):
             raise AsdError(
                 "--dtype auto: measured by one process, on its machine; of a cluster name the format"
             )
+        self._check_format()
         if self.engine == RAY and self.device not in _RAY_DEVICES:
             raise AsdError(
                 f"--device {self.device}: Ray gives each actor its own GPU; expected one of "
                 f"{', '.join(_RAY_DEVICES)}"
             )
+
+    def _check_format(self) -> None:
+        if self.engine not in GRAPHS:
+            if self.dtype == INT8:
+                raise AsdError("--dtype int8: torch has none; give --engine onnx or openvino too")
+            return
+        if self.dtype in DTYPES[1:]:
+            raise AsdError(f"--dtype {self.dtype}: {self.engine} computes in float32 or int8")
+        if self.device not in ("auto", "cpu"):
+            raise AsdError(f"--device {self.device}: {self.engine} computes on the cpu; leave it out")

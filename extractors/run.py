@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 from cache.base.console import Console, parser_of, read
 from cache.base.errors import guarded
 from cache.base.text import counted
-from extractors.clips.roots import check_roots
+from extractors.clips.listing import check_roots
 from extractors.fetching.offline import apply_offline
 from extractors.request import ExtractRequest
 
 if TYPE_CHECKING:
-    from extractors.extract import Extracted
+    from extractors.extract import ExtractResult
 
 _ABOUT = """Turn clips into embedding tables; run again, only what is missing is made.
 Of several backbones, NAME=VALUE is meant for one, a plain value for all."""
 _EXAMPLE = "--data dev_data eval_data --backbone logmel"
 
 
-def _show(extracted: Extracted, root: Path, console: Console) -> None:
+def _show(extracted: ExtractResult, root: Path, console: Console) -> None:
     listing = extracted.listing
     console.some("left out", extracted.faults)
     console.some("no longer in the data, removed", extracted.removed, "removed")

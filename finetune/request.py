@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.base.options import REQUIRED, Checked, documented, option, option_group
+from cache.base.options import REQUIRED, Options, documented, option, option_group
 from cache.files.places import here, place
 from cache.heard import RESIDUAL
 from cache.select import cache_dir_option
-from extractors import registry
+from extractors import backbones
 from extractors.audio.hearing import Heard, Hearing
 from extractors.backbone import EMBEDDINGS, Source
 from extractors.fetching.offline import offline_option
@@ -31,7 +31,7 @@ PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 
 @documented
 @dataclass(frozen=True)
-class Rates(Checked):
+class Rates(Options):
     """How fast what learns; of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
 
     network: float = option(
@@ -59,7 +59,7 @@ class Rates(Checked):
 
 @documented
 @dataclass(frozen=True)
-class Portions(Checked):
+class Portions(Options):
     """What goes through the network at once."""
 
     batch: int = option(8, "clips a forward pass and device", least=1, flag="--batch-size", metavar="N")
@@ -69,7 +69,7 @@ class Portions(Checked):
 
 @documented
 @dataclass(frozen=True)
-class Course(Checked):
+class Course(Options):
     """How long a training goes on; `held` are the rows of the clips held out."""
 
     epochs: int = option(25, "at most", least=1, metavar="N")
@@ -86,14 +86,14 @@ class Course(Checked):
 
 @documented
 @dataclass(frozen=True)
-class Settings(Checked):
+class Settings(Options):
     """How a model is trained, everything but its data and its seed.
 
     `source` is where the backbone's weights come from, `hearing` how recordings are heard.
     """
 
     backbone: str = option(
-        "logmel:cnn", "{choices} (default: logmel:cnn, from scratch)", choices=registry.names,
+        "logmel:cnn", "{choices} (default: logmel:cnn, from scratch)", choices=backbones.names,
         named=True, metavar="NAME[:VARIANT]",
     )  # fmt: skip
     source: Source = field(default_factory=Source)
@@ -140,7 +140,7 @@ def read_weights_file(text: str) -> Path:
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class TrainRequest(Checked):
+class TrainRequest(Options):
     """Training clips, the backbone to train on them, and where the weights go."""
 
     data: tuple[Path, ...] = option(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from cache.base.console import parser_of, read
 from cache.base.errors import guarded, needed
-from extractors.clips.roots import check_roots
+from extractors.clips.listing import check_roots
 from extractors.fetching.offline import apply_offline
 from finetune.request import TrainRequest
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cache.base.errors import AsdError
 from cache.base.progress import Progress, unseen
-from extractors import registry
+from extractors import backbones
 from extractors.audio.hearing import hearings
 from extractors.clips.listing import Clip, list_clips
 from extractors.device import find_device
@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainResult:
     """What a fine-tuning made.
 
     Attributes
@@ -47,7 +47,7 @@ class Trained:
     notes: tuple[str, ...]
 
 
-def train(request: TrainRequest, told: Progress = unseen) -> Trained:
+def train(request: TrainRequest, told: Progress = unseen) -> TrainResult:
     """Fine-tune a backbone, once a seed; what is there already is not trained again.
 
     Parameters
@@ -75,11 +75,11 @@ def train(request: TrainRequest, told: Progress = unseen) -> Trained:
         path = request.path(seed)
         made.append(maker.make(path, seed, _history(path, request.tensorboard)))
     faults = dict.fromkeys(map(str, [*listing.faults, *waveforms.faults]))
-    return Trained(tuple(made), len(waveforms.clips), tuple(faults), tuple(listing.notes))
+    return TrainResult(tuple(made), len(waveforms.clips), tuple(faults), tuple(listing.notes))
 
 
 def _settings(request: TrainRequest) -> Settings:
-    name, _ = registry.split_name(request.settings.backbone)
+    name, _ = backbones.split_name(request.settings.backbone)
     given = [request.weights] if request.weights else []
     source = models.source_of(given, request.settings.backbone, [name], request.accept_weights)
     (hearing,) = hearings(request.heard)

@@ -78,7 +78,7 @@ class BuildRequest(ThresholdOptions):
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """A bank that is up to date.
 
     Attributes
@@ -102,7 +102,7 @@ class Built:
     notes: tuple[tuple[str, ...], ...]
 
 
-def build(request: BuildRequest, told: Progress = unseen) -> Built:
+def build(request: BuildRequest, told: Progress = unseen) -> BuildResult:
     """Fit one scorer a section to the training clips; what is there already is not fitted again.
 
     Parameters
@@ -146,7 +146,7 @@ def build(request: BuildRequest, told: Progress = unseen) -> Built:
             bank.write(fitted)
         report.add(fitted, before is not None)
         steps.update(1)
-    return Built(root, recipe, tuple(sections), report.kept, report.notes())
+    return BuildResult(root, recipe, tuple(sections), report.kept, report.notes())
 
 
 def _fit(section: Section, wanted: FitRequest, request: BuildRequest) -> FittedSection:

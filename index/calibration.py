@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.table import EmbeddingTable
 from index.groups import GROUPINGS, Groups
 from index.scorer import Scorer
@@ -20,7 +20,7 @@ _FOLDS = 10  # at most: a scorer is fitted again for each
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class ThresholdOptions(Checked):
+class ThresholdOptions(Options):
     """How a threshold is learnt from training clips."""
 
     threshold: str = option("gamma", "how it is learnt from left-out training clips", choices=tuple(METHODS))

@@ -1,4 +1,4 @@
-"""What a scorer is, and the scorers there are: one file in ``index/scorers/`` each."""
+"""What a scorer is, and the scorers there are: a file in ``index/scorers/`` each, or kin in one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.options import parse
-from cache.base.plugins import Plugins, part
+from cache.base.plugins import Plugins
 from cache.table import EmbeddingTable
 from index.knn import NearestNeighbours
 
@@ -20,7 +20,20 @@ State = dict[str, NDArray[Any] | NearestNeighbours]
 # and what was measured in benchmarks/scorers.md.
 DEFAULT = "fusion"
 
-_PLUGINS = Plugins("index.scorers", "scorer", "machine_asd.scorers")
+_PLUGINS = Plugins("index.scorers", "scorer", "machine_asd.scorers", {
+    "beam": "index.scorers.fusion:Beam",
+    "domain-scale": "index.scorers.domain_distances:DomainScale",
+    "domain-z-test": "index.scorers.domain_distances:DomainZTest",
+    "domain-z-train": "index.scorers.domain_distances:DomainZTrain",
+    "fusion": "index.scorers.fusion:Fusion",
+    "genrep": "index.scorers.memories:GenRep",
+    "kmeans": "index.scorers.memories:KMeans",
+    "knn-smote": "index.scorers.memories:KnnSmote",
+    "ldn": "index.scorers.local_density:Ldn",
+    "memmixup": "index.scorers.memories:MemMixup",
+    "min-distance": "index.scorers.domain_distances:MinDistance",
+    "varmin": "index.scorers.local_density:VarMin",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,7 @@ def find(name: str) -> type[Scorer]:
     AsdError
         If there is none of that name, or the package that offers it is broken.
     """
-    return cast(type[Scorer], part(_PLUGINS.find(name), "SCORER", "scorer"))
+    return cast(type[Scorer], _PLUGINS.part(name, "SCORER"))
 
 
 def parse_member(text: str) -> Scorer:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from cache.base.arguments import Parser, add_arguments, from_arguments
 from cache.base.errors import tell_some
-from cache.base.options import Checked, option
+from cache.base.options import Options, option
 from cache.base.progress import DRAWING, PACKAGES, Progress
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ _TYPED: ContextVar[str] = ContextVar("typed", default="")
 
 
 @dataclass(frozen=True)
-class Speech(Checked):
+class Speech(Options):
     """Options of what a command says; every command has them."""
 
     quiet: bool = option(False, "say nothing but warnings, faults and errors")

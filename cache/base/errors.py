@@ -97,6 +97,7 @@ _EXTRAS = {
     **dict.fromkeys(("accelerate", "peft"), "finetune"),
     "matplotlib": "figures", "umap": "umap", "tensorboard": "tensorboard", "ray": "ray",
     "sounddevice": "microphone", "paho": "mqtt", "s3fs": "s3", "gcsfs": "gcs", "diffusers": "synthesis",
+    "onnx": "onnx", "onnxruntime": "onnx", "openvino": "openvino",
 }  # fmt: skip
 
 

@@ -175,7 +175,7 @@ def check_ranges(owner: type, values: Mapping[str, Any], where: str = "") -> Non
 
 
 @dataclass(frozen=True)
-class Checked:
+class Options:
     """Options that are in range however they were made; else an `AsdError` is raised."""
 
     def __post_init__(self) -> None:

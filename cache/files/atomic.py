@@ -86,7 +86,7 @@ def write_atomic(path: Path, data: bytes, over: str | None = None) -> None:
     ------
     AsdError
         If the file system refuses, with the reason and the remedy.
-    cache.files.objects.Overtaken
+    cache.files.objects.WriteConflict
         If an object is no longer of that version.
     """
     if places.is_remote(path):

@@ -19,7 +19,7 @@ class Unreachable(AsdError):  # noqa: N818 - a state of the store, as the messag
     """A store does not answer or refuses; says nothing of the object's contents."""
 
 
-class Overtaken(Exception):  # noqa: N818 - no error: the caller reads again and goes on
+class WriteConflict(Exception):  # noqa: N818 - no error: the caller reads again and goes on
     """Another process has written the object since it was read."""
 
 
@@ -36,7 +36,7 @@ def reaching(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (FileNotFoundError, AsdError, Overtaken):
+    except (FileNotFoundError, AsdError, WriteConflict):
         raise
     except Exception as error:  # each client has a family of exceptions of its own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -84,7 +84,7 @@ def put(path: Path, data: bytes, over: str | None = None) -> None:
 
     Raises
     ------
-    Overtaken
+    WriteConflict
         If another version is there; found out by stores that can (S3).
     Unreachable
         If the store refuses.
@@ -95,10 +95,10 @@ def put(path: Path, data: bytes, over: str | None = None) -> None:
         except FileNotFoundError as error:
             raise Unreachable(f"{path}: no such bucket; make it first") from error
         except FileExistsError as error:
-            raise Overtaken(str(path)) from error
+            raise WriteConflict(str(path)) from error
         except OSError as error:
             if over and version(path) != over:
-                raise Overtaken(str(path)) from error
+                raise WriteConflict(str(path)) from error
             raise
 
 

@@ -33,15 +33,15 @@ from eval.baselines.published import (
 )
 from eval.baselines.request import PAPER, BaselineRequest
 from eval.baselines.scoring import ResidualScoring
-from eval.judge import Judging, Run, judge
+from eval.judge import JudgeRequest, JudgeResult, judge
 from eval.metrics.intervals import ResamplingPlan
 from eval.page.build import PlaybackOptions
 from eval.page.ranking_tables import write_ranking
 from eval.ranking import Ranking, System, rank
-from eval.report import Reported, Reporting, report
+from eval.report import ReportRequest, ReportResult, report
 from eval.results.clips import write_clips
 from eval.results.description import SystemDescription, promise_of, write_description
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.submission import write_submission
 from eval.scoring.maps import write_map
 from eval.scoring.sections import SectionScores, score_files, surplus, write_reasons, write_windows
@@ -76,7 +76,7 @@ class Baselines:
         Recordings that a report does not play, each with the reason.
     """
 
-    reported: tuple[Reported, ...]
+    reported: tuple[ReportResult, ...]
     rankings: tuple[Ranking, ...]
     comparisons: dict[str, list[PublishedComparison]]
     left_out: tuple[str, ...]
@@ -112,8 +112,8 @@ def evaluate(request: BaselineRequest, told: Progress = unseen) -> Baselines:
     at_once = cores() if device.type == "cpu" else 1
     with ExitStack() as held:
         # Of two runs into one folder the second waits before it trains.
-        top = Results(request.out)
-        systems = {path: top if path == request.out else Results(path) for path in scorings}
+        top = ResultsFolder(request.out)
+        systems = {path: top if path == request.out else ResultsFolder(path) for path in scorings}
         for results in dict.fromkeys([top, *systems.values()]):
             held.enter_context(results.run())
         outcomes = run_jobs(jobs, min(len(jobs), request.jobs or at_once), told)
@@ -174,8 +174,8 @@ def _listing(request: BaselineRequest) -> Listing:
 class _Made:
     """One run: what it was judged to be, what its report holds, and what deserves a look."""
 
-    run: Run
-    reported: Reported
+    run: JudgeResult
+    reported: ReportResult
     notes: tuple[str, ...]
 
 
@@ -190,7 +190,7 @@ class _System:
 
 def _system(
     request: BaselineRequest,
-    results: Results,
+    results: ResultsFolder,
     place: int,
     scoring: ResidualScoring,
     outcomes: Sequence[JobResult],
@@ -198,17 +198,17 @@ def _system(
     """Write, judge and report the runs of one system."""
     made = []
     for seed in request.seeds:
-        part = Results(results.root / f"seed_{seed}")
+        part = ResultsFolder(results.root / f"seed_{seed}")
         of_seed = [outcome for outcome in outcomes if outcome.seed == seed]
         with part.run():
             notes = _write_scores(request, part, f"{scoring.title}, seed {seed}", place, of_seed)
-            run = judge(Judging(part.root, part.root.name, request.ground_truth, part=True))
+            run = judge(JudgeRequest(part.root, part.root.name, request.ground_truth, part=True))
             playback = PlaybackOptions(request.data, request.listen)
-            found = report(Reporting(run, part, request.report, playback))
+            found = report(ReportRequest(run, part, request.report, playback))
             made.append(_Made(run, found, tuple(notes)))
         results.include(part)
     for path in set(results.root.glob("seed_*")) - {one.run.directory for one in made}:
-        Results(path).clear()
+        ResultsFolder(path).clear()
     system = System(scoring.title, tuple(one.run for one in made))
     if not made[0].run.results:
         return _System(system, tuple(made), None)
@@ -218,7 +218,7 @@ def _system(
 
 
 def _write_scores(
-    request: BaselineRequest, part: Results, title: str, place: int, outcomes: Sequence[JobResult]
+    request: BaselineRequest, part: ResultsFolder, title: str, place: int, outcomes: Sequence[JobResult]
 ) -> list[str]:
     """Write the scores of one run, their reasons and what describes the system; return the notes."""
     thresholds: dict[str, float | None] = {}
@@ -266,7 +266,7 @@ def _facts(request: BaselineRequest, outcomes: Sequence[JobResult]) -> dict[str,
 
 
 def _write_section(
-    request: BaselineRequest, part: Results, outcome: SectionOutcome, place: int
+    request: BaselineRequest, part: ResultsFolder, outcome: SectionOutcome, place: int
 ) -> SectionScores:
     """Write a section's files, as scoring with a bank does.
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from cache.base.errors import AsdError, reasons
 from cache.table import ClipKey, EmbeddingTable, Section
+from extractors.audio.batches import RaggedArray, hold
 from extractors.audio.decode import read_audio
 from extractors.audio.hearing import Hearing
-from extractors.audio.ragged import RaggedArray, hold
 from extractors.clips.listing import Clip, Fault
 from extractors.nets.melspectrogram import LogMel
 

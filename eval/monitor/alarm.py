@@ -49,7 +49,7 @@ class AlarmRule:
 
 @dataclass(frozen=True)
 class Event:
-    """What changed with a clip.
+    """A change of an alarm with a clip.
 
     Attributes
     ----------
@@ -115,42 +115,29 @@ class Alarm:
         """
         self._votes.append(abnormal)
         self._calm = 0 if abnormal else self._calm + 1
-        reason = self._reason(None if self._evidence is None else self._evidence.add(score))
-        if reason:
-            return self._alarm(reason, time)
-        if self.raised and self._calm >= self.rule.clear:
+        rule, reasons = self.rule, []
+        if rule.votes and sum(self._votes) >= rule.votes:
+            reasons.append(f"{sum(self._votes)} of the last {len(self._votes)} clips are abnormal")
+        if self._evidence is not None:
+            value = self._evidence.add(score)
+            if rule.limit is not None and value >= rule.limit:
+                reasons.append(f"normal clips score as high together once in {rule.limit:,.0f} clips at most")
+                self._evidence.reset()  # evidence that sufficed is used up
+        if reasons:
+            if not self.raised:
+                self.raised, self._told = True, False
+                self.number += 1
+            if self._sent is not None and time - self._sent < rule.cool_down:
+                return None
+            kind: Literal["raised", "repeated"] = "repeated" if self._told else "raised"
+            self._sent, self._told = time, True
+            return Event(kind, "; ".join(reasons), time, self.number)
+        if self.raised and self._calm >= rule.clear:
             self.raised = False
             self._votes.clear()
             if self._told:
                 return Event("cleared", f"{self._calm} clips in a row are normal", time, self.number)
         return None
-
-    def _alarm(self, reason: str, time: float) -> Event | None:
-        """Tell of an alarm, unless one was told a moment ago."""
-        if not self.raised:
-            self.raised, self._told = True, False
-            self.number += 1
-        if self._sent is not None and time - self._sent < self.rule.cool_down:
-            return None
-        kind: Literal["raised", "repeated"] = "repeated" if self._told else "raised"
-        self._sent, self._told = time, True
-        return Event(kind, reason, time, self.number)
-
-    def _reason(self, value: float | None) -> str:
-        """Say why there is an alarm now; empty where there is none. Evidence that sufficed is used up."""
-        rule, votes = self.rule, sum(self._votes)
-        reasons = []
-        if rule.votes and votes >= rule.votes:
-            reasons.append(f"{votes} of the last {len(self._votes)} clips are abnormal")
-        if (
-            self._evidence is not None
-            and rule.limit is not None
-            and value is not None
-            and value >= rule.limit
-        ):
-            reasons.append(f"normal clips score as high together once in {rule.limit:,.0f} clips at most")
-            self._evidence.reset()
-        return "; ".join(reasons)
 
     def state(self) -> dict[str, Any]:
         """Give what `restore` takes, as JSON values."""

@@ -5,48 +5,57 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from cache.base.errors import AsdError, listing
-from cache.base.options import REQUIRED, Checked, documented, option
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import place
 from cache.table import Section
 from eval.detector import Detector
 from eval.monitor.history import Judgement
 from eval.monitor.sources import Arrival, recorded_at
 from eval.scoring.findings import ClipResult
-from extractors.clips.clip import Clip, Listing
+from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
 from extractors.clips.folders import audio_files
+from index.bank import Bank, locate
 
 _BATCH = 32  # recordings between two lines of output at most
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class CheckRequest(Checked):
-    """Recordings, and the bank that judges them."""
+class BankRequest(Options):
+    """A bank, one of its machines, and its checkpoints."""
 
     bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
-    clips: tuple[Path, ...] = option(
-        (),
-        "recordings, or folders searched at any depth",
-        flag="clips",
-        metavar="CLIPS",
-        read=place,
-    )
     machine: str | None = option(
         None, "which of the bank's machines (needed where it holds several)", metavar="NAME"
     )
+    weights: tuple[str, ...] = option(
+        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
+    )
+
+
+def recordings_option() -> Any:
+    """Declare recordings, the same in every request."""
+    about = "recordings, or folders searched at any depth"
+    return option((), about, flag="clips", metavar="CLIPS", read=place)
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class CheckRequest(BankRequest):
+    """Recordings, and the bank that judges them."""
+
+    clips: tuple[Path, ...] = recordings_option()
     normal: tuple[Path, ...] = option(
         (),
         "data roots of the normal recordings, to say what is different (default: where they lay when "
         "the bank was saved)",
         metavar="ROOT",
         read=place,
-    )
-    weights: tuple[str, ...] = option(
-        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
     )
     words: bool = option(True, "say what is different, which reads the nearest normal recording of each clip")
 
@@ -74,6 +83,25 @@ class CheckResult:
     def code(self) -> int:
         """Exit code: 1 where something is abnormal, else 2 where something was not judged, else 0."""
         return 1 if self.abnormal else 2 if self.unjudged else 0
+
+
+def names_bank(arguments: Sequence[str]) -> bool:
+    """Tell recordings and their bank from a data root that is surveyed.
+
+    Parameters
+    ----------
+    arguments
+        Of the command line. They are the former where a recording is among them, or where the first folder
+        is a bank, or holds one and is not alone.
+    """
+    named = [place(text) for text in arguments if text[:1] != "-"]
+    if any(path.suffix.lower() in AUDIO_SUFFIXES for path in named):
+        return True
+    there = [path for path in named if path.exists()]
+    try:
+        return bool(there) and (len(there) > 1 or bool(Bank(there[0]).sections())) and bool(locate(there[0]))
+    except AsdError:
+        return False
 
 
 def check(request: CheckRequest, told: Callable[[Judgement], object]) -> CheckResult:
@@ -104,38 +132,49 @@ def check(request: CheckRequest, told: Callable[[Judgement], object]) -> CheckRe
     return CheckResult(normal, abnormal, unjudged, tuple(cautions))
 
 
-def _arrived(request: CheckRequest, detector: Detector) -> dict[Section, list[Arrival]]:
-    """List the recordings of each of the bank's sections; what cannot be read is judged as such."""
-    if not request.clips:
-        raise AsdError(f"name what is to be judged by the bank {request.bank}: recordings or folders")
-    if request.machine is None and len(detector.bank.sections()) > 1:
-        return _by_layout(request.clips, detector)
-    section, found = detector.section(request.machine), []
-    for path in request.clips:
+def recordings_in(paths: Sequence[Path]) -> tuple[list[Path], list[Fault]]:
+    """List the recordings that paths name or hold, each once, and what there cannot be one.
+
+    Raises
+    ------
+    AsdError
+        If a path does not exist, or a folder holds none.
+    """
+    found: list[Path] = []
+    unusable: list[Fault] = []
+    for path in paths:
         if not path.exists():
             raise AsdError(f"{path} does not exist: name recordings or folders of them")
         files, faults, _ = audio_files(path) if path.is_dir() else ([path], [], [])
         if path.is_dir() and not files and not faults:
             raise AsdError(f"no recordings in {path}")
-        found += [*files, *(fault.path for fault in faults)]
-    return {section: [_arrival(path) for path in dict.fromkeys(found)]}
+        found += files
+        unusable += faults
+    return list(dict.fromkeys(found)), unusable
 
 
-def _by_layout(paths: Sequence[Path], detector: Detector) -> dict[Section, list[Arrival]]:
-    """Tell the bank's machines by the folders that the recordings lie in."""
+def _arrived(request: CheckRequest, detector: Detector) -> dict[Section, list[Arrival]]:
+    """List the recordings of each of the bank's sections; what cannot be read is judged as such."""
+    if not request.clips:
+        raise AsdError(f"name what is to be judged by the bank {request.bank}: recordings or folders")
+    held = detector.bank.sections()
+    if request.machine is not None or len(held) == 1:
+        section = detector.section(request.machine)
+        files, faults = recordings_in(request.clips)
+        paths = dict.fromkeys([*files, *(fault.path for fault in faults)])
+        return {section: [_arrival(path) for path in paths]}
+    # Of several machines, the folders that the recordings lie in say which.
     from extractors.clips.listing import list_clips  # noqa: PLC0415 (where layouts are read)
 
-    held = detector.bank.sections()
-    found: dict[Section, list[Arrival]] = {}
-    if loose := [path for path in paths if not path.is_dir()]:
+    if loose := [path for path in request.clips if not path.is_dir()]:
         raise AsdError(f"{loose[0]}: the bank holds {listing(held)}; say which with --machine")
-    clips = list_clips(paths).clips
-    clips = tuple(clip for clip in clips if clip.split == "test") or clips
-    for clip in clips:
-        found.setdefault(clip.section, []).append(_arrival(clip.path))
-    if strange := sorted(set(found) - set(held)):
+    by_section: dict[Section, list[Arrival]] = {}
+    clips = list_clips(request.clips).clips
+    for clip in [clip for clip in clips if clip.split == "test"] or clips:
+        by_section.setdefault(clip.section, []).append(_arrival(clip.path))
+    if strange := sorted(set(by_section) - set(held)):
         raise AsdError(f"{listing(strange)} not in the bank, which holds {listing(held)}; --machine")
-    return found
+    return by_section
 
 
 def _arrival(path: Path) -> Arrival:
@@ -181,26 +220,15 @@ def judge_arrivals(
             judged.append(_judged(clip, one, bank, words))
         else:
             why = reasons.get(one.path, "it was gone before it was read")
-            judged.append(
-                Judgement(
-                    one.time,
-                    one.name,
-                    "",
-                    section.machine_type,
-                    section.number,
-                    None,
-                    None,
-                    None,
-                    None,
-                    sentence=why,
-                    bank=bank,
-                )
-            )
+            whose = (section.machine_type, section.number)
+            judged.append(Judgement(one.time, one.name, "", *whose, sentence=why, bank=bank))
     return judged
 
 
 def _judged(clip: ClipResult, arrival: Arrival, bank: str, words: bool) -> Judgement:
-    judgement = Judgement(
+    difference = clip.difference() if words else None
+    told: dict[str, Any] = {} if difference is None else asdict(difference)
+    return Judgement(
         time=arrival.time,
         clip=clip.clip,
         content_sha256=clip.content_sha256,
@@ -211,15 +239,5 @@ def _judged(clip: ClipResult, arrival: Arrival, bank: str, words: bool) -> Judge
         p_value=clip.p_value,
         decision=clip.decision,
         bank=bank,
-    )
-    difference = clip.difference() if words else None
-    if difference is None:
-        return judgement
-    return replace(
-        judgement,
-        sentence=difference.sentence,
-        kind=difference.kind,
-        low=difference.low,
-        high=difference.high,
-        decibels=difference.decibels,
+        **{name: told[name] for name in told.keys() & {"sentence", "kind", "low", "high", "decibels"}},
     )

@@ -5,51 +5,43 @@ Nothing here runs by itself: a bank that followed what it hears would learn the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from cache.base.errors import AsdError, listing
-from cache.base.options import REQUIRED, Checked, documented, option, options_of
+from cache.base.options import REQUIRED, documented, option, options_of
 from cache.files.atomic import scratch_folder, write_atomic
 from cache.files.places import place
 from cache.heard import split_id
-from cache.recipe import Recipe
 from cache.select import Selection, cache_dir_option
 from cache.store import Store
 from cache.table import DOMAINS, Section
 from eval.detector import TABLES, Detector, remember
+from eval.monitor.check import BankRequest, recordings_in, recordings_option
 from eval.results.marks import read_marks
-from extractors.clips.clip import Clip, Listing
-from extractors.clips.folders import audio_files
+from extractors.clips.clip import Clip, Fault, Listing
 from index.bank import Bank, locate
 from index.build import BuildRequest, build
 from index.calibration import Calibration
-from index.fitted import FittedSection, frequency
+from index.fitted import frequency
 from index.threshold import fit_threshold, share_of
 from index.versions import Versions
 
-if TYPE_CHECKING:
-    from extractors.engines.inference import Inference
+Work: TypeAlias = tuple[int, Sequence[str]]  # how many clips a correction is of, and what else is to be known
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class Correction(Checked):
+class Correction(BankRequest):
     """A bank, one of its machines, and why it is changed."""
 
-    bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
     because: str = option(REQUIRED, "why, for the log", metavar="TEXT")
-    machine: str | None = option(
-        None, "which of the bank's machines (needed where it holds several)", metavar="NAME"
-    )
-    weights: tuple[str, ...] = option(
-        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
-    )
     cache_dir: Path = cache_dir_option()
 
 
@@ -58,15 +50,11 @@ class Correction(Checked):
 class Addition(Correction):
     """Recordings that are normal after all."""
 
-    clips: tuple[Path, ...] = option(
-        (), "recordings, or folders searched at any depth", flag="clips", metavar="CLIPS", read=place
-    )
+    clips: tuple[Path, ...] = recordings_option()
     marks: Path | None = option(
-        None,
-        "the page's marks.csv: of CLIPS, only what it marks as normal, and nothing it marks as abnormal",
-        metavar="FILE",
-        read=place,
-    )
+        None, "the page's marks.csv: of CLIPS, only what it marks as normal, nothing it marks as abnormal",
+        metavar="FILE", read=place,
+    )  # fmt: skip
     domain: str | None = option(
         None, "of the recordings, where the bank tells domains (default: source)", choices=DOMAINS
     )
@@ -78,11 +66,9 @@ class Removal(Correction):
     """Training clips that are not normal."""
 
     clips: tuple[str, ...] = option(
-        (),
-        "ids of training clips, or their ends behind a slash; `*` stands for anything",
-        flag="clips",
-        metavar="IDS",
-    )
+        (), "ids of training clips, or their ends behind a slash; `*` stands for anything",
+        flag="clips", metavar="IDS",
+    )  # fmt: skip
 
 
 @documented
@@ -90,9 +76,7 @@ class Removal(Correction):
 class Recalibration(Correction):
     """Normal recordings that the threshold is learnt from, or another percentile of the same ones."""
 
-    clips: tuple[Path, ...] = option(
-        (), "recordings, or folders searched at any depth", flag="clips", metavar="CLIPS", read=place
-    )
+    clips: tuple[Path, ...] = recordings_option()
     percentile: float | None = option(
         None, "normal clips meant to lie below the threshold, % (default: the bank's)", metavar="P"
     )
@@ -100,6 +84,9 @@ class Recalibration(Correction):
         None, "instead, how often a normal clip may be flagged: 1/100, or 1/day ...", metavar="RATE"
     )
     clip_interval: float = option(60.0, "seconds from clip to clip, for --false-alarms", least=0.001)
+
+
+GIVEN = "given"  # grouping of clips that were given to calibrate
 
 
 @dataclass(frozen=True)
@@ -129,6 +116,66 @@ class CorrectionResult:
     notes: tuple[str, ...] = ()
 
 
+class _Opened:
+    """A bank with the section that a correction is of."""
+
+    def __init__(self, request: Correction) -> None:
+        if not request.because.strip():
+            raise AsdError("--because is empty: say why, for whoever reads the log")
+        self.versions = Versions(locate(request.bank).root)  # refused where it lies in object storage
+        self.request = request
+        self.detector = Detector.load(request.bank, weights=request.weights)
+        self.section = self.detector.section(request.machine)
+        recipe = self.detector.bank.recipe()
+        self.parents = recipe.parents or (recipe,)
+        self.fitted = self.detector.bank.read(self.section, recipe)
+
+    def change(self, action: str, facts: dict[str, Any], work: Callable[[Path], Work]) -> CorrectionResult:
+        """Let `work` change a copy of the bank, which becomes the bank; `facts` go into the log."""
+        facts["section"], before = str(self.section), self.versions.current()
+        with self.versions.change(action, self.request.because, facts) as copy:
+            clips, notes = work(copy)
+            bank = Bank(copy)
+            now, facts["bank"] = bank.read(self.section, self.fitted.recipe), bank.fingerprint(self.section)
+        limits = (self.fitted.threshold.value, now.threshold.value)
+        root, version = self.versions.root, self.versions.current()
+        told = (*now.cautions().values(), *notes)
+        return CorrectionResult(root, self.section, version, before, clips, limits, told)
+
+    def tables(self, copy: Path) -> Store:
+        """Make sure that a bank has the training embeddings it was fitted to; they may lie in a cache."""
+        own, fitted, root = Store(copy / TABLES), self.fitted, self.versions.root
+        cache_dir = self.request.cache_dir
+        for store in (own, Store(root.parents[2]) if len(root.parents) > 2 else own, Store(cache_dir)):
+            if fitted.training and store.digest(fitted.recipe, self.section, "train") == fitted.training:
+                for parent in self.parents if store is not own else ():
+                    target = own.path(parent, self.section, "train")
+                    write_atomic(target, store.path(parent, self.section, "train").read_bytes())
+                return own
+        raise AsdError(
+            f"the training embeddings of {self.section} in {root} are not in it, nor in {cache_dir} as they "
+            "were: name with --cache-dir the cache folder that it was built from, or build it anew"
+        )
+
+    def refit(self, copy: Path, store: Store) -> None:
+        """Fit the section to the training tables as they are now, in the way it was fitted."""
+        fitted, grouping = self.fitted, self.fitted.calibration.grouping
+        request = BuildRequest(
+            scorer=fitted.scorer_name,
+            scorer_options=options_of(fitted.scorer),
+            threshold=fitted.threshold.method,
+            percentile=fitted.threshold.percentile,
+            group="auto" if grouping in ("", GIVEN) else grouping,
+            bank=copy,
+            cache_dir=store.root,
+            tables=Selection(recipes=tuple(parent.fingerprint for parent in self.parents)),
+            synthetic=fitted.synthetic > 0,
+            sections={self.section},
+            rebuild=True,
+        )
+        build(request)
+
+
 def add(request: Addition) -> CorrectionResult:
     """Take recordings for normal: their embeddings join the training clips, the section is fitted anew.
 
@@ -137,44 +184,37 @@ def add(request: Addition) -> CorrectionResult:
     AsdError
         If one cannot be read, none is new, or the bank's training embeddings are not to be had.
     """
-    detector, section, fitted = _opened(request)
-    paths = _recordings(request.clips)
+    opened = _Opened(request)
+    fitted, section = opened.fitted, opened.section
+    paths, faults = recordings_in(request.clips)
+    _refuse(faults)
     if request.marks is not None:
-        paths = _marked(request, section, paths)
+        paths = _marked(request.marks, request.clips, section, paths)
     if not paths:
-        raise AsdError(f"nothing to add to {detector.bank.root}: name recordings or folders of them")
+        raise AsdError(f"nothing to add to {opened.versions.root}: name recordings or folders of them")
     domains = {domain for domain, count in fitted.clips.items() if count and domain in DOMAINS}
     if request.domain and not domains:
         raise AsdError(f"--domain {request.domain}: the clips of this bank are all of one, unnamed domain")
     domain = (request.domain or DOMAINS[0]) if domains else None
-    facts: dict[str, Any] = {"section": str(section)}
-    versions = Versions(detector.bank.root)
-    before = versions.current()
-    with versions.change("add", request.because, facts) as copy:
-        store = _own_tables(copy, section, fitted, detector.bank.root, request.cache_dir)
-        held = {
-            key.clip_id: key.content_sha256
-            for parent in _parents(fitted.recipe)[:1]
-            for key in store.keys(parent, section, "train").values()
-        }
-        clips = _new_clips(paths, section, domain, {split_id(clip_id)[0] for clip_id in held})
-        added = _embed(detector.inference, clips, store, set(held.values()))
+    facts: dict[str, Any] = {}
+
+    def work(copy: Path) -> Work:
+        store = opened.tables(copy)
+        added = _embed(opened, paths, domain, store)
         if not added:
-            raise AsdError(f"nothing new: the bank holds the same sound of all {len(clips)} recordings")
-        remember(copy, {clip.clip_id: str(clip.path.resolve()) for clip in clips if clip.clip_id in added})
-        now = _refit(copy, section, fitted, store)
-        facts |= {"clips": sorted(added), "bank": Bank(copy).fingerprint(section)}
-    notes = [*now.cautions().values()]
-    if copies := len(clips) - len(added):
-        notes.append(f"{copies} of {len(clips)} recordings were in the bank already")
-    if fitted.calibration.grouping == GIVEN:
-        notes.append(
-            "the threshold is learnt from training clips again, no more from those given to calibrate"
-        )
-    limits = (fitted.threshold.value, now.threshold.value)
-    return CorrectionResult(
-        versions.root, section, versions.current(), before, len(added), limits, tuple(notes)
-    )
+            raise AsdError(f"nothing new: the bank holds the same sound of all {len(paths)} recordings")
+        remember(copy, added)
+        opened.refit(copy, store)
+        facts["clips"], notes = sorted(added), []
+        if copies := len(paths) - len(added):
+            notes.append(f"{copies} of {len(paths)} recordings were in the bank already")
+        if fitted.calibration.grouping == GIVEN:
+            notes.append(
+                "the threshold is learnt from training clips again, no more from those given to calibrate"
+            )
+        return len(added), notes
+
+    return opened.change("add", facts, work)
 
 
 def remove(request: Removal) -> CorrectionResult:
@@ -185,13 +225,12 @@ def remove(request: Removal) -> CorrectionResult:
     AsdError
         If a name fits none, or none would be left.
     """
-    detector, section, fitted = _opened(request)
-    facts: dict[str, Any] = {"section": str(section)}
-    versions = Versions(detector.bank.root)
-    before = versions.current()
-    with versions.change("remove", request.because, facts) as copy:
-        store = _own_tables(copy, section, fitted, detector.bank.root, request.cache_dir)
-        held = list(store.keys(_parents(fitted.recipe)[0], section, "train"))
+    opened = _Opened(request)
+    section, facts = opened.section, dict[str, Any]()
+
+    def work(copy: Path) -> Work:
+        store = opened.tables(copy)
+        held = list(store.keys(opened.parents[0], section, "train"))
         gone: set[str] = set()
         for name in request.clips:
             fits = {i for i in held if any(fnmatch(split_id(i)[0], p) for p in (name, f"*/{name}"))}
@@ -202,16 +241,13 @@ def remove(request: Removal) -> CorrectionResult:
             gone |= fits
         if not gone or len(gone) == len(held):
             raise AsdError(f"{len(gone)} of {len(held)} training clips would go: name some, not all")
-        for parent in _parents(fitted.recipe):
+        for parent in opened.parents:
             store.discard(parent, section, "train", gone)
-        now = _refit(copy, section, fitted, store)
-        facts |= {"clips": sorted(gone), "bank": Bank(copy).fingerprint(section)}
-    limits = (fitted.threshold.value, now.threshold.value)
-    notes = tuple(now.cautions().values())
-    return CorrectionResult(versions.root, section, versions.current(), before, len(gone), limits, notes)
+        opened.refit(copy, store)
+        facts["clips"] = sorted(gone)
+        return len(gone), ()
 
-
-GIVEN = "given"  # grouping of clips that were given to calibrate
+    return opened.change("remove", facts, work)
 
 
 def calibrate(request: Recalibration) -> CorrectionResult:
@@ -222,161 +258,99 @@ def calibrate(request: Recalibration) -> CorrectionResult:
     AsdError
         If a recording cannot be read, or the clips cannot show the rate that is asked for.
     """
-    detector, section, fitted = _opened(request)
-    percentile = request.percentile or fitted.threshold.percentile
+    opened = _Opened(request)
+    paths, faults = recordings_in(request.clips)
+    _refuse(faults)
+    fitted, percentile = opened.fitted, request.percentile or opened.fitted.threshold.percentile
     if request.false_alarms is not None:
         percentile = 100 * (1 - share_of(request.false_alarms, request.clip_interval))
-    known, paths = fitted.calibration, _recordings(request.clips)
-    if paths:
-        known = _given(detector, section, fitted, paths)
-    elif request.percentile is None and request.false_alarms is None:
+    if not paths and request.percentile is None and request.false_alarms is None:
         raise AsdError("nothing to calibrate with: name normal recordings, or --percentile")
-    scores = known.scores if known.scores.size else fitted.train_scores()
-    groups = known.groups if known.scores.size else None
-    threshold = fit_threshold(scores, fitted.threshold.method, percentile, groups)
+    known = _given(opened, paths) if paths else fitted.calibration
+    now = replace(fitted, calibration=known)
+    threshold = fit_threshold(now.train_scores(), fitted.threshold.method, percentile, now.groups())
     if not np.isfinite(threshold.value):
         raise AsdError(
             f"no threshold can be learnt from {known.count} recordings whose scores do not vary, or are too "
             "few for the percentile: give others, which the bank was not built from"
         )
-    now = replace(fitted, calibration=known, threshold=threshold)
+    now = replace(now, threshold=threshold)
     rarest = 1 / (known.count + 1)
     if request.false_alarms is not None and now.promised < rarest * (1 - 1e-9):
         raise AsdError(
             f"--false-alarms {request.false_alarms} is {frequency(now.promised)} clips, but {known.count} "
             f"recordings show nothing rarer than {frequency(rarest)}: give more, or allow more alarms"
         )
-    facts: dict[str, Any] = {"section": str(section), "clips": len(paths), "percentile": percentile}
-    versions = Versions(detector.bank.root)
-    before = versions.current()
-    with versions.change("calibrate", request.because, facts) as copy:
+
+    def work(copy: Path) -> Work:
         Bank(copy).write(now)
-        facts["bank"] = Bank(copy).fingerprint(section)
-    limits = (fitted.threshold.value, threshold.value)
-    notes = (now.promise(), *now.cautions().values())
-    return CorrectionResult(versions.root, section, versions.current(), before, len(paths), limits, notes)
+        return len(paths), (now.promise(),)
+
+    return opened.change("calibrate", {"clips": len(paths), "percentile": percentile}, work)
 
 
-def _given(detector: Detector, section: Section, fitted: FittedSection, paths: Sequence[Path]) -> Calibration:
+def _given(opened: _Opened, paths: Sequence[Path]) -> Calibration:
     """Score normal recordings that the bank never heard."""
-    clips = [Clip(f"given/{i:06d}", path, section, "test") for i, path in enumerate(paths)]
-    cut = detector.inference.cut(Listing(tuple(clips)))
-    found = detector.inference.embed(cut.clips)
-    if faults := [*cut.faults, *found.faults]:
-        raise AsdError("\n".join(["recordings that cannot be used:", *map(str, dict.fromkeys(faults))]))
-    table = found.tables[section]
+    clips = [Clip(f"given/{i:06d}", path, opened.section, "test") for i, path in enumerate(paths)]
+    inference = opened.detector.inference
+    cut = inference.cut(Listing(tuple(clips)))
+    found = inference.embed(cut.clips)
+    _refuse([*cut.faults, *found.faults])
+    table = found.tables[opened.section]
     _, groups = np.unique([split_id(clip_id)[0] for clip_id in table.clip_ids], return_inverse=True)
     told = f"the {len(clips)} recordings given to calibrate, each taken for one of its own"
-    return Calibration(GIVEN, told, len(clips), fitted.scorer.score(table.embeddings), groups)
+    return Calibration(GIVEN, told, len(clips), opened.fitted.scorer.score(table.embeddings), groups)
 
 
-def _opened(request: Correction) -> tuple[Detector, Section, FittedSection]:
-    if not request.because.strip():
-        raise AsdError("--because is empty: say why, for whoever reads the log")
-    Versions(locate(request.bank).root)  # refused where it lies in object storage
-    detector = Detector.load(request.bank, weights=request.weights)
-    section = detector.section(request.machine)
-    return detector, section, detector.bank.read(section, detector.bank.recipe())
+def _refuse(faults: Sequence[Fault]) -> None:
+    if faults:
+        raise AsdError("\n".join(["recordings that cannot be used:", *map(str, dict.fromkeys(faults))]))
 
 
-def _recordings(paths: Sequence[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise AsdError(f"{path} does not exist: name recordings or folders of them")
-        files, faults, _ = audio_files(path) if path.is_dir() else ([path], [], [])
-        if faults:
-            raise AsdError("\n".join(["recordings that cannot be used:", *map(str, faults)]))
-        found += files
-    return list(dict.fromkeys(found))
-
-
-def _marked(request: Addition, section: Section, paths: Sequence[Path]) -> list[Path]:
+def _marked(file: Path, named: Sequence[Path], section: Section, paths: Sequence[Path]) -> list[Path]:
     """Find the recordings that are marked as normal: by the end of their paths, else by their names."""
-    assert request.marks is not None
-    marks, found = read_marks(request.marks, section), []
+    marks, found = read_marks(file, section), []
     for clip in [clip for clip, mark in marks.items() if mark == "normal"]:
         fits = [path for path in paths if f"/{path.as_posix()}".endswith(f"/{clip}")]
         fits = fits or [path for path in paths if path.name == Path(clip).name]
         if len(fits) != 1:
             raise AsdError(
-                f"{request.marks} marks {clip!r} as normal: {len(fits)} recordings in "
-                f"{listing(request.clips)} are it; name the folder that holds it"
+                f"{file} marks {clip!r} as normal: {len(fits)} recordings in "
+                f"{listing(named)} are it; name the folder that holds it"
             )
         found += fits
     if not found:
-        raise AsdError(f"{request.marks} marks no clip of {section} as normal")
+        raise AsdError(f"{file} marks no clip of {section} as normal")
     return found
 
 
-def _new_clips(paths: Sequence[Path], section: Section, domain: str | None, taken: set[str]) -> list[Clip]:
-    """Name recordings apart from each other and from those in the bank, their folder's name kept."""
-    clips, names = [], set(taken)
-    for path in paths:
-        stem = name = f"added/{path.absolute().parent.name}/{path.name}"
-        number = 1
-        while name in names:
-            number += 1
-            name = stem.replace("added/", f"added/{number}/", 1)
-        names.add(name)
-        clips.append(Clip(name, path, section, "train", domain, "normal"))
-    return clips
+def _embed(opened: _Opened, paths: Sequence[Path], domain: str | None, store: Store) -> dict[str, str]:
+    """Put the embeddings of recordings into the training tables, those of known content apart.
 
-
-def _embed(inference: Inference, clips: Sequence[Clip], store: Store, known: set[str]) -> set[str]:
-    """Put the embeddings of clips into the training tables, those of known content apart; their ids."""
+    They are named apart from each other and from those in the bank, their folder's name kept. Gives the clip
+    ids of those that were put in, each with its recording's path.
+    """
     from extractors.engines.local import Extraction  # noqa: PLC0415 (torch)
 
-    cut = inference.cut(Listing(tuple(clips)))
-    added: set[str] = set()
+    section, inference = opened.section, opened.detector.inference
+    held = store.keys(opened.parents[0], section, "train")
+    names, known = {split_id(clip_id)[0] for clip_id in held}, {key.content_sha256 for key in held.values()}
+    clips = []
+    for path in paths:
+        stem = f"{path.absolute().parent.name}/{path.name}"
+        numbered = (f"added/{number}/{stem}" for number in count(2))
+        name = next(name for name in chain([f"added/{stem}"], numbered) if name not in names)
+        names.add(name)
+        clips.append(Clip(name, path, section, "train", domain, "normal"))
+    cut, added = inference.cut(Listing(tuple(clips))), set[str]()
     with scratch_folder() as folder:
         scratch = Store(folder)
         reports = Extraction(inference.forwards, scratch).run(cut.clips)
-        if faults := [*cut.faults, *(fault for report in reports for fault in report.faults)]:
-            raise AsdError("\n".join(["recordings that cannot be used:", *map(str, dict.fromkeys(faults))]))
-        for parent in _parents(inference.recipe):
-            table = scratch.read(parent, clips[0].section, "train")
+        _refuse([*cut.faults, *(fault for report in reports for fault in report.faults)])
+        for parent in opened.parents:
+            table = scratch.read(parent, section, "train")
             rows = [i for i, key in enumerate(table.keys) if key.content_sha256 not in known]
             if rows:
                 store.add(table.select(rows), parent)
             added |= {split_id(table.clip_ids[i])[0] for i in rows}
-    return added
-
-
-def _own_tables(copy: Path, section: Section, fitted: FittedSection, root: Path, cache_dir: Path) -> Store:
-    """Make sure that a bank has the training embeddings it was fitted to; they may lie in a cache."""
-    own = Store(copy / TABLES)
-    for store in (own, Store(root.parents[2]) if len(root.parents) > 2 else own, Store(cache_dir)):
-        if fitted.training and store.digest(fitted.recipe, section, "train") == fitted.training:
-            for parent in _parents(fitted.recipe) if store is not own else ():
-                target = own.path(parent, section, "train")
-                write_atomic(target, store.path(parent, section, "train").read_bytes())
-            return own
-    raise AsdError(
-        f"the training embeddings of {section} in {root} are not in it, nor in {cache_dir} as they were: "
-        "name with --cache-dir the cache folder that it was built from, or build it anew"
-    )
-
-
-def _refit(copy: Path, section: Section, fitted: FittedSection, store: Store) -> FittedSection:
-    """Fit a section to the training tables as they are now, in the way it was fitted."""
-    grouping = fitted.calibration.grouping
-    request = BuildRequest(
-        scorer=fitted.scorer_name,
-        scorer_options=options_of(fitted.scorer),
-        threshold=fitted.threshold.method,
-        percentile=fitted.threshold.percentile,
-        group="auto" if grouping in ("", GIVEN) else grouping,
-        bank=copy,
-        cache_dir=store.root,
-        tables=Selection(recipes=tuple(parent.fingerprint for parent in _parents(fitted.recipe))),
-        synthetic=fitted.synthetic > 0,
-        sections={section},
-        rebuild=True,
-    )
-    build(request)
-    return Bank(copy).read(section, fitted.recipe)
-
-
-def _parents(recipe: Recipe) -> tuple[Recipe, ...]:
-    return recipe.parents or (recipe,)
+    return {clip.clip_id: str(clip.path.resolve()) for clip in clips if clip.clip_id in added}

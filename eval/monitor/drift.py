@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
+from cache.base.options import Options, documented, option
+from cache.files.places import place
 from cache.table import Section
-from eval.monitor.evidence import Evidence, Level, exceedance_levels
-from eval.monitor.history import History
-from eval.monitor.watch import levels_of
+from eval.monitor.evidence import STAKES, Evidence, Level, exceedance_levels, levels_of
+from eval.monitor.history import History, utc
 from index.bank import locate
 from index.fitted import FittedSection
 
@@ -24,6 +25,25 @@ FEWEST = 20  # unflagged clips that say anything
 
 Direction = Literal["up", "down"]
 _DIRECTIONS: tuple[tuple[Direction, float], ...] = (("up", 1.0), ("down", -1.0))
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class DriftRequest(Options):
+    """Banks, their histories, and how sure a report is."""
+
+    pairs: tuple[Path, ...] = option(
+        (), "a bank and the --state folder of its watch; of further machines too",
+        flag="pairs", metavar="BANK HISTORY", read=place,
+    )  # fmt: skip
+    false_alarms: str = option(
+        "1/10000", "one false report in so many unflagged clips at most, on average", metavar="RATE"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.pairs or len(self.pairs) % 2:
+            raise AsdError("name a bank and its history, or several such pairs")
 
 
 @dataclass(frozen=True)
@@ -52,7 +72,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Drift:
-    """What the history of one machine says.
+    """What the history of one machine says about drift.
 
     Attributes
     ----------
@@ -84,6 +104,25 @@ class Drift:
     def told(self) -> bool:
         """Whether there were clips enough."""
         return self.clips >= FEWEST
+
+    @property
+    def text(self) -> str:
+        """A line, and a line a change."""
+        skipped = f"; {self.other} clips of other versions of the bank left out" if self.other else ""
+        if not self.told:
+            return (
+                f"{self.section}: {self.clips} unflagged clips are too few to tell (from {FEWEST}){skipped}"
+            )
+        if self.direction is None or self.since is None:
+            held = f"of {self.clips} unflagged clips (evidence {self.evidence:,.0f})"
+            return f"{self.section}: not moved, {held}{skipped}"
+        text = f"{self.section}: scores went {self.direction} since {utc(self.since)}"
+        for change in self.changes[:3]:
+            text += (
+                f"\n  {change.kind} at {change.low:.0f} to {change.high:.0f} Hz, {change.decibels:+.0f} dB: "
+                f"{100 * change.share:.0f} % of clips, before {100 * change.before:.0f} %"
+            )
+        return text + skipped
 
 
 def drift(bank: Path, history: Path, limit: float) -> list[Drift]:
@@ -185,7 +224,7 @@ def began(levels: Sequence[Level], scores: Floats, last: int) -> int:
     for level in levels:
         if level.share >= 1:
             continue
-        for stake in (0.1, 0.3, 0.6, 0.9):
+        for stake in STAKES:
             gains = np.log(
                 np.where(scores[: last + 1] >= level.score, 1 - stake + stake / level.share, 1 - stake)
             )

@@ -14,18 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
+from index.fitted import FittedSection
 
 Floats = NDArray[np.float64]
 
 # Shares of the normal scores that the bets look at, beside the very highest score: a fault lifts all clips
 # a little or some of them a lot.
 _SHARES = (0.5, 0.25, 0.1, 0.05, 0.02)
-_STAKES = (
-    0.1,
-    0.3,
-    0.6,
-    0.9,
-)  # part of the capital put on each clip; the best one depends on the fault
+STAKES = (0.1, 0.3, 0.6, 0.9)  # part of the capital put on each clip; the best one depends on the fault
 CONFIDENCE = 0.95  # that a bank's own scores are no luckier than the promise allows for
 
 
@@ -97,6 +93,22 @@ def exceedance_levels(
     return [levels[score] for score in sorted(levels)]
 
 
+def levels_of(fitted: FittedSection) -> list[Level]:
+    """Bound how often normal clips score as high as some of a section's left-out training clips.
+
+    Raises
+    ------
+    AsdError
+        If its clips are windows: a recording's score is the highest of several, which those are not.
+    """
+    if dict((fitted.recipe.parents or (fitted.recipe,))[0].settings).get("window_s"):
+        raise AsdError(
+            f"{fitted.section}: the bank is of windows, of which a recording has any number, and evidence "
+            "compares single clips: use --votes, or build a bank of clips as long as those that arrive"
+        )
+    return exceedance_levels(fitted.train_scores(), fitted.calibration.count or None)
+
+
 class Evidence:
     """Capital that grows while scores are higher than normal ones, and alarms rarely when they are not.
 
@@ -115,7 +127,7 @@ class Evidence:
     """
 
     def __init__(self, levels: Sequence[Level]) -> None:
-        pairs = [(level, stake) for level in levels if level.share < 1 for stake in _STAKES]
+        pairs = [(level, stake) for level in levels if level.share < 1 for stake in STAKES]
         if not pairs:
             raise AsdError(
                 "these normal clips are too few for evidence: how often others score higher is not bounded; "
@@ -184,38 +196,3 @@ class Evidence:
         raise AsdError(
             f"a limit of {limit:g} clips is out of reach of this bank: build it from more normal clips"
         )
-
-
-def single_limit(count: int) -> float:
-    """Say in how many clips one false alarm is the least that one p-value can promise: ``n + 1``.
-
-    A conformal p-value is at least ``1 / (n + 1)`` (Vovk et al. 2005).
-    """
-    return float(count + 1)
-
-
-def votes_needed(share: float, window: int, rate: float) -> int | None:
-    """Find how many of the last clips must be called abnormal for an alarm to keep a rate.
-
-    The chance that at least k of `window` independent clips exceed a level of that share is the binomial's
-    tail; alarms a clip are at most that often.
-
-    Parameters
-    ----------
-    share
-        Upper bound of the share of normal clips above the threshold, in (0, 1).
-    window
-        Clips looked at, from 1.
-    rate
-        False alarms a clip that are accepted, in (0, 1), see `index.threshold.share_of`.
-
-    Returns
-    -------
-    int or None
-        From 1 to `window`; ``None`` where not even all of them suffice.
-    """
-    from scipy.stats import binom  # noqa: PLC0415 (see above)
-
-    tails = binom.sf(np.arange(window), window, share)  # P(at least k), k = 1 ... window
-    fits = np.flatnonzero(tails <= rate)
-    return int(fits[0]) + 1 if fits.size else None

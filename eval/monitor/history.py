@@ -63,10 +63,10 @@ class Judgement:
     content_sha256: str
     machine_type: str
     section: int
-    score: float | None
-    threshold: float | None
-    p_value: float | None
-    decision: int | None
+    score: float | None = None
+    threshold: float | None = None
+    p_value: float | None = None
+    decision: int | None = None
     evidence: float | None = None
     sentence: str = ""
     bank: str = ""
@@ -141,10 +141,8 @@ class History:
         """
         segments = self._segments()
         first = segments[-1][1] + 1 if segments else 0
-        columns = [
-            pa.array(_column(name, judgements), type=_SCHEMA.field(name).type) for name in _SCHEMA.names
-        ]
-        table = pa.Table.from_arrays(columns, schema=_SCHEMA)
+        rows = [asdict(one) | {"time": round(1e6 * one.time)} for one in judgements]
+        table = pa.Table.from_pylist(rows, schema=_SCHEMA)
         self._write(table, first, first + len(judgements) - 1, json.dumps(state).encode())
         if len(segments) + 1 >= _COMPACTED:
             self.compact()
@@ -236,7 +234,7 @@ class History:
         write_atomic(self.root / _name(first, last), buffer.getvalue())
 
     def _segments(self) -> list[tuple[int, int]]:
-        """First and last numbers of the files that count, ascending, without a gap."""
+        """List first and last numbers of the files that count, ascending, without a gap."""
         matches = [_NAME.fullmatch(path.name) for path in self.root.glob("*.parquet")]
         spans = sorted(((int(m[1]), int(m[2])) for m in matches if m), key=lambda span: (span[0], -span[1]))
         kept: list[tuple[int, int]] = []
@@ -279,18 +277,13 @@ def utc(time: float) -> str:
 
 
 def clip_key(name: str, content_sha256: str = "") -> int:
-    """64 bits that stand for a clip; two of a million clips share one with a chance of 3e-8."""
+    """Hash a clip to 64 bits that stand for it; two of a million clips share one with a chance of 3e-8."""
     digest = hashlib.blake2b(f"{name}\0{content_sha256}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
 
 
 def _name(first: int, last: int) -> str:
     return f"{first:010d}-{last:010d}.parquet"
-
-
-def _column(name: str, judgements: Sequence[Judgement]) -> list[Any]:
-    values = [getattr(one, name) for one in judgements]
-    return [round(1e6 * value) for value in values] if name == "time" else values
 
 
 def _opened(path: Path) -> pq.ParquetFile:

@@ -1,10 +1,10 @@
-"""Command line of the history: what was judged, filtered, as lines or as a table."""
+"""Command lines about histories: what was judged, and whether normal operation has moved since."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -12,12 +12,15 @@ from typing import Any
 
 from cache.base.console import parser_of, read
 from cache.base.errors import AsdError, guarded
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.files.atomic import write_atomic
 from eval.monitor.history import History, Judgement, facts_of, line_of
 
-_ABOUT = "Print what a watch has judged, in that order; with filters, what fits all of them."
+_HISTORY = "Print what a watch has judged, in that order; with filters, what fits all of them."
 _EXAMPLES = "watch --events\nwatch --abnormal --since 2026-11-01 --table november.csv"
+_DRIFT = """Say whether the scores of unflagged clips have moved since the bank was built, since when,
+and what is different; of several, given as BANK HISTORY BANK HISTORY ..., whose drift is alone.
+Changes nothing. Exit code 1 where one has moved, 2 where there are too few clips to tell, else 0."""
 
 
 def moment(text: str) -> float:
@@ -31,7 +34,7 @@ def moment(text: str) -> float:
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class HistoryRequest(Checked):
+class HistoryRequest(Options):
     """Histories, and which of their judgements are meant."""
 
     state: Path = option(Path("watch"), "the --state folder of a watch", flag="state", metavar="STATE")
@@ -44,7 +47,6 @@ class HistoryRequest(Checked):
     events: bool = option(False, "that raised, repeated or cleared an alarm")
     last: int | None = option(None, "of these, the last so many", least=1, metavar="N")
     table: Path | None = option(None, "write them to a file instead, .csv or .parquet", metavar="FILE")
-
     page: Path | None = option(
         None, "draw them over time instead, in a page that loads nothing", metavar="FILE.html"
     )
@@ -58,20 +60,18 @@ class HistoryRequest(Checked):
             If there is no history, or it is damaged.
         """
         rows = [row for one in History.below(self.state) for row in one.read().to_pylist()]
-        found = [row for row in rows if self._fits(row)]
-        return found if self.last is None else found[-self.last :]
-
-    def _fits(self, row: dict[str, Any]) -> bool:
-        when = row["time"].timestamp()
-        return (
-            (self.since is None or when >= self.since)
-            and (self.until is None or when < self.until)
+        found = [
+            row
+            for row in rows
+            if (self.since is None or row["time"].timestamp() >= self.since)
+            and (self.until is None or row["time"].timestamp() < self.until)
             and self.machine in (None, row["machine_type"])
             and (self.clip is None or fnmatch(row["clip"], self.clip))
             and (not self.abnormal or row["decision"] == 1)
             and (not self.unjudged or row["decision"] is None)
-            and (not self.events or bool(row["event"]))
-        )
+            and (not self.events or row["event"])
+        ]
+        return found if self.last is None else found[-self.last :]
 
 
 def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -90,7 +90,7 @@ def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Print or write down judgements."""
-    parser = parser_of("eval.monitor.history_run", _ABOUT, _EXAMPLES)
+    parser = parser_of("eval.monitor.history_run", _HISTORY, _EXAMPLES)
     request, console = read(parser, HistoryRequest, argv)
     rows = request.rows()
     if request.table is not None:
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.made(f"{len(rows)} judgements -> {request.table}", made=request.table, rows=len(rows))
         return 0
     if request.page is not None and rows:
-        from eval.page.history import history_page  # noqa: PLC0415 (the page's parts)
+        from eval.page.build import history_page  # noqa: PLC0415 (the page's parts)
 
         write_atomic(request.page, history_page(rows).encode())
         console.made(f"{len(rows)} judgements -> {request.page}", made=request.page, rows=len(rows))
@@ -112,5 +112,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+@guarded
+def drift_main(argv: Sequence[str] | None = None) -> int:
+    """Look for drift."""
+    from eval.monitor.drift import DriftRequest, advice, drift  # noqa: PLC0415 (banks, which need faiss)
+    from index.threshold import share_of  # noqa: PLC0415
+
+    parser = parser_of("eval.monitor.history_run drift", _DRIFT, "pump.bank watch")
+    request, console = read(parser, DriftRequest, argv)
+    limit = 1 / share_of(request.false_alarms, 1.0)
+    pairs = zip(request.pairs[::2], request.pairs[1::2], strict=True)
+    found = [one for bank, history in pairs for one in drift(bank, history, limit)]
+    for one in found:
+        console.made(one.text, **asdict(one) | {"section": str(one.section)})
+    console.notes(advice(found))
+    return 1 if any(one.direction for one in found) else 2 if not all(one.told for one in found) else 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(drift_main(sys.argv[2:]) if sys.argv[1:2] == ["drift"] else main())

@@ -1,4 +1,4 @@
-"""What a history says in Prometheus' text format: counters, the last score, alarms."""
+"""The figures of a history in Prometheus' text format: counters, the last score, alarms."""
 
 from __future__ import annotations
 
@@ -27,14 +27,11 @@ def metric(name: str, kind: str, about: str, values: Labelled) -> str:
         Labels, pairs of name and value, to the number.
     """
     lines = [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
+    escapes = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
     for labels, value in values.items():
-        told = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels)
+        told = ",".join(f'{key}="{text.translate(escapes)}"' for key, text in labels)
         lines.append(f"{name}{{{told}}} {value!r}" if told else f"{name} {value!r}")
     return "\n".join(lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 @dataclass
@@ -94,11 +91,6 @@ class HistoryMetrics:
         parts += [
             metric("asd_alarms_total", "counter", "Alarms raised.", {machine: float(self._alarms)}),
             metric("asd_alarm", "gauge", "1 while an alarm is up.", {machine: float(self._raised)}),
-            metric(
-                "asd_messages_waiting",
-                "gauge",
-                "Alarms not delivered yet.",
-                {machine: float(waiting)},
-            ),
+            metric("asd_messages_waiting", "gauge", "Alarms not delivered yet.", {machine: float(waiting)}),
         ]
         return "".join(parts)

@@ -1,4 +1,4 @@
-"""What the command that watches may be asked, made into a watch with its promise in figures."""
+"""Options of the command that watches, made into a watch with its promise in figures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.base.errors import AsdError
-from cache.base.options import REQUIRED, Checked, documented, option
+from cache.base.options import REQUIRED, documented, option
 from cache.files.places import place
 from eval.detector import Detector
 from eval.monitor.alarm import AlarmRule
-from eval.monitor.evidence import Evidence, single_limit
+from eval.monitor.check import BankRequest
+from eval.monitor.evidence import Evidence, levels_of
 from eval.monitor.sinks import Command, JsonLines, Mqtt, Sink, Webhook
 from eval.monitor.sources import FolderSource, PcmSource, RecordingSource, microphone
-from eval.monitor.watch import WatchRequest, levels_of
+from eval.monitor.watch import WatchRequest
 from index.fitted import FittedSection, frequency
 from index.threshold import PERIODS, share_of
 
@@ -26,19 +27,15 @@ _VOTES = "3/5"
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class WatchOptions(Checked):
+class WatchOptions(BankRequest):
     """A bank, where recordings arrive, when there is an alarm and where it is told."""
 
-    bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
     source: str = option(
         REQUIRED,
         "where recordings arrive: a folder, an s3:// URL, `-` for 16-bit samples on standard input, or "
         "`microphone`",
         flag="source",
         metavar="SOURCE",
-    )
-    machine: str | None = option(
-        None, "which of the bank's machines (needed where it holds several)", metavar="NAME"
     )
     state: Path = option(
         Path("watch"),
@@ -106,9 +103,6 @@ class WatchOptions(Checked):
     normal: tuple[Path, ...] = option(
         (), "data roots of the normal recordings, for that", metavar="ROOT", read=place
     )
-    weights: tuple[str, ...] = option(
-        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
-    )
 
     @property
     def streams(self) -> bool:
@@ -144,8 +138,10 @@ class WatchOptions(Checked):
             If votes are none, or the bank cannot keep the rate, with the figures.
         """
         if self.false_alarms is None:
-            k, n = _votes(self.votes or _VOTES)
-            return AlarmRule(k, n, None, self.clear, self.cool_down)
+            match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", (self.votes or _VOTES).strip())
+            if match is None or not 1 <= int(match[1]) <= int(match[2]):
+                raise AsdError(f"--votes {self.votes}: expected K/N with 1 <= K <= N, as {_VOTES}")
+            return AlarmRule(int(match[1]), int(match[2]), None, self.clear, self.cool_down)
         if self.votes is not None:
             raise AsdError(
                 f"--votes {self.votes} would add alarms of its own to --false-alarms "
@@ -190,7 +186,7 @@ class WatchOptions(Checked):
                 f"alarm by evidence: at most one false alarm in {rule.limit:,.0f} normal clips on average "
                 f"({self.false_alarms}), if new recordings vary as the {groups} groups did; a fault takes "
                 f"{delay} clips or more (one clip alone shows nothing rarer than 1 in "
-                f"{single_limit(groups):.0f})"
+                f"{groups + 1})"  # as small as a conformal p-value gets (Vovk et al. 2005)
             )
         from scipy.stats import binom  # noqa: PLC0415 (half a second that most commands do not need)
 
@@ -217,27 +213,14 @@ class WatchOptions(Checked):
         fitted = detector.bank.read(section, detector.bank.recipe())
         rule = self.rule(fitted)
         state = self.state / str(section)
-        asked = WatchRequest(
-            detector, self._source(state, fitted), state, section, rule, sinks, self.once, self.poll,
-            self.words,
-        )  # fmt: skip
+        source: RecordingSource = FolderSource(place(self.source), self.settle)
+        if self.streams:
+            usual = None if fitted.usual is None else fitted.usual.sample_rate
+            rate = self.rate or (usual if self.source == MICROPHONE else None)
+            if rate is None:
+                raise AsdError("samples on standard input: say their --rate in Hz, as ffmpeg's -ar")
+            stdin = self.source == STDIN
+            stream = sys.stdin.buffer if self.plan or stdin else microphone(rate, self.channels, self.device)
+            source = PcmSource(stream, rate, self.seconds, state / "recordings", self.channels, self.keep)
+        asked = WatchRequest(detector, source, state, section, rule, sinks, self.once, self.poll, self.words)
         return asked, self.promise(fitted, rule)
-
-    def _source(self, state: Path, fitted: FittedSection) -> RecordingSource:
-        if not self.streams:
-            return FolderSource(place(self.source), self.settle)
-        usual = None if fitted.usual is None else fitted.usual.sample_rate
-        rate = self.rate or (usual if self.source == MICROPHONE else None)
-        if rate is None:
-            raise AsdError("samples on standard input: say their --rate in Hz, as ffmpeg's -ar")
-        if self.plan:
-            return FolderSource(state)
-        stream = sys.stdin.buffer if self.source == STDIN else microphone(rate, self.channels, self.device)
-        return PcmSource(stream, rate, self.seconds, state / "recordings", self.channels, self.keep)
-
-
-def _votes(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
-    if match is None or not 1 <= int(match[1]) <= int(match[2]):
-        raise AsdError(f"--votes {text}: expected K/N with 1 <= K <= N, as {_VOTES}")
-    return int(match[1]), int(match[2])

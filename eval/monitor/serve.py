@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import io
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import soundfile
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.base.text import shown
 from cache.files.atomic import scratch_folder
 from cache.files.places import place
@@ -43,7 +44,7 @@ _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # s, of the histog
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class ServeRequest(Checked):
+class ServeRequest(Options):
     """Banks, where they are served, and how much is taken on."""
 
     banks: tuple[Path, ...] = option(
@@ -74,6 +75,23 @@ class ServeRequest(Checked):
             )
 
 
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            },
+            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
 @dataclass
 class _Service:
     """The banks with their models, and what was done so far."""
@@ -86,9 +104,94 @@ class _Service:
     clips: Counter[str] = field(default_factory=Counter)
     took: Counter[float] = field(default_factory=Counter)
     seconds: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    async def guard(self, asked: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Refuse who has no token and what is too long; count answers."""
+        token, most = os.environ.get(TOKEN), self.request.megabytes
+        given = asked.headers.get("authorization", "")
+        known = not token or hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+        length = asked.headers.get("content-length", "")
+        if not known and asked.url.path not in _OPEN:
+            response: Response = JSONResponse({"detail": "send `Authorization: Bearer` with the token"}, 401)
+        elif length.isdigit() and int(length) > most * 1e6:
+            response = JSONResponse({"detail": f"more than {most:g} MB"}, 413)
+        else:
+            response = await answer(asked)
+        self.answers[response.status_code] += 1
+        return response
+
+    async def health(self) -> dict[str, Any]:
+        """Say that the service is there."""
+        return {"status": "ok", "waiting": self.waiting, "banks": list(self.detectors)}
+
+    def banks(self) -> list[dict[str, Any]]:
+        """List the banks: machines, thresholds, versions, what their thresholds promise."""
+        found = []
+        for name, detector in self.detectors.items():
+            bank = detector.bank
+            recipe, sections = bank.recipe(), []
+            for section in bank.sections():
+                fitted = bank.read(section, recipe)
+                limit = fitted.threshold.value
+                sections.append(
+                    {
+                        "machine_type": section.machine_type,
+                        "section": section.number,
+                        "scorer": fitted.scorer_name,
+                        "clips": dict(fitted.clips),
+                        "threshold": limit if np.isfinite(limit) else None,
+                        "bank": bank.fingerprint(section),
+                        "cautions": list(detector.cautions(section)),
+                    }
+                )
+            found.append({"name": name, "recipe": str(recipe), "sections": sections})
+        return found
+
+    async def metrics(self) -> Response:
+        """Give what was done in Prometheus' text format."""
+        answers: Labelled = {(("status", str(code)),): float(count) for code, count in self.answers.items()}
+        clips: Labelled = {(("decision", name),): float(count) for name, count in self.clips.items()}
+        text = [
+            metric("asd_http_answers_total", "counter", "Answers by status.", answers),
+            metric("asd_served_clips_total", "counter", "Recordings by how they were judged.", clips),
+            metric("asd_waiting", "gauge", "Recordings that wait or are judged.", {(): self.waiting}),
+            metric("asd_score_seconds", "histogram", "Time to an answer of /score.", {}),
+        ]
+        for edge in (*_BUCKETS, float("inf")):
+            count = float(sum(count for value, count in self.took.items() if value <= edge))
+            label = f"{edge:g}" if edge < float("inf") else "+Inf"
+            text.append(f'asd_score_seconds_bucket{{le="{label}"}} {count!r}\n')
+        total = float(sum(self.took.values()))
+        text.append(f"asd_score_seconds_sum {self.seconds!r}\nasd_score_seconds_count {total!r}\n")
+        return Response("".join(text), media_type="text/plain; version=0.0.4")
+
+    async def score(  # noqa: PLR0913, PLR0917 (a query's parameters)
+        self,
+        asked: Request,
+        bank: str | None = None,
+        machine: str | None = None,
+        rate: int | None = None,
+        channels: int = 1,
+        format: str = "s16le",  # noqa: A002 (as it is called in a query)
+        words: bool = True,
+    ) -> dict[str, Any]:
+        """Judge a recording: a file as multipart form data, or raw samples with `rate`."""
+        began = time.monotonic()
+        detector, section = self.chosen(bank, machine)
+        name, data = await _body(asked, self.request)
+        if rate is not None:
+            name, data = "samples.wav", _samples(data, rate, channels, format)
+        judgement = await self.judged(lambda: _judge(detector, section, (name, data), words))
+        took = time.monotonic() - began
+        self.seconds += took
+        self.took[next((edge for edge in _BUCKETS if took <= edge), float("inf"))] += 1
+        self.clips[{1: "abnormal", 0: "normal", None: "unjudged"}[judgement.decision]] += 1
+        if judgement.score is None:
+            raise HTTPException(422, judgement.sentence)
+        return facts_of(judgement)
 
     def chosen(self, bank: str | None, machine: str | None) -> tuple[Detector, Section]:
+        """Find a bank and its section by what a query says."""
         if bank is None and len(self.detectors) > 1:
             raise HTTPException(422, f"say which bank=: {', '.join(self.detectors)}")
         detector = self.detectors.get(bank or next(iter(self.detectors)))
@@ -103,41 +206,18 @@ class _Service:
         """Wait for a turn, then for the judgement; the turn is over when the work is, whoever waits."""
         if self.waiting >= self.request.queue:
             raise HTTPException(429, "the queue is full: try again", {"Retry-After": "1"})
+
+        def done(future: asyncio.Future[Judgement]) -> None:
+            self.waiting -= 1
+            future.exception()  # heard of, though nobody may wait any more
+
         self.waiting += 1
         future = asyncio.get_running_loop().run_in_executor(self.worker, work)
-        future.add_done_callback(self._done)
+        future.add_done_callback(done)
         try:
             return await asyncio.wait_for(asyncio.shield(future), self.request.patience)
         except TimeoutError:
             raise HTTPException(503, "not judged in time: try again", {"Retry-After": "5"}) from None
-
-    def _done(self, future: asyncio.Future[Judgement]) -> None:
-        self.waiting -= 1
-        future.exception()  # heard of, though nobody may wait any more
-
-    def text(self) -> str:
-        """Write what was done in Prometheus' text format."""
-        answers: Labelled = {(("status", str(code)),): float(count) for code, count in self.answers.items()}
-        clips: Labelled = {(("decision", name),): float(count) for name, count in self.clips.items()}
-        total = sum(self.took.values())
-        buckets = {
-            (("le", f"{edge:g}" if edge < float("inf") else "+Inf"),): float(
-                sum(count for value, count in self.took.items() if value <= edge)
-            )
-            for edge in (*_BUCKETS, float("inf"))
-        }
-        histogram = metric("asd_score_seconds", "histogram", "Time to an answer of /score.", {})
-        lines = [f'asd_score_seconds_bucket{{le="{k[0][1]}"}} {v!r}\n' for k, v in buckets.items()]
-        return "".join(
-            [
-                metric("asd_http_answers_total", "counter", "Answers by status.", answers),
-                metric("asd_served_clips_total", "counter", "Recordings by how they were judged.", clips),
-                metric("asd_waiting", "gauge", "Recordings that wait or are judged.", {(): self.waiting}),
-                histogram,
-                *lines,
-                f"asd_score_seconds_sum {self.seconds!r}\nasd_score_seconds_count {float(total)!r}\n",
-            ]
-        )
 
 
 def application(request: ServeRequest) -> FastAPI:
@@ -148,92 +228,30 @@ def application(request: ServeRequest) -> FastAPI:
     AsdError
         If a bank is none, two have one name, or a model is not to be had.
     """
-    service = _Service(request, _detectors(request))
-    app = FastAPI(
-        title="machine-asd", description="Judges machine sounds by banks of normal ones.", redoc_url=None
-    )
-
-    @app.middleware("http")
-    async def guarded(asked: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        refused = _refused(asked, request)
-        response = refused or await answer(asked)
-        service.answers[response.status_code] += 1
-        return response
-
-    @app.get("/health")
-    async def health() -> dict[str, Any]:
-        """Say that the service is there."""
-        return {"status": "ok", "waiting": service.waiting, "banks": list(service.detectors)}
-
-    @app.get("/banks")
-    def banks() -> list[dict[str, Any]]:
-        """List the banks: machines, thresholds, versions, what their thresholds promise."""
-        return [_told(name, detector) for name, detector in service.detectors.items()]
-
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        """Give what was done in Prometheus' text format."""
-        return Response(service.text(), media_type="text/plain; version=0.0.4")
-
-    @app.post("/score", openapi_extra=_BODY)
-    async def score(  # noqa: PLR0913, PLR0917 (a query's parameters)
-        asked: Request,
-        bank: str | None = None,
-        machine: str | None = None,
-        rate: int | None = None,
-        channels: int = 1,
-        format: str = "s16le",  # noqa: A002 (as it is called in a query)
-        words: bool = True,
-    ) -> dict[str, Any]:
-        """Judge a recording: a file as multipart form data, or raw samples with `rate`."""
-        began = time.monotonic()
-        detector, section = service.chosen(bank, machine)
-        name, data = await _body(asked, request)
-        if rate is not None:
-            name, data = "samples.wav", _samples(data, rate, channels, format)
-        judgement = await service.judged(lambda: _judge(detector, section, (name, data), words))
-        took = time.monotonic() - began
-        service.seconds += took
-        service.took[next((edge for edge in _BUCKETS if took <= edge), float("inf"))] += 1
-        service.clips[{1: "abnormal", 0: "normal", None: "unjudged"}[judgement.decision]] += 1
-        if judgement.score is None:
-            raise HTTPException(422, judgement.sentence)
-        return facts_of(judgement)
-
-    return app
-
-
-def _detectors(request: ServeRequest) -> dict[str, Detector]:
     if not request.banks:
         raise AsdError("name a bank to be served, or several")
-    found: dict[str, Detector] = {}
+    detectors: dict[str, Detector] = {}
     for path in request.banks:
         root = locate(path).root
         name = root.parent.name if root.name == "bank" else root.name
-        if name in found:
+        if name in detectors:
             raise AsdError(f"two banks are called {name}: name folders that differ in their own names")
         detector = Detector.load(path, weights=request.weights)
-        for other in found.values():
+        for other in detectors.values():
             detector.share(other.inference)
         detector.inference.forwards  # noqa: B018 (loaded before the first request)
-        found[name] = detector
-    return found
-
-
-def _refused(asked: Request, request: ServeRequest) -> Response | None:
-    token = os.environ.get(TOKEN)
-    given = asked.headers.get("authorization", "")
-    known = not token or hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
-    if not known and asked.url.path not in _OPEN:
-        return _plain(401, "send `Authorization: Bearer` with the token")
-    length = asked.headers.get("content-length", "")
-    if length.isdigit() and int(length) > request.megabytes * 1e6:
-        return _plain(413, f"more than {request.megabytes:g} MB")
-    return None
-
-
-def _plain(code: int, text: str) -> Response:
-    return Response(f'{{"detail":"{text}"}}', code, media_type="application/json")
+        detectors[name] = detector
+    about = "Judges machine sounds by banks of normal ones."
+    app, service = (
+        FastAPI(title="machine-asd", description=about, redoc_url=None),
+        _Service(request, detectors),
+    )
+    app.middleware("http")(service.guard)
+    app.get("/health")(service.health)
+    app.get("/banks")(service.banks)
+    app.get("/metrics")(service.metrics)
+    app.post("/score", openapi_extra=_BODY)(service.score)
+    return app
 
 
 async def _body(asked: Request, request: ServeRequest) -> tuple[str, bytes]:
@@ -250,7 +268,10 @@ async def _body(asked: Request, request: ServeRequest) -> tuple[str, bytes]:
 
     bounded_request = Request(asked.scope, bounded)
     if not asked.headers.get("content-type", "").startswith("multipart/form-data"):
-        return "recording.wav", await _whole(bounded_request)
+        try:
+            return "recording.wav", await bounded_request.body()
+        except TimeoutError:
+            raise HTTPException(408, "the request did not go on") from None
     try:
         async with bounded_request.form(max_files=1, max_fields=8) as form:
             file = form.get("file")
@@ -261,17 +282,8 @@ async def _body(asked: Request, request: ServeRequest) -> tuple[str, bytes]:
         raise HTTPException(400, f"not read: {error}") from error
 
 
-async def _whole(asked: Request) -> bytes:
-    try:
-        return await asked.body()
-    except TimeoutError:
-        raise HTTPException(408, "the request did not go on") from None
-
-
 def _samples(data: bytes, rate: int, channels: int, form: str) -> bytes:
     """Make a recording of raw samples."""
-    import io  # noqa: PLC0415
-
     if form not in _FORMATS:
         raise HTTPException(422, f"format {form!r}; expected {' or '.join(_FORMATS)}")
     kind = np.dtype(_FORMATS[form])
@@ -297,41 +309,3 @@ def _judge(detector: Detector, section: Section, sent: tuple[str, bytes], words:
         arrival = Arrival(shown(name), path, time.time() if stamp is None else stamp, "")
         (judgement,) = judge_arrivals(detector, section, [arrival], words=words)
     return judgement
-
-
-def _told(name: str, detector: Detector) -> dict[str, Any]:
-    bank = detector.bank
-    recipe = bank.recipe()
-    sections = []
-    for section in bank.sections():
-        fitted = bank.read(section, recipe)
-        limit = fitted.threshold.value
-        sections.append(
-            {
-                "machine_type": section.machine_type,
-                "section": section.number,
-                "scorer": fitted.scorer_name,
-                "clips": dict(fitted.clips),
-                "threshold": limit if np.isfinite(limit) else None,
-                "bank": bank.fingerprint(section),
-                "cautions": list(detector.cautions(section)),
-            }
-        )
-    return {"name": name, "recipe": str(recipe), "sections": sections}
-
-
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            },
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-}

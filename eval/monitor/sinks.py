@@ -306,7 +306,12 @@ class Delivery:
         """
         done = self.delivered
         waiting = [(number, message) for number, message in pending if number > done]
-        while waiting and self._may_send():
+        while waiting:
+            now = self.clock()
+            while self._sent and now - self._sent[0] >= _MINUTE:
+                self._sent.popleft()
+            if now < self._next or len(self._sent) >= self.most:
+                break
             number, message = waiting[0]
             try:
                 self.sink.send(message)
@@ -321,9 +326,3 @@ class Delivery:
             write_atomic(self._path, json.dumps({"delivered": number}).encode())
             waiting.pop(0)
         return len(waiting)
-
-    def _may_send(self) -> bool:
-        now = self.clock()
-        while self._sent and now - self._sent[0] >= _MINUTE:
-            self._sent.popleft()
-        return now >= self._next and len(self._sent) < self.most

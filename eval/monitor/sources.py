@@ -210,10 +210,13 @@ class PcmSource:
             if kept := [_recorded(path) for path in sorted(self.folder.glob("*.wav"))]:
                 return kept
         frames = round(self.seconds * self.rate)
-        data = self._read(2 * frames * self.channels)
-        if data is None:
-            self.ends = True
-            return []
+        data = bytearray()
+        while missing := 2 * frames * self.channels - len(data):
+            part = self.stream.read(missing)
+            if not part:
+                self.ends = True
+                return []
+            data += part
         samples = np.frombuffer(data, "<i2").reshape(frames, self.channels)
         stamp = datetime.fromtimestamp(self.clock() - self.seconds, UTC).strftime(_FORM)
         path = self.folder / f"{stamp}.wav"
@@ -223,16 +226,6 @@ class PcmSource:
         for old in sorted(self.folder.glob("*.wav"))[: -self.keep]:
             old.unlink(missing_ok=True)
         return [_recorded(path)]
-
-    def _read(self, size: int) -> bytes | None:
-        parts, left = [], size
-        while left:
-            part = self.stream.read(left)
-            if not part:
-                return None
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
 
 
 def _recorded(path: Path) -> Arrival:
@@ -264,7 +257,7 @@ def microphone(rate: int, channels: int, device: str | None = None) -> Stream:
 
 
 class _Microphone:
-    """What `PcmSource` reads of a microphone."""
+    """A microphone as `PcmSource` reads it."""
 
     def __init__(self, stream: object, width: int) -> None:
         self._stream, self._width = stream, width

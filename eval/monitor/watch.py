@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from cache.base.errors import AsdError
 from cache.files.locks import locked
@@ -15,11 +16,10 @@ from cache.table import Section
 from eval.detector import Detector
 from eval.monitor.alarm import Alarm, AlarmRule
 from eval.monitor.check import judge_arrivals
-from eval.monitor.evidence import Evidence, Level, exceedance_levels
+from eval.monitor.evidence import Evidence, Level, levels_of
 from eval.monitor.history import History, Judgement, clip_key
 from eval.monitor.sinks import Delivery, Message, Sink
 from eval.monitor.sources import Arrival, RecordingSource
-from index.fitted import FittedSection
 
 log = logging.getLogger(__name__)
 _BATCH = 16  # recordings judged before they are written down
@@ -28,7 +28,7 @@ _LAST_POST = 15.0  # s that messages are given when a watch ends
 
 @dataclass(frozen=True)
 class WatchRequest:
-    """What is watched, by which bank, and what is done about it.
+    """A watch: its bank, where recordings arrive, and what is done about them.
 
     Attributes
     ----------
@@ -139,22 +139,6 @@ def watch(
     return watcher.done
 
 
-def levels_of(fitted: FittedSection) -> list[Level]:
-    """Bound how often normal clips score as high as some of a section's left-out training clips.
-
-    Raises
-    ------
-    AsdError
-        If its clips are windows: a recording's score is the highest of several, which those are not.
-    """
-    if dict((fitted.recipe.parents or (fitted.recipe,))[0].settings).get("window_s"):
-        raise AsdError(
-            f"{fitted.section}: the bank is of windows, of which a recording has any number, and evidence "
-            "compares single clips: use --votes, or build a bank of clips as long as those that arrive"
-        )
-    return exceedance_levels(fitted.train_scores(), fitted.calibration.count or None)
-
-
 class _Watcher:
     """What was judged so far, and how the next batch is."""
 
@@ -207,7 +191,15 @@ class _Watcher:
             self._know_bank()
             judgements = [j for j in judgements if clip_key(j.clip, j.content_sha256) not in self._known]
             alarm = self._alarm()
-            kept = [_with_event(judgement, alarm) for judgement in judgements]
+            kept = []
+            for judgement in judgements:
+                changes: dict[str, Any] = {}
+                if judgement.score is not None:
+                    event = alarm.add(judgement.time, judgement.score, judgement.decision == 1)
+                    changes["evidence"] = alarm.evidence
+                    if event is not None:
+                        changes |= {"event": event.kind, "alarm": event.number, "reason": event.reason}
+                kept.append(replace(judgement, **changes))
             if kept:
                 self.history.append(kept, {"alarm": alarm.state(), "bank": self._bank})
         for name, arrival in arrived.items():
@@ -235,17 +227,6 @@ class _Watcher:
         return alarm
 
 
-def _with_event(judgement: Judgement, alarm: Alarm) -> Judgement:
-    """Take a judgement into the alarm, and what that changed into the judgement."""
-    if judgement.score is None:
-        return judgement
-    event = alarm.add(judgement.time, judgement.score, judgement.decision == 1)
-    changed = replace(judgement, evidence=alarm.evidence)
-    if event is None:
-        return changed
-    return replace(changed, event=event.kind, alarm=event.number, reason=event.reason)
-
-
 class _Post:
     """A thread a sink that tells it the history's events: none holds up a judgement, or another sink."""
 
@@ -270,15 +251,13 @@ class _Post:
         self.waiting = sum(len(self._pending(one)) for one in self._deliveries)
 
     def _run(self, delivery: Delivery) -> None:
-        while not self._ended.wait(0.5):
-            self._deliver(delivery)
-        self._deliver(delivery)
-
-    def _deliver(self, delivery: Delivery) -> None:
-        try:
-            delivery.run(self._pending(delivery))
-        except (AsdError, OSError) as error:  # of the history or the disk: tried again
-            log.warning("%s: %s", delivery.sink.name, error)
+        ended = False
+        while not ended:
+            ended = self._ended.wait(0.5)
+            try:
+                delivery.run(self._pending(delivery))
+            except (AsdError, OSError) as error:  # of the history or the disk: tried again
+                log.warning("%s: %s", delivery.sink.name, error)
 
     def _pending(self, delivery: Delivery) -> list[tuple[int, Message]]:
         table = self._history.read(after=delivery.delivered)
@@ -289,16 +268,7 @@ def message(row: dict[str, object]) -> Message:
     """Make what is told of an event from its row of the history."""
     told = {"machine": row["machine_type"], "time": row["time"].isoformat()}  # type: ignore[attr-defined]
     names = (
-        "number",
-        "section",
-        "event",
-        "alarm",
-        "reason",
-        "clip",
-        "score",
-        "threshold",
-        "p_value",
-        "sentence",
+        "number", "section", "event", "alarm", "reason", "clip", "score", "threshold", "p_value", "sentence",
         "bank",
-    )
+    )  # fmt: skip
     return told | {name: row[name] for name in names}

@@ -8,19 +8,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cache.base.text import parse_json
 from cache.table import Section
-from eval.judge import Run
+from eval.judge import JudgeResult
 from eval.metrics.intervals import Interval
-from eval.page.curves import implied_threshold, roc_curves
-from eval.page.listen import Playback
+from eval.metrics.rules import Rule
+from eval.metrics.sections import SectionTruth, area_masks
+from eval.page.sound import Playback
 from eval.page.verdict import detail, headline
 from eval.page.views import ClipView
 from eval.results.names import PROXY
+from eval.results.submission import Submission
 from eval.results.tables import SystemResult
-from eval.scoring.difference import Difference
 from eval.scoring.maps import map_path, read_columns
 
+Points = list[tuple[float, float]]
 _MAP = {"clip_id", "name", "split", "domain", "attributes", "x", "y", "method"}
 
 
@@ -38,14 +43,14 @@ class Contents:
         What can be played.
     """
 
-    run: Run
+    run: JudgeResult
     result: SystemResult
     views: Mapping[Section, Sequence[ClipView]]
     heard: Playback
 
 
 def page_data(contents: Contents) -> dict[str, Any]:
-    """Give everything as numbers, text and lists, for JSON."""
+    """Put everything into numbers, text and lists, for JSON."""
     result = contents.result
     summary = result.summary
     mean = summary.harmonic if result.rule.harmonic else summary.arithmetic
@@ -100,29 +105,30 @@ def _section(contents: Contents, section: Section) -> dict[str, Any]:
         "figures": result.figures if result else None,
         "intervals": {name: _span(interval) for name, interval in parts.items()},
         "clips": [_clip(view, contents.heard, section) for view in views],
-        "roc": {name: _thin(curve) for name, curve in curves.items()},
+        "roc": {name: [[round(x, 4), round(y, 4)] for x, y in curve] for name, curve in curves.items()},
         "map": _map(run, section, views),
     }
 
 
 def _clip(view: ClipView, heard: Playback, section: Section) -> dict[str, Any]:
-    known = view.recording is not None and view.recording.clip_id in heard.sounds
-    playable = known and view.name in heard.clips.get(section, frozenset())
+    """Put a clip into a structure; one whose neighbours cannot all be played is not played either."""
+    recording = view.recording
+    playable = (
+        recording is not None
+        and recording.clip_id in heard.sounds
+        and view.name in heard.clips.get(section, ())
+    )
+    told = heard.differences.get((section, view.name)) if playable else None
+    facts = ("name", "score", "domain", "condition", "error", "decided", "part")
     return {
-        "name": view.name,
-        "id": view.recording.clip_id if view.recording else None,
-        "score": view.score,
+        **{name: getattr(view, name) for name in facts},
+        "id": recording.clip_id if recording else None,
         "called": view.decision,
-        "domain": view.domain,
-        "condition": view.condition,
-        "error": view.error,
         "attributes": list(view.attributes.items()),
         "p": view.p_value,
-        "decided": view.decided,
-        "part": view.part,
-        "span": view.recording.span if view.recording else None,
-        "sound": view.recording.clip_id if playable and view.recording else None,
-        "difference": _told(heard.differences.get((section, view.name)) if playable else None),
+        "span": recording.span if recording else None,
+        "sound": recording.clip_id if recording and playable else None,
+        "difference": told and {k: round(v, 3) if isinstance(v, float) else v for k, v in vars(told).items()},
         "near": [
             {
                 "domain": near.domain,
@@ -143,16 +149,7 @@ def label(section: Section, others: Iterable[Section]) -> str:
     return f"{section.machine_type} {section.number:02d}" if several else section.machine_type
 
 
-def _told(difference: Difference | None) -> dict[str, Any] | None:
-    if difference is None:
-        return None
-    return {
-        key: round(value, 3) if isinstance(value, float) else value
-        for key, value in asdict(difference).items()
-    }
-
-
-def _map(run: Run, section: Section, views: Sequence[ClipView]) -> dict[str, Any] | None:
+def _map(run: JudgeResult, section: Section, views: Sequence[ClipView]) -> dict[str, Any] | None:
     rows = read_columns(map_path(run.directory, section), _MAP)
     if not rows:
         return None
@@ -168,8 +165,46 @@ def _map(run: Run, section: Section, views: Sequence[ClipView]) -> dict[str, Any
     return {"method": str(rows[0]["method"]), "points": points}
 
 
-def _thin(curve: Sequence[tuple[float, float]]) -> list[list[float]]:
-    return [[round(x, 4), round(y, 4)] for x, y in curve]
+def roc_curves(scores: NDArray[np.float64], truth: SectionTruth | None, rule: Rule) -> dict[str, Points]:
+    """Trace a section's ROC curves by their corners.
+
+    Parameters
+    ----------
+    scores
+        (N,) of its clips.
+    truth
+        What they are; ``None`` where that is not known.
+    rule
+        The year's.
+
+    Returns
+    -------
+    dict
+        ``auc``, ``auc_source`` and ``auc_target``, those that the clips allow, to points of
+        (false positive rate, true positive rate) from (0, 0) to (1, 1), as the year's rule has it.
+    """
+    if truth is None:
+        return {}
+    from sklearn.metrics import roc_curve  # noqa: PLC0415 (a second, needed where the truth is known)
+
+    curves: dict[str, Points] = {}
+    for name, (low, high) in area_masks(truth, rule).items():
+        if low.any() and high.any() and not name.startswith("pauc"):
+            labels = np.repeat([0.0, 1.0], [low.sum(), high.sum()])
+            false, true, _ = roc_curve(labels, np.concatenate([scores[low], scores[high]]))
+            curves[name] = list(zip(false.tolist(), true.tolist(), strict=True))
+    return curves
+
+
+def implied_threshold(submission: Submission) -> float | None:
+    """Find a score between the clips called normal and those called anomalous, if one divides them."""
+    if submission.decisions is None:
+        return None
+    called = submission.decisions == 1
+    if called.all() or not called.any():
+        return None
+    low, high = submission.scores[~called].max(), submission.scores[called].min()
+    return float((low + high) / 2) if low < high else None
 
 
 def _span(interval: Interval | None) -> list[float] | None:

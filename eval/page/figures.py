@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cache.table import DOMAINS, Section
-from eval.judge import Run
+from eval.judge import JudgeResult
 from eval.metrics.official import MAX_FPR
 from eval.metrics.sections import SectionTruth
-from eval.page.curves import Points, implied_threshold, roc_curves
-from eval.results.folder import Results
+from eval.page.data import Points, implied_threshold, roc_curves
+from eval.results.folder import ResultsFolder
 from eval.results.names import PROXY
 from eval.results.submission import Submission
 from eval.results.tables import SystemResult
@@ -26,7 +26,7 @@ _COLOURS = {"source": "#2b6cb0", "target": "#b7791f", "normal": "#4a8a84", "anom
 _STYLE = {"labelsize": 7, "titlesize": 8}
 
 
-def write_figures(results: Results, run: Run, result: SystemResult) -> list[Path]:
+def write_figures(results: ResultsFolder, run: JudgeResult, result: SystemResult) -> list[Path]:
     """Write every figure that a run allows, each as ``<name>.pdf`` and ``<name>.png``.
 
     Parameters
@@ -56,7 +56,7 @@ def write_figures(results: Results, run: Run, result: SystemResult) -> list[Path
     return paths
 
 
-def _figures(run: Run, result: SystemResult) -> Iterator[tuple[str, Figure]]:
+def _figures(run: JudgeResult, result: SystemResult) -> Iterator[tuple[str, Figure]]:
     for section in run.sections:
         submission, truth = run.read(section)
         curves = roc_curves(submission.scores, truth, run.rule)
@@ -69,7 +69,10 @@ def _figures(run: Run, result: SystemResult) -> Iterator[tuple[str, Figure]]:
     shown = {s: r.figures for s, r in result.sections.items() if r.auc_source and r.auc_target}
     if shown:
         yield "domains", _domains(shown, result)
-    sets = {name: _part(run, result, name) for name in ("development", "evaluation")}
+    sets: dict[str, SystemResult] = {}
+    for name in ("development", "evaluation"):
+        chosen = {section: one for section, one in result.sections.items() if run.data_set(section) == name}
+        sets[name] = SystemResult(name, chosen, {}, rule=result.rule)
     if all(part.sections for part in sets.values()):
         yield "data_sets", _data_sets(sets)
 
@@ -84,7 +87,17 @@ def _axes(height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def _scores(submission: Submission, truth: SectionTruth | None) -> Figure:
-    groups = _groups(truth, submission.scores)
+    groups = {"test clips": submission.scores}
+    if truth is not None:
+        target = np.zeros_like(truth.anomaly) if truth.target is None else truth.target
+        groups = {
+            f"{name} {condition}".strip(): submission.scores[
+                (target == domain) & (truth.anomaly == anomalous)
+            ]
+            for domain, name in enumerate([""] if truth.target is None else DOMAINS)
+            for anomalous, condition in enumerate(("normal", "anomaly"))
+        }
+        groups = {name: values for name, values in groups.items() if values.size}
     figure, axes = _axes(0.7 + 0.4 * len(groups), str(submission.section))
     jitter = np.random.default_rng(0)
     for place, (name, values) in enumerate(groups.items()):
@@ -99,20 +112,6 @@ def _scores(submission: Submission, truth: SectionTruth | None) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("anomaly score", fontsize=_STYLE["labelsize"])
     return figure
-
-
-def _groups(truth: SectionTruth | None, scores: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores by domain and condition, those that have clips."""
-    if truth is None:
-        return {"test clips": scores}
-    target = np.zeros_like(truth.anomaly) if truth.target is None else truth.target
-    names = [""] if truth.target is None else list(DOMAINS)
-    groups = {
-        f"{name} {condition}".strip(): scores[(target == domain) & (truth.anomaly == anomalous)]
-        for domain, name in enumerate(names)
-        for anomalous, condition in enumerate(("normal", "anomaly"))
-    }
-    return {name: values for name, values in groups.items() if values.size}
 
 
 def _roc(section: Section, curves: Mapping[str, Points]) -> Figure:
@@ -136,12 +135,15 @@ def _roc(section: Section, curves: Mapping[str, Points]) -> Figure:
     return figure
 
 
-def _map(run: Run, section: Section) -> Figure:
+def _map(run: JudgeResult, section: Section) -> Figure:
     rows = read_columns(map_path(run.directory, section), {"split", "x", "y", "name"})
     figure, axes = _axes(0.8 * _WIDTH, str(section))
     submission, truth = run.read(section)
-    known = {} if truth is None else dict(zip(submission.files, truth.anomaly, strict=True))
-    kinds = [_kind(row, known) for row in rows]
+    known = {} if truth is None else dict(zip(submission.files, truth.anomaly.tolist(), strict=True))
+    conditions: dict[bool | None, str] = {None: "test", False: "normal", True: "anomaly"}
+    kinds = [
+        "training" if row["split"] == "train" else conditions[known.get(str(row["name"]))] for row in rows
+    ]
     looks = {"training": "#c4c8cb", "test": _COLOURS["source"],
              "normal": _COLOURS["normal"], "anomaly": _COLOURS["anomaly"]}  # fmt: skip
     for kind, colour in looks.items():
@@ -154,13 +156,6 @@ def _map(run: Run, section: Section) -> Figure:
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.legend(fontsize=_STYLE["labelsize"], frameon=False, markerscale=1.5)
     return figure
-
-
-def _kind(row: Mapping[str, object], known: Mapping[str, np.bool_]) -> str:
-    if row["split"] == "train":
-        return "training"
-    anomaly = known.get(str(row["name"]))
-    return "test" if anomaly is None else "anomaly" if anomaly else "normal"
 
 
 def _domains(shown: Mapping[Section, Mapping[str, float | None]], result: SystemResult) -> Figure:
@@ -181,11 +176,6 @@ def _domains(shown: Mapping[Section, Mapping[str, float | None]], result: System
     axes.set_xlabel("AUC source, %", fontsize=_STYLE["labelsize"])
     axes.set_ylabel("AUC target, %", fontsize=_STYLE["labelsize"])
     return figure
-
-
-def _part(run: Run, result: SystemResult, name: str) -> SystemResult:
-    chosen = {s: found for s, found in result.sections.items() if run.data_set(s) == name}
-    return SystemResult(name, chosen, {}, rule=result.rule)
 
 
 def _data_sets(sets: Mapping[str, SystemResult]) -> Figure:

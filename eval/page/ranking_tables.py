@@ -9,24 +9,31 @@ from pathlib import Path
 
 from eval.metrics.comparison import Comparison
 from eval.ranking import Entry, Ranking, Spread, System
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.grid import align_rows, markdown_rows, mean_and_deviation, percent
 from eval.results.names import PROXY
 from eval.results.tables import TITLES
 
 
-def write_ranking(results: Results, ranking: Ranking) -> list[Path]:
+def write_ranking(results: ResultsFolder, ranking: Ranking) -> list[Path]:
     """Write ``ranking.csv``, ``ranking.json`` and ``ranking.md``, each whole or not at all."""
+    lines = ["# Ranking", "", *markdown_rows(_rows(ranking), 2)]
+    for entry in ranking.entries:
+        if len(entry.system.runs) > 1:
+            rows = markdown_rows(_section_rows(entry.system), 2)
+            lines += ["", f"## {_runs_title(entry.system)}", "", *rows]
+    lines += [line for text in _statements(ranking) for line in ("", text)]
+    lines += ["", "Figures in %; - is a figure that the clips do not allow."]
     texts = {
         "ranking.csv": _csv(ranking),
         "ranking.json": json.dumps(_record(ranking), indent=2, allow_nan=False) + "\n",
-        "ranking.md": _markdown(ranking),
+        "ranking.md": "\n".join(lines) + "\n",
     }
     return [results.write(name, text.encode()) for name, text in texts.items()]
 
 
 def format_ranking(ranking: Ranking) -> str:
-    """Plain text: the ranking, every system of several runs, and what the comparisons say."""
+    """Write the ranking, every system of several runs, and what the comparisons say as plain text."""
     blocks = ["\n".join(align_rows(_rows(ranking), 2))]
     for entry in ranking.entries:
         if len(entry.system.runs) > 1:
@@ -56,7 +63,7 @@ def _rows(ranking: Ranking) -> list[list[str]]:
     level = f"{100 * ranking.level:.0f} % interval"
     rows = [["rank", "system", "runs", "sections", "official score", level, *titles]]
     for place, entry in enumerate(ranking.entries, 1):
-        system = entry.system
+        system, span = entry.system, entry.interval
         rows.append(
             [
                 str(place) if system.official else "-",
@@ -64,7 +71,7 @@ def _rows(ranking: Ranking) -> list[list[str]]:
                 str(len(system.runs)),
                 f"{len(system.runs[0].results)}{' (part)' if system.runs[0].part else ''}",
                 _mean(system.official),
-                _interval(entry),
+                f"{percent(span.low)} to {percent(span.high)}" if span else "-",
                 *(_mean(system.means[name]) for name in rule.parts),
             ]
         )
@@ -99,22 +106,6 @@ def _mean(found: Spread | None) -> str:
     return "-" if found is None else mean_and_deviation(found.mean, found.deviation)
 
 
-def _interval(entry: Entry) -> str:
-    if entry.interval is None:
-        return "-"
-    return f"{percent(entry.interval.low)} to {percent(entry.interval.high)}"
-
-
-def _markdown(ranking: Ranking) -> str:
-    lines = ["# Ranking", "", *markdown_rows(_rows(ranking), 2)]
-    for entry in ranking.entries:
-        if len(entry.system.runs) > 1:
-            rows = markdown_rows(_section_rows(entry.system), 2)
-            lines += ["", f"## {_runs_title(entry.system)}", "", *rows]
-    lines += [line for text in _statements(ranking) for line in ("", text)]
-    return "\n".join([*lines, "", "Figures in %; - is a figure that the clips do not allow."]) + "\n"
-
-
 def _csv(ranking: Ranking) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -133,29 +124,19 @@ def _csv(ranking: Ranking) -> str:
 
 
 def _record(ranking: Ranking) -> dict[str, object]:
-    return {
-        "level": ranking.level,
-        "systems": [_system(entry) for entry in ranking.entries],
-        "comparisons": [
-            {
-                "first": ranking.entries[0].system.name,
-                "second": other,
-                "statement": statement(ranking.entries[0].system.name, other, found),
-                **(_compared(found) if found else {}),
-            }
-            for other, found in ranking.comparisons.items()
-        ],
-    }
-
-
-def _compared(found: Comparison) -> dict[str, object]:
-    return {
-        "difference": found.difference,
-        "interval": [found.interval.low, found.interval.high],
-        "level": found.level,
-        "differs": found.differs,
-        "sections": found.sections,
-    }
+    best, comparisons = ranking.entries[0].system.name, []
+    for other, found in ranking.comparisons.items():
+        told: dict[str, object] = {
+            "first": best,
+            "second": other,
+            "statement": statement(best, other, found),
+        }
+        if found is not None:
+            told["interval"] = [found.interval.low, found.interval.high]
+            told |= {name: getattr(found, name) for name in ("difference", "level", "differs", "sections")}
+        comparisons.append(told)
+    systems = [_system(entry) for entry in ranking.entries]
+    return {"level": ranking.level, "systems": systems, "comparisons": comparisons}
 
 
 def _system(entry: Entry) -> dict[str, object]:

@@ -1,10 +1,14 @@
-"""A recording made small enough for a page: MP3 to hear, mel spectrogram to see."""
+"""The sounds of a page: which clips can be heard, each as a small MP3 with its mel spectrogram."""
 
 from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +16,25 @@ import soundfile
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal, Span
+from cache.base.progress import underway
+from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal, Span, split_id
+from cache.table import Section
+from eval.page.views import ClipView
+from eval.scoring.difference import Difference, describe
 from extractors.audio.decode import read_audio
 from extractors.audio.files import opened
+from extractors.clips.listing import Clip
 
 Floats = NDArray[np.float64]
+Views = Mapping[Section, Sequence[ClipView]]
 
 RATES = (8_000, 16_000, 32_000)  # of MP3; a clip takes the highest that it fills
 LONGEST = 12.0  # seconds of a clip that are kept: the task's clips last 6 to 12 s (2024: 6 to 10)
 _QUALITY = 0.5  # of variable bit rate, 0 best: about 30 kbit/s at 16 kHz
 _BANDS, _FRAMES = 64, 160
 _WINDOW = 0.064  # s
+_WORKERS = 2  # encoding leaves the interpreter; more would only heat a shared machine
+_BATCH = 32  # clips whose sounds are made before their size is looked at
 _NAMED = 1000  # bytes of the fields' names and of the clip's id wherever the page refers to it
 _FLOOR = -120.0  # dB re a full-scale sine; a byte of the spectrogram is -_FLOOR / 255 dB
 
@@ -65,6 +77,125 @@ class PageSound:
         return len(self.mp3) + len(self.levels) + _NAMED
 
 
+@dataclass(frozen=True)
+class Playback:
+    """What a page can play.
+
+    Attributes
+    ----------
+    sounds
+        Clip id to sound.
+    clips
+        Section to the names of its test clips that can be heard with all their neighbours.
+    faults
+        Recordings that could not be read, each with the reason.
+    differences
+        Section and name of a clip that can be heard to what it has that its nearest normal one has not.
+    """
+
+    sounds: Mapping[str, PageSound]
+    clips: Mapping[Section, frozenset[str]]
+    faults: Sequence[str]
+    differences: Mapping[tuple[Section, str], Difference] = field(default_factory=dict)
+
+
+def listen(views: Views, hashes: Mapping[str, str], most: int, budget: int) -> Playback:
+    """Make the sounds of the clips most worth hearing.
+
+    Parameters
+    ----------
+    views
+        Section to its clips, the most anomalous first.
+    hashes
+        Id of a recording to the SHA-256 of the file that was scored or learnt from; another file
+        is not played.
+    most
+        Clips a section at most, and as many false alarms and as many misses.
+    budget
+        Bytes of all sounds together.
+
+    Returns
+    -------
+    Playback
+        Sections take turns, so that each has its share when the budget ends.
+    """
+    made: dict[str, PageSound | str] = {}
+    kept: dict[str, PageSound] = {}
+    heard: dict[Section, set[str]] = {section: set() for section in views}
+    differences: dict[tuple[Section, str], Difference] = {}
+    order = list(worth_hearing(views, most))
+    with ThreadPoolExecutor(_WORKERS) as pool, underway("sounds", "clip", len(order)) as done:
+        for start in range(0, len(order), _BATCH):
+            batch = order[start : start + _BATCH]
+            # A recording that cannot be played is a text, which says why.
+            first = {c.clip_id: c for _, view in batch for c in recordings_of(view) if c.clip_id not in made}
+            made |= zip(first, pool.map(partial(_sound, hashes), first.values()), strict=True)
+            sounds = [{c.clip_id: made[c.clip_id] for c in recordings_of(view)} for _, view in batch]
+            described = pool.map(_difference, [view for _, view in batch], sounds)
+            for (section, view), own, difference in zip(batch, sounds, described, strict=True):
+                if difference is not None:
+                    differences[section, view.name] = difference
+                new = {key: one for key, one in own.items() if isinstance(one, PageSound)}
+                budget -= sum(sound.size for key, sound in new.items() if key not in kept)
+                if budget >= 0:
+                    kept |= new
+                    heard[section].add(view.name)
+                    done(1)
+            if budget < 0:
+                break
+    clips = {section: frozenset(names) for section, names in heard.items()}
+    return Playback(kept, clips, [one for one in made.values() if isinstance(one, str)], differences)
+
+
+def worth_hearing(views: Views, most: int) -> Iterator[tuple[Section, ClipView]]:
+    """Give clips in order of interest, sections in turn, each clip once.
+
+    The most anomalous, the false alarms and the clearest misses of a section alternate.
+    """
+    queues = []
+    for section, clips in views.items():
+        alarms = [view for view in clips if view.error == "false alarm"]
+        misses = [view for view in reversed(clips) if view.error == "miss"]
+        mixed = [view for row in zip_longest(clips[:most], alarms[:most], misses[:most]) for view in row]
+        queues.append([(section, view) for view in dict.fromkeys(mixed) if view and view.recording])
+    for turn in zip_longest(*queues):
+        yield from (entry for entry in turn if entry is not None)
+
+
+def recordings_of(view: ClipView) -> list[Clip]:
+    """List the recordings that a clip's comparison plays: its own, then its neighbours'."""
+    found = [view.recording, *(neighbour.recording for neighbour in view.neighbours)]
+    return [clip for clip in found if clip is not None]
+
+
+def _sound(hashes: Mapping[str, str], clip: Clip) -> PageSound | str:
+    try:
+        return make_sound(clip.path, clip.span, hashes.get(split_id(clip.clip_id)[0]), clip.signal)
+    except AsdError as error:
+        return f"{clip.path}: {error}"
+
+
+def _difference(view: ClipView, sounds: Mapping[str, PageSound | str]) -> Difference | None:
+    """Describe a clip against the neighbour that decided; ``None`` where one is not to be read.
+
+    What cannot be played, or is another recording than the one scored, is not described.
+    """
+    near = [one.recording for one in view.neighbours if one.recording and one.domain == view.decided]
+    near += [one.recording for one in view.neighbours if one.recording]
+    if view.recording is None or not near or any(isinstance(one, str) for one in sounds.values()):
+        return None
+    clip, normal = view.recording, near[0]
+    try:
+        rate = min(native_rate(clip.path, clip.signal), native_rate(normal.path, normal.signal))
+        return describe(
+            read_audio(clip.path, rate, clip.span, signal=clip.signal).samples,
+            read_audio(normal.path, rate, normal.span, signal=normal.signal).samples,
+            rate,
+        )
+    except AsdError:  # it is named where its sound is made
+        return None
+
+
 def make_sound(
     path: Path, span: Span | None = None, sha256: str | None = None, signal: Signal = PLAIN
 ) -> PageSound:
@@ -86,20 +217,28 @@ def make_sound(
     recording = read_audio(path, rate, span, signal=signal)
     if sha256 not in (None, recording.content_sha256):
         raise AsdError("changed since it was scored: run the extraction again")
-    samples = recording.samples
-    kept = samples[: int(LONGEST * rate)]
-    made = ""
+    kept, made = recording.samples[: int(LONGEST * rate)], ""
     if path.suffix.lower() in SIGNAL_SUFFIXES:
-        kept, made = _audible(kept, native, rate)
+        centred = kept - kept.mean(dtype=np.float64)
+        peak = float(np.abs(centred).max())
+        scale = 0.9 / peak if peak > 0 else 1.0
+        kept = (centred * scale).astype(np.float32)
+        made = f"a signal, made audible: its mean removed, scaled by {scale:.3g} to a peak of 0.9"
+        made += f" and from {native} to {rate} Hz" if native != rate else ""
+    mp3 = io.BytesIO()
+    soundfile.write(
+        mp3, kept, rate, format="MP3", subtype="MPEG_LAYER_III", compression_level=_QUALITY,
+        bitrate_mode="VARIABLE",
+    )  # fmt: skip
     levels = mel_levels(kept.astype(np.float64), rate)
     return PageSound(
-        mp3=_base64(_encode(kept, rate)),
-        levels=_base64(levels.tobytes()),
+        mp3=base64.b64encode(mp3.getvalue()).decode(),
+        levels=base64.b64encode(levels.tobytes()).decode(),
         frames=levels.shape[1],
         bands=levels.shape[0],
         seconds=round(len(kept) / rate, 3),
         rate=rate,
-        cut=len(kept) < len(samples),
+        cut=len(kept) < len(recording.samples),
         made=made,
     )
 
@@ -163,16 +302,6 @@ def mel_bank(size: int, rate: int) -> Floats:
     return np.asarray(bank / bank.sum(axis=1, keepdims=True))
 
 
-def _audible(samples: NDArray[np.float32], native: int, rate: int) -> tuple[NDArray[np.float32], str]:
-    """Bring numbers of any scale to a peak of 0.9 around their mean; say what was done."""
-    centred = samples - samples.mean(dtype=np.float64)
-    peak = float(np.abs(centred).max())
-    scale = 0.9 / peak if peak > 0 else 1.0
-    heard = f" and from {native} to {rate} Hz" if native != rate else ""
-    told = f"a signal, made audible: its mean removed, scaled by {scale:.3g} to a peak of 0.9{heard}"
-    return (centred * scale).astype(np.float32), told
-
-
 def native_rate(path: Path, signal: Signal = PLAIN) -> int:
     """Read the sampling rate of a recording, Hz; 8000 of one that cannot be opened."""
     try:
@@ -180,16 +309,3 @@ def native_rate(path: Path, signal: Signal = PLAIN) -> int:
             return int(file.samplerate)
     except AsdError:
         return RATES[0]  # reading it will say what is wrong
-
-
-def _encode(samples: NDArray[np.float32], rate: int) -> bytes:
-    buffer = io.BytesIO()
-    soundfile.write(
-        buffer, samples, rate, format="MP3", subtype="MPEG_LAYER_III",
-        compression_level=_QUALITY, bitrate_mode="VARIABLE",
-    )  # fmt: skip
-    return buffer.getvalue()
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")

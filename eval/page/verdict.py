@@ -15,8 +15,6 @@ from eval.scoring.sections import surplus
 
 # How well scores part anomalies from normal clips, by the lowest AUC of the official score.
 _GRADES = ((0.9, "well"), (0.75, "fairly well"), (0.6, "poorly"))
-
-
 _NEARLY_ALL = 0.8  # of the clips flagged: more likely the set-up than the machine
 _NAMED = 5  # clips that a terminal names
 
@@ -136,35 +134,26 @@ def detail(
         where nothing was judged or nobody says.
     """
     known = calibration or {}
-    first = (
-        _without_truth(clips, known.get("promised")) if result is None else _with_truth(clips, result, parts)
-    )
+    if result is None:
+        first = _without_truth(clips, known.get("promised"))
+    else:
+        areas = [result.figures[name] for name in parts if name.startswith("auc")]
+        least = min((value for value in areas if value is not None), default=None)
+        grade = next((word for limit, word in _GRADES if least is not None and least >= limit), "")
+        first = "Too few clips of a kind to say how well the scores separate."
+        if least is not None:
+            first = f"Scores separate {grade}." if grade else "Scores are no better than chance."
+        if all(view.decision is not None for view in clips):
+            anomalies = sum(view.condition == "anomaly" for view in clips)
+            misses = sum(view.error == "miss" for view in clips)
+            alarms = sum(view.error == "false alarm" for view in clips)
+            first = (
+                f"{anomalies - misses} of {counted(anomalies, 'anomaly', 'anomalies')} found, "
+                f"{counted(alarms, 'false alarm')} among "
+                f"{counted(len(clips) - anomalies, 'normal clip')}. {first}"
+            )
     sentences = [known["promise"], *cautions] if "promise" in known else cautions
     return first + "".join(f" {text[0].upper()}{text[1:]}." for text in sentences)
-
-
-def _with_truth(clips: Sequence[ClipView], result: SectionResult, parts: Sequence[str]) -> str:
-    anomalies = sum(view.condition == "anomaly" for view in clips)
-    normals = len(clips) - anomalies
-    misses = sum(view.error == "miss" for view in clips)
-    alarms = sum(view.error == "false alarm" for view in clips)
-    text = ""
-    if all(view.decision is not None for view in clips):
-        text = (
-            f"{anomalies - misses} of {counted(anomalies, 'anomaly', 'anomalies')} found, "
-            f"{counted(alarms, 'false alarm')} among "
-            f"{counted(normals, 'normal clip')}. "
-        )
-    return text + _grade(result, parts)
-
-
-def _grade(result: SectionResult, parts: Sequence[str]) -> str:
-    known = [result.figures[name] for name in parts if name.startswith("auc")]
-    least = min((value for value in known if value is not None), default=None)
-    if least is None:
-        return "Too few clips of a kind to say how well the scores separate."
-    grade = next((word for limit, word in _GRADES if least >= limit), "no better than chance")
-    return f"Scores separate {grade}." if grade[0] != "n" else f"Scores are {grade}."
 
 
 def _without_truth(clips: Sequence[ClipView], promised: float | None) -> str:

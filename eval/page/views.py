@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,7 +13,7 @@ from cache.base.errors import AsdError
 from cache.base.text import composed
 from cache.heard import PLAIN, Signal, split_id
 from cache.table import DOMAINS, Section
-from eval.judge import Run
+from eval.judge import JudgeResult
 from eval.results.truth import clip_name
 from eval.scoring.maps import read_columns
 from eval.scoring.sections import reasons_path
@@ -111,31 +112,26 @@ class ClipView:
 
 
 def clip_views(
-    run: Run, section: Section, recordings: RecordingIndex, *, judged: bool = True
+    run: JudgeResult, section: Section, recordings: RecordingIndex, *, judged: bool = True
 ) -> list[ClipView]:
     """Collect what is known of a section's clips, the most anomalous first.
 
     Where nothing was `judged`, the decisions of 0 that a submission must hold are not shown.
     """
-    reasons = _reasons(run.directory, section)
-    views = [_view(row, reasons.get(str(row["name"]), {}), section, recordings)
-             for row in _rows(run, section)]  # fmt: skip
-    if not judged:
-        views = [replace(view, decision=None) for view in views]
-    return sorted(views, key=lambda view: (-view.score, view.name))
-
-
-def _rows(run: Run, section: Section) -> Iterator[dict[str, Any]]:
+    rows = read_columns(reasons_path(run.directory, section), _REASONS)
+    reasons = {str(row["name"]): row for row in rows}
     submission, truth = run.read(section)
+    views = []
     for i, name in enumerate(submission.files):
-        decision = None if submission.decisions is None else int(submission.decisions[i])
-        row = {"name": name, "score": float(submission.scores[i]), "decision": decision}
+        decision = int(submission.decisions[i]) if judged and submission.decisions is not None else None
+        row: dict[str, Any] = {"name": name, "score": float(submission.scores[i]), "decision": decision}
         if truth is not None:
             row["condition"] = "anomaly" if truth.anomaly[i] else "normal"
             row["original"] = truth.originals[i]
             if truth.target is not None:
                 row["domain"] = DOMAINS[int(truth.target[i])]
-        yield row
+        views.append(_view(row, reasons.get(str(name), {}), section, recordings))
+    return sorted(views, key=lambda view: (-view.score, view.name))
 
 
 def _view(
@@ -143,35 +139,23 @@ def _view(
 ) -> ClipView:
     original, name = row.pop("original", None), str(row["name"])
     found = recordings.by_id(str(reason.get("clip_id", ""))) or recordings.by_name(section, name)
-    listed = dict(found.attributes) if found else {}
-    neighbours = [_neighbour(domain, reason, recordings) for domain in DOMAINS]
+    attributes = dict(found.attributes) if found else {}
+    if not attributes:
+        with suppress(AsdError):
+            stem = PurePosixPath(clip_name(original or name)).stem
+            attributes = parse_tail(parse_name(stem, "test").tail)
+    neighbours = []
+    for domain in DOMAINS:
+        clip, distance = str(reason.get(f"{domain}_clip", "")), reason.get(f"{domain}_distance")
+        if clip and distance is not None and math.isfinite(distance):
+            neighbours.append(NeighbourView(domain, clip, float(distance), recordings.by_id(clip)))
     p_value = reason.get("p_value")
     return ClipView(
         **row,
-        attributes=listed or _attributes(original or name),
+        attributes=attributes,
         recording=found,
         p_value=None if p_value is None else float(p_value),
         decided=str(reason.get("decided", "")),
         part=str(reason.get("part", "")),
-        neighbours=tuple(neighbour for neighbour in neighbours if neighbour is not None),
+        neighbours=tuple(neighbours),
     )
-
-
-def _neighbour(domain: str, reason: Mapping[str, Any], recordings: RecordingIndex) -> NeighbourView | None:
-    clip, distance = str(reason.get(f"{domain}_clip", "")), reason.get(f"{domain}_distance")
-    if not clip or distance is None or not math.isfinite(distance):
-        return None
-    return NeighbourView(domain, clip, float(distance), recordings.by_id(clip))
-
-
-def _attributes(name: str) -> dict[str, str]:
-    try:
-        return parse_tail(parse_name(PurePosixPath(clip_name(name)).stem, "test").tail)
-    except AsdError:
-        return {}
-
-
-def _reasons(directory: Path, section: Section) -> dict[str, dict[str, Any]]:
-    """Reasons by the name of the clip in results."""
-    rows = read_columns(reasons_path(directory, section), _REASONS)
-    return {str(row["name"]): row for row in rows}

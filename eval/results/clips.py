@@ -11,7 +11,7 @@ from pathlib import Path
 from cache.base.errors import AsdError
 from cache.heard import split_id
 from cache.table import ClipKey, EmbeddingTable, Section
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.names import file_name, result_names
 from eval.results.truth import Truth
 
@@ -36,7 +36,7 @@ class Clips:
 
 
 def write_clips(
-    results: Results, section: Section, keys: Sequence[ClipKey], nearest: Mapping[str, ClipKey]
+    results: ResultsFolder, section: Section, keys: Sequence[ClipKey], nearest: Mapping[str, ClipKey]
 ) -> Path:
     """Write what is known of a section's test clips, a row a file, and of training clips.
 
@@ -73,7 +73,7 @@ def read_clips(directory: Path, section: Section) -> Clips | None:
     """
     path = directory / file_name(_KIND, section)
     try:
-        text = Results(directory).read(path.name).decode()
+        text = ResultsFolder(directory).read(path.name).decode()
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
         tests = [row for row in rows if row["name"]]
         hashes = {row["clip_id"]: row["content_sha256"] for row in rows}

@@ -11,7 +11,7 @@ from typing import Any
 from cache.base.errors import AsdError
 from cache.base.text import parse_json, shown
 from cache.table import Section
-from eval.results.folder import SYSTEM, Results
+from eval.results.folder import SYSTEM, ResultsFolder
 from index.fitted import frequency
 
 
@@ -69,7 +69,7 @@ def promise_of(calibrations: Collection[Mapping[str, Any]]) -> str:
     )
 
 
-def write_description(results: Results, described: SystemDescription) -> Path:
+def write_description(results: ResultsFolder, described: SystemDescription) -> Path:
     """Write the file, whole or not at all."""
     text = json.dumps(asdict(described), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return results.write(SYSTEM, text.encode())
@@ -85,7 +85,7 @@ def read_description(directory: Path, name: str) -> SystemDescription:
     """
     path = directory / SYSTEM
     try:
-        found = parse_json(Results(directory).read(SYSTEM))
+        found = parse_json(ResultsFolder(directory).read(SYSTEM))
         return SystemDescription(
             str(found["title"]),
             bool(found["transductive"]),

@@ -104,7 +104,7 @@ _JUDGED = re.compile(
 )
 
 
-class Results:
+class ResultsFolder:
     """The folder of one run's results.
 
     Parameters
@@ -169,7 +169,7 @@ class Results:
         self._check(path.relative_to(self.root).as_posix(), data)
         return data
 
-    def include(self, part: Results) -> None:
+    def include(self, part: ResultsFolder) -> None:
         """Count a finished run in a folder below this one among what this run made."""
         self._parts.append((part.root / SUMS).relative_to(self.root).as_posix())
 
@@ -226,7 +226,7 @@ class Results:
         for name in sorted(names):
             path = self.root / name
             if name.endswith(f"/{SUMS}") and ".." not in path.parts:
-                Results(path.parent).clear()
+                ResultsFolder(path.parent).clear()
             elif _is_ours(name) or name == SUMS:
                 path.unlink(missing_ok=True)
             if path.parent != self.root:

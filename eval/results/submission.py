@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.table import Section
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.names import DECISIONS, SCORES, SectionFile, file_name, files_of
 from eval.results.rows import flag, join_rows, name_differences, raise_faults, read_rows, some
 
@@ -53,7 +53,7 @@ class Submission:
             object.__setattr__(self, "decisions", decisions[order].astype(np.int64))
 
 
-def write_submission(results: Results, submission: Submission) -> list[Path]:
+def write_submission(results: ResultsFolder, submission: Submission) -> list[Path]:
     """Write a section's files, each whole or not at all.
 
     Parameters
@@ -91,7 +91,7 @@ def read_submission(directory: Path, section: Section) -> Submission:
     """
     files = files_of(directory, SCORES, section)
     deciding = files_of(directory, DECISIONS, section)
-    sealed = Results(directory).read_path
+    sealed = ResultsFolder(directory).read_path
     scores = join_rows([read_rows(file.path, _score, sealed) for file in files])
     faults = [*_doubled(files), *_doubled(deciding), *scores.faults]
     names, decided = [*scores.names], None

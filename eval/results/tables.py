@@ -16,7 +16,7 @@ from cache.table import CONDITIONS, DOMAINS, Section
 from eval.metrics.intervals import Interval, Uncertainty
 from eval.metrics.rules import DEFAULT, Rule
 from eval.metrics.sections import FIGURES, SectionResult, Summary, summarise
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.grid import align_rows, markdown_rows, one_line, percent
 from eval.results.names import PROXY
 
@@ -112,7 +112,7 @@ class SystemResult:
         return summarise(self.sections, self.rule)
 
 
-def write_results(results: Results, result: SystemResult) -> list[Path]:
+def write_results(results: ResultsFolder, result: SystemResult) -> list[Path]:
     """Write ``results.csv``, ``results.json`` and ``results.md``.
 
     Parameters

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cache.base.errors import AsdError
 from cache.files.bounds import read_parquet
 from cache.table import EmbeddingTable, Section
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.names import file_name, result_names
 
 Points = NDArray[np.float64]
@@ -62,7 +62,9 @@ def umap(reference: Points, others: Points) -> Points:
 METHODS: Mapping[str, Callable[[Points, Points], Points]] = {"pca": pca, "umap": umap}
 
 
-def write_map(results: Results, train: EmbeddingTable | None, test: EmbeddingTable, method: str) -> Path:
+def write_map(
+    results: ResultsFolder, train: EmbeddingTable | None, test: EmbeddingTable, method: str
+) -> Path:
     """Write where each clip lies on the map, as Parquet.
 
     Parameters
@@ -118,7 +120,7 @@ def read_columns(path: Path, columns: set[str]) -> list[dict[str, Any]]:
         If it is damaged or lacks a column.
     """
     try:
-        data = Results(path.parent).read(path.name)
+        data = ResultsFolder(path.parent).read(path.name)
         table = read_parquet(pa.BufferReader(data), len(data))
     except FileNotFoundError:
         return []

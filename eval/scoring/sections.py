@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cache.heard import split_id
 from cache.table import DOMAINS, EmbeddingTable, Section
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.names import file_name, result_names
 from eval.results.submission import Submission
 from index.fitted import FittedSection, JudgedSection
@@ -98,7 +98,7 @@ def score_files(judged: JudgedSection, table: EmbeddingTable, reasons: Neighbour
 
 
 def write_reasons(
-    results: Results, judged: JudgedSection, table: EmbeddingTable, scored: SectionScores
+    results: ResultsFolder, judged: JudgedSection, table: EmbeddingTable, scored: SectionScores
 ) -> set[str]:
     """Write which training clips each test clip was nearest to, as Parquet.
 
@@ -128,7 +128,7 @@ def write_reasons(
 
 
 def write_windows(
-    results: Results, judged: JudgedSection, table: EmbeddingTable, scored: SectionScores
+    results: ResultsFolder, judged: JudgedSection, table: EmbeddingTable, scored: SectionScores
 ) -> None:
     """Write the scores of every window, which show where in a file it sounds abnormal.
 

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from cache.base.errors import AsdError
 from cache.files import objects, places
 from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal
-from extractors.audio.containers import Measure, PatchedFile, measured
+from extractors.audio.containers import PatchedFile, measured
 from extractors.audio.signals import SignalFile
+from extractors.audio.streams import Measure
 
 LONGEST = 3600.0  # s; a recording that is read whole may have, unless told otherwise
 # What a header may claim before anything is allocated: 2 GiB of float32, an hour of 8 channels at
@@ -124,7 +125,7 @@ def read_whole(path: Path) -> bytes:
         raise AsdError(f"cannot be read: {error.strerror or 'no such file'}") from error
 
 
-def check_length(file: Sound | SignalFile, frames: int, longest: float) -> None:
+def check_length(file: AudioFile | SignalFile, frames: int, longest: float) -> None:
     """Refuse what a header claims before memory is taken for it.
 
     Parameters
@@ -152,7 +153,7 @@ def check_length(file: Sound | SignalFile, frames: int, longest: float) -> None:
         )
 
 
-class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+class AudioFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
     """An opened sound file.
 
     Parameters
@@ -175,7 +176,7 @@ class Sound(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no type
 
 
 @contextmanager
-def opened(path: Path, signal: Signal = PLAIN) -> Iterator[tuple[Sound | SignalFile, BinaryIO]]:
+def opened(path: Path, signal: Signal = PLAIN) -> Iterator[tuple[AudioFile | SignalFile, BinaryIO]]:
     """Open a file for decoding; the decoder, and the bytes below it.
 
     The decoder's ``frames`` are what there is, whatever the header claims; see
@@ -208,7 +209,7 @@ def _fetched(path: Path, _version: str) -> tuple[bytes, str]:
 
 
 @contextmanager
-def decoder(raw: BinaryIO, path: Path, signal: Signal = PLAIN) -> Iterator[Sound | SignalFile]:
+def decoder(raw: BinaryIO, path: Path, signal: Signal = PLAIN) -> Iterator[AudioFile | SignalFile]:
     """Decode bytes of a file, numbers by its name's suffix; see `opened`."""
     if not raw.read(1):
         raise AsdError("an empty file of 0 bytes")
@@ -220,7 +221,7 @@ def decoder(raw: BinaryIO, path: Path, signal: Signal = PLAIN) -> Iterator[Sound
             return
         measure = measured(raw)
         source = PatchedFile(raw, measure.patches) if measure.patches else raw
-        with Sound(source, measure) as file:
+        with AudioFile(source, measure) as file:
             _check_claim(file, raw)
             yield file
     except soundfile.SoundFileError as error:
@@ -235,7 +236,7 @@ def decoder(raw: BinaryIO, path: Path, signal: Signal = PLAIN) -> Iterator[Sound
         raise AsdError(f"cannot be decoded: {type(error).__name__}: {reason}") from error
 
 
-def _check_claim(file: Sound | SignalFile, raw: BinaryIO) -> None:
+def _check_claim(file: AudioFile | SignalFile, raw: BinaryIO) -> None:
     """Refuse what no file of this size can hold, or what its own frames contradict."""
     position = raw.tell()
     size = raw.seek(0, io.SEEK_END)
@@ -252,7 +253,7 @@ def _check_claim(file: Sound | SignalFile, raw: BinaryIO) -> None:
         )
 
 
-def blocks(file: Sound | SignalFile, start: int, frames: int, size: int) -> Iterator[NDArray[np.float32]]:
+def blocks(file: AudioFile | SignalFile, start: int, frames: int, size: int) -> Iterator[NDArray[np.float32]]:
     """Decode part of a file; what every reader of sound files goes through.
 
     Parameters

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.heard import (
     AVERAGE,
     PLAIN,
@@ -35,14 +35,14 @@ _LEAST = 1e-3  # s; ids tell times to the millisecond
 
 @documented
 @dataclass(frozen=True)
-class Heard(Checked):
+class Heard(Options):
     """Options of what is heard of a recording; `hearings` makes a `Hearing` a table of them."""
 
     channel: str = option(
         AVERAGE,
         "average of all channels; near, far (2026's first and second) or a number; cancel: near "
         "less what far hears too; residual:W: near's embedding less W times far's; both: a table "
-        "of near and one of far; 0,1,2: one of each; all: one of every channel that the first clip has",
+        "of near and one of far; 0,1,2: one of each; all: one of every channel, where all clips have as many",
         metavar="NAME",
     )
     length: str = option(
@@ -141,7 +141,9 @@ class Hearing:
         A file whose length cannot be read becomes a fault.
         """
         if self.signal != PLAIN:
-            listing = replace(listing, clips=tuple(map(self._told, listing.clips)))
+            listing = replace(
+                listing, clips=tuple(replace(c, signal=self.signal.with_own(c.signal)) for c in listing.clips)
+            )
         if self.window is None:
             return listing
         with ThreadPoolExecutor(_READERS, "length") as pool:
@@ -151,23 +153,11 @@ class Hearing:
         for clip, seconds in zip(listing.clips, lengths, strict=True):
             if isinstance(seconds, str):
                 faults.append(Fault(clip.path, seconds))
+            elif len(spans := self.spans(seconds)) == 1:
+                clips.append(clip)
             else:
-                clips += self._windows(clip, seconds)
+                clips += [replace(clip, clip_id=window_id(clip.clip_id, s), span=s) for s in spans]
         return Listing(tuple(clips), tuple(faults), listing.notes)
-
-    def _told(self, clip: Clip) -> Clip:
-        own = clip.signal
-        signal = replace(
-            self.signal, rate=own.rate or self.signal.rate, column=own.column or self.signal.column,
-            own=own.own,
-        )  # fmt: skip
-        return replace(clip, signal=signal)
-
-    def _windows(self, clip: Clip, seconds: float) -> Sequence[Clip]:
-        spans = self.spans(seconds)
-        if len(spans) == 1:
-            return [clip]
-        return [replace(clip, clip_id=window_id(clip.clip_id, s), span=s) for s in spans]
 
     def spans(self, seconds: float) -> list[Span]:
         """Place windows in a file of this length; one of the file's own length if that is less."""
@@ -195,20 +185,30 @@ def hearing_of(recipe: Recipe) -> Hearing:
 
 
 def resolved(heard: Heard, clips: Sequence[Clip]) -> Heard:
-    """Put the numbers of the first readable clip's channels in the place of ``all``.
+    """Put the numbers of the clips' channels in the place of ``all``.
 
     Raises
     ------
     AsdError
-        If no clip can be opened.
+        If clips have different numbers of channels, or none can be opened.
     """
     if heard.channel != ALL:
         return heard
-    hearing = hearings(replace(heard, channel=AVERAGE))[0]
-    for clip in hearing.cut(Listing(tuple(clips[:1]))).clips or ():
-        with opened(clip.path, clip.signal) as (file, _):
-            return replace(heard, channel=",".join(map(str, range(file.channels))))
-    raise AsdError("--channel all: no clip tells how many channels there are; name them, as in 0,1,2")
+    (hearing,) = hearings(replace(heard, channel=AVERAGE, window=None, hop=None))
+    met: dict[int, str] = {}
+    told = hearing.cut(Listing(tuple(clips))).clips
+    with ThreadPoolExecutor(_READERS, "channels") as pool:
+        for clip, count in zip(told, pool.map(_channels, told), strict=True):
+            met.setdefault(count, clip.clip_id)
+    met.pop(0, None)
+    if len(met) > 1:
+        listed = ", ".join(f"{count} ({clip_id})" for count, clip_id in met.items())
+        raise AsdError(
+            f"--channel all: clips of {listed} channels: name channels that every clip has, as in 0,1"
+        )
+    if not met:
+        raise AsdError("--channel all: no clip tells how many channels there are; name them, as in 0,1,2")
+    return replace(heard, channel=",".join(map(str, range(next(iter(met))))))
 
 
 def hearings(heard: Heard) -> list[Hearing]:
@@ -218,6 +218,15 @@ def hearings(heard: Heard) -> list[Hearing]:
     length = read_length(heard.length)
     signal = Signal(heard.rate, heard.column, heard.remove_dc)
     return [Hearing(channel, heard.window, hop, length, signal) for channel in channels]
+
+
+def _channels(clip: Clip) -> int:
+    """Count a file's channels; 0 of one that cannot be opened, which is told where it is read."""
+    try:
+        with opened(clip.path, clip.signal) as (file, _):
+            return int(file.channels)
+    except AsdError:
+        return 0
 
 
 def _seconds(clip: Clip) -> float | str:

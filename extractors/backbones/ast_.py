@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from cache.base.errors import AsdError
-from extractors import compat
 from extractors.backbone import (
     RANDOM,
     BackboneSpec,
@@ -31,10 +30,11 @@ from extractors.backbone import (
     Source,
     Trainable,
 )
-from extractors.device import portions
+from extractors.device import portions, transformers
 from extractors.nets.encoders import AST as TYPE
 from extractors.nets.encoders import ast_encoder, hidden_states
-from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
+from extractors.nets.melspectrogram import KaldiFbank
+from extractors.nets.vit import ATTENTION
 from extractors.weights.hub import Folder, locate
 from extractors.weights.loading import load_strictly, random_parameters
 from extractors.weights.pretrained import (
@@ -105,19 +105,27 @@ class Ast(NetworkBackbone):
         geometry = {name: getattr(network.config, name) for name in _GEOMETRY}
         self.spec = BackboneSpec(
             name="ast",
-            sample_rate=SAMPLE_RATE,
+            sample_rate=KaldiFbank.RATE,
             layers=layers,
             layer=layers[-1],
             dim=self._encoder.dim,
             bands=self._encoder.bands,
-            min_samples=WINDOW,
-            max_samples=WINDOW + HOP * frontend.frames - 1,  # one more would make another frame
+            min_samples=KaldiFbank.WINDOW,
+            # One sample more would make another frame.
+            max_samples=KaldiFbank.WINDOW + KaldiFbank.HOP * frontend.frames - 1,
             pooling="mean",
             native=layers,
             batch={"cpu": 1, "cuda": 32},
             weights=weights,
             settings=tuple((geometry | {"mean": frontend.mean, "std": frontend.std}).items()),
         )
+
+    kernels = ATTENTION
+
+    def use(self, kernel: str) -> None:
+        """Compute attention in one of the ways; see `Kernels`."""
+        names = dict(zip(ATTENTION, ("sdpa", "eager"), strict=True))
+        self.network.set_attn_implementation(names[kernel or ATTENTION[0]])
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the normalised filter bank (B, frames, 128)."""
@@ -128,8 +136,10 @@ class Ast(NetworkBackbone):
 
         One clip at a time on a CPU, as in `extractors.backbones.beats`.
         """
-        parts = [self._states(part, layers) for part in portions(inputs.values)]
-        states = {n: torch.cat([part[n] for part in parts]) for n in layers}
+        parts = [
+            hidden_states(self._encoder, {"input_values": p}, layers)[0] for p in portions(inputs.values)
+        ]
+        states = {n: torch.cat([part[n] for part in parts]) for n in layers}  # (B, tokens, C) each
         return [Features(self._encoder.arrange(states[n], n), states[n][:, :2].mean(1)) for n in layers]
 
     @property
@@ -146,32 +156,24 @@ class Ast(NetworkBackbone):
         input_ = {"frames": frontend.frames, "mean": frontend.mean, "std": frontend.std}
         return {"config": as_json(self.network.config), "input": input_}
 
-    def _states(self, spectrograms: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
-        """(B, tokens, C) of each layer."""
-        return hidden_states(self._encoder, {"input_values": spectrograms}, layers)[0]
-
 
 def load(source: Source, device: torch.device) -> Ast:
     """Load AST of the hub or of a folder, or with random parameters; see `BackboneFile.load`."""
     if source.seed is not None and not source.variant:
-        config = compat.transformers().ASTConfig()
+        config = transformers().ASTConfig()
         return Ast(_random(config, source.seed), Spectrogram(1024, _MEAN, _STD), device, RANDOM)
     folder = locate("ast", source, f"{AST_MODEL}@{AST_REVISION}")
     with folder.steady():
-        return _of_folder(folder, source, device)
-
-
-def _of_folder(folder: Folder, source: Source, device: torch.device) -> Ast:
-    frontend = _frontend(folder)
-    if source.seed is not None:
-        return Ast(_random(load_config(folder), source.seed), frontend, device, RANDOM)
-    sha256 = folder.weights_sha256()
-    if (folder.model, folder.revision) == (AST_MODEL, AST_REVISION) and sha256 != AST.sha256:
-        raise AsdError(
-            f"{folder.weights()[0]} has SHA-256 {sha256}, the published file {AST.sha256}: delete "
-            "it, so that it is fetched again; --weights FOLDER takes any file as it is"
-        )
-    return Ast(load_model(folder, "ASTModel", Reading(heads=_HEAD)), frontend, device, sha256)
+        frontend = _frontend(folder)
+        if source.seed is not None:
+            return Ast(_random(load_config(folder), source.seed), frontend, device, RANDOM)
+        sha256 = folder.weights_sha256()
+        if (folder.model, folder.revision) == (AST_MODEL, AST_REVISION) and sha256 != AST.sha256:
+            raise AsdError(
+                f"{folder.weights()[0]} has SHA-256 {sha256}, the published file {AST.sha256}: delete "
+                "it, so that it is fetched again; --weights FOLDER takes any file as it is"
+            )
+        return Ast(load_model(folder, "ASTModel", Reading(heads=_HEAD)), frontend, device, sha256)
 
 
 def rebuild(kept: ModelFile, device: torch.device) -> Ast:
@@ -188,7 +190,7 @@ def rebuild(kept: ModelFile, device: torch.device) -> Ast:
 
 
 def _random(config: Any, seed: int) -> nn.Module:
-    network: nn.Module = random_parameters(lambda: compat.transformers().ASTModel(config), seed)
+    network: nn.Module = random_parameters(lambda: transformers().ASTModel(config), seed)
     return network.eval()
 
 
@@ -199,9 +201,9 @@ def _frontend(folder: Folder) -> Spectrogram:
         raise AsdError(f"{folder.name} is a {config.model_type}, no AST; --backbone hf takes others")
     with readable(folder):
         given = {
-            "sampling_rate": (extractor.sampling_rate, SAMPLE_RATE),
-            "num_mel_bins": (extractor.num_mel_bins, MELS),
-            "num_mel_bins of the model": (config.num_mel_bins, MELS),
+            "sampling_rate": (extractor.sampling_rate, KaldiFbank.RATE),
+            "num_mel_bins": (extractor.num_mel_bins, KaldiFbank.MELS),
+            "num_mel_bins of the model": (config.num_mel_bins, KaldiFbank.MELS),
             "max_length": (extractor.max_length, config.max_length),
         }
     for what, (value, expected) in given.items():

@@ -41,26 +41,32 @@ from extractors.backbone import (
 )
 from extractors.device import portions
 from extractors.nets.beats import Beats, BeatsConfig, from_published
-from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
-from extractors.nets.projections import lay_projections
-from extractors.weights.loading import load_checkpoint, load_strictly, random_parameters, sizes_only, tensors
-from extractors.weights.needed import needed
+from extractors.nets.melspectrogram import KaldiFbank
+from extractors.nets.vit import ATTENTION, lay_projections, use_attention
+from extractors.weights.loading import (
+    load_checkpoint,
+    load_strictly,
+    needed,
+    random_parameters,
+    sizes_only,
+    tensors,
+)
 from extractors.weights.published import BEATS
 
 SPEC = BackboneSpec(
     name="beats",
-    sample_rate=SAMPLE_RATE,
+    sample_rate=KaldiFbank.RATE,
     layers=tuple(range(1, 13)),
     layer=12,
     dim=768,
     bands=8,
-    min_samples=WINDOW + 15 * HOP,  # one patch
-    max_samples=30 * SAMPLE_RATE,  # 1496 tokens: attention grows with their square
+    min_samples=KaldiFbank.WINDOW + 15 * KaldiFbank.HOP,  # one patch
+    max_samples=30 * KaldiFbank.RATE,  # 1496 tokens: attention grows with their square
     pooling="mean",
     banding="keep",
     tuned={"gwrp": (0.4,), "gem": (10,), "rdp": (19,), "rdp+gem": (3, 16)},  # arXiv 2603.04605
     batch={"cpu": 1, "cuda": 64},
-    settings=(("mels", MELS),),
+    settings=(("mels", KaldiFbank.MELS),),
 )
 _SCALE = 2.0**15  # the network was trained on 16-bit integers
 _MEAN, _DEVIATION = 15.41663, 6.55582  # of the training data's filter bank, dB-free log units
@@ -105,14 +111,20 @@ class BeatsBackbone(NetworkBackbone):
             layers=layers,
             layer=layers[-1],
             dim=config.encoder_embed_dim,
-            bands=MELS // config.patch,
-            min_samples=WINDOW + (config.patch - 1) * HOP,
+            bands=KaldiFbank.MELS // config.patch,
+            min_samples=KaldiFbank.WINDOW + (config.patch - 1) * KaldiFbank.HOP,
             weights=weights,
             settings=(*SPEC.settings, *own),
         )
         self._statistics = statistics
         self._frontend = KaldiFbank("povey").to(device)
         self.network = network.eval().to(device)
+
+    kernels = ATTENTION
+
+    def use(self, kernel: str) -> None:
+        """Compute attention in one of the ways; see `Kernels`."""
+        use_attention(self.network, kernel)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the normalised filter bank (B, frames, 128)."""
@@ -191,15 +203,7 @@ def _statistics(cfg: Any, path: Path) -> tuple[float, float]:
 
 
 def _network(cfg: object, state: Mapping[str, Tensor], path: Path) -> Beats:
-    config = _config(cfg, state, path)
-    with sizes_only():
-        network = Beats(config)
-    load_strictly(network, state, path, unused=_UNUSED)
-    return network
-
-
-def _config(cfg: object, state: Mapping[str, Tensor], path: Path) -> BeatsConfig:
-    """Read a checkpoint's ``cfg`` and hold its sizes against the tensors."""
+    """Build what a checkpoint's ``cfg`` says, its sizes held against the tensors."""
     if not isinstance(cfg, Mapping):
         raise AsdError(f"{path}: its cfg is a {type(cfg).__name__} where a mapping is expected")
     stated = {"patch": cfg.get("input_patch_size", _UNSTATED.patch)}
@@ -211,7 +215,10 @@ def _config(cfg: object, state: Mapping[str, Tensor], path: Path) -> BeatsConfig
             raise AsdError(f"{path}: cfg {name} is {value!r}, expected {wanted.__name__}")
     config = BeatsConfig(**stated)
     _check_sizes(config, state, path)
-    return config
+    with sizes_only():
+        network = Beats(config)
+    load_strictly(network, state, path, unused=_UNUSED)
+    return network
 
 
 def _check_sizes(config: BeatsConfig, state: Mapping[str, Tensor], path: Path) -> None:

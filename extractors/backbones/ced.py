@@ -8,6 +8,9 @@ Hann windows of 32 ms every 10 ms, decibels no lower than 120 under the loudest 
 Positions end at 1012 frames: a clip up to 10.1 s is heard whole, a longer one in overlapping windows,
 where the publisher's code cuts it into pieces and fills the last one up. Tokens of the top layer are
 those after its normalisation; their mean is the embedding that the publisher's classifier is given.
+
+Written from the paper (section 2), the model card and the keys of the published checkpoints. Their batch
+normalisation of the mel bands is a scale and a shift here, see `from_published`.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cache.base.errors import AsdError
 from extractors.backbone import (
@@ -29,15 +32,14 @@ from extractors.backbone import (
     Source,
 )
 from extractors.device import portions
-from extractors.nets.ced import MELS, PATCH, UNUSED, Ced, from_published
 from extractors.nets.filters import htk_filters
 from extractors.nets.melspectrogram import CentredLogMel
-from extractors.nets.vit import VitBackbone, VitSizes, sizes_of
-from extractors.weights.loading import load_state, load_strictly, random_parameters, sizes_only
-from extractors.weights.needed import needed
+from extractors.nets.vit import EPSILON, Vit, VitBackbone, VitSizes, sizes_of
+from extractors.weights.loading import load_state, load_strictly, needed, random_parameters, sizes_only
 from extractors.weights.published import CED
 
-SAMPLE_RATE, N_FFT, HOP = 16_000, 512, 160  # Hz, samples
+SAMPLE_RATE, N_FFT, HOP, MELS = 16_000, 512, 160, 64  # Hz, samples, bands
+PATCH = 16  # side of a square patch of the (frequency, time) plane, also its step
 COLUMNS = 63  # positions in time of the published files
 SIZES = {  # table 1 of the paper
     "tiny": VitSizes(192, 12, 3),
@@ -59,6 +61,64 @@ SPEC = BackboneSpec(
     settings=(("hop", HOP), ("mels", MELS), ("n_fft", N_FFT)),
 )
 _RANGE = 120.0  # dB under the clip's loudest value
+_UNUSED = ("outputlayer.", "front_end.")  # the classifier; the filter bank of the first release
+_BATCH_EPSILON = 1e-5  # PyTorch's default
+_NAMES = {
+    "patch_embed.proj.": "patch_embedding.",
+    "time_pos_embed": "time",
+    "freq_pos_embed": "frequency",
+    "init_bn.1.": "init_bn.",  # in the first release
+}
+
+
+class Ced(Vit):
+    """Spectrogram to tokens.
+
+    Parameters
+    ----------
+    sizes
+        Of the transformer, which normalises what goes into a block, and what leaves the last.
+    columns
+        Patches in time that have a position.
+    """
+
+    FRONT = ("scale", "shift", "patch_embedding.", "time", "frequency")
+    TOP = ("norm.",)
+
+    def __init__(self, sizes: VitSizes, columns: int) -> None:
+        super().__init__(sizes, before=True)
+        self.scale = nn.Parameter(torch.full((MELS,), 1 / 30))  # of dB, where nothing is learnt yet
+        self.shift = nn.Parameter(torch.full((MELS,), 1.0))
+        self.patch_embedding = nn.Conv2d(1, sizes.width, PATCH, PATCH)
+        self.time = nn.Parameter(torch.randn(1, sizes.width, 1, columns) / 50)
+        self.frequency = nn.Parameter(torch.randn(1, sizes.width, MELS // PATCH, 1) / 50)
+        self.norm = nn.LayerNorm(sizes.width, EPSILON)
+
+    def forward(self, spectrograms: Tensor, layers: Sequence[int]) -> list[Tensor]:
+        """Compute the tokens of several layers, and nothing above the highest.
+
+        Parameters
+        ----------
+        spectrograms
+            (B, frames, 64) mel power in dB, 16 frames at least and no more than have positions;
+            frames beyond whole patches are not heard.
+        layers
+            From 1 to the number of blocks.
+
+        Returns
+        -------
+        list of Tensor
+            (B, frames // 16, 4, C) a layer, in the order asked for.
+        """
+        normalised = spectrograms * self.scale + self.shift
+        patches = self.patch_embedding(normalised.transpose(1, 2)[:, None])  # (B, C, band, time)
+        band, time = patches.shape[2:]
+        patches = patches + self.time[..., :time] + self.frequency
+        states = self.states(patches.flatten(2).transpose(1, 2), layers)
+        if self.sizes.depth in states:
+            states[self.sizes.depth] = self.norm(states[self.sizes.depth])
+        grid = (len(spectrograms), band, time, -1)
+        return [states[number].reshape(grid).transpose(1, 2) for number in layers]
 
 
 class CedBackbone(VitBackbone[Ced]):
@@ -103,6 +163,36 @@ class CedBackbone(VitBackbone[Ced]):
         return [Features(torch.cat(tokens)) for tokens in zip(*parts, strict=True)]
 
 
+def from_published(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn a checkpoint's tensors into those of `Ced`.
+
+    Parameters
+    ----------
+    state
+        Of the hub's files, or of the first release.
+
+    Returns
+    -------
+    dict
+        Float32. The batch normalisation (Ioffe and Szegedy 2015, algorithm 2) is folded into a scale
+        and a shift; a name that is not known stays as it is.
+    """
+    ours: dict[str, Tensor] = {}
+    for published, value in state.items():
+        name = published.removeprefix("encoder.")
+        for theirs, own in _NAMES.items():
+            if name.startswith(theirs):
+                name = own + name.removeprefix(theirs)
+        ours[name] = value.float()
+    parts = [f"init_bn.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+    if ours.keys() >= set(parts):
+        weight, bias, mean, variance = (ours.pop(part) for part in parts)
+        ours.pop("init_bn.num_batches_tracked", None)
+        ours["scale"] = weight / (variance + _BATCH_EPSILON).sqrt()
+        ours["shift"] = bias - mean * ours["scale"]
+    return ours
+
+
 def load(source: Source, device: torch.device) -> CedBackbone:
     """Build the encoder of a published file; see `BackboneFile.load`.
 
@@ -137,5 +227,5 @@ def _network(state: Mapping[str, Tensor], path: Path, heads: object) -> Ced:
         raise AsdError(f"{path} is no CED checkpoint: its positions in time are {shape or 'missing'}")
     with sizes_only():
         network = Ced(sizes, shape[3])
-    load_strictly(network, state, path, unused=UNUSED)
+    load_strictly(network, state, path, unused=_UNUSED)
     return network

@@ -33,35 +33,35 @@ from extractors.backbone import (
 )
 from extractors.device import portions
 from extractors.nets.eat import PATCH, UNUSED, Eat, from_published, grid_positions
-from extractors.nets.kaldi import HOP, MELS, SAMPLE_RATE, WINDOW, KaldiFbank
+from extractors.nets.melspectrogram import KaldiFbank
 from extractors.nets.vit import VitBackbone, VitSizes, sizes_of
 from extractors.weights.loading import (
     WeightsFile,
     load_checkpoint,
     load_strictly,
+    needed,
     random_parameters,
     sizes_only,
     tensors,
 )
-from extractors.weights.needed import needed
 from extractors.weights.published import EAT
 
-BANDS = MELS // PATCH
+BANDS = KaldiFbank.MELS // PATCH
 ROWS = 768  # time positions of the published files: two minutes
 SIZES = {"base": VitSizes(), "large": VitSizes(1024, 24, 16), "sslam": VitSizes()}
 SPEC = BackboneSpec(
     name="eat",
-    sample_rate=SAMPLE_RATE,
+    sample_rate=KaldiFbank.RATE,
     layers=tuple(range(1, 13)),
     layer=12,
     dim=768,
     bands=BANDS,
-    min_samples=WINDOW,
-    max_samples=30 * SAMPLE_RATE,  # 1504 tokens: attention grows with their square
+    min_samples=KaldiFbank.WINDOW,
+    max_samples=30 * KaldiFbank.RATE,  # 1504 tokens: attention grows with their square
     pooling="tanh+mean",
     native=tuple(range(1, 13)),
     batch={"cpu": 1, "cuda": 64},
-    settings=(("mels", MELS),),
+    settings=(("mels", KaldiFbank.MELS),),
 )
 _MEAN, _DEVIATION = -4.268, 4.569  # of log mel on AudioSet, feature_extract.py of the publisher's code
 
@@ -90,7 +90,7 @@ class EatBackbone(VitBackbone[Eat]):
             layer=layers[-1],
             dim=network.sizes.width,
             native=layers,
-            max_samples=min(SPEC.max_samples, WINDOW + (rows * PATCH - 1) * HOP),
+            max_samples=min(SPEC.max_samples, KaldiFbank.WINDOW + (rows * PATCH - 1) * KaldiFbank.HOP),
             weights=weights,
         )
         self._frontend = KaldiFbank("hanning").to(device)

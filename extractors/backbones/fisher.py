@@ -31,7 +31,7 @@ from extractors.device import portions
 from extractors.nets.eat import PATCH, Eat
 from extractors.nets.melspectrogram import BAND, BandSpectrum
 from extractors.nets.vit import VitSizes
-from extractors.weights.needed import needed
+from extractors.weights.loading import needed
 from extractors.weights.published import FISHER
 
 GRID = (128, 50)  # positions of the published files; patches count through it row after row
@@ -90,7 +90,15 @@ class FisherBackbone(EatBackbone):
 
     def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
         """Compute (B, time, band, C) tokens, six bands of patches a band; see `Tunable.states`."""
-        parts = [self._clips(part, layers) for part in portions(inputs.values)]
+        parts = []
+        for spectra in portions(inputs.values):
+            clips, frames, bins = spectra.shape
+            bands = spectra.reshape(clips, frames, bins // BAND, BAND).transpose(1, 2).flatten(0, 1)
+            found = []
+            for patches, token in self.network(bands, layers):  # (B x bands, time, 6, C), (B x bands, C)
+                laid = patches.reshape(clips, -1, *patches.shape[1:]).transpose(1, 2)
+                found.append((laid.flatten(2, 3), token.reshape(clips, -1)))
+            parts.append(found)
         of_layers = [zip(*each, strict=True) for each in zip(*parts, strict=True)]
         return [Features(*map(torch.cat, each)) for each in of_layers]
 
@@ -98,16 +106,6 @@ class FisherBackbone(EatBackbone):
     def blueprint(self) -> dict[str, Any]:
         """What the tensors do not tell."""
         return {"heads": self.network.sizes.heads, "rate": self.spec.sample_rate}
-
-    def _clips(self, spectra: Tensor, layers: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        """Run the network on each band of (B, frames, bands x 100)."""
-        clips, frames, bins = spectra.shape
-        bands = spectra.reshape(clips, frames, bins // BAND, BAND).transpose(1, 2).flatten(0, 1)
-        found = []
-        for patches, token in self.network(bands, layers):  # (B x bands, time, 6, C), (B x bands, C)
-            laid = patches.reshape(clips, -1, *patches.shape[1:]).transpose(1, 2)
-            found.append((laid.flatten(2, 3), token.reshape(clips, -1)))
-        return found
 
 
 def load(source: Source, device: torch.device) -> FisherBackbone:

@@ -24,7 +24,6 @@ from torch import Tensor
 
 from cache.base.errors import AsdError
 from cache.recipe import Setting
-from extractors import compat
 from extractors.backbone import (
     RANDOM,
     BackboneSpec,
@@ -35,6 +34,7 @@ from extractors.backbone import (
     Source,
     Trainable,
 )
+from extractors.device import transformers
 from extractors.nets.encoders import AST, Encoder, encoder_of, hidden_states, parts
 from extractors.weights.hub import Folder, locate
 from extractors.weights.loading import load_strictly, random_parameters
@@ -97,13 +97,14 @@ class Hf(NetworkBackbone):
             shape = (len(inputs.values), 1)
             named["is_longer"] = torch.zeros(shape, dtype=torch.bool, device=inputs.values.device)
         states, output = hidden_states(self._encoder, named, layers)
-        return [
-            Features(
-                self._heard(self._encoder.arrange(states[n], n), inputs.samples),
-                self._encoder.native(output) if self._encoder.native and n in self.spec.native else None,
-            )
-            for n in layers
-        ]
+        # Frames behind the end of a clip that the extractor filled up with silence are dropped.
+        full, found = getattr(self._extractor, "n_samples", None), []
+        for n in layers:
+            frames = self._encoder.arrange(states[n], n)
+            heard = math.ceil(frames.shape[1] * inputs.samples / full) if full else None
+            own = self._encoder.native(output) if self._encoder.native and n in self.spec.native else None
+            found.append(Features(frames[:, :heard], own))
+        return found
 
     @property
     def trainable(self) -> Trainable:
@@ -133,31 +134,25 @@ class Hf(NetworkBackbone):
             return None, None
         return (last - 1, last) if values.shape[last] == bands else (last, last - 1)
 
-    def _heard(self, frames: Tensor, samples: int) -> Tensor:
-        """Drop the frames behind the end of a clip that the extractor filled up with silence."""
-        full = getattr(self._extractor, "n_samples", None)
-        return frames[:, : math.ceil(frames.shape[1] * samples / full)] if full else frames
-
 
 def load(source: Source, device: torch.device) -> Hf:
     """Load a model of the hub or of a folder; see `BackboneFile.load`."""
     if not source.variant and source.weights is None:
         raise AsdError("hf needs a model: --backbone hf:OWNER/NAME[@REVISION] or hf:FOLDER")
     folder = locate("hf", source)
+    major = ("transformers", int(version("transformers").split(".")[0]))
     with folder.steady():
-        return _of_folder(folder, source, device)
-
-
-def _of_folder(folder: Folder, source: Source, device: torch.device) -> Hf:
-    config, extractor = load_config(folder), load_extractor(folder)
-    if source.seed is None:
-        model: Any = load_model(folder, "AutoModel", Reading(parts(config), optional=_MASK))
-    else:
-        model = random_parameters(lambda: _build(folder, config), source.seed).eval()
-    encoder = encoder_of(model.to(device), folder.name)
-    weights = RANDOM if source.seed is not None else folder.weights_sha256()
-    spec = _spec(encoder, extractor, _settings(folder), weights)
-    return Hf(encoder, extractor, config, spec)
+        config, extractor = load_config(folder), load_extractor(folder)
+        if source.seed is None:
+            model: Any = load_model(folder, "AutoModel", Reading(parts(config), optional=_MASK))
+        else:
+            model = random_parameters(lambda: _build(folder, config), source.seed).eval()
+        encoder = encoder_of(model.to(device), folder.name)
+        weights = RANDOM if source.seed is not None else folder.weights_sha256()
+        settings: tuple[tuple[str, Setting], ...] = (("config", folder.config_sha256()), major)
+        if folder.model:
+            settings = (("model", folder.model), ("revision", folder.revision), major)
+        return Hf(encoder, extractor, config, _spec(encoder, extractor, settings, weights))
 
 
 def rebuild(kept: ModelFile, device: torch.device) -> Hf:
@@ -172,9 +167,7 @@ def rebuild(kept: ModelFile, device: torch.device) -> Hf:
 
 def _build(folder: Folder, config: Any) -> Any:
     with readable(folder):
-        return compat.transformers().AutoModel.from_config(
-            config, dtype=torch.float32, trust_remote_code=False
-        )
+        return transformers().AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
 
 
 def _spec(
@@ -188,7 +181,7 @@ def _spec(
         layer=top,
         dim=encoder.dim,
         bands=encoder.bands,
-        min_samples=_shortest(encoder, extractor.sampling_rate),
+        min_samples=max(_span(encoder.network.config), extractor.sampling_rate // 40),
         max_samples=_longest(encoder, extractor),
         pooling="mean",
         native=(top,) if encoder.native else (),
@@ -198,22 +191,14 @@ def _spec(
     )
 
 
-def _settings(folder: Folder) -> tuple[tuple[str, Setting], ...]:
-    major = ("transformers", int(version("transformers").split(".")[0]))
-    if folder.model:
-        return ("model", folder.model), ("revision", folder.revision), major
-    return ("config", folder.config_sha256()), major
-
-
-def _shortest(encoder: Encoder, sample_rate: int) -> int:
-    """Count the samples of one frame: 25 ms, or what the convolutions on a waveform span."""
-    config: Any = encoder.network.config
+def _span(config: Any) -> int:
+    """Count the samples that one frame's convolutions on a waveform span."""
     span = 1
     if hasattr(config, "conv_kernel") and hasattr(config, "conv_stride"):
         steps = zip(config.conv_kernel, config.conv_stride, strict=True)
         for kernel, stride in reversed(list(steps)):
             span = (span - 1) * stride + kernel
-    return max(span, sample_rate // 40)
+    return span
 
 
 def _longest(encoder: Encoder, extractor: Any) -> int:

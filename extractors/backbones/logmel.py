@@ -45,7 +45,7 @@ _FLOOR = np.float32(1e-10)  # power: -100 dB
 _GROUPS = 4  # of filters, multiplied with the bins they touch: fewer multiply zeros, more are too small
 
 
-class LogMel:
+class LogMelFrames:
     """Mel power in decibels; in float32, clip by clip, so that no clip depends on its batch.
 
     Parameters
@@ -99,7 +99,7 @@ class LogMelBackbone:
 
     def __init__(self) -> None:
         hop, n_fft = (int(value) for _, value in SPEC.settings)
-        self._log_mel = LogMel(SPEC.sample_rate, n_fft, hop, SPEC.dim)
+        self._log_mel = LogMelFrames(SPEC.sample_rate, n_fft, hop, SPEC.dim)
 
     def features(self, waveforms: NDArray[np.float32], layers: Sequence[int]) -> list[ArrayFeatures]:
         """Compute (B, time, 1, 128) float32 frames, dB; see `ArrayBackbone.features`."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.fft import rfft
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, make, option, options_of
+from cache.base.options import Options, make, option, options_of
 from cache.recipe import Setting
 from extractors.backbone import (
     ArrayBackbone,
@@ -38,7 +38,7 @@ _SPACINGS = ("linear", "erb", "mel", "log")
 
 
 @dataclass(frozen=True)
-class Bands(Checked):
+class Bands(Options):
     """How a log spectrum is taken: the variant of ``--backbone logspec:VARIANT``."""
 
     spacing: str = option("linear+erb", "linear, erb, mel or log; several with + between")
@@ -197,18 +197,15 @@ class LogSpectrum:
         length = min(waveforms.shape[1], self._samples)
         window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
         window = (window / np.linalg.norm(window)).astype(np.float32)
-        native, each = zip(*(self._spectra(one, window) for one in waveforms), strict=True)
+        native, each = [], []
+        for waveform in waveforms:  # clip by clip, whatever the batch
+            windows = np.lib.stride_tricks.sliding_window_view(waveform, length)
+            spectrum = rfft(windows[:: self._samples // 2] * window, self._samples)[:, 1:]
+            power = np.square(spectrum.real)
+            power += np.square(spectrum.imag)
+            native.append(self._bands(power.mean(axis=0)))
+            each.append(self._bands(power))
         return [ArrayFeatures(np.stack(each)[:, :, None], np.stack(native)) for _ in layers]
-
-    def _spectra(
-        self, waveform: NDArray[np.float32], window: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(T,) to (D,) of all windows and (time, D) of each: clip by clip, whatever the batch."""
-        windows = np.lib.stride_tricks.sliding_window_view(waveform, len(window))
-        spectrum = rfft(windows[:: self._samples // 2] * window, self._samples)[:, 1:]
-        power = np.square(spectrum.real)
-        power += np.square(spectrum.imag)
-        return self._bands(power.mean(axis=0)), self._bands(power)
 
     def _bands(self, power: NDArray[np.float32]) -> NDArray[np.float32]:
         """(..., bin) from the second bin on to (..., D)."""

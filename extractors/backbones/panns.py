@@ -32,14 +32,13 @@ from extractors.nets.filters import slaney_filters
 from extractors.nets.melspectrogram import CentredLogMel
 from extractors.weights.loading import (
     Trusted,
-    WeightsFile,
     load_checkpoint,
     load_strictly,
+    needed,
     random_parameters,
     sizes_only,
     tensors,
 )
-from extractors.weights.needed import needed
 from extractors.weights.published import PANNS
 
 
@@ -91,6 +90,13 @@ _VARIANTS = (
     _Variant("Cnn10", 32_000, 1024, 320, (50.0, 14_000.0), _NARROW),
     _Variant("Cnn6", 32_000, 1024, 320, (50.0, 14_000.0), _NARROW, kernel=5),
 )
+# Output channels from which on Winograd's way is taken: fewer, and its transforms outweigh what they save.
+# Where that is differs between processors by more than tenfold, so it is measured (benchmarks/panns.md).
+_KERNELS: Mapping[str, int | None] = {
+    "Winograd from 256 channels": 256,
+    "Winograd from 1024 channels": 1024,
+    "direct convolutions": None,
+}
 _REAL = "spectrogram_extractor.stft.conv_real.weight"  # (n_fft // 2 + 1, 1, n_fft)
 _IMAG = "spectrogram_extractor.stft.conv_imag.weight"
 _MEL = "logmel_extractor.melW"  # (n_fft // 2 + 1, 64)
@@ -133,8 +139,19 @@ class Panns(NetworkBackbone):
     def __init__(self, variant: _Variant, network: Cnn, device: torch.device, weights: str) -> None:
         self.spec = replace(variant.spec, weights=weights)
         self._frontend = CentredLogMel(variant.filters(), variant.hop).to(device)
-        self._fast = device.type == "cpu"
-        self.network = network.eval().fuse(winograd=self._fast).to(device)
+        self._least: int | None = None
+        self.network = network.eval().fuse().to(device)
+        # Elsewhere the device's library chooses between such ways by itself.
+        widest = variant.channels[-1] if variant.kernel == 3 and device.type == "cpu" else 0
+        known = [name for name, least in _KERNELS.items() if (least or 0) <= widest]
+        self.kernels = tuple(known) if widest else ()
+        self.use("")
+
+    def use(self, kernel: str) -> None:
+        """Compute the wide convolutions in Winograd's way, or none; see `Kernels`."""
+        if self.kernels:
+            self._least = _KERNELS[kernel or self.kernels[0]]
+            self.network.in_winograds_way(self._least)
 
     def inputs(self, waveforms: Tensor) -> Inputs:
         """Compute the spectrogram (B, frames, 64)."""
@@ -144,7 +161,9 @@ class Panns(NetworkBackbone):
         """Compute (B, time, band, C) maps and (B, C) embeddings; see `Tunable.states`."""
         maps = self.network(inputs.values, layers)
         return [
-            Features(each.permute(0, 2, 3, 1), self._native(each, layer))
+            Features(
+                each.permute(0, 2, 3, 1), self.network.embed(each) if layer in self.spec.native else None
+            )
             for each, layer in zip(maps, layers, strict=True)
         ]
 
@@ -155,19 +174,16 @@ class Panns(NetworkBackbone):
         blocks[-1] = (*blocks[-1], "fc1.")
         modules = self.network.named_modules()
         convolutions = [n for n, m in modules if isinstance(m, nn.Conv2d) and m.in_channels > 1]
-        way, fast = self.network.in_winograds_way, self._fast
+        way = self.network.in_winograds_way
         return Trainable(
             self.network, (("bn0.",), *blocks), tuple(convolutions),
-            apart=lambda: way(on=False), together=lambda: way(on=fast),
+            apart=lambda: way(None), together=lambda: way(self._least),
         )  # fmt: skip
 
     @property
     def blueprint(self) -> dict[str, Any]:
         """The variant."""
         return {"variant": dict(self.spec.settings)["variant"]}
-
-    def _native(self, maps: Tensor, layer: int) -> Tensor | None:
-        return self.network.embed(maps) if layer in self.spec.native else None
 
 
 def load(source: Source, device: torch.device) -> Panns:
@@ -182,7 +198,10 @@ def load(source: Source, device: torch.device) -> Panns:
         network = random_parameters(variant.network, source.seed)
         return Panns(variant, network, device, RANDOM)
     file = needed(source, "panns", PANNS)
-    weights, state = file.path, _state(file)
+    weights, content = file.path, load_checkpoint(file, _TRUSTED)
+    if not isinstance(content, Mapping) or "model" not in content:
+        raise AsdError(f"{file} is no PANNs checkpoint: no 'model' in it; bring {PANNS[0]}")
+    state = tensors(content["model"], weights)
     variant = _variant_of(state, weights)
     if asked not in {None, variant}:
         raise AsdError(
@@ -210,14 +229,6 @@ def _named(name: str) -> _Variant:
             return variant
     known = ", ".join(variant.name for variant in _VARIANTS)
     raise AsdError(f"panns has no variant {name!r}; it has {known}")
-
-
-def _state(file: WeightsFile) -> dict[str, Tensor]:
-    """Parameters of a published file, which lie under ``model``."""
-    content = load_checkpoint(file, _TRUSTED)
-    if not isinstance(content, Mapping) or "model" not in content:
-        raise AsdError(f"{file} is no PANNs checkpoint: no 'model' in it; bring {PANNS[0]}")
-    return tensors(content["model"], file.path)
 
 
 def _variant_of(state: Mapping[str, Tensor], path: Path) -> _Variant:

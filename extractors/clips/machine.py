@@ -10,7 +10,6 @@ from pathlib import Path
 
 from cache.base.errors import AsdError
 from cache.table import Section
-from extractors.clips.attributes import AttributeFiles, parse_tail
 from extractors.clips.clip import Clip, Fault, Listing
 from extractors.clips.folders import (
     ABNORMAL,
@@ -22,7 +21,7 @@ from extractors.clips.folders import (
     other_audio,
     split_folders,
 )
-from extractors.clips.names import Name, parse_stem
+from extractors.clips.names import AttributeFiles, ClipName, parse_stem, parse_tail
 
 SUPPLEMENTS = ("clean", "noise")
 _EXPECTED = (
@@ -182,7 +181,7 @@ class MachineReader:
         return f"{self.name}/{below(path, self.path)}"
 
 
-def parse_name(stem: str, split: str) -> Name:
+def parse_name(stem: str, split: str) -> ClipName:
     """Read a clip's file name and hold it against the split of its folder.
 
     Parameters

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -34,10 +35,26 @@ _REQUIRED = ("path", "split")
 _KNOWN = ("path", "machine_type", "section", "split", "domain", "condition", "attributes")
 _SIGNAL = ("rate", "column")  # of a file of numbers; of sound they are attributes
 _SPLITS = {"train": "train", "normal": "train", "reference": "train", "test": "test", "new": "test"}
+_RECORDING = "a recording of numbers is given by its folder, a file by itself is read as a manifest"
 _SHOWN = 20  # rows named of a long list of faults
 _BATCH = 4096  # rows of Parquet at once
 
 Row = Mapping[str, str]
+
+
+def is_manifest(path: Path) -> bool:
+    """Tell a table of recordings from a recording of numbers: it names a column ``path``."""
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        return False
+    try:
+        if path.suffix.lower() == ".parquet":
+            names = pq.read_schema(pa.BufferReader(read_bytes(path))).names
+        else:
+            with path.open("rb") as file:
+                names = re.split("[,;\t]", file.readline(2**16).decode("utf-8-sig", "replace"))
+    except (OSError, ValueError, AsdError, pa.ArrowException):
+        return True  # which says what is wrong with it
+    return any(name.strip(' "\r\n').lower() == "path" for name in names)
 
 
 def read_manifest(path: Path) -> Listing:
@@ -71,7 +88,8 @@ def read_manifest(path: Path) -> Listing:
     if missing:
         raise AsdError(
             f"{path}: no column {missing[0]!r}; a manifest needs path and split, and may have "
-            f"{', '.join(_KNOWN[1:])} and any attributes; it has {', '.join(columns) or 'none'}"
+            f"{', '.join(_KNOWN[1:])} and any attributes; it has {', '.join(columns[:20]) or 'none'} "
+            f"({_RECORDING})"
         )
     clips, wrong = [], dict(table.faults)
     for number, row in rows.items():
@@ -188,7 +206,7 @@ def _table(path: Path) -> TextTable:
     except objects.Unreachable:
         raise
     except (OSError, ValueError, pa.ArrowException, AsdError) as error:
-        raise AsdError(f"{path}: not a table in CSV or Parquet: {error}") from error
+        raise AsdError(f"{path}: not a table in CSV or Parquet: {error} ({_RECORDING})") from error
     rows = {n: {known[name]: row[name] for name in known} for n, row in table.rows.items()}
     return TextTable(tuple(known.values()), rows, table.faults)
 

@@ -18,8 +18,18 @@ forms are those of the directory trees on the task's pages
 
 from __future__ import annotations
 
+import csv
+import io
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from cache.base.errors import AsdError
+from cache.base.text import composed, control_character
+from cache.files.atomic import write_atomic
+from cache.files.text_tables import read_table
+from extractors.clips.clip import Fault
 
 _LABELLED = re.compile(
     r"section_(?P<section>[0-9]{2,})_(?P<domain>source|target)_(?:(?P<split>train|test)_)?"
@@ -33,7 +43,7 @@ _OF_2020 = re.compile(r"(?:(?P<condition>normal|anomaly)_)?id_(?P<section>[0-9]{
 
 
 @dataclass(frozen=True)
-class Name:
+class ClipName:
     """What a file name of the task says.
 
     Attributes
@@ -45,7 +55,7 @@ class Name:
     domain, split, condition
         ``None`` where the name does not say.
     tail
-        What follows the number and its underscore, see `extractors.clips.attributes`; ``None``
+        What follows the number and its underscore, see `extractors.clips.names`; ``None``
         where nothing does.
     unit
         ``section``, or ``id`` as in 2020.
@@ -69,13 +79,22 @@ class Name:
             parts = [unit, self.domain, self.split, self.condition, self.number, self.tail]
         return "_".join(part for part in parts if part is not None)
 
+    def with_attributes(self, attributes: Mapping[str, str]) -> ClipName:
+        """Write attributes into the tail.
 
-def parse_stem(stem: str) -> Name | None:
+        Characters that would end a word of the name, or the name itself, become ``-``: an attribute
+        file has the values as they are.
+        """
+        words = [re.sub(r"[_/\\\s]+", "-", text) for pair in attributes.items() for text in pair]
+        return replace(self, tail="_".join(words) or None)
+
+
+def parse_stem(stem: str) -> ClipName | None:
     """Read a file name without its suffix; ``None`` where it is not one of the task's."""
     for form, unit in ((_LABELLED, "section"), (_ANONYMOUS, "section"), (_OF_2020, "id")):
         if match := form.fullmatch(stem):
             said = match.groupdict()
-            return Name(
+            return ClipName(
                 int(match["section"]),
                 match["number"],
                 said.get("domain"),
@@ -85,3 +104,158 @@ def parse_stem(stem: str) -> Name | None:
                 unit,
             )
     return None
+
+
+CONCEALED = "noAttribute"  # what the task writes where it conceals them, from 2024 on
+
+# Keys that hold an underscore themselves: pumps of 2021; microphones of 2024.
+_LONG_KEYS = (("serial", "no"), ("mic", "pos"))
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+# Key and value in one, as in spd1000_BckgA: a word, then a number or one capital.
+_FUSED = re.compile(r"(?P<key>[A-Za-z][A-Za-z-]*?)(?P<value>[0-9]+(?:\.[0-9]+)?|[A-Z])")
+
+
+def parse_tail(tail: str | None) -> dict[str, str]:
+    """Read the free text behind the number of a clip.
+
+    Parameters
+    ----------
+    tail
+        E.g. ``car_A1_spd_28V``. ``None``, an underscore alone and ``noAttribute`` say nothing.
+
+    Returns
+    -------
+    dict[str, str]
+        ClipName to value. Besides ``key_value`` pairs these are understood: values before their unit
+        (``25_mm``), key and value in one word (``spd1000``), keys of two words (``mic_pos``). A
+        word without a partner has the value ``""``; a key that comes again is numbered (``mic#2``).
+    """
+    words = [word for word in (tail or "").split("_") if word]
+    if words == [CONCEALED]:
+        return {}
+    found: dict[str, str] = {}
+    while words:
+        key, value, taken = _next_pair(words)
+        words = words[taken:]
+        found[_free(key, found)] = value
+    return found
+
+
+def write_tail(attributes: Mapping[str, str]) -> str:
+    """Write attributes as ``key_value`` pairs; what `parse_tail` reads back where they allow it."""
+    return "_".join(part for pair in attributes.items() for part in pair if part)
+
+
+def _next_pair(words: list[str]) -> tuple[str, str, int]:
+    """Find the first key, its value, and of how many words both are."""
+    for key in _LONG_KEYS:
+        if tuple(words[:2]) == key and len(words) > 2:
+            return "_".join(key), words[2], 3
+    first, *others = words
+    if fused := _FUSED.fullmatch(first):
+        return fused["key"], fused["value"], 1
+    if not others:
+        return first, "", 1
+    if _NUMBER.fullmatch(first) and not _NUMBER.fullmatch(others[0]):
+        return others[0], first, 2
+    return first, others[0], 2
+
+
+def _free(key: str, taken: Iterable[str]) -> str:
+    name, count = key, 1
+    while name in taken:
+        count += 1
+        name = f"{key}#{count}"
+    return name
+
+
+class AttributeFiles:
+    """The ``attributes_<nn>.csv`` of a machine: ``file_name,d1p,d1v,d2p,d2v,...``.
+
+    Values may be empty; a name ``dNp`` that is empty, or ``noAttribute``, is no attribute.
+
+    Attributes
+    ----------
+    faults
+        Files that are no attribute files, and rows that do not fit, each with the reason.
+    """
+
+    def __init__(self, machine: Path) -> None:
+        self.faults: list[Fault] = []
+        self._rows: dict[str, dict[str, str]] = {}
+        for path in sorted(machine.glob("attributes_*.csv")):
+            try:
+                table = read_table(path, short=True)  # some end at a clip's last attribute
+                pairs = _pairs(table.columns)
+            except AsdError as error:
+                self.faults.append(Fault(path, f"not an attribute file: {error}"))
+                continue
+            self.faults += [Fault(path, f"row {n}: {why}") for n, why in table.faults.items()]
+            for number, row in table.rows.items():
+                if found := control_character("".join(row.values())):
+                    self.faults.append(Fault(path, f"row {number}: control character {found}"))
+                    continue
+                self._rows[_key(row["file_name"])] = {
+                    row[name]: row[value] for name, value in pairs if row[name] not in ("", CONCEALED)
+                }
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def find(self, below_machine: PurePosixPath) -> dict[str, str] | None:
+        """Attributes of a clip by its path below the machine's folder; ``None`` without a row.
+
+        A file may name clips with more folders than these, or with none.
+        """
+        folder, name = below_machine.parent.name, below_machine.name
+        keys = (composed(f"{folder}/{name}"), composed(name))
+        return next((self._rows[key] for key in keys if key in self._rows), None)
+
+
+def _pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
+    """Columns of names and of values.
+
+    Raises
+    ------
+    AsdError
+        If they are not those of an attribute file.
+    """
+    names = [name for name in columns if re.fullmatch(r"d[0-9]+p", name)]
+    pairs = [(name, f"{name[:-1]}v") for name in names]
+    lacking = [name for name in ("file_name", *(v for _, v in pairs)) if name not in columns]
+    if lacking:
+        raise AsdError(f"no column {lacking[0]}; expected file_name,d1p,d1v,d2p,d2v,...")
+    return pairs
+
+
+def _key(file_name: str) -> str:
+    """Folder and name of a clip, however the file writes its path."""
+    return composed("/".join(PurePosixPath(file_name.replace("\\", "/")).parts[-2:]))
+
+
+def write_attributes(path: Path, attributes: Mapping[str, Mapping[str, str]]) -> None:
+    """Write an attribute file, ``file_name,d1p,d1v,...``, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        ``<machine>/attributes_<nn>.csv``.
+    attributes
+        Clip id to its attributes, name to value; at least one clip.
+    """
+    rows: list[dict[str, str]] = []
+    for clip, pairs in attributes.items():
+        numbered = enumerate(pairs.items(), start=1)
+        cells = {f"d{i}{kind}": text for i, pair in numbered for kind, text in zip("pv", pair, strict=True)}
+        rows.append({"file_name": clip, **cells})
+    longest = max(range(len(rows)), key=lambda row: len(rows[row]))
+    write_table(path, list(rows[longest]), rows)
+
+
+def write_table(path: Path, header: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+    """Write a CSV file with a header, whole or not at all; what a row lacks stays empty."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue().encode())

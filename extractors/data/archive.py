@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import stat
 from dataclasses import dataclass, replace
-from pathlib import Path
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import Any
+from zipfile import BadZipFile, ZipFile, ZipInfo
 
 from cache.base.errors import AsdError
+from cache.base.progress import underway
 from cache.base.text import parse_json
 from cache.files.atomic import file_sha256, write_atomic
-from extractors.data.unpack import unpack
-from extractors.fetching.download import Remote, alone, download, matches
+from extractors.fetching.download import Remote, alone, download, matches, require_room
 
 _LOG = logging.getLogger(__name__)
 _WORDS = ("dev", "eval", "data", "train", "test")  # of an archive's name, beside the machine
@@ -119,3 +123,136 @@ def _check_brought(path: Path, remote: Remote) -> None:
 
 def _note(archive: Archive, facts: dict[str, object]) -> None:
     write_atomic(archive.record, (json.dumps(facts, indent=1) + "\n").encode())
+
+
+ROOTS = ("dev_data", "eval_data")  # names of data roots, around the machines in some archives
+_JUNK = ("__MACOSX", ".DS_Store")  # what a Mac adds
+_KINDS = (0, stat.S_IFREG, stat.S_IFDIR)  # what a member may be: unsaid, a file, a folder
+_DAMAGED = (BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError)
+
+
+def unpack(archive: Path, root: Path, workspace: Path) -> tuple[list[str], list[str]]:
+    """Unpack an archive below a data root.
+
+    It is unpacked beside, in full, and its folders then take their names. Where a file of that
+    name is there already, it stays as it is.
+
+    Parameters
+    ----------
+    archive
+        A zip file, or a 7z file.
+    root
+        The data root; a folder ``dev_data`` or ``eval_data`` around everything is taken off.
+    workspace
+        A folder of our own on the same file system; it is emptied, and gone in the end.
+
+    Returns
+    -------
+    (list of str, list of str)
+        Files of the archive, relative to the root; those among them that were there already, with
+        other content.
+
+    Raises
+    ------
+    AsdError
+        If the archive is damaged, does not fit, or has a member that would leave the folder, is a
+        link, or has no plain name. Then nothing has changed.
+    """
+    shutil.rmtree(workspace, ignore_errors=True)
+    try:
+        (_seven if archive.suffix.lower() == ".7z" else _zip)(archive, root, workspace)
+        inner = _inner(workspace)
+        files = sorted(str(p.relative_to(inner)) for p in inner.rglob("*") if p.is_file())
+        root.mkdir(parents=True, exist_ok=True)
+        # Training and test clips of a machine come in two archives, and both bring its folder.
+        with alone(workspace.parent, root.name, quietly=True):
+            kept = _settle(inner, root)
+        return files, [str(path.relative_to(root)) for path in kept]
+    except OSError as error:
+        raise AsdError(f"cannot unpack {archive} to {root}: {error.strerror or error}") from error
+    except _DAMAGED as error:
+        raise AsdError(f"{archive} is no whole zip file ({error}); delete it") from error
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
+
+
+def _zip(archive: Path, root: Path, workspace: Path) -> None:
+    """Unpack a zip file into a folder of our own."""
+    with ZipFile(archive) as content:
+        members = [each for each in content.infolist() if not _is_junk(each.filename)]
+        names = [
+            _checked(archive, each.filename, stat.S_IFMT(each.external_attr >> 16) in _KINDS)
+            for each in members
+        ]
+        require_room(root, sum(each.file_size for each in members), f"unpacking {archive.name}")
+        with underway(f"unpacking {archive.name}", "file", len(members)) as told:
+            for each, name in zip(members, names, strict=True):
+                _extract(content, each, workspace / name)
+                told(1)
+
+
+def _seven(archive: Path, root: Path, workspace: Path) -> None:
+    """Unpack a 7z file into a folder of our own."""
+    try:
+        import py7zr  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise AsdError(f"{archive.name} needs py7zr: pip install 'machine-asd[sevenzip]'") from error
+    try:
+        with py7zr.SevenZipFile(archive) as content:
+            for each in content.files:
+                _checked(archive, each.filename, not (each.is_symlink or each.is_junction or each.is_socket))
+            size = sum(each.uncompressed for each in content.files)
+            require_room(root, size, f"unpacking {archive.name}")
+            workspace.mkdir(parents=True)
+            content.extractall(workspace)
+    except (py7zr.exceptions.ArchiveError, LZMAError, TypeError) as error:
+        raise AsdError(f"{archive} is no whole 7z file ({error}); delete it") from error
+    for path in sorted(workspace.rglob("*")):
+        if _is_junk(path.name):
+            (shutil.rmtree if path.is_dir() else Path.unlink)(path)
+
+
+def _is_junk(name: str) -> bool:
+    return any(part in _JUNK for part in PurePosixPath(name).parts)
+
+
+def _checked(archive: Path, member: str, plain: bool) -> PurePosixPath:
+    """Refuse whatever would end up elsewhere, or as something else than a file."""
+    name = PurePosixPath(member.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts or ":" in str(name) or not name.parts:
+        fault = "would leave the folder"
+    elif not plain:
+        fault = "is a link or a device"
+    else:
+        return name
+    raise AsdError(f"{archive}: {member!r} {fault}; nothing of the archive was unpacked")
+
+
+def _extract(content: ZipFile, member: ZipInfo, path: Path) -> None:
+    if member.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with content.open(member) as source, path.open("xb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _inner(folder: Path) -> Path:
+    """Step into a folder named like a data root that is around everything."""
+    folder.mkdir(parents=True, exist_ok=True)
+    inside = list(folder.iterdir())
+    return inside[0] if len(inside) == 1 and inside[0].name in ROOTS else folder
+
+
+def _settle(source: Path, target: Path) -> list[Path]:
+    """Move what is in a folder into another, whole folders where they are new."""
+    kept = []
+    for path in sorted(source.iterdir()):
+        final = target / path.name
+        if not final.exists():
+            path.replace(final)
+        elif path.is_dir() and final.is_dir():
+            kept += _settle(path, final)
+        elif path.is_dir() or final.is_dir() or path.read_bytes() != final.read_bytes():
+            kept.append(final)
+    return kept

@@ -12,8 +12,7 @@ from cache.base.processors import cores
 from cache.base.progress import underway
 from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
 from cache.table import Section
-from extractors.clips.dataset import datasets
-from extractors.clips.known import Kind, KnownSet, find_known
+from extractors.clips.dataset import Kind, KnownSet, datasets, find_known
 from extractors.clips.listing import Clip, Fault, Listing
 from extractors.clips.names import parse_stem
 from extractors.data.probe import Probe, probe

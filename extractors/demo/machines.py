@@ -56,7 +56,22 @@ class Operation(Protocol):
     faults: ClassVar[tuple[str, ...]]
 
     def sound(self, rng: Generator, samples: int, fault: MachineFault | None = None) -> Wave:
-        """Return (samples,) of the machine alone at 16 kHz, RMS 1."""
+        """Return the machine alone.
+
+        Parameters
+        ----------
+        rng
+            The clip's own randomness.
+        samples
+            Length of the clip at 16 kHz.
+        fault
+            ``None`` for a healthy machine.
+
+        Returns
+        -------
+        Wave
+            (samples,) float64, RMS 1.
+        """
 
 
 @dataclass(frozen=True)
@@ -73,37 +88,15 @@ class Fan:
     faults: ClassVar[tuple[str, ...]] = ("bearing", "imbalance", "rubbing")
 
     def sound(self, rng: Generator, samples: int, fault: MachineFault | None = None) -> Wave:
-        """Return the fan alone.
-
-        Parameters
-        ----------
-        rng
-            The clip's own randomness.
-        samples
-            Length of the clip at 16 kHz.
-        fault
-            ``None`` for a healthy fan.
-
-        Returns
-        -------
-        Wave
-            (samples,) float64, RMS 1.
-        """
-        turns = self._turns(rng, samples)  # (T,) revolutions since an arbitrary start
+        """Return the fan alone, see `Operation.sound`."""
+        offset = rng.normal(0, 0.004)  # a controller holds a speed within half a per cent
+        wander = 0.002 * slow(rng, samples, 0.5)  # (T,)
+        turns = np.cumsum((1 + offset + wander) * self.speed / 60 / SAMPLE_RATE)
+        turns += rng.random()  # (T,) revolutions since an arbitrary start
         flow = coloured_noise(rng, samples, rng.normal(-4.5, 0.2), (150.0, 6_000.0))
         flow *= 1 + 0.3 * np.cos(2 * np.pi * BLADES * turns)
         healthy = unit_rms(_tones(rng, turns) + 0.9 * jitter(rng, 0.7) * flow)
-        if fault is None:
-            return healthy
-        part, quiet, loud = _FAN_FAULTS[fault.kind]
-        level = ratio(quiet + (loud - quiet) * fault.severity)
-        return unit_rms(healthy + level * unit_rms(part(rng, turns)))
-
-    def _turns(self, rng: Generator, samples: int) -> Wave:
-        offset = rng.normal(0, 0.004)  # a controller holds a speed within half a per cent
-        wander = 0.002 * slow(rng, samples, 0.5)  # (T,)
-        turns = np.cumsum((1 + offset + wander) * self.speed / 60 / SAMPLE_RATE)  # (T,)
-        return turns + rng.random()
+        return healthy if fault is None else _with_fault(healthy, fault, (rng, turns))
 
 
 @dataclass(frozen=True)
@@ -123,26 +116,11 @@ class Valve:
     faults: ClassVar[tuple[str, ...]] = ("leak", "sluggish", "rattle")
 
     def sound(self, rng: Generator, samples: int, fault: MachineFault | None = None) -> Wave:
-        """Return the valve alone.
-
-        Parameters
-        ----------
-        rng
-            The clip's own randomness.
-        samples
-            Length of the clip at 16 kHz.
-        fault
-            ``None`` for a healthy valve.
-
-        Returns
-        -------
-        Wave
-            (samples,) float64, RMS 1.
-        """
+        """Return the valve alone, see `Operation.sound`."""
         severity = dict.fromkeys(self.faults, 0.0)
         if fault is not None:
             severity[fault.kind] = fault.severity
-        opens, closes = self._actuations(rng, samples, 0.25 * severity["sluggish"])  # (K,) s each
+        opens, closes = self.actuations(rng, samples, 0.25 * severity["sluggish"])
         gain = np.sqrt(self.pressure) * ratio(-12 * severity["sluggish"])
         sound = _strikes(rng, opens, samples, _OPENING) * jitter(rng, 1.0)
         sound += gain * _strikes(rng, closes, samples, _CLOSING) * jitter(rng, 1.0)
@@ -150,11 +128,10 @@ class Valve:
         healthy = unit_rms(sound)
         if fault is None or fault.kind == "sluggish":
             return healthy
-        part, quiet, loud = _VALVE_FAULTS[fault.kind]
-        level = ratio(quiet + (loud - quiet) * fault.severity)
-        return unit_rms(healthy + level * unit_rms(part(rng, opens, samples)))
+        return _with_fault(healthy, fault, (rng, opens, samples))
 
-    def _actuations(self, rng: Generator, samples: int, delay: float) -> tuple[Wave, Wave]:
+    def actuations(self, rng: Generator, samples: int, delay: float) -> tuple[Wave, Wave]:
+        """Draw when it opens and closes, (K,) s each; a delay is a share of the interval."""
         period = self.interval / 1000  # s
         count = int(np.ceil(samples / SAMPLE_RATE / period))
         opens = period * (np.arange(count) + rng.random() + rng.normal(0, 0.01, count))
@@ -262,13 +239,19 @@ _OPENING = MappingProxyType({620.0: (0.012, 1.0), 1_750.0: (0.006, 0.6), 3_900.0
 _CLOSING = MappingProxyType({480.0: (0.015, 1.0), 2_300.0: (0.005, 0.5)})
 
 # Fault to (its sound, level in dB against the healthy machine at severity 0 and at severity 1).
-_FAN_FAULTS: Mapping[str, tuple[Callable[[Generator, Wave], Wave], float, float]] = MappingProxyType(
+_FAULTS: Mapping[str, tuple[Callable[..., Wave], float, float]] = MappingProxyType(
     {
         "bearing": (_bearing, -17.0, -2.0),
         "imbalance": (_imbalance, -11.0, 3.0),
         "rubbing": (_rubbing, -18.0, -4.0),
+        "leak": (_leak, -20.0, -4.0),
+        "rattle": (_rattle, -11.0, 1.0),
     }
 )
-_VALVE_FAULTS: Mapping[str, tuple[Callable[[Generator, Wave, int], Wave], float, float]] = MappingProxyType(
-    {"leak": (_leak, -20.0, -4.0), "rattle": (_rattle, -11.0, 1.0)}
-)
+
+
+def _with_fault(healthy: Wave, fault: MachineFault, heard: tuple[object, ...]) -> Wave:
+    """Mix the sound of a fault, made of what it is heard in, into that of a healthy machine."""
+    sound, quiet, loud = _FAULTS[fault.kind]
+    level = ratio(quiet + (loud - quiet) * fault.severity)
+    return unit_rms(healthy + level * unit_rms(sound(*heard)))

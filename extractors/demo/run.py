@@ -31,15 +31,15 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cache.base.arguments import Parser
 from cache.base.console import console_of, parser_of
 from cache.base.errors import AsdError, guarded
 from cache.files.atomic import write_atomic
 from cache.files.places import here
+from extractors.clips.names import ClipName, write_attributes
 from extractors.demo.machines import NOISES, Fan, MachineFault, Operation, Valve
-from extractors.demo.waves import SAMPLE_RATE, Wave, ratio, unit_rms
-from extractors.demo.writer import ClipName, wav_bytes, write_attributes
+from extractors.demo.waves import SAMPLE_RATE, Wave, ratio, unit_rms, wav_bytes
 
+_TRUTHS = ("data", "domain", "attributes")  # kinds of ground truth
 _SECONDS = (6, 8, 10)
 _SNR = (-3.0, 2.0)  # dB, machine against noise
 _LEVEL = 0.06  # RMS of a clip, full scale 1
@@ -65,10 +65,10 @@ class Machine:
     folder: str
     domains: Mapping[str, tuple[Condition, ...]]
 
-    def condition(self, domain: str, number: int) -> Condition:
-        """Give the condition of a domain's clip of this number."""
-        conditions = self.domains[domain]
-        return conditions[number % len(conditions)]
+    def condition(self, plan: ClipName) -> Condition:
+        """Give the condition of a clip, by its domain and number."""
+        conditions = self.domains[str(plan.domain)]
+        return conditions[int(plan.number) % len(conditions)]
 
 
 MACHINES: Mapping[str, Machine] = MappingProxyType(
@@ -99,7 +99,7 @@ MACHINES: Mapping[str, Machine] = MappingProxyType(
 )
 
 _PLANS = tuple(
-    ClipName(split, domain, condition, number)
+    ClipName(0, f"{number:04d}", domain, split, condition)
     for split, domain, condition, count in (
         ("train", "source", "normal", 60),
         ("train", "target", "normal", 10),
@@ -129,9 +129,9 @@ def make_clip(machine: Machine, plan: ClipName, seed: Sequence[int]) -> tuple[Co
     """
     rng = np.random.default_rng(seed)
     samples = int(rng.choice(_SECONDS)) * SAMPLE_RATE
-    condition = machine.condition(plan.domain, plan.number)
+    condition = machine.condition(plan)
     faults = condition.operation.faults
-    fault = MachineFault(faults[plan.number % len(faults)], float(rng.random()))
+    fault = MachineFault(faults[int(plan.number) % len(faults)], float(rng.random()))
     broken = fault if plan.condition == "anomaly" else None
     sound = condition.operation.sound(rng, samples, broken)  # RMS 1
     noise = NOISES[condition.noise].sound(rng, samples) * ratio(-rng.uniform(*_SNR))
@@ -174,10 +174,10 @@ def _own_files() -> set[str]:
         folder, anonymous = f"{machine.folder}/{name}", machine.folder == "eval_data"
         paths.add(f"{folder}/attributes_00.csv")
         for file, plan, _ in _files(anonymous, (0,)):
-            original = plan.name(machine.condition(plan.domain, plan.number).attributes)
+            original = plan.with_attributes(machine.condition(plan).attributes).stem
             paths.add(f"{folder}/{plan.split}/{file or original}.wav")
         if anonymous:
-            paths |= {_truth_file(kind, name) for kind in ("data", "domain", "attributes")}
+            paths |= {_truth_file(kind, name) for kind in _TRUTHS}
     return paths
 
 
@@ -189,19 +189,21 @@ def _truth_file(kind: str, machine: str) -> str:
 def _write_machine(root: Path, name: str, machine: Machine, seed: tuple[int, int]) -> None:
     anonymous = machine.folder == "eval_data"
     rows: dict[str, dict[str, str]] = {}
-    truth: list[tuple[str, ClipName, str]] = []
+    truth: dict[str, list[str]] = {kind: [] for kind in _TRUTHS}
     for file, plan, number in _files(anonymous, seed):
         condition, wave = make_clip(machine, plan, (*seed, number))
-        original = plan.name(condition.attributes)
+        original = plan.with_attributes(condition.attributes).stem
         clip = f"{name}/{plan.split}/{file or original}.wav"
         write_atomic(root / machine.folder / clip, wav_bytes(wave, SAMPLE_RATE))
         if file is None:
             rows[clip] = condition.attributes
         else:
-            truth.append((f"{file}.wav", plan, original))
+            told = int(plan.condition == "anomaly"), int(plan.domain == "target"), original
+            for lines, value in zip(truth.values(), told, strict=True):
+                lines.append(f"{file}.wav,{value}\n")
     write_attributes(root / machine.folder / name / "attributes_00.csv", rows)
-    if truth:
-        _write_truth(root, name, truth)
+    for kind, lines in truth.items() if anonymous else ():
+        write_atomic(root / _truth_file(kind, name), "".join(sorted(lines)).encode())
 
 
 def _files(anonymous: bool, seed: Sequence[int]) -> Iterator[tuple[str | None, ClipName, int]]:
@@ -211,25 +213,6 @@ def _files(anonymous: bool, seed: Sequence[int]) -> Iterator[tuple[str | None, C
     for number, plan in enumerate(_PLANS):
         hidden = anonymous and plan.split == "test"
         yield (f"section_00_{next(order):04d}" if hidden else None), plan, number
-
-
-def _write_truth(root: Path, machine: str, truth: Sequence[tuple[str, ClipName, str]]) -> None:
-    columns: dict[str, list[object]] = {
-        "data": [int(plan.condition == "anomaly") for _, plan, _ in truth],
-        "domain": [int(plan.domain == "target") for _, plan, _ in truth],
-        "attributes": [original for _, _, original in truth],
-    }
-    for kind, values in columns.items():
-        lines = sorted(f"{file},{v}\n" for (file, _, _), v in zip(truth, values, strict=True))
-        write_atomic(root / _truth_file(kind, machine), "".join(lines).encode())
-
-
-def _parser() -> Parser:
-    about = "Write a data set of made-up machines in the task's layout, with its truth."
-    parser = parser_of("extractors.demo.run", about, "--to demo/data --seed 0")
-    parser.add_argument("--to", type=here, required=True, metavar="DIR", help="where to write it")
-    parser.add_argument("--seed", type=int, default=0, help="from 0 (default: %(default)s)")
-    return parser
 
 
 @guarded
@@ -246,7 +229,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0, or 2 for a mistake in the call.
     """
-    args = _parser().parse_args(argv)
+    about = "Write a data set of made-up machines in the task's layout, with its truth."
+    parser = parser_of("extractors.demo.run", about, "--to demo/data --seed 0")
+    parser.add_argument("--to", type=here, required=True, metavar="DIR", help="where to write it")
+    parser.add_argument("--seed", type=int, default=0, help="from 0 (default: %(default)s)")
+    args = parser.parse_args(argv)
     if args.seed < 0:
         raise AsdError(f"--seed {args.seed}: a whole number from 0")
     count = write_data_set(args.to, args.seed)

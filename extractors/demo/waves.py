@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
+import soundfile
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.fft import irfft, rfft
@@ -125,3 +128,30 @@ def smooth(wave: Wave, seconds: float) -> Wave:
     from scipy.signal import lfilter  # noqa: PLC0415
 
     return np.asarray(lfilter([1 - pole], [1.0, -pole], wave))
+
+
+def wav_bytes(wave: Wave, sample_rate: int, comment: str = "") -> bytes:
+    """Encode a waveform as a 16-bit WAV file.
+
+    Parameters
+    ----------
+    wave
+        (T,) float in [-1, 1]; libsndfile takes 1 for the largest integer, 32767.
+    sample_rate
+        Hz.
+    comment
+        Text to put into the file beside the sound, in ASCII; none where empty.
+
+    Returns
+    -------
+    bytes
+        The file.
+    """
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(
+        buffer, "w", samplerate=sample_rate, channels=1, format="WAV", subtype="PCM_16"
+    ) as file:
+        if comment:
+            file.comment = comment
+        file.write(wave)
+    return buffer.getvalue()

@@ -1,27 +1,103 @@
-"""Waveforms to the vectors of every output in one pass: windows, number format, memory."""
+"""Outputs, their recipes, and waveforms to the vectors of all in one pass: windows, format, memory."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
+from cache.heard import AVERAGE
+from cache.recipe import Recipe, Setting
+from extractors.audio.decode import RESAMPLER
 from extractors.audio.hearing import Hearing
-from extractors.backbone import ArrayBackbone, Backbone
+from extractors.backbone import ArrayBackbone, Backbone, BackboneSpec
 from extractors.device import Device, is_out_of_memory
-from extractors.embedding.output import Output
+from extractors.embedding.revisions import code_of
+from extractors.pooling import Pooling
+from extractors.request import DTYPES, GRAPHS, LOCAL
 
 if TYPE_CHECKING:  # loaded where a network is
-    from torch import Tensor
+    pass
 
 Samples = NDArray[np.float32]
 _Pooled = tuple[list[Any], tuple[int, ...]]  # arrays, or tensors on the device; bands
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Output:
+    """One table asked for.
+
+    Attributes
+    ----------
+    spec
+        The backbone.
+    layer
+        One of ``spec.layers``.
+    pooling, bands
+        How frames become one vector.
+    dtype
+        What the network computes in; front ends and poolings always compute in float32.
+    hearing
+        Which channel, and what of long recordings.
+    engine
+        What runs the network; torch's are one.
+    calibration
+        Of 8-bit integers: the name of the ranges, see `extractors.embedding.graphs`.
+    """
+
+    spec: BackboneSpec
+    layer: int
+    pooling: Pooling
+    bands: str
+    dtype: str = DTYPES[0]
+    hearing: Hearing = field(default_factory=Hearing)
+    engine: str = LOCAL
+    calibration: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """What names the table."""
+        settings: dict[str, Setting] = {
+            **dict(self.spec.settings),
+            "code": code_of(self.spec),
+            "resampler": RESAMPLER,
+            "window": self.spec.max_samples,
+            **self.hearing.settings,
+        }
+        if self.dtype != DTYPES[0]:
+            settings["dtype"] = self.dtype
+        if self.engine in GRAPHS:
+            settings["engine"] = self.engine
+        if self.calibration:
+            settings["calibration"] = self.calibration
+        return Recipe(
+            backbone=self.spec.name,
+            layer=self.layer,
+            pooling=self.pooling.name,
+            bands=self.bands,
+            sample_rate=self.spec.sample_rate,
+            weights=self.spec.weights,
+            settings=tuple(sorted(settings.items())),
+        )
+
+    def blocks(self, width: int, bands: int) -> dict[str, tuple[int, int]]:
+        """Name the columns: one block, or one a part or band where these are kept apart."""
+        channel = self.hearing.channel
+        name = self.spec.name if channel == AVERAGE else f"{self.spec.name}.{channel}"
+        if self.spec.parts and width == self.spec.dim:
+            each = width // len(self.spec.parts)
+            parts = enumerate(self.spec.parts)
+            return {f"{name}.{part}": (i * each, (i + 1) * each) for i, part in parts}
+        if self.bands == "merge" or bands == 1 or self.pooling.reduce is None:
+            return {name: (0, width)}
+        each = width // bands
+        return {f"{name}/band{i}": (i * each, (i + 1) * each) for i in range(bands)}
 
 
 def window_starts(samples: int, window: int) -> list[int]:
@@ -136,8 +212,13 @@ class Forward:
         _LOG.info(text, self.device, size, self.limit)
 
     def _pass(self, samples: Samples) -> Vectors:
+        layers = sorted({output.layer for output in self.outputs})
         if self.backbone.spec.arrays:
-            values, bands = self._windows(samples, self._from_arrays)
+
+            def from_arrays(window: Samples) -> _Pooled:
+                return self._outputs(layers, self.backbone.features(window, layers))  # type: ignore[arg-type]
+
+            values, bands = self._windows(samples, from_arrays)
             return Vectors(tuple(values), bands)
         import torch  # noqa: PLC0415 (loaded already: the network needs it)
 
@@ -155,32 +236,24 @@ class Forward:
             total = [one + other for one, other in zip(total, more, strict=True)]
         return [one / len(starts) for one in total] if len(starts) > 1 else total, bands
 
-    def _from_arrays(self, samples: Samples) -> _Pooled:
-        """One window of each clip: (B, D) and the bands, for each output."""
-        layers = sorted({output.layer for output in self.outputs})
-        return self._outputs(layers, self.backbone.features(samples, layers))  # type: ignore[arg-type]
-
     def _from_tensors(self, samples: Samples) -> _Pooled:
-        """Compute the same on the device."""
+        """One window of each clip on the device: (B, D) and the bands, for each output."""
         import torch  # noqa: PLC0415 (as above)
 
         from extractors.embedding.precision import reduced  # noqa: PLC0415
 
         layers = sorted({output.layer for output in self.outputs})
-        waveforms = self._moved(torch.from_numpy(np.ascontiguousarray(samples)))
-        with reduced(waveforms.device, getattr(torch, self.outputs[0].dtype)):
+        waveforms, here = torch.from_numpy(np.ascontiguousarray(samples)), self.device.type == "cuda"
+        # From pinned memory the copy to a GPU can run beside the arithmetic.
+        waveforms = (waveforms.pin_memory() if here else waveforms).to(str(self.device), non_blocking=here)
+        dtype = DTYPES[0] if self.outputs[0].engine in GRAPHS else self.outputs[0].dtype
+        with reduced(waveforms.device, getattr(torch, dtype)):
             return self._outputs(layers, self.backbone.features(waveforms, layers))  # type: ignore[arg-type]
 
     def _outputs(self, layers: Sequence[int], features: Sequence[Any]) -> _Pooled:
         of = dict(zip(layers, features, strict=True))
         values = [output.pooling(of[output.layer], output.bands) for output in self.outputs]
         return values, tuple(int(of[output.layer].frames.shape[2]) for output in self.outputs)
-
-    def _moved(self, waveforms: Tensor) -> Tensor:
-        """To the device; from pinned memory where the copy can then run beside the arithmetic."""
-        if self.device.type == "cuda":
-            return waveforms.pin_memory().to(str(self.device), non_blocking=True)
-        return waveforms.to(str(self.device))
 
 
 def least_cosine(forward: Forward, samples: Samples) -> float:

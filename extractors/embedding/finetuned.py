@@ -21,8 +21,19 @@ from torch import Tensor
 from cache.base.errors import AsdError
 from cache.base.text import parse_json
 from cache.files.atomic import unchanged, write_atomic
-from extractors import registry
-from extractors.backbone import OWN, Backbone, Features, Kind, ModelFile, Source, Tunable
+from extractors import backbones
+from extractors.backbone import (
+    OWN,
+    Backbone,
+    Features,
+    Inputs,
+    Kernels,
+    Kind,
+    ModelFile,
+    NetworkBackbone,
+    Source,
+    Tunable,
+)
 from extractors.embedding.statistics import StatisticsPooling
 from extractors.weights.loading import (
     WeightsFile,
@@ -78,7 +89,7 @@ def embed(pooling: StatisticsPooling | None, features: Features) -> Tensor:
     return features.native
 
 
-class FinetunedBackbone:
+class FinetunedBackbone(NetworkBackbone):
     """A fine-tuned backbone: every layer as before, and the trained embedding as ``native``.
 
     Parameters
@@ -99,12 +110,22 @@ class FinetunedBackbone:
             pooling="native",
         )
         self.backbone = backbone
+        self.kernels = backbone.kernels if isinstance(backbone, Kernels) else ()
         self._embedding = embedding
         self._pooling = pooling
 
-    def features(self, waveforms: Tensor, layers: Sequence[int]) -> list[Features]:
-        """Compute features; see `Backbone.features`."""
-        found = self.backbone.features(waveforms, layers)
+    def use(self, kernel: str) -> None:
+        """Compute in one of the backbone's ways; see `Kernels`."""
+        if isinstance(self.backbone, Kernels):
+            self.backbone.use(kernel)
+
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        """Compute what the network is given; see `Tunable.inputs`."""
+        return self.backbone.inputs(waveforms)
+
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        """Run the network and the embedding behind it; see `Tunable.states`."""
+        found = self.backbone.states(inputs, layers)
         return [
             replace(each, native=embed(self._pooling, each).float())
             if layer == self._embedding.layer
@@ -211,7 +232,7 @@ def load(name: str, source: Source, device: torch.device) -> FinetunedBackbone:
         state = load_state(file)
         _check_whole(path, record, state)
         kept = ModelFile(path, file.sha256, record["blueprint"], _part(state, _NETWORK))
-        backbone = registry.find(name).rebuild(kept, device)
+        backbone = backbones.find(name).rebuild(kept, device)
     except (KeyError, TypeError, AttributeError) as error:
         raise AsdError(f"{path}: its record is damaged ({error!r}); make it anew") from error
     if pooling is not None:
@@ -226,7 +247,7 @@ def load_any(name: str, source: Source, device: torch.device) -> Backbone:
     with unchanged(str(path), lambda: [path] if path else []):
         if path is not None and is_tuned(path):
             return load(name, source, device)
-        return cast(Backbone, registry.find(name).load(source, device))
+        return cast(Backbone, backbones.find(name).load(source, device))
 
 
 def _check_whole(path: Path, record: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:

@@ -11,9 +11,11 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +27,13 @@ from cache.files.atomic import write_atomic
 from cache.store import Store
 from extractors.audio.decode import read_audio
 from extractors.clips.listing import Clip
-from extractors.embedding.embedder import Forward, Samples
+from extractors.embedding.embedder import Forward, Output, Samples
 from extractors.embedding.throughput import machine_key, rate, usual
-from extractors.request import DTYPES
+from extractors.request import DTYPES, INT8
 
 FORMATS = "formats.json"  # in the cache folder
 WORTH = 1000  # clips to embed; fewer take hardly longer than the measurement
+_FEWEST = 16  # clips to calibrate on and to compare, where integers were asked for
 CLIPS = 24  # references, as many others, and as many disturbed ones
 _GAIN = 1.3  # times float32's pace that a format must reach
 _RHO = 0.999  # least rank correlation of scores
@@ -60,7 +63,12 @@ class Verdict:
     @property
     def accepted(self) -> bool:
         """Whether it is faster and ranks the same."""
-        return self.gain >= _GAIN and self.rho >= _RHO and self.points <= _POINTS
+        return self.gain >= _GAIN and self.alike
+
+    @property
+    def alike(self) -> bool:
+        """Whether it ranks the same."""
+        return self.rho >= _RHO and self.points <= _POINTS
 
     def __str__(self) -> str:
         told = f"{'taken' if self.accepted else 'refused'}: {self.gain:.2f} times float32's pace"
@@ -86,7 +94,10 @@ def settled(forward: Forward, clips: Sequence[Clip], store: Store) -> Forward:
         Where the tables go, and the verdicts.
     """
     spec = forward.backbone.spec
-    formats = {dtype: _in(forward, dtype) for dtype in DTYPES}
+    formats = {
+        dtype: replace(forward, outputs=[replace(output, dtype=dtype) for output in forward.outputs])
+        for dtype in DTYPES
+    }
     for dtype, each in formats.items():
         if any(store.tables(output.recipe) for output in each.outputs):
             _LOG.info("%s in %s, as its tables are", spec.name, dtype)
@@ -94,35 +105,114 @@ def settled(forward: Forward, clips: Sequence[Clip], store: Store) -> Forward:
     if spec.arrays or spec.weights is None:
         return forward  # no network
     tried = [dtype for dtype in DTYPES[1:] if dtype == "bfloat16" or forward.device.type == "cuda"]
-    verdicts, samples = verdicts_in(store.root), list[Samples]()
     for dtype in tried:
-        key = _key(formats[dtype])
-        if key not in verdicts:
-            if len(clips) < WORTH:
-                return forward
-            samples = samples or training_samples(forward, clips)
-            if len(samples) < 2 * CLIPS:
-                return forward
-            verdicts[key] = judged(forward, formats[dtype], samples)
-            known = {name: asdict(verdict) for name, verdict in verdicts.items()}
-            write_atomic(store.root / FORMATS, json.dumps(known, indent=1).encode())
-        verdict = verdicts[key]
+        verdict = _verdict(store, formats[dtype], partial(_measured, forward, formats[dtype], clips))
+        if verdict is None:
+            return forward
         _LOG.info("%s: %s is %s", spec.name, dtype, verdict)
         if verdict.accepted:
             return formats[dtype]
     return forward
 
 
-def _in(forward: Forward, dtype: str) -> Forward:
-    return replace(forward, outputs=[replace(output, dtype=dtype) for output in forward.outputs])
+def _verdict(store: Store, smaller: Forward, measure: Callable[[], Verdict | None]) -> Verdict | None:
+    """Give the verdict that was kept of this machine, model and outputs, or measure and keep it."""
+    tables = " ".join(output.recipe.fingerprint for output in smaller.outputs)
+    verdicts, key = verdicts_in(store.root), f"{machine_key(smaller)}, tables {tables}"
+    if key not in verdicts:
+        verdict = measure()
+        if verdict is None:
+            return None
+        verdicts[key] = verdict
+        known = {name: asdict(each) for name, each in verdicts.items()}
+        write_atomic(store.root / FORMATS, json.dumps(known, indent=1).encode())
+    return verdicts[key]
 
 
-def _key(forward: Forward) -> str:
-    tables = " ".join(output.recipe.fingerprint for output in forward.outputs)
-    return f"{machine_key(forward)}, tables {tables}"
+def _measured(forward: Forward, smaller: Forward, clips: Sequence[Clip]) -> Verdict | None:
+    """Measure where there is enough to do, and to measure on."""
+    samples = training_samples(forward, clips) if len(clips) >= WORTH else []
+    return judged(forward, smaller, samples) if len(samples) >= 2 * CLIPS else None
 
 
-def judged(exact: Forward, smaller: Forward, samples: Sequence[Samples]) -> Verdict:
+def in_integers(forward: Forward, clips: Sequence[Clip], store: Store, *, asked: bool) -> Forward:
+    """Let an engine compute in 8-bit integers, calibrated on training clips of the largest section.
+
+    Tables that the store has go first, with the calibration that they were made with. Half of the clips
+    calibrate; scores of the other half, as they are and disturbed, must rank as in float32.
+
+    Parameters
+    ----------
+    forward
+        Of an engine of `GRAPHS`, in float32.
+    clips, store
+        As in `settled`.
+    asked
+        Whether it was asked for, however fast it is; else float32 stays unless it pays.
+
+    Raises
+    ------
+    AsdError
+        Where it was asked for: if scores rank otherwise, or there are too few clips to tell.
+    """
+    from extractors.embedding import graphs  # noqa: PLC0415 (extras)
+
+    network, name = cast(graphs.GraphBackbone, forward.backbone), forward.backbone.spec.name
+    if known := _calibration_in(store, forward.outputs):
+        _LOG.info("%s in int8, as its tables are", name)
+        return _calibrated(forward, known)
+    if not asked and any(store.tables(each.recipe) for each in forward.outputs):
+        return forward
+    samples = training_samples(forward, clips) if asked or len(clips) >= WORTH else []
+    least, half = _FEWEST if asked else 2 * CLIPS, len(samples) // 2
+    if len(samples) < least and not asked:
+        return forward
+    if len(samples) < least:
+        raise AsdError(
+            f"--dtype int8: {len(samples)} training clips of one length to calibrate and compare on, "
+            f"{least} are needed; use --dtype float32"
+        )
+    train = _of_largest(clips)
+    told = "%s: int8 is calibrated on %d of %d training clips of %s, and compared on as many others"
+    _LOG.info(told, name, half, len(train), train[0].section)
+    layers = sorted({each.layer for each in forward.outputs})
+    smaller = _calibrated(forward, graphs.calibrated(network, samples[:half], layers))
+    measure = partial(judged, forward, smaller, samples, 0.0 if asked else _GAIN)
+    verdict = cast(Verdict, _verdict(store, smaller, measure))
+    if asked and not verdict.alike:
+        raise AsdError(
+            f"--dtype int8: scores of {name} rank otherwise than in float32: rank correlation "
+            f"{verdict.rho:.5f} (at least {_RHO}), AUC moved by {verdict.points:.2f} points (at most "
+            f"{_POINTS}); use --dtype float32"
+        )
+    _LOG.info("%s: int8 is %s", name, verdict)
+    return smaller if asked or verdict.accepted else forward
+
+
+def _calibrated(forward: Forward, calibration: str) -> Forward:
+    """Give the same in integers."""
+    from extractors.embedding import graphs  # noqa: PLC0415 (extras)
+
+    network = cast(graphs.GraphBackbone, forward.backbone)
+    outputs = [replace(each, dtype=INT8, calibration=calibration) for each in forward.outputs]
+    backbone = graphs.GraphBackbone(network.backbone, network.engine, calibration)
+    return replace(forward, backbone=backbone, outputs=outputs)
+
+
+def _calibration_in(store: Store, outputs: Sequence[Output]) -> str:
+    """Find the calibration of tables that the store has of these outputs in integers."""
+    wanted = [output.recipe for output in outputs]
+    for recipe in store.recipes():
+        settings = dict(recipe.settings)
+        format_, calibration = settings.pop("dtype", ""), settings.pop("calibration", "")
+        if format_ == INT8 and replace(recipe, settings=tuple(sorted(settings.items()))) in wanted:
+            return str(calibration)
+    return ""
+
+
+def judged(
+    exact: Forward, smaller: Forward, samples: Sequence[Samples], least_gain: float = _GAIN
+) -> Verdict:
     """Measure a format against float32, pass next to pass, and then how its scores rank.
 
     Parameters
@@ -132,11 +222,13 @@ def judged(exact: Forward, smaller: Forward, samples: Sequence[Samples]) -> Verd
     samples
         (T,) each, at least two; the first half are references, the rest are scored, once as they are
         and once disturbed.
+    least_gain
+        Below it nobody looks at the ranks.
     """
     plan = replace(usual(exact.backbone.spec, exact.device), batch=1)
     gains = [rate(smaller, plan, samples[0]) / rate(exact, plan, samples[0]) for _ in range(_ROUNDS)]
     gain = float(np.median(gains))
-    if gain < _GAIN:
+    if gain < least_gain:
         return Verdict(gain)
     half = len(samples) // 2
     rng = np.random.default_rng(0)
@@ -209,11 +301,7 @@ def agreement(
 
 def training_samples(forward: Forward, clips: Sequence[Clip]) -> list[Samples]:
     """Read training clips of the largest section, of one length, evenly spread; few where few are."""
-    train = [clip for clip in clips if clip.split == "train"]
-    sections = Counter(clip.section for clip in train)
-    if not sections:
-        return []
-    own = [clip for clip in train if clip.section == sections.most_common(1)[0][0]]
+    own = _of_largest(clips)
     step = max(1, len(own) // (2 * CLIPS))
     spec, hearing, read = forward.backbone.spec, forward.hearing, list[Samples]()
     for clip in own[::step][: 2 * CLIPS]:
@@ -225,6 +313,13 @@ def training_samples(forward: Forward, clips: Sequence[Clip]) -> list[Samples]:
     lengths = Counter(each.shape for each in read if each.shape[-1] >= spec.min_samples)
     usual_shape = lengths.most_common(1)[0][0] if lengths else None
     return [each for each in read if each.shape == usual_shape]
+
+
+def _of_largest(clips: Sequence[Clip]) -> list[Clip]:
+    """Training clips of the section that has most."""
+    train = [clip for clip in clips if clip.split == "train"]
+    counts = Counter(clip.section for clip in train).most_common(1)
+    return [clip for clip in train if clip.section == counts[0][0]]
 
 
 def verdicts_in(folder: Path) -> dict[str, Verdict]:

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from cache.base.errors import AsdError, needed
 from cache.files.places import here
-from cache.recipe import Recipe
-from extractors import pooling, registry
+from cache.recipe import NETWORK, Recipe, Setting
+from extractors import backbones, pooling
 from extractors.audio.hearing import Hearing, hearing_of, hearings
 from extractors.backbone import RANDOM, ArrayBackbone, Backbone, BackboneSpec, Source
 from extractors.device import Device, Processor
-from extractors.embedding.embedder import Forward
-from extractors.embedding.output import Output
-from extractors.request import AUTO, DTYPES, ExtractRequest
+from extractors.embedding.embedder import Forward, Output
+from extractors.request import AUTO, DTYPES, GRAPHS, INT8, LOCAL, ExtractRequest
 from extractors.weights.published import published
 
 RANDOM_SEED = 0  # of `--weights random`
+_USUAL = (DTYPES[0], LOCAL, "")  # of what `NETWORK` names
 
 
 def chosen(values: Sequence[str], name: str, names: Sequence[str]) -> list[str]:
@@ -49,7 +49,7 @@ def chosen(values: Sequence[str], name: str, names: Sequence[str]) -> list[str]:
     own, common = [], []
     for value in values:
         before, equals, after = value.partition("=")
-        if equals and before in registry.names():
+        if equals and before in backbones.names():
             if before not in names:
                 raise AsdError(f"{value} is meant for {before}, this call has {', '.join(names)}")
             own += [after] if before == name else []
@@ -77,7 +77,7 @@ def source_of(values: Sequence[str], text: str, names: Sequence[str], accepted: 
     AsdError
         If two files are meant for one backbone, or one for several.
     """
-    name, variant = registry.split_name(text)
+    name, variant = backbones.split_name(text)
     files = chosen(values, name, names)
     if files == ["random"]:
         return Source(variant, seed=RANDOM_SEED)
@@ -125,7 +125,7 @@ def load_model(name: str, source: Source, device: str) -> tuple[Backbone | Array
     AsdError
         As `BackboneFile.load`; if there is no such device; if torch is needed and not installed.
     """
-    module = registry.find(name)
+    module = backbones.find(name)
     light = getattr(module, "without_torch", None)
     if light is not None and light(source) and device in ("auto", "cpu"):
         where: Device = Processor()
@@ -158,14 +158,19 @@ def load_forwards(request: ExtractRequest) -> list[Forward]:
     AsdError
         If an option names something that there is not, or weights cannot be had.
     """
-    names = [registry.split_name(text)[0] for text in request.backbone]
+    names = [backbones.split_name(text)[0] for text in request.backbone]
     for name in names:
-        registry.find(name)  # before any of them is loaded
+        backbones.find(name)  # before any of them is loaded
     accepted = request.accept_weights
     sources = [source_of(request.weights, text, names, accepted) for text in request.backbone]
-    models = [load_model(name, source, request.device) for name, source in zip(names, sources, strict=True)]
+    where = "cpu" if request.engine in GRAPHS else request.device
+    models = [load_model(name, source, where) for name, source in zip(names, sources, strict=True)]
     forwards = [
-        Forward(m, [replace(o, hearing=how) for o in _outputs(m.spec, request, names)], device)
+        Forward(
+            run_by(m, request.engine),
+            [replace(o, hearing=how) for o in _outputs(m.spec, request, names)],
+            device,
+        )
         for m, device in models
         for how in hearings(request.heard)
     ]
@@ -193,8 +198,22 @@ def _outputs(spec: BackboneSpec, request: ExtractRequest, names: Sequence[str]) 
     if strange:
         raise AsdError(f"--bands {strange[0]}: expected {' or '.join(pooling.BANDS)}")
     combinations = product(layers, poolings, bands)
-    dtype = DTYPES[0] if request.dtype == AUTO else request.dtype
-    return [Output(spec, layer, how, which, dtype) for layer, how, which in combinations]
+    # Of what is still to be measured or calibrated, the request names the wish, not yet the format.
+    dtype = DTYPES[0] if request.dtype in (AUTO, INT8) else request.dtype
+    return [
+        Output(spec, layer, how, which, dtype, engine=request.engine) for layer, how, which in combinations
+    ]
+
+
+def run_by(
+    backbone: Backbone | ArrayBackbone, engine: str, calibration: str = ""
+) -> Backbone | ArrayBackbone:
+    """Have an engine run a backbone's network; see `extractors.embedding.graphs.GraphBackbone`."""
+    if engine not in GRAPHS:
+        return backbone
+    from extractors.embedding.graphs import GraphBackbone  # noqa: PLC0415 (extras)
+
+    return GraphBackbone(backbone, engine, calibration)
 
 
 def recipe_forwards(recipe: Recipe, weights: Sequence[str], device: str = "cpu") -> list[Forward]:
@@ -215,28 +234,30 @@ def recipe_forwards(recipe: Recipe, weights: Sequence[str], device: str = "cpu")
     AsdError
         If this installation cannot repeat the recipe, or weights are not to be had.
     """
-    models: dict[tuple[str, str | None, Hearing], list[Recipe]] = {}
+    models: dict[tuple[str, str | None, Hearing, tuple[Setting, ...]], list[Recipe]] = {}
     for parent in recipe.parents or (recipe,):
-        hearing = hearing_of(parent)
-        models.setdefault((_named(parent), parent.weights, hearing), []).append(parent)
+        settings = dict(parent.settings)
+        model = (
+            _named(parent),
+            parent.weights,
+            hearing_of(parent),
+            tuple(settings.get(n, "") for n in NETWORK),
+        )
+        models.setdefault(model, []).append(parent)
     # A plain FILE is clear where only one backbone has weights.
     names = list(dict.fromkeys(p.backbone for p, *_ in models.values() if p.weights))
     forwards = []
-    for (text, sha256, _), recipes in models.items():
+    for (text, sha256, *_), recipes in models.items():
         given = ["random"] if sha256 == RANDOM else weights if sha256 else ()
-        source = _as_recorded(source_of(given, text, names), sha256)
+        source = source_of(given, text, names)
+        if sha256 is not None and source.seed is None:
+            # The very file that the recipe names, whatever is published under its name.
+            checkpoint = published(sha256)
+            if source.weights is None and checkpoint is not None and checkpoint.urls:
+                source = replace(source, weights=Path(checkpoint.name))
+            source = replace(source, accepted=(sha256,))
         forwards.append(_forward(recipes, source, device))
     return forwards
-
-
-def _as_recorded(source: Source, sha256: str | None) -> Source:
-    """Ask for the very file that the recipe names, whatever is published under its name."""
-    if sha256 is None or source.seed is not None:
-        return source
-    checkpoint = published(sha256)
-    if source.weights is None and checkpoint is not None and checkpoint.urls:
-        source = replace(source, weights=Path(checkpoint.name))
-    return replace(source, accepted=(sha256,))
 
 
 def _named(recipe: Recipe) -> str:
@@ -248,28 +269,24 @@ def _named(recipe: Recipe) -> str:
 
 def _forward(recipes: Sequence[Recipe], source: Source, device: str) -> Forward:
     """Load the model of recipes that differ in layer, pooling and bands only."""
-    backbone, where = load_model(recipes[0].backbone, source, device)
+    settings = dict(recipes[0].settings)
+    dtype, engine, calibration = (str(settings.get(n, d)) for n, d in zip(NETWORK, _USUAL, strict=True))
+    plain, where = load_model(recipes[0].backbone, source, "cpu" if engine in GRAPHS else device)
+    backbone = run_by(plain, engine, calibration)
     outputs = []
     for recipe in recipes:
         how = pooling.find(str(recipe.pooling), backbone.spec.tuned)
-        dtype = str(dict(recipe.settings).get("dtype", DTYPES[0]))
         layer, bands = int(recipe.layer or 0), str(recipe.bands)
-        output = Output(backbone.spec, layer, how, bands, dtype, hearing_of(recipe))
-        _check_same(output.recipe, recipe)
-        outputs.append(output)
+        outputs.append(
+            Output(backbone.spec, layer, how, bands, dtype, hearing_of(recipe), engine, calibration)
+        )
+        ours = outputs[-1].recipe
+        pairs = [(item.name, getattr(ours, item.name), getattr(recipe, item.name)) for item in fields(Recipe)]
+        differing = [f"{name} {one!r} instead of {two!r}" for name, one, two in pairs if one != two]
+        if differing:
+            raise AsdError(
+                f"this installation makes other embeddings than the bank's ({recipe}): "
+                f"{'; '.join(differing)}; install the versions the bank was built with, give its "
+                "--weights, or build the bank anew"
+            )
     return Forward(backbone, outputs, where)
-
-
-def _check_same(ours: Recipe, wanted: Recipe) -> None:
-    if ours == wanted:
-        return
-    differing = [
-        f"{item.name} {getattr(ours, item.name)!r} instead of {getattr(wanted, item.name)!r}"
-        for item in fields(Recipe)
-        if getattr(ours, item.name) != getattr(wanted, item.name)
-    ]
-    raise AsdError(
-        f"this installation makes other embeddings than the bank's ({wanted}): "
-        f"{'; '.join(differing)}; install the versions the bank was built with, give its "
-        "--weights, or build the bank anew"
-    )

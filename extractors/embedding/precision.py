@@ -181,20 +181,15 @@ class _Exact(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = kwargs or {}
-        if func not in _KINDS or _kind(func, args, named) not in self._wrong:
+        kind, place = _KINDS.get(func, ""), _GROUPS.get(func)
+        if place is not None and named.get("groups", args[place] if len(args) > place else 1) > 1:
+            kind = f"grouped {kind}"
+        if kind not in self._wrong:
             if func in _WEIGHTED and len(args) > 1:
                 args = (args[0], _smaller(args[1], self._dtype), *args[2:])
             return func(*args, **named)
         with torch.autocast(self._device.type, enabled=False):
             return func(*map(_exactly, args), **{k: _exactly(v) for k, v in named.items()})
-
-
-def _kind(func: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]) -> str:
-    kind, place = _KINDS[func], _GROUPS.get(func)
-    if place is None:
-        return kind
-    groups = named.get("groups", args[place] if len(args) > place else 1)
-    return f"grouped {kind}" if groups > 1 else kind
 
 
 def _exactly(value: Any) -> Any:

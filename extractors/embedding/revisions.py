@@ -61,9 +61,9 @@ class FrontEnd:
 
 
 def _logmel() -> Call:
-    from extractors.backbones.logmel import LogMel  # noqa: PLC0415 (only the front end asked for)
+    from extractors.backbones.logmel import LogMelFrames  # noqa: PLC0415 (only the front end asked for)
 
-    log_mel = LogMel(16_000, 1024, 512, 128)
+    log_mel = LogMelFrames(16_000, 1024, 512, 128)
     return lambda waveforms: log_mel(waveforms[0])[None]
 
 
@@ -84,9 +84,9 @@ def _torch(name: str, *settings: Any) -> Call:
     """Make a front end of torch, a module of `extractors.nets`."""
     import torch  # noqa: PLC0415 (where a network is)
 
-    from extractors.nets import kaldi, melspectrogram  # noqa: PLC0415
+    from extractors.nets import melspectrogram  # noqa: PLC0415
 
-    module = (getattr(kaldi, name, None) or getattr(melspectrogram, name))(*settings)
+    module = getattr(melspectrogram, name)(*settings)
 
     def call(waveforms: Array) -> Array:
         with torch.inference_mode():

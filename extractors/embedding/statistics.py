@@ -88,11 +88,10 @@ class StatisticsPooling(nn.Module):
             (B, D) float32.
         """
         with torch.autocast(frames.device.type, enabled=False):
-            embedding: Tensor = self.project(self._pooled(frames.flatten(1, 2).float()))
+            flat = frames.flatten(1, 2).float()
+            if self.attention is not None:
+                pooled = self.attention(flat)
+            else:
+                pooled = mean(flat) if self.kind == "mean" else mean_std(flat)
+            embedding: Tensor = self.project(pooled)
         return embedding
-
-    def _pooled(self, frames: Tensor) -> Tensor:
-        if self.attention is not None:
-            pooled: Tensor = self.attention(frames)
-            return pooled
-        return mean(frames) if self.kind == "mean" else mean_std(frames)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,10 @@ from cache.base.processors import cores, model_name
 from cache.base.text import parse_json
 from cache.files import places
 from cache.files.atomic import write_atomic
-from extractors.backbone import BackboneSpec
+from extractors.backbone import BackboneSpec, Kernels
 from extractors.device import Device
 from extractors.embedding.embedder import Forward, Samples
+from extractors.request import GRAPHS
 
 PLANS = "plans.json"  # in the cache folder
 _DEFAULT_BATCH = 32
@@ -39,16 +40,20 @@ class Plan:
         prepared while the other computes.
     threads
         Of torch, a worker.
+    kernel
+        How the network computes, of the backbone's `Kernels`; empty for the usual way.
     """
 
     batch: int
     workers: int
     threads: int
+    kernel: str = ""
 
     def __str__(self) -> str:
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"batches of {self.batch}, {workers} of {threads}"
+        kernel = f", {self.kernel}" if self.kernel else ""
+        return f"batches of {self.batch}, {workers} of {threads}{kernel}"
 
     def pool(self) -> ThreadPoolExecutor:
         """Make the workers."""
@@ -85,6 +90,20 @@ def candidates(spec: BackboneSpec, device: Device) -> list[Plan]:
     return [first, *(plan for plan in plans if plan != first)]
 
 
+def use(forward: Forward, plan: Plan) -> None:
+    """Have a model compute as a plan says."""
+    if isinstance(forward.backbone, Kernels):
+        forward.backbone.use(plan.kernel if plan.kernel in forward.backbone.kernels else "")
+
+
+def kept_kernel(folder: Path, forward: Forward) -> str:
+    """Return how the network computed best when clips of any length were measured; empty where none were."""
+    if not isinstance(forward.backbone, Kernels) or not forward.backbone.kernels:
+        return ""
+    key = f"{machine_key(forward)}, "
+    return next((plan.kernel for name, plan in plans_in(folder).items() if name.startswith(key)), "")
+
+
 def rate(forward: Forward, plan: Plan, clip: Samples) -> float:
     """Clips a second of a plan.
 
@@ -97,6 +116,7 @@ def rate(forward: Forward, plan: Plan, clip: Samples) -> float:
     clip
         (T,) of the usual length.
     """
+    use(forward, plan)
     batch = np.repeat(clip[None], plan.batch, axis=0)
     with plan.pool() as pool:
         list(pool.map(forward, [batch[:1]] * plan.workers))  # first calls allocate and compile
@@ -109,13 +129,17 @@ def rate(forward: Forward, plan: Plan, clip: Samples) -> float:
 def fastest(forward: Forward, plans: Sequence[Plan], clip: Samples) -> Plan:
     """Measure plans in turn until the time for it is spent, and return the best.
 
-    A plan that the device's memory does not hold ends the measuring: those after it are larger.
+    The ways in which the network can compute are tried first, and the others as the best of these. A plan
+    that the device's memory does not hold ends the measuring: those after it are larger.
     """
     begin = time.perf_counter()
     best, best_rate = plans[0], 0.0
-    for plan in plans:
+    kernels = forward.backbone.kernels if isinstance(forward.backbone, Kernels) else ()
+    tried = [replace(plans[0], kernel=kernel) for kernel in kernels] or plans[:1]
+    for plan in [*tried, *plans[1:]]:
         if best_rate and time.perf_counter() - begin > _BUDGET:
             break
+        plan = plan if plan.kernel else replace(plan, kernel=best.kernel)  # noqa: PLW2901
         found = rate(forward, plan, clip)
         if forward.limit is not None:
             forward.limit = None
@@ -139,9 +163,9 @@ def remembered(folder: Path, forward: Forward, clip: Samples) -> Plan:
     """
     path = folder / PLANS
     known = plans_in(folder)
-    key = _key(forward, len(clip))
+    spec = forward.backbone.spec
+    key = f"{machine_key(forward)}, {len(clip) / spec.sample_rate:.1f} s"
     if key not in known:
-        spec = forward.backbone.spec
         known[key] = fastest(forward, candidates(spec, forward.device), clip)
         text = json.dumps({name: asdict(plan) for name, plan in known.items()}, indent=1)
         write_atomic(path, text.encode())
@@ -159,12 +183,12 @@ def machine_key(forward: Forward) -> str:
         if device.type == "cuda":
             chip = torch.cuda.get_device_name(str(device))
     top = max(output.layer for output in forward.outputs)
+    settings = dict(spec.settings)
+    model = ":".join([spec.name, *(str(settings[name]) for name in ("variant", "model") if name in settings)])
     weight = f"{spec.dim}x{top}, {forward.outputs[0].dtype}"
-    return f"{chip}, {cores()} cores, {library}: {spec.name} {weight}"
-
-
-def _key(forward: Forward, samples: int) -> str:
-    return f"{machine_key(forward)}, {samples / forward.backbone.spec.sample_rate:.1f} s"
+    if (engine := forward.outputs[0].engine) in GRAPHS:
+        weight += f", {engine}"
+    return f"{chip}, {cores()} cores, {library}: {model} {weight}"
 
 
 def plans_in(folder: Path) -> dict[str, Plan]:
@@ -174,4 +198,8 @@ def plans_in(folder: Path) -> dict[str, Plan]:
         plans = {name: Plan(**values) for name, values in stored.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-    return {name: plan for name, plan in plans.items() if min(asdict(plan).values()) >= 1}
+    return {
+        name: plan
+        for name, plan in plans.items()
+        if min(plan.batch, plan.workers, plan.threads) >= 1 and isinstance(plan.kernel, str)
+    }

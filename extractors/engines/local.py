@@ -25,7 +25,7 @@ from extractors.audio.files import LONGEST, content_sha256, hash_once, marked
 from extractors.audio.inspection import DECODER
 from extractors.clips.listing import Clip, Fault
 from extractors.embedding.embedder import Forward, Samples, Vectors
-from extractors.embedding.throughput import Plan, remembered, usual
+from extractors.embedding.throughput import Plan, kept_kernel, remembered, use, usual
 from extractors.request import ExtractRequest
 
 _SHARED = 2**30  # bytes of waveforms kept for the next backbone: 1600 clips of 10 s at 16 kHz
@@ -63,6 +63,13 @@ class Report:
         """Add energy before and after cancelling, of a clip or of other clips of a machine."""
         before, after = self.energy.get(machine_type, (0.0, 0.0))
         self.energy[machine_type] = before + energy[0], after + energy[1]
+
+    def add(self, other: Report) -> None:
+        """Add what was done for the same backbone elsewhere."""
+        for name in ("new", "changed", "unchanged", "removed", "faults", "remarks"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for machine_type, energy in other.energy.items():
+            self.heard(machine_type, energy)
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,8 @@ class Extraction:
             stack.enter_context(self.store.writing(recipes))
             readers = stack.enter_context(ThreadPoolExecutor(cores(), "decode"))
             plans = [self._plan(forward, ordered, recordings) for forward in self.forwards]
+            for forward, plan in zip(self.forwards, plans, strict=True):
+                use(forward, plan)
             pools = [stack.enter_context(plan.pool()) for plan in plans]
             progress = Steps(len(clips) * len(self.forwards), told)
             remarks = _Remarks({clip.section for clip in clips if clip.split == "train"})
@@ -129,7 +138,7 @@ class Extraction:
                 jobs = zip(self.forwards, plans, pools, reports, strict=True)
                 for forward, plan, pool, report in jobs:
                     ahead = 2 * plan.batch * plan.workers
-                    job = _Job(forward, plan, pool, Decoder(recordings, readers, ahead))
+                    job = _ModelJob(forward, plan, pool, Decoder(recordings, readers, ahead))
                     update = _TableUpdate(self, job, section, report)
                     update.run(progress)
                     report.remarks += remarks.of(update)
@@ -138,31 +147,25 @@ class Extraction:
 
     def _plan(self, forward: Forward, clips: Sequence[Clip], recordings: Recordings) -> Plan:
         spec = forward.backbone.spec
-        plan = usual(spec, forward.device)
+        plan = replace(usual(spec, forward.device), kernel=kept_kernel(self.store.root, forward))
         if self.batch_size is not None:
-            return Plan(self.batch_size, plan.workers, plan.threads)
-        lacking = self._lacking(forward, clips)
-        if len(lacking) < _WORTH_MEASURING:
-            return plan
-        first = lacking[0]
-        try:
-            channel = forward.hearing.channel
-            found = recordings.read(first.path, spec.sample_rate, first.span, channel)
-            sample: Samples = forward.hearing.fit(found.samples, spec.sample_rate)
-        except AsdError:
-            return plan  # it is named when its turn comes
-        if not spec.min_samples <= sample.shape[-1]:
-            return plan
-        return remembered(self.store.root, forward, sample)
-
-    def _lacking(self, forward: Forward, clips: Sequence[Clip]) -> list[Clip]:
-        """Clips without a row in some table; only the tables of their sections are read."""
+            return replace(plan, batch=self.batch_size)
+        # Only the tables of the clips' sections are read.
         places = dict.fromkeys((clip.section, clip.split) for clip in clips)
         held = [
             {clip_id for place in places for clip_id in self.store.keys(output.recipe, *place)}
             for output in forward.outputs
         ]
-        return [clip for clip in clips if not all(clip.clip_id in rows for rows in held)]
+        lacking = [clip for clip in clips if not all(clip.clip_id in rows for rows in held)]
+        if len(lacking) < _WORTH_MEASURING:
+            return plan
+        path, span = lacking[0].path, lacking[0].span
+        try:
+            found = recordings.read(path, spec.sample_rate, span, forward.hearing.channel)
+            sample: Samples = forward.hearing.fit(found.samples, spec.sample_rate)
+        except AsdError:
+            return plan  # it is named when its turn comes
+        return plan if sample.shape[-1] < spec.min_samples else remembered(self.store.root, forward, sample)
 
 
 def extraction(request: ExtractRequest, forwards: Sequence[Forward]) -> Extraction:
@@ -172,7 +175,7 @@ def extraction(request: ExtractRequest, forwards: Sequence[Forward]) -> Extracti
 
 
 @dataclass(frozen=True)
-class _Job:
+class _ModelJob:
     """A model at work: how, by whom, and who decodes for it."""
 
     forward: Forward
@@ -203,11 +206,11 @@ class _TableUpdate:
     """The steps that bring one section's training or test tables up to date."""
 
     extraction: Extraction
-    job: _Job
+    job: _ModelJob
     clips: Sequence[Clip]
     report: Report
     replaced: set[str] = field(default_factory=set)
-    refused: list[Refusal] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
     facts: dict[str, Facts | None] = field(default_factory=dict)
 
     @property
@@ -216,7 +219,9 @@ class _TableUpdate:
         return self.job.forward.outputs[0].recipe
 
     def run(self, progress: Steps) -> None:
-        self._remove_rows_of_gone_clips()
+        gone = {clip_id for rows in self._held() for clip_id in rows} - {clip.clip_id for clip in self.clips}
+        self._discard(gone)
+        self.report.removed += sorted(gone)
         wanted = self._outdated()
         progress.update(len(self.clips) - len(wanted))
         section, split = self.clips[0].section, self.clips[0].split
@@ -233,17 +238,10 @@ class _TableUpdate:
             for writer in writers:
                 writer.save()
         progress.update(len(self.refused))
-        self._discard({refused.clip.clip_id for refused in self.refused})
-        self.report.faults += map(_fault, self.refused)
+        self._discard(self.refused)
         for facts in self.facts.values():
             if facts is not None and facts.near is not None and facts.left is not None:
                 self.report.heard(section.machine_type, (facts.near, facts.left))
-
-    def _remove_rows_of_gone_clips(self) -> None:
-        held = {clip_id for rows in self._held() for clip_id in rows}
-        gone = held - {clip.clip_id for clip in self.clips}
-        self._discard(gone)
-        self.report.removed += sorted(gone)
 
     def _outdated(self) -> list[Clip]:
         """Clips that lack a row in a table, or whose file or attributes changed since."""
@@ -254,7 +252,9 @@ class _TableUpdate:
         fresh = {
             clip_id
             for clip_id, key in current.items()
-            if all(rows[clip_id] == key and _is_current(rows[clip_id]) for rows in held)
+            if all(rows[clip_id] == key for rows in held)
+            # Nor would any recording be decoded to other samples today.
+            and all(f is None or f.decoder in ("", DECODER) for f in (rows[clip_id].facts for rows in held))
         }
         self.facts |= {clip_id: held[0][clip_id].facts for clip_id in fresh}
         self.replaced = current.keys() - fresh
@@ -300,7 +300,9 @@ class _TableUpdate:
     def _refuse(self, clip: Clip, reason: str) -> None:
         if self.extraction.strict:
             raise AsdError(f"{clip.path}: {reason}")
-        self.refused.append(Refusal(clip, reason))
+        self.refused.add(clip.clip_id)
+        where = "" if clip.span is None else f"{clip.span[0]:g} to {clip.span[1]:g} s: "
+        self.report.faults.append(Fault(clip.path, where + reason))
 
     def _held(self) -> list[dict[str, ClipKey]]:
         section, split = self.clips[0].section, self.clips[0].split
@@ -346,24 +348,12 @@ class _Remarks:
         return [*found, *differences(f"{section} {split}", heard, trained, rate)]
 
 
-def _fault(refused: Refusal) -> Fault:
-    clip, where = refused.clip, ""
-    if clip.span is not None:
-        where = f"{clip.span[0]:g} to {clip.span[1]:g} s: "
-    return Fault(clip.path, where + refused.reason)
-
-
 def _sha256(clip: Clip) -> str:
     try:
         sha256 = content_sha256(clip.path) if clip.span is None else hash_once(clip.path)
         return marked(sha256, clip.signal)
     except AsdError:
         return ""  # reading it again for the model gives the reason
-
-
-def _is_current(key: ClipKey) -> bool:
-    """Whether a row's recording would be decoded to the same samples today."""
-    return key.facts is None or key.facts.decoder in ("", DECODER)
 
 
 def _key(clip: Clip, sha256: str, facts: Facts | None = None) -> ClipKey:

@@ -21,10 +21,8 @@ from cache.files.atomic import temporary_name, write_atomic
 from cache.store import Store
 from extractors.clips.listing import Clip
 from extractors.embedding.embedder import Forward
-from extractors.engines import pipeline
-from extractors.engines.cluster import connected, room, settled_share
+from extractors.engines.cluster import Pipeline, Pool, connected, room, settled_share
 from extractors.engines.local import Report
-from extractors.engines.pipeline import Pool
 from extractors.engines.tables import (
     Answer,
     Lost,
@@ -63,7 +61,7 @@ class Round:
 
     worker: type[TableWorker]
     orders: Orders
-    pool: pipeline.Pool
+    pool: Pool
     seen: bool = False
     reason: str = ""
     began: bool = True
@@ -73,7 +71,7 @@ class Round:
         here = ray.get_runtime_context().get_node_id()
         place = NodeAffinitySchedulingStrategy(here, soft=True)
         contract = ray.put((self.worker, self.orders))
-        actor = ray.remote(num_cpus=0, scheduling_strategy=place)(pipeline.Pipeline).remote()
+        actor = ray.remote(num_cpus=0, scheduling_strategy=place)(Pipeline).remote()
         stream = actor.answers.options(num_returns="streaming").remote(
             [manifest(table) for table in tables], [contract], self.pool
         )
@@ -202,7 +200,7 @@ class _Run:
                 lost.append(self._lost(table, answer.failure if answer else self.reason or _DIED))
             else:
                 for whole, part in zip(reports, answer.reports, strict=True):
-                    _add(whole, part)
+                    whole.add(part)
         return Outcome(reports, lost)
 
     def _pass(self, tables: Sequence[Table]) -> bool:
@@ -246,17 +244,6 @@ class _Run:
         ]
         ids = (clip.clip_id for clip in table.clips)
         return Lost(table, tuple(i for i in ids if not all(i in rows for rows in held)), reason)
-
-
-def _add(whole: Report, part: Report) -> None:
-    whole.new += part.new
-    whole.changed += part.changed
-    whole.unchanged += part.unchanged
-    whole.removed += part.removed
-    whole.faults += part.faults
-    whole.remarks += part.remarks
-    for machine_type, energy in part.energy.items():
-        whole.heard(machine_type, energy)
 
 
 @contextmanager

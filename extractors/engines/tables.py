@@ -160,7 +160,10 @@ def answers_from(rows: pa.Table) -> list[Answer]:
     found = []
     for row in rows.to_pylist():
         told = json.loads(row["answer"])
-        told["reports"] = tuple(_report(report) for report in told["reports"])
+        for fields in told["reports"]:
+            fields["faults"] = [Fault(place(fault["path"]), fault["reason"]) for fault in fields["faults"]]
+            fields["remarks"] = [Remark(**remark) for remark in fields["remarks"]]
+        told["reports"] = tuple(Report(**fields) for fields in told["reports"])
         told["notes"] = tuple((int(level), str(text)) for level, text in told["notes"])
         found.append(Answer(*_key(row), **told))
     return found
@@ -186,9 +189,3 @@ def _clip(section: Section, split: str, fields: dict[str, Any]) -> Clip:
         json.loads(fields["attributes"]),
         None if span is None else (span[0], span[1]),
     )
-
-
-def _report(fields: dict[str, Any]) -> Report:
-    faults = [Fault(place(fault["path"]), fault["reason"]) for fault in fields["faults"]]
-    remarks = [Remark(**remark) for remark in fields["remarks"]]
-    return Report(**{**fields, "faults": faults, "remarks": remarks})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,7 @@ from filelock import FileLock, Timeout
 
 from cache.base.errors import AsdError
 from cache.files.atomic import atomic_path, file_hash
-from extractors.fetching.disk import require_room
-from extractors.fetching.http import Part, SourceError, Transfer
+from extractors.fetching.http import PartialFile, SourceError, Transfer
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def download(remote: Remote, folder: Path, halt: Event | None = None) -> str:
         written.
     """
     final = folder / remote.name
-    part = Part(folder / f".{remote.name}.part", checked=remote.known_hash is not None)
+    part = PartialFile(folder / f".{remote.name}.part", checked=remote.known_hash is not None)
     try:
         with alone(folder, remote.name):
             if final.exists():
@@ -154,3 +154,42 @@ def _from(url: str, remote: Remote, transfer: Transfer) -> None:
         _from(url, remote, transfer)
         return
     raise SourceError(f"{url}: its {algorithm} is {seen} where {expected} is expected")
+
+
+_RESERVE = 50_000_000  # bytes that are left for everything else
+
+
+def megabytes(size: int) -> str:
+    """Write a number of bytes in units of 10^6."""
+    return f"{size / 1e6:.1f} MB" if size < 99.95e6 else f"{size / 1e6:,.0f} MB"
+
+
+def free_space(folder: Path) -> int:
+    """Bytes free where a folder is, or will be once it is made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def require_room(folder: Path, size: int, what: str) -> None:
+    """See that there is room before anything is written.
+
+    Parameters
+    ----------
+    folder
+        Where it goes.
+    size
+        Bytes to come.
+    what
+        What needs them, for the message.
+
+    Raises
+    ------
+    AsdError
+        If they do not fit, and 50 MB beside them.
+    """
+    free = free_space(folder)
+    if size + _RESERVE > free:
+        raise AsdError(
+            f"{what} needs {megabytes(size)}, and {folder} has {megabytes(free)} free (50 MB of it "
+            "are left alone): free space, or choose another folder"
+        )

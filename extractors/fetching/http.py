@@ -36,7 +36,7 @@ class _AgainError(Exception):
 
 
 @dataclass
-class Part:
+class PartialFile:
     """What of a file is here so far, and which answer it began with.
 
     Attributes
@@ -105,7 +105,7 @@ class Transfer:
         Set by another thread to stop.
     """
 
-    part: Part
+    part: PartialFile
     name: str
     size: int | None
     room: Callable[[int], None]

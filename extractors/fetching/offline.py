@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 from platformdirs import user_cache_path
 
 from cache.base.errors import NO_HOME, AsdError
-from cache.base.options import Checked, option
+from cache.base.options import Options, option
 from cache.files.places import OFFLINE, check_reachable, is_offline
 
 __all__ = ["VARIABLE", "Offline", "apply_offline", "is_offline", "offline_option"]
@@ -36,7 +36,7 @@ def offline_option() -> Any:
 
 
 @dataclass(frozen=True)
-class Offline(Checked):
+class Offline(Options):
     """The option of a command that has no request."""
 
     offline: bool = offline_option()

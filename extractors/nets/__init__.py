@@ -1,1 +1,1 @@
-"""The networks, written from their papers and the layout of their checkpoints; one a file."""
+"""Networks and front ends that are large or have several users, written from papers and checkpoints."""

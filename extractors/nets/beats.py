@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from extractors.nets.fourier import FourierConv1d
+from extractors.nets.vit import Attending
 
 _PARTS = ("q_proj", "k_proj", "v_proj")
 # Direction and length of the convolution, as PyTorch named them before and since version 2.
@@ -117,7 +118,7 @@ def position_buckets(tokens: int, buckets: int, max_distance: int) -> NDArray[np
     return found
 
 
-class _Attention(nn.Module):
+class _GatedAttention(Attending):
     """Multi-head self-attention with a gated bias by distance."""
 
     def __init__(self, config: BeatsConfig) -> None:
@@ -135,7 +136,7 @@ class _Attention(nn.Module):
         parts = self.in_proj(tokens).view(batch, length, 3, self.heads, width // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)  # (B, heads, T, c) each
         mask = None if bias is None else self._gated(query, bias)
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        mixed = self.attend(query, key, value, mask)
         projected: Tensor = self.out_proj(mixed.transpose(1, 2).reshape(batch, length, width))
         return projected
 
@@ -156,7 +157,7 @@ class _Layer(nn.Module):
     def __init__(self, config: BeatsConfig) -> None:
         super().__init__()
         width, inner = config.encoder_embed_dim, config.encoder_ffn_embed_dim
-        self.self_attn = _Attention(config)
+        self.self_attn = _GatedAttention(config)
         self.self_attn_layer_norm = nn.LayerNorm(width)
         self.fc1 = nn.Linear(width, inner)
         self.fc2 = nn.Linear(inner, width)
@@ -203,7 +204,14 @@ class _Encoder(nn.Module):
         tokens = tokens + functional.gelu(moved).transpose(1, 2)
         first = self._config.layer_norm_first
         tokens = tokens if first else self.layer_norm(tokens)
-        bias = self._bias(length)
+        bias = None
+        if self._config.relative_position_embedding:  # computed once for all layers
+            buckets = position_buckets(length, self._config.num_buckets, self._config.max_distance)
+            table = self.relative_attention_bias.weight
+            line = table[torch.from_numpy(buckets).to(table.device)].T.contiguous()  # (heads, 2 T - 1)
+            # (heads, T, T) by key minus query: row q is the line from T - 1 - q on. Strided, since an
+            # unfolding would be exported row by row.
+            bias = line.as_strided((len(line), length, length), (line.shape[1], 1, 1)).flip(1).contiguous()
         found: dict[int, Tensor] = {}
         for number, layer in enumerate(list(self.layers)[: max(layers)], start=1):
             tokens = layer(tokens, bias)
@@ -211,17 +219,6 @@ class _Encoder(nn.Module):
                 top = first and number == len(self.layers)
                 found[number] = self.layer_norm(tokens) if top else tokens
         return [found[number] for number in layers]
-
-    def _bias(self, length: int) -> Tensor | None:
-        """(heads, T, T) by key minus query, computed once for all layers."""
-        config = self._config
-        if not config.relative_position_embedding:
-            return None
-        buckets = position_buckets(length, config.num_buckets, config.max_distance)
-        table = self.relative_attention_bias.weight
-        line = table[torch.from_numpy(buckets).to(table.device)].T  # (heads, 2 T - 1)
-        # Row q of the bias is the line from T - 1 - q on.
-        return line.unfold(1, length, 1).flip(1).contiguous()
 
 
 class Beats(nn.Module):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -96,10 +95,9 @@ def _from_tiles(products: Tensor) -> Tensor:
 
 MELS = 64
 _HALVING = 5  # blocks that halve time and mel; Cnn14's sixth does not
-# Measured on a CPU (benchmarks/panns.md): fewer channels, and Winograd's transforms outweigh what
-# they save; more blocks, and a clip's maps are smaller than the weights that are read for them.
-_WINOGRAD_FROM = 256  # channels
-_BY_CLIP = 4  # blocks
+# Blocks that a CPU computes clip by clip: in later ones a clip's maps are smaller than the weights that
+# are read for them (benchmarks/panns.md).
+_BY_CLIP = 4
 
 
 def _block(sizes: tuple[int, int], kernel: int, *, halve: bool) -> nn.Sequential:
@@ -119,30 +117,6 @@ def _block(sizes: tuple[int, int], kernel: int, *, halve: bool) -> nn.Sequential
     if halve:
         steps["pool"] = nn.AvgPool2d(2)
     return nn.Sequential(steps)
-
-
-def _is_wide(module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Tell whether a convolution is one that Winograd's way makes faster, and is not yet."""
-    if not isinstance(module, nn.Conv2d) or isinstance(module, Winograd):
-        return False
-    return module.kernel_size == (3, 3) and module.out_channels >= _WINOGRAD_FROM
-
-
-def _plain(module: Winograd) -> nn.Conv2d:
-    sizes = (module.in_channels, module.out_channels)
-    made = nn.Conv2d(*sizes, 3, padding=1, bias=module.bias is not None, device="meta")
-    made.weight, made.bias = module.weight, module.bias
-    return made
-
-
-def _fuse(block: nn.Sequential) -> None:
-    """Fold each normalisation into its convolution."""
-    modules = dict(block.named_children())
-    for name, convolution in modules.items():
-        normalisation = modules.get(name.replace("conv", "bn"))
-        if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
-            setattr(block, name, fuse_conv_bn_eval(convolution, normalisation))
-            setattr(block, name.replace("conv", "bn"), nn.Identity())
 
 
 class Cnn(nn.Module):
@@ -205,29 +179,36 @@ class Cnn(nn.Module):
         embedding: Tensor = self.fc1(frames.amax(2) + frames.mean(2)).relu()
         return embedding
 
-    def fuse(self, *, winograd: bool) -> Cnn:
-        """Fold the blocks' batch normalisations, in evaluation mode, into their convolutions.
+    def fuse(self) -> Cnn:
+        """Fold the blocks' batch normalisations, in evaluation mode, into their convolutions."""
+        for block in (self.get_submodule(name) for name in self._names):
+            steps = dict(block.named_children())
+            for name, convolution in steps.items():
+                normalisation = steps.get(name.replace("conv", "bn"))
+                if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
+                    setattr(block, name, fuse_conv_bn_eval(convolution, normalisation))
+                    setattr(block, name.replace("conv", "bn"), nn.Identity())
+        return self
+
+    def in_winograds_way(self, least: int | None) -> None:
+        """Compute the wide 3 x 3 convolutions in Winograd's way, and all others as they are defined.
+
+        The parameters are the same; only as they are defined can low-rank adapters join them.
 
         Parameters
         ----------
-        winograd
-            Compute the wide 3 x 3 convolutions in Winograd's way, which pays on a CPU.
-        """
-        for name in self._names:
-            block = self.get_submodule(name)
-            if isinstance(block, nn.Sequential):
-                _fuse(block)
-        self.in_winograds_way(on=winograd)
-        return self
-
-    def in_winograds_way(self, *, on: bool) -> None:
-        """Compute the wide 3 x 3 convolutions in Winograd's way, or as they are defined.
-
-        The parameters are the same; only as they are defined can low-rank adapters join them.
+        least
+            Output channels from which on a convolution is wide; ``None`` for none.
         """
         for block in (self.get_submodule(name) for name in self._names):
             for name, module in list(block.named_children()):
-                if on and _is_wide(module):
+                if not isinstance(module, nn.Conv2d) or module.kernel_size != (3, 3):
+                    continue
+                wide = least is not None and module.out_channels >= least
+                if wide and not isinstance(module, Winograd):
                     setattr(block, name, Winograd(module))
-                elif not on and isinstance(module, Winograd):
-                    setattr(block, name, _plain(module))
+                elif not wide and isinstance(module, Winograd):
+                    sizes = (module.in_channels, module.out_channels)
+                    plain = nn.Conv2d(*sizes, 3, padding=1, bias=module.bias is not None, device="meta")
+                    plain.weight, plain.bias = module.weight, module.bias
+                    setattr(block, name, plain)

@@ -63,7 +63,7 @@ class _EnoughError(Exception):
 
 
 @dataclass(frozen=True)
-class _Request:
+class _Taps:
     """Which layers one call wants, and what it has found of them."""
 
     layers: frozenset[int]
@@ -71,12 +71,12 @@ class _Request:
 
 
 # Of the thread that asks: several may call one network at the same time.
-_REQUEST: ContextVar[_Request | None] = ContextVar("request", default=None)
+_TAPS: ContextVar[_Taps | None] = ContextVar("taps", default=None)
 
 
 def _note(layer: int, _: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
     """Take down what a layer is given, and stop where nothing further up is wanted."""
-    request = _REQUEST.get()
+    request = _TAPS.get()
     if request is not None and layer in request.layers:
         request.found[layer] = args[0] if args else named["hidden_states"]
         if layer == max(request.layers):
@@ -105,13 +105,13 @@ def hidden_states(
     object
         The whole output; ``None`` where the top was not asked for.
     """
-    request, output = _Request(frozenset(layers), {}), None
-    token = _REQUEST.set(request)
+    request, output = _Taps(frozenset(layers), {}), None
+    token = _TAPS.set(request)
     try:
         with suppress(_EnoughError):
             output = encoder.network(**inputs)
     finally:
-        _REQUEST.reset(token)
+        _TAPS.reset(token)
     if output is not None:
         request.found[len(encoder.stack)] = output.last_hidden_state
     return request.found, output

@@ -33,23 +33,20 @@ class FourierConv1d(nn.Conv1d):
         if maps.device.type != "cpu" or torch.is_grad_enabled():
             self._spectra = None
             return super().forward(maps)
-        with torch.autocast(maps.device.type, enabled=False):
-            return self._convolved(maps.float())
-
-    def _convolved(self, maps: Tensor) -> Tensor:
         taps, padding = self.kernel_size[0], int(self.padding[0])
         block, step = 2 * taps, taps + 1  # of a block's results, the first taps - 1 are wrapped
         length = maps.shape[-1] + 2 * padding + 1 - taps
         count = -(-length // step)
-        padded = pad(maps, (padding, count * step + taps - 1 - maps.shape[-1] - padding))
-        spectra = torch.fft.rfft(padded.unfold(-1, block, step))  # (B, C, count, F)
-        grouped = spectra.unflatten(1, (self.groups, -1)).permute(1, 4, 2, 0, 3)
-        products = torch.matmul(self._kernel(block), grouped.flatten(3))
-        apart = products.reshape(*products.shape[:3], len(maps), count)
-        blocks = apart.permute(3, 0, 2, 4, 1)
-        kept = torch.fft.irfft(blocks, block)[..., taps - 1 :]  # (B, groups, C' / groups, count, ·)
-        joined: Tensor = kept.flatten(1, 2).flatten(2)[..., :length]
-        return joined if self.bias is None else joined + self.bias[:, None]
+        with torch.autocast(maps.device.type, enabled=False):
+            padded = pad(maps.float(), (padding, count * step + taps - 1 - maps.shape[-1] - padding))
+            spectra = torch.fft.rfft(padded.unfold(-1, block, step))  # (B, C, count, F)
+            grouped = spectra.unflatten(1, (self.groups, -1)).permute(1, 4, 2, 0, 3)
+            products = torch.matmul(self._kernel(block), grouped.flatten(3))
+            apart = products.reshape(*products.shape[:3], len(maps), count)
+            blocks = apart.permute(3, 0, 2, 4, 1)
+            kept = torch.fft.irfft(blocks, block)[..., taps - 1 :]  # (B, groups, C' / groups, count, ·)
+            joined: Tensor = kept.flatten(1, 2).flatten(2)[..., :length]
+            return joined if self.bias is None else joined + self.bias[:, None]
 
     def _kernel(self, block: int) -> Tensor:
         """Spectra of the kernel, reversed: PyTorch's convolution is a correlation."""

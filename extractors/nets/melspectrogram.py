@@ -1,6 +1,8 @@
-"""Batched spectral front ends on the model's device."""
+"""Batched spectral front ends on the model's device; `KaldiFbank` is what BEATs, AST and EAT hear."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -13,6 +15,88 @@ from extractors.nets.filters import kaldi_filters, slaney_filters
 BAND = 100  # bins of 40 Hz that FISHER hears as one
 _FISHER_MEAN, _FISHER_DEVIATION = -3.017344307886898, 2.1531635155379805  # its publisher's README
 _FILTER_GROUPS = 4  # products a clip: fewer multiply zeros, more are too small
+
+
+class KaldiFbank(nn.Module):
+    """Log-mel filter bank of Kaldi's ``compute-fbank-feats`` at 16 kHz, without dither.
+
+    Frames of 25 ms every 10 ms inside the clip, their mean removed, pre-emphasis 0.97, a window,
+    power spectrum of 512 points, 128 triangular filters between 20 Hz and 8 kHz, natural logarithm.
+    Equal, bit by bit on a CPU, to ``torchaudio.compliance.kaldi.fbank``, for many clips at once
+    and on any device. The filter between two bins is empty, and its logarithm is that of the
+    floor, 1.19e-7: models were trained on it.
+
+    Parameters
+    ----------
+    window
+        ``povey``, the Hann window to the power of 0.85, or ``hanning``.
+
+    Attributes
+    ----------
+    RATE
+        What it hears, Hz.
+    WINDOW, HOP
+        Samples: 25 ms and 10 ms.
+    MELS
+        Number of filters.
+    """
+
+    RATE, WINDOW, HOP, MELS = 16_000, 400, 160, 128
+    _N_FFT = 512  # the next power of two
+    _EMPHASIS = 0.97
+    _BAND = 20.0, 8000.0  # Hz
+
+    _taper: Tensor
+    _bank: Tensor
+
+    def __init__(self, window: str) -> None:
+        super().__init__()
+        power = {"povey": 0.85, "hanning": 1.0}[window]
+        taper = torch.hann_window(self.WINDOW, periodic=False).pow(power)
+        self.register_buffer("_taper", taper, persistent=False)
+        # Triangles of height 1, straight on the mel scale ``1127 ln(1 + f / 700)``; in float32, rounded
+        # where Kaldi's are: the filters of the training, to the last digit. (257, 128): the bin at half
+        # the sample rate counts for nothing.
+        low, high = (1127 * math.log(1 + edge / 700) for edge in self._BAND)
+        step = (high - low) / (self.MELS + 1)
+        number = torch.arange(self.MELS)[:, None]
+        left, centre, right = (low + (number + i) * step for i in range(3))
+        bins = 1127.0 * (1.0 + self.RATE / self._N_FFT * torch.arange(self._N_FFT // 2) / 700.0).log()
+        triangles = torch.min((bins - left) / (centre - left), (right - bins) / (right - centre))
+        bank = nn.functional.pad(triangles.clamp_min(0.0), (0, 1)).T.contiguous()
+        self.register_buffer("_bank", bank, persistent=False)
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Compute the filter bank.
+
+        Parameters
+        ----------
+        waveforms
+            (B, T) float32 at 16 kHz, T >= 400.
+
+        Returns
+        -------
+        Tensor
+            (B, 1 + (T - 400) // 160, 128) float32, whatever autocast says.
+        """
+        with torch.autocast(waveforms.device.type, enabled=False):
+            powers = []
+            for part in portions(waveforms.float()):
+                power = torch.fft.rfft(self._frames(part)).abs().square_()  # (B, time, 257)
+                powers.append(torch.matmul(power, self._bank))
+            return torch.cat(powers).clamp_min_(torch.finfo(torch.float32).eps).log_()
+
+    def _frames(self, waveforms: Tensor) -> Tensor:
+        """(B, T) to (B, time, 512); a frame's first sample is emphasised against itself."""
+        raw = waveforms.unfold(-1, self.WINDOW, self.HOP)
+        centred = raw - raw.mean(-1, keepdim=True)
+        frames = waveforms.new_zeros((*centred.shape[:2], self._N_FFT))
+        head = frames[..., : self.WINDOW]
+        # Multiplied, then subtracted: a fused operation would round otherwise.
+        torch.sub(centred[..., 1:], centred[..., :-1] * self._EMPHASIS, out=head[..., 1:])
+        torch.sub(centred[..., 0], centred[..., 0] * self._EMPHASIS, out=head[..., 0])
+        head.mul_(self._taper)
+        return frames
 
 
 class MelPower(nn.Module):
@@ -53,12 +137,10 @@ class MelPower(nn.Module):
             spectrum = torch.fft.rfft(frames)  # (B, time, bin)
             # In place: on a CPU, fresh memory for every step costs more than the arithmetic.
             power = spectrum.real.square().add_(spectrum.imag.square())
-            return torch.stack([self._filtered(clip) for clip in power])
-
-    def _filtered(self, power: Tensor) -> Tensor:
-        """One clip at a time, so that its result does not depend on the batch it came in."""
-        parts = [power[:, span] @ self.get_buffer(f"filters{i}") for i, span in enumerate(self._spans)]
-        return torch.cat(parts, dim=1)
+            filters = [(span, self.get_buffer(f"filters{i}")) for i, span in enumerate(self._spans)]
+            # One clip at a time, so that its result does not depend on the batch it came in.
+            mel = [torch.cat([clip[:, span] @ part for span, part in filters], dim=1) for clip in power]
+            return torch.stack(mel)
 
 
 class LogMel(nn.Module):
@@ -186,11 +268,9 @@ class BandSpectrum(nn.Module):
     def forward(self, waveforms: Tensor) -> Tensor:
         """Compute (B, frames, bands x 100) from (B, T), in float32 whatever autocast says."""
         with torch.autocast(waveforms.device.type, enabled=False):
-            return torch.cat([self._logarithms(part) for part in portions(waveforms.float())])
-
-    def _logarithms(self, waveforms: Tensor) -> Tensor:
-        centred = waveforms - waveforms.mean(1, keepdim=True)
-        frames = centred.unfold(-1, self.n_fft, self.hop) * self._window
-        heard = torch.fft.rfft(frames).abs()[..., : self.bands * BAND]
-        normalised = heard.add_(1e-10).log_().sub_(_FISHER_MEAN).div_(2 * _FISHER_DEVIATION)
-        return nn.functional.pad(normalised, (0, self._fill))
+            found = []
+            for part in portions(waveforms.float()):
+                frames = (part - part.mean(1, keepdim=True)).unfold(-1, self.n_fft, self.hop) * self._window
+                heard = torch.fft.rfft(frames).abs()[..., : self.bands * BAND]
+                found.append(heard.add_(1e-10).log_().sub_(_FISHER_MEAN).div_(2 * _FISHER_DEVIATION))
+            return nn.functional.pad(torch.cat(found), (0, self._fill))

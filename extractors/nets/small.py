@@ -19,25 +19,21 @@ CHANNELS = (32, 64, 128, 256)
 _GROUPS = 8
 
 
-def _block(incoming: int, out: int) -> nn.Sequential:
-    """(B, C, T, F) to (B, C', T / 2, F / 2).
+class SmallCnn(nn.Module):
+    """Four strided convolutions: 0.4 million parameters.
 
     Groups are normalised (Wu and He 2018, arXiv 1803.08494), not batches: a clip's embedding must
     not depend on its batch, in training neither.
     """
-    convolution = nn.Conv2d(incoming, out, 3, stride=2, padding=1, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-    steps = {"conv": convolution, "norm": nn.GroupNorm(_GROUPS, out), "relu": nn.ReLU()}
-    return nn.Sequential(OrderedDict(steps))
-
-
-class SmallCnn(nn.Module):
-    """Four strided convolutions: 0.4 million parameters."""
 
     def __init__(self) -> None:
         super().__init__()
-        pairs = zip((1, *CHANNELS), CHANNELS, strict=False)
-        self.blocks = nn.ModuleList(_block(*sizes) for sizes in pairs)
+        self.blocks = nn.ModuleList()
+        for incoming, out in zip((1, *CHANNELS), CHANNELS, strict=False):
+            convolution = nn.Conv2d(incoming, out, 3, stride=2, padding=1, bias=False)
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            steps = {"conv": convolution, "norm": nn.GroupNorm(_GROUPS, out), "relu": nn.ReLU()}
+            self.blocks.append(nn.Sequential(OrderedDict(steps)))
 
     def forward(self, spectrograms: Tensor, layers: Sequence[int]) -> list[Tensor]:
         """Compute the maps of several blocks, and nothing above the highest.

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cache.base.errors import AsdError
 from extractors.backbone import NetworkBackbone, Trainable
-from extractors.nets.projections import lay_projections
 
 EPSILON = 1e-6  # of every normalisation, as in the checkpoints' configurations
 _RATIO = 4  # of a feed-forward network's width to the tokens'
@@ -41,7 +41,39 @@ class VitSizes:
     heads: int = 12
 
 
-class _Attention(nn.Module):
+ATTENTION = ("fused attention", "plain attention")  # ways to compute it, the usual first
+
+
+class Attending(nn.Module):
+    """What computes attention in one of two ways, equal up to rounding.
+
+    Attributes
+    ----------
+    kernel
+        Of `ATTENTION`: in one of torch's kernels, or as it is defined, product by product. Which is faster
+        depends on the processor and the number of tokens.
+    """
+
+    kernel = ATTENTION[0]
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute (B, heads, T, c) from three of that shape; a mask (B, heads, T, T) is added."""
+        if self.kernel == ATTENTION[0]:
+            return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        likeness = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
+        if mask is not None:
+            likeness = likeness + mask
+        return torch.matmul(likeness.softmax(-1), value)
+
+
+def use_attention(network: nn.Module, kernel: str) -> None:
+    """Compute all attention of a network in one way of `ATTENTION`; empty for the usual one."""
+    for module in network.modules():
+        if isinstance(module, Attending):
+            module.kernel = kernel or ATTENTION[0]
+
+
+class _Attention(Attending):
     """Multi-head self-attention."""
 
     def __init__(self, sizes: VitSizes) -> None:
@@ -54,7 +86,7 @@ class _Attention(nn.Module):
         """(B, T, C) to (B, T, C)."""
         parts = self.qkv(tokens).unflatten(-1, (3, self._heads, -1))
         query, key, value = parts.permute(2, 0, 3, 1, 4)  # (B, heads, T, c) each
-        mixed = functional.scaled_dot_product_attention(query, key, value)
+        mixed = self.attend(query, key, value)
         projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return projected
 
@@ -82,6 +114,61 @@ class _Block(nn.Module):
             tokens = self.norm1(tokens + self.attn(tokens))
             tokens = self.norm2(tokens + self.mlp(tokens))
         return tokens
+
+
+class Apart(nn.Module):
+    """Queries, keys and values as three projections instead of one.
+
+    Parameters
+    ----------
+    joined
+        The one: (C) to (3 C), with a bias.
+    """
+
+    def __init__(self, joined: nn.Linear) -> None:
+        super().__init__()
+        pairs = zip(joined.weight.chunk(3), joined.bias.chunk(3), strict=True)
+        self.q_proj, self.k_proj, self.v_proj = (_linear(*pair) for pair in pairs)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T, C) to (B, T, 3 C)."""
+        parts = (self.q_proj, self.k_proj, self.v_proj)
+        return torch.cat([part(tokens) for part in parts], dim=-1)
+
+    def together(self) -> nn.Linear:
+        """Return the one projection."""
+        parts = (self.q_proj, self.k_proj, self.v_proj)
+        weights, biases = [part.weight for part in parts], [part.bias for part in parts]
+        return _linear(torch.cat([*weights]), torch.cat([*biases]))
+
+
+def lay_projections(network: nn.Module, name: str, *, apart: bool) -> None:
+    """Compute every layer's queries, keys and values by three projections, or by one.
+
+    One product is faster; of three, low-rank adapters can join each alone.
+
+    Parameters
+    ----------
+    network
+        With attention layers.
+    name
+        Of the projection in each of them.
+    apart
+        Whether there are to be three.
+    """
+    for module in [module for module in network.modules() if hasattr(module, name)]:
+        projection = getattr(module, name)
+        if apart and isinstance(projection, nn.Linear):
+            setattr(module, name, Apart(projection))
+        elif not apart and isinstance(projection, Apart):
+            setattr(module, name, projection.together())
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    made = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    made.weight = nn.Parameter(weight.detach().clone())
+    made.bias = nn.Parameter(bias.detach().clone())
+    return made
 
 
 class Vit(nn.Module):
@@ -134,6 +221,11 @@ class VitBackbone(NetworkBackbone, Generic[VitNetwork]):
     """A backbone whose network is a `Vit`: what of it is trained, and what its tensors do not tell."""
 
     network: VitNetwork
+    kernels = ATTENTION
+
+    def use(self, kernel: str) -> None:
+        """Compute attention in one of the ways; see `Kernels`."""
+        use_attention(self.network, kernel)
 
     @property
     def trainable(self) -> Trainable:

@@ -118,8 +118,14 @@ def locate(backbone: str, source: Source, default: str = "") -> Folder:
             f"{backbone} is named twice, {source.variant} and --weights {source.weights}: leave one out"
         )
     text = str(source.weights or source.variant or default)
-    if source.weights or Path(text).is_dir():
-        return _own(backbone, Path(text))
+    path = Path(text)
+    if source.weights or path.is_dir():
+        missing = "" if (path / CONFIG).is_file() else CONFIG
+        if not missing and not any((path / name).is_file() for name in EXTRACTOR):
+            missing = EXTRACTOR[0]
+        if missing:
+            raise AsdError(f"{backbone}: {path} has no {missing}; a folder that holds {_BRING} is expected")
+        return _checked(Folder(path, str(path)))
     model, _, revision = text.partition("@")
     if not re.fullmatch(_ID, model):
         raise AsdError(
@@ -127,15 +133,6 @@ def locate(backbone: str, source: Source, default: str = "") -> Folder:
             "owner/name@revision or the path of a folder"
         )
     return _fetch(backbone, model, revision or "main", with_weights=source.seed is None)
-
-
-def _own(backbone: str, path: Path) -> Folder:
-    missing = "" if (path / CONFIG).is_file() else CONFIG
-    if not missing and not any((path / name).is_file() for name in EXTRACTOR):
-        missing = EXTRACTOR[0]
-    if missing:
-        raise AsdError(f"{backbone}: {path} has no {missing}; a folder that holds {_BRING} is expected")
-    return _checked(Folder(path, str(path)))
 
 
 def _fetch(backbone: str, model: str, revision: str, *, with_weights: bool) -> Folder:

@@ -1,9 +1,10 @@
-"""Checkpoints: read without running anything of them, fitted without a gap."""
+"""Checkpoints: the one a backbone is given, read without running anything of it, fitted without a gap."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from cache.base.errors import AsdError, listing
+from extractors.backbone import Source
+from extractors.weights.published import Checkpoint, find, published, usual
+from extractors.weights.store import expected_hash, fetch
 
 M = TypeVar("M", bound=nn.Module)
 Trusted = Callable[..., object] | tuple[Callable[..., object], str]
@@ -69,6 +73,62 @@ def read_weights(path: Path) -> WeightsFile:
     except OSError as error:
         raise AsdError(f"{path} cannot be read: {error.strerror}") from error
     return WeightsFile(path, hashlib.sha256(data).hexdigest(), data)
+
+
+def needed(source: Source, backbone: str, known: Sequence[Checkpoint]) -> WeightsFile:
+    """Find the weights file that a backbone is to load, and read it, once.
+
+    Parameters
+    ----------
+    source
+        What the user said: a file, the name of a published checkpoint, or nothing, which stands
+        for the usual one of the variant.
+    backbone
+        Its name, for messages.
+    known
+        The published files that would do, the usual one first.
+
+    Raises
+    ------
+    AsdError
+        If it is not there and cannot be fetched, is another backbone's, or has the name of a
+        published file and not its content, unless its SHA-256 is among ``source.accepted``.
+    """
+    if source.weights is None:
+        return _intact(fetch(usual(backbone, source.variant, known), backbone), source)
+    checkpoint = find(str(source.weights))
+    if source.weights.exists() or checkpoint is None:
+        return _intact(source.weights, source)
+    if checkpoint not in known:
+        raise AsdError(
+            f"{checkpoint.name} is a checkpoint of {checkpoint.backbone}, no {backbone}; known are "
+            f"{', '.join(each.name for each in known)}"
+        )
+    return _intact(fetch(checkpoint, backbone), source)
+
+
+def _intact(path: Path, source: Source) -> WeightsFile:
+    """Hold a file against what is published under its name; tell where nothing is."""
+    file, checkpoint = read_weights(path), find(path.name)
+    if file.sha256 in source.accepted:
+        return file
+    expected = None if checkpoint is None else expected_hash(checkpoint)
+    if checkpoint is not None and expected is not None:
+        algorithm, _, digest = expected.partition(":")
+        if hashlib.new(algorithm, file.data, usedforsecurity=False).hexdigest() == digest.lower():
+            return file
+        raise AsdError(
+            f"{path} has SHA-256 {file.sha256}, and the published {checkpoint.file} {expected}: "
+            "it is damaged or another file; delete it and run "
+            f"python -m extractors.weights fetch {checkpoint.file}, or, if you mean this very "
+            f"file, add --accept-weights {file.sha256}"
+        )
+    if published(file.sha256) is None:
+        logging.getLogger(__name__).info(
+            "%s (SHA-256 %s) is no published checkpoint known here; what it holds is checked, where "
+            "it comes from is not", path, file.sha256,
+        )  # fmt: skip
+    return file
 
 
 def load_checkpoint(file: Path | WeightsFile, trusted: Sequence[Trusted] = ()) -> object:
@@ -173,19 +233,14 @@ def tensors(content: object, path: Path) -> dict[str, Tensor]:
         kind = type(content).__name__
         raise AsdError(f"{path} holds a {kind} where a mapping of names to tensors is expected")
     for name, value in content.items():
-        if not _is_plain(value):
+        plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+        # All values are there, each once: no view that repeats them, no claim.
+        if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise AsdError(
                 f"{path}: {name} claims {tuple(value.shape)} {value.dtype} values that the file "
                 "does not hold; fetch it again from its publisher"
             )
     return dict(content)
-
-
-def _is_plain(value: Tensor) -> bool:
-    """Whether a tensor's values are all there, each once: no view that repeats them, no claim."""
-    if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
-        return False
-    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def load_state(file: Path | WeightsFile) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from cache.base.errors import AsdError
-from extractors import compat
 from extractors.backbone import ModelFile
+from extractors.device import transformers
 from extractors.weights.hub import Folder
 from extractors.weights.loading import faults
 
@@ -41,8 +41,8 @@ def check_model(kept: ModelFile, config: dict[str, Any], build: Callable[[], nn.
         If it has more layers than the file has tensors, or 16 times the values of these and 2^26
         more.
     """
-    for name, number in _layer_counts(config):
-        if number > len(kept.state):
+    for name, number in _numbers(config):
+        if ("layers" in name or "depth" in name) and number > len(kept.state):
             raise AsdError(f"{kept.path}: its {name} is {number}, and it has {len(kept.state)} tensors")
     with torch.device("meta"):
         model = build()
@@ -67,12 +67,6 @@ def check_extractor(kept: ModelFile, extractor: dict[str, Any]) -> None:
     bands = max(_whole(extractor.get(name)) for name in ("feature_size", "num_mel_bins"))
     if window * bands > _FILTERS:
         raise AsdError(f"{kept.path}: its extractor has {bands} bands of windows of {window}")
-
-
-def _layer_counts(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    for name, number in _numbers(config):
-        if "layers" in name or "depth" in name:
-            yield name, number
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
@@ -130,7 +124,7 @@ def load_model(folder: Folder, kind: str, reading: Reading) -> nn.Module:
     """
     folder.weights()  # says what is missing better than transformers does
     with readable(folder):
-        network, report = getattr(compat.transformers(), kind).from_pretrained(
+        network, report = getattr(transformers(), kind).from_pretrained(
             folder.path,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # so that all are reported; refused below
@@ -155,7 +149,7 @@ def load_config(folder: Folder) -> Any:
         If transformers knows no such model.
     """
     with readable(folder):
-        return compat.transformers().AutoConfig.from_pretrained(
+        return transformers().AutoConfig.from_pretrained(
             folder.path, local_files_only=True, trust_remote_code=False
         )
 
@@ -169,7 +163,7 @@ def load_extractor(folder: Folder) -> Any:
         If it has none for audio.
     """
     with readable(folder):
-        found = compat.transformers().AutoFeatureExtractor.from_pretrained(
+        found = transformers().AutoFeatureExtractor.from_pretrained(
             folder.path, local_files_only=True, trust_remote_code=False
         )
     if not isinstance(getattr(found, "sampling_rate", None), int):
@@ -199,7 +193,7 @@ def build_model(kept: ModelFile, kind: str) -> Any:
         If transformers knows no such model, or its sizes are not those of the file's tensors.
     """
     with readable(Folder(kept.path, str(kept.path))):
-        kinds = compat.transformers()
+        kinds = transformers()
         given = dict(kept.blueprint["config"])
         config = kinds.AutoConfig.for_model(given.pop("model_type"), **given)
 
@@ -224,7 +218,7 @@ def build_extractor(kept: ModelFile) -> Any:
     given = dict(kept.blueprint["extractor"])
     check_extractor(kept, given)
     name = str(given.get("feature_extractor_type"))
-    kind = getattr(compat.transformers(), name, None) if name.isidentifier() else None
+    kind = getattr(transformers(), name, None) if name.isidentifier() else None
     if kind is None or not name.endswith("FeatureExtractor"):
         raise AsdError(f"{kept.path}: transformers has no feature extractor {name!r}")
     with readable(Folder(kept.path, str(kept.path))):
@@ -240,7 +234,7 @@ def readable(folder: Folder) -> Iterator[None]:
     AsdError
         If it cannot make anything of the files.
     """
-    logging = compat.transformers().utils.logging
+    logging = transformers().utils.logging
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from cache.base.errors import AsdError
 from cache.files.atomic import file_sha256
 from cache.select import Selection
-from extractors.fetching.disk import megabytes
+from extractors.fetching.download import megabytes
 from extractors.fetching.offline import home
 
 

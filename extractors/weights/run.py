@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
 from cache.base.arguments import Parser, add_arguments
 from cache.base.console import Console, Speech, console_of, parser_of
@@ -12,7 +11,7 @@ from cache.base.errors import AsdError, guarded
 from cache.files.atomic import file_sha256
 from cache.files.places import here
 from extractors.fetching.offline import Offline, apply_offline, home
-from extractors.weights.published import CHECKPOINTS, Checkpoint, find, named, path_of
+from extractors.weights.published import AST_REVISION, CHECKPOINTS, find, named, path_of
 from extractors.weights.store import expected_hash, fetch, is_intact, matching
 
 
@@ -39,8 +38,11 @@ They lie in {home() / "weights"}; ASD_HOME chooses another place."""
 def _list(_: Namespace, console: Console) -> int:
     for checkpoint in CHECKPOINTS:
         variant = f":{checkpoint.variant}" if checkpoint.variant else ""
+        state = "here" if path_of(checkpoint).is_file() else "not here"
+        if not checkpoint.urls:
+            state = "(in the hub's own cache)"
         lines = [
-            f"{checkpoint.name}  --backbone {checkpoint.backbone}{variant}  {_state(checkpoint)}",
+            f"{checkpoint.name}  --backbone {checkpoint.backbone}{variant}  {state}",
             f"    {checkpoint.about}; {checkpoint.paper}; {checkpoint.source}",
             f"    {expected_hash(checkpoint) or 'no hash is published'}",
             *(f"    {url}" for url in checkpoint.urls),
@@ -56,17 +58,15 @@ def _list(_: Namespace, console: Console) -> int:
     return 0
 
 
-def _state(checkpoint: Checkpoint) -> str:
-    if not checkpoint.urls:
-        return "(in the hub's own cache)"
-    return "here" if path_of(checkpoint).is_file() else "not here"
-
-
 def _fetch(args: Namespace, console: Console) -> int:
     apply_offline(args)
     for checkpoint in [named(name) for name in args.names]:
         if checkpoint.model:
-            path = _from_hub(checkpoint)
+            # The hub's client, and torch behind it, are loaded only where they are needed.
+            from extractors.backbone import Source  # noqa: PLC0415
+            from extractors.weights.hub import locate  # noqa: PLC0415
+
+            path = locate(checkpoint.backbone, Source(f"{checkpoint.model}@{AST_REVISION}")).path
         else:
             path = fetch(checkpoint)
             if is_intact(path, checkpoint) is False:
@@ -76,15 +76,6 @@ def _fetch(args: Namespace, console: Console) -> int:
                 )
         console.made(f"{checkpoint.name} -> {path}", made=path, name=checkpoint.name)
     return 0
-
-
-def _from_hub(checkpoint: Checkpoint) -> Path:
-    # The hub's client, and torch behind it, are loaded only where they are needed.
-    from extractors.backbone import Source  # noqa: PLC0415
-    from extractors.weights.hub import locate  # noqa: PLC0415
-    from extractors.weights.published import AST_REVISION  # noqa: PLC0415
-
-    return locate(checkpoint.backbone, Source(f"{checkpoint.model}@{AST_REVISION}")).path
 
 
 def _verify(args: Namespace, console: Console) -> int:

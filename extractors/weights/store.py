@@ -56,7 +56,13 @@ def fetch(checkpoint: Checkpoint, wanted_by: str = "") -> Path:
     known = checkpoint.known_hash or _recorded(path)
     url = download(Remote(checkpoint.file, checkpoint.urls, known, checkpoint.size), path.parent)
     if url and known is None:
-        _record(path, url)
+        sha256 = file_sha256(path)
+        record = {"file": path.name, "sha256": sha256, "size": path.stat().st_size, "url": url}
+        write_atomic(_record_of(path), (json.dumps(record, indent=2) + "\n").encode())
+        _LOG.info(
+            "no hash of %s is published; SHA-256 %s is recorded in %s, and later downloads must have it",
+            path.name, sha256, _record_of(path),
+        )  # fmt: skip
     return path
 
 
@@ -89,13 +95,3 @@ def _recorded(path: Path) -> str | None:
         return f"sha256:{parse_json(record.read_text('utf-8'))['sha256']}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AsdError(f"{record} is damaged ({error!r}); delete it") from error
-
-
-def _record(path: Path, url: str) -> None:
-    sha256 = file_sha256(path)
-    record = {"file": path.name, "sha256": sha256, "size": path.stat().st_size, "url": url}
-    write_atomic(_record_of(path), (json.dumps(record, indent=2) + "\n").encode())
-    _LOG.info(
-        "no hash of %s is published; SHA-256 %s is recorded in %s, and later downloads must have it",
-        path.name, sha256, _record_of(path),
-    )  # fmt: skip

@@ -75,7 +75,7 @@ class Batch:
     classes: int
 
 
-class Augmentation(options.Checked, ABC):
+class Augmentation(options.Options, ABC):
     """Changes a batch; its dataclass fields are its options, out of range they raise `AsdError`.
 
     All that is random comes from the generator handed over: a CPU's gives the same batch each
@@ -112,7 +112,7 @@ class WaveformAugmentation(Augmentation, ABC):
         """Change all of (B, T) float32, B >= 1, to the same shape."""
 
 
-class SpectrogramAugmentation(options.Checked, ABC):
+class SpectrogramAugmentation(options.Options, ABC):
     """Changes spectrograms on their way to the network; options as in `Augmentation`."""
 
     @abstractmethod

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from cache.base.errors import AsdError
 from cache.base.options import Span, option
-from extractors.compat import torchaudio
+from extractors.device import torchaudio
 from finetune.data.augmentation import (
     Augmentation,
     Batch,

@@ -25,7 +25,7 @@ class Draw(NamedTuple):
     total: int
 
 
-class Sampler(options.Checked, ABC):
+class Sampler(options.Options, ABC):
     """Rule of an epoch; options out of range raise an `AsdError`."""
 
     def __call__(self, clips: Sequence[Clip], epoch: int, seed: int) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from cache.base.options import Span
-from extractors.compat import torchaudio
+from extractors.device import torchaudio
 
 _UNIT = Span(0.0, 1.0)
 

@@ -18,9 +18,8 @@ from torch import Tensor
 from cache.base.errors import AsdError
 from cache.base.processors import cores
 from cache.base.progress import Progress, Steps, unseen
-from extractors.audio.batches import Decoder, Recordings, Refusal
+from extractors.audio.batches import Decoder, RaggedArray, Recordings, Refusal, hold
 from extractors.audio.hearing import Hearing
-from extractors.audio.ragged import RaggedArray, hold
 from extractors.clips.listing import Clip, Fault
 from finetune.data.signals import fitted
 

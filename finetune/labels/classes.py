@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, documented, option
+from cache.base.options import Options, documented, option
 from cache.table import ANOMALY
 from extractors.clips.listing import Clip
-from extractors.embedding.output import Output
+from extractors.embedding.embedder import Output
 from extractors.pooling import find
 from finetune.labels import rules as labels
 from finetune.labels.rules import Labels
@@ -36,7 +36,7 @@ def _by_machine(text: str) -> bool:
 
 @documented
 @dataclass(frozen=True)
-class Labelling(Checked):
+class Labelling(Options):
     """A rule for classes; `seed` is of clusters."""
 
     kind: str = option(

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cache.base.errors import AsdError, listing
-from extractors import compat
-from extractors.device import is_out_of_memory
+from extractors.device import is_out_of_memory, transformers
 from extractors.embedding.precision import exact
 from finetune.data.batches import Batches, seed_of
 from finetune.model.learner import Learner
@@ -47,7 +46,7 @@ class Optimising:
     @cached_property
     def accelerator(self) -> Any:
         """Devices, number format, several processes."""
-        compat.transformers()  # accelerate imports it, and it looks for torchaudio
+        transformers()  # accelerate imports it, and it looks for torchaudio
         from accelerate import Accelerator  # noqa: PLC0415
 
         cpu = next(self.learner.parameters()).device.type == "cpu"

@@ -64,7 +64,7 @@ class Head(nn.Module, ABC):
             return self.log_probabilities(embeddings.float()).exp()
 
 
-class HeadOptions(options.Checked, ABC):
+class HeadOptions(options.Options, ABC):
     """Options of a head; out of range, they raise an `AsdError`."""
 
     @abstractmethod

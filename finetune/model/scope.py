@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from cache.base import options
 from cache.base.errors import AsdError
 from cache.base.options import option
-from extractors import compat
 from extractors.backbone import Trainable
+from extractors.device import transformers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -121,7 +121,7 @@ class Lora(Scope):
         return _opened(trainable, layer, 0, only="lora_")
 
     def _join(self, network: nn.Module, names: Sequence[str]) -> None:
-        compat.transformers()  # which peft imports, and which looks for torchaudio
+        transformers()  # which peft imports, and which looks for torchaudio
         from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415
 
         config = LoraConfig(

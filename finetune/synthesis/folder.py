@@ -18,7 +18,7 @@ from cache.files.atomic import write_atomic
 from cache.table import Section
 from extractors.clips.folders import PSEUDO
 from extractors.clips.listing import Clip
-from extractors.demo.writer import write_attributes, write_table
+from extractors.clips.names import write_attributes, write_table
 from finetune.synthesis.method import Method, MethodUnavailable
 from finetune.synthesis.plan import FilePlan, Order
 from finetune.synthesis.rendering import SoundRecord, read_record, render

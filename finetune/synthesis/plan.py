@@ -15,7 +15,7 @@ from cache.table import DOMAINS, SYNTHETIC, Section, domain_or_source
 from extractors.audio.files import content_sha256
 from extractors.clips.folders import PSEUDO
 from extractors.clips.listing import Clip
-from extractors.demo.writer import ClipName
+from extractors.clips.names import ClipName
 from finetune.synthesis.method import Method
 
 Members = Sequence[Clip]
@@ -133,7 +133,7 @@ class FilePlan:
     def path(self) -> str:
         """POSIX path below the root, the clip's id."""
         suffix = ".wav" if self.seed else self.sources[0].path.suffix
-        stem = self.name.name(self.attributes)
+        stem = self.name.with_attributes(self.attributes).stem
         return f"{self.section.machine_type}/{self.folder}/{stem}{suffix}"
 
     @property
@@ -201,7 +201,9 @@ def _proxy(order: Order, clips: Members) -> Iterator[FilePlan]:
     kept = [clip for clip in clips if clip not in tested]
     for split, members in (("train", kept), ("test", tested)):
         for number, clip in _numbered(members):
-            name = ClipName(split, domain_or_source(clip.domain), "normal", number, clip.section.number)
+            name = ClipName(
+                clip.section.number, f"{number:04d}", domain_or_source(clip.domain), split, "normal"
+            )
             marked = {**clip.attributes, **({SYNTHETIC: HELD_OUT} if split == "test" else {})}
             yield FilePlan(clip.section, split, name, marked, (clip,))
     yield from _made(order, by_domain(tested), tested, ("test", "test", "anomaly"))
@@ -232,7 +234,7 @@ def _made(
         first = turn[number // (len(names) * len(domains)) % len(turn)]
         seed = (*base, len(turns), number)  # longer than those of the turns, so never one of them
         sources = _sources(first, method, order.methods[method].clips - 1, (pools[domain], partners), seed)
-        name = ClipName(split, domain, condition, counts[domain], section.number)
+        name = ClipName(section.number, f"{counts[domain]:04d}", domain, split, condition)
         counts[domain] += 1
         attributes = {**first.attributes, SYNTHETIC: method}
         yield FilePlan(section, folder, name, attributes, sources, seed)

@@ -13,8 +13,7 @@ from cache.base.errors import AsdError
 from cache.base.text import parse_json
 from extractors.audio.decode import decode_file, resampled
 from extractors.clips.listing import Clip
-from extractors.demo.waves import Wave
-from extractors.demo.writer import wav_bytes
+from extractors.demo.waves import Wave, wav_bytes
 from finetune.synthesis.method import Material, Method, Parameters, fitted, levelled, rms
 from finetune.synthesis.plan import FilePlan
 
@@ -74,7 +73,9 @@ def render(planned: FilePlan, method: Method) -> tuple[bytes, SoundRecord]:
     """
     waves, rate = _decoded(planned.sources)
     first = planned.sources[0]
-    material = Material(waves, rate, planned.section.machine_type, planned.name.condition, first.attributes)
+    material = Material(
+        waves, rate, planned.section.machine_type, str(planned.name.condition), first.attributes
+    )
     made = method.apply(np.random.default_rng(planned.seed), material)
     wave = fitted(made.wave, len(waves[0]))
     if not np.isfinite(wave).all() or not wave.any():

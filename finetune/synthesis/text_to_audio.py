@@ -20,8 +20,8 @@ from numpy.random import Generator
 
 from cache.base.options import Span, option
 from cache.table import SYNTHETIC
-from extractors import compat
 from extractors.demo.waves import Wave
+from extractors.device import transformers
 from finetune.synthesis.method import Material, MethodUnavailable, Parameters, SyntheticSound, draw, fitted
 
 _LOG = logging.getLogger(__name__)
@@ -187,9 +187,9 @@ class TextToAudio:
 
 def _pipeline_class(name: str) -> Any:
     """Import a pipeline, by way of the guard that lets transformers load its audio models."""
-    from extractors import compat  # noqa: PLC0415 - imports nothing before it is asked to
+    from extractors.device import transformers  # noqa: PLC0415 - imports nothing before it is asked to
 
-    compat.transformers()
+    transformers()
     try:
         diffusers = import_module("diffusers")
     except ModuleNotFoundError as error:
@@ -230,5 +230,5 @@ class AudioLDM2(TextToAudio):
         The published folder calls it a ``GPT2Model``, which generates nothing since transformers
         4.53 (huggingface/diffusers, issue 12630); the head itself is never used.
         """
-        cls = compat.transformers().GPT2LMHeadModel
+        cls = transformers().GPT2LMHeadModel
         return {"language_model": cls.from_pretrained(name, subfolder="language_model", **how)}

@@ -1,1 +1,1 @@
-"""One scorer a file; the file name, with hyphens, is the name on the command line."""
+"""Scorers, one a file or kin in one; a file of one has its name on the command line, with hyphens."""

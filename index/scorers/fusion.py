@@ -1,4 +1,4 @@
-"""Scores of several scorers or backbones, each in units of its own training scores."""
+"""Scorers of scorers: several, each in units of its own training scores, or one a band."""
 
 from __future__ import annotations
 
@@ -134,4 +134,24 @@ def _is_of(owner: str, backbone: str) -> bool:
     return owner == backbone or owner.startswith(f"{backbone}.")
 
 
-SCORER = Fusion
+@dataclass
+class Beam(CompositeScorer):
+    """``mean_f min_y D(x_f, y_f)`` over the blocks f of a table, with any scorer for the minimum.
+
+    Extract with ``--bands keep``: each band is a block then. A table of one block gives the inner
+    scorer's own scores.
+    """
+
+    inside: str = option("min-distance", "scorer of a band, name[:option=value...]")
+
+    def members(self) -> list[str]:
+        """Name the scorer inside."""
+        return [self.inside]
+
+    def parts(self, table: EmbeddingTable) -> list[Part]:
+        """One part a block."""
+        return [Part(name, self.inside, [name]) for name in table.blocks]
+
+    def merge(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Mean over the blocks."""
+        return weighted_sum(scores, np.full(len(scores), 1 / len(scores)))

@@ -10,7 +10,7 @@ import pytest
 
 from cache.base.arguments import Parser, add_arguments, from_arguments, from_table, keys
 from cache.base.errors import AsdError
-from cache.base.options import REQUIRED, Checked, documented, option, option_group
+from cache.base.options import REQUIRED, Options, documented, option, option_group
 
 listed = 0
 
@@ -22,14 +22,14 @@ def heavy_choices() -> list[str]:
 
 
 @dataclass(frozen=True)
-class Speed(Checked):
+class Speed(Options):
     rate: float = option(1e-4, "how fast", least=0, flag="--learning-rate")
     warmup: int = option(100, "steps of rise", least=0)
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class Order(Checked):
+class Order(Options):
     """What to do."""
 
     out: Path = option(REQUIRED, "where it goes", read=Path, metavar="FILE")
@@ -134,7 +134,7 @@ def test_requests_made_by_hand_are_checked() -> None:
 
 
 @dataclass(frozen=True)
-class Placed(Checked):
+class Placed(Options):
     state: Path = option(Path("watch"), "by its place, with a default", flag="state")
 
 

@@ -8,11 +8,11 @@ from typing import Literal
 import pytest
 
 from cache.base.errors import AsdError
-from cache.base.options import Checked, Span, make, option, options_of, parse, text_of
+from cache.base.options import Options, Span, make, option, options_of, parse, text_of
 
 
 @dataclass(frozen=True)
-class Example(Checked):
+class Example(Options):
     share: float = option(0.5, "a share", least=0, most=1)
     count: int = option(3, "a count", least=1)
     is_on: bool = option(True, "a switch")

@@ -16,7 +16,7 @@ from cache.base.options import option_names
 from cache.files.atomic import file_sha256
 from cache.store import Store
 from cache.table import SPLITS, Section
-from eval.evaluate import Evaluation
+from eval.evaluate import EvaluateRequest
 from eval.experiment import build_request, extract_request, recipes_of
 from eval.experiments import shipped
 from eval.experiments.file import (
@@ -30,7 +30,7 @@ from eval.results.submission import read_submission
 from eval.run import main
 from extractors.audio.hearing import Heard
 from extractors.clips.listing import Clip, Listing
-from extractors.extract import Extracted
+from extractors.extract import ExtractResult
 from extractors.request import ExtractRequest
 from extractors.run import main as extract
 from extractors.weights.published import named, path_of
@@ -42,7 +42,7 @@ from tests.helpers.small_models import write_mobilenet
 ErrorOf = Callable[..., str]
 SECTION = Section("fan", 0)
 GOOD = 'title = "x"\n[backbones.logmel]\n'
-WANTED = Evaluation(out=Path("out"), audio=(Path("dev"),), cache_dir=Path("cache"))
+WANTED = EvaluateRequest(out=Path("out"), audio=(Path("dev"),), cache_dir=Path("cache"))
 
 
 def write_experiment(folder: Path) -> Path:
@@ -248,7 +248,7 @@ def test_what_the_stages_are_asked_for() -> None:
     clips = [Clip(f"{s}{i}", Path(f"{s}{i}"), SECTION, s) for s in SPLITS for i in range(2)]
     recipes = [[make_recipe(layer=n, settings=(("channel", c),) if c else ()) for n in (1, 2)]
                for c in ("", "near")]  # fmt: skip
-    extracted = Extracted(Listing(tuple(clips), (), ()), tuple(map(tuple, recipes)), ())
+    extracted = ExtractResult(Listing(tuple(clips), (), ()), tuple(map(tuple, recipes)), ())
     # Table by table, the channels of one side by side.
     order = [recipes[0][0], recipes[1][0], recipes[0][1], recipes[1][1]]
     assert recipes_of(extracted) == order

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cache.store import Store
-from eval.evaluate import Evaluation
+from eval.evaluate import EvaluateRequest
 from eval.experiment import train_request
 from eval.experiments.file import parse
 from eval.run import main
@@ -64,7 +64,7 @@ def test_seeds_are_trained_scored_and_averaged(
 
 def test_no_name_of_a_backbone_leads_out_of_the_folder(tmp_path: Path) -> None:
     experiment = parse(TEXT.replace("logmel:cnn", "hf:../../up"), "x.toml")
-    wanted = Evaluation(out=tmp_path / "out", audio=(tmp_path,), cache_dir=tmp_path / "cache")
+    wanted = EvaluateRequest(out=tmp_path / "out", audio=(tmp_path,), cache_dir=tmp_path / "cache")
     asked = train_request(experiment, "hf:../../up", 5, wanted)
     assert asked.path(5).parent == tmp_path / "out" / "models"
     assert (asked.seeds, asked.settings.head, asked.settings.augment) == ((5,), "linear", ())

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from cache.table import Section
-from eval.judge import Judging, judge
-from eval.page.curves import implied_threshold, roc_curves
-from eval.results.folder import Results
+from eval.judge import JudgeRequest, judge
+from eval.page.data import implied_threshold, roc_curves
+from eval.results.folder import ResultsFolder
 from eval.results.submission import Submission, write_submission
 from eval.run import main
 from eval.scoring.maps import map_path, write_map
@@ -26,7 +26,7 @@ def write_run(folder: Path) -> Path:
     names = [f"section_00_{domain}_test_{condition}_{i:04d}" for domain in ("source", "target")
              for condition in ("normal", "anomaly") for i in range(20)]  # fmt: skip
     scores = rng.normal(0, 1, 80) + np.tile(np.repeat([0, 1], 20), 2)
-    write_submission(Results(folder), Submission(FAN, tuple(names), scores, scores > 0.5))
+    write_submission(ResultsFolder(folder), Submission(FAN, tuple(names), scores, scores > 0.5))
     return folder
 
 
@@ -36,7 +36,7 @@ def test_figures_for_a_paper(tmp_path: Path) -> None:
         make_table(np.random.default_rng(i).normal(0, 1, (9, 4)), section=FAN, split=split)
         for i, split in enumerate(("train", "test"))
     )
-    write_map(Results(folder), train, test, "pca")
+    write_map(ResultsFolder(folder), train, test, "pca")
     for out in ("a", "b"):
         assert main(["--submission", str(folder), "--figures", "--out", str(tmp_path / out)]) == 0
     names = ["domains", "map_fan_section_00", "roc_fan_section_00", "scores_fan_section_00"]
@@ -61,7 +61,7 @@ def test_what_is_not_installed_is_said_before_the_work(
 
 
 def test_roc_corners_enclose_the_area(tmp_path: Path) -> None:
-    run = judge(Judging(write_run(tmp_path), "sub"))
+    run = judge(JudgeRequest(write_run(tmp_path), "sub"))
     one, truth = run.read(FAN)
     for name, curve in roc_curves(one.scores, truth, run.rule).items():
         false, true = np.array(curve).T
@@ -89,7 +89,7 @@ def test_a_map_is_the_two_widest_directions(tmp_path: Path, trained: bool) -> No
         make_table(rng.normal(0, 1, (n, 6)) @ np.diag([9, 5, 1, 1, 1, 0]) + 3, section=FAN, split=s)
         for n, s in ((40, "train"), (7, "test"))
     )
-    write_map(Results(tmp_path), train if trained else None, test, "pca")
+    write_map(ResultsFolder(tmp_path), train if trained else None, test, "pca")
     found = pd.read_parquet(map_path(tmp_path, FAN))
     tables = [train, test] if trained else [test]
     reference = tables[0].embeddings.astype(float)
@@ -105,7 +105,7 @@ def test_a_map_is_the_two_widest_directions(tmp_path: Path, trained: bool) -> No
 
 
 def test_one_clip_has_a_place(tmp_path: Path) -> None:
-    write_map(Results(tmp_path), None, make_table([[1.0, 2.0]], section=FAN, split="test"), "pca")
+    write_map(ResultsFolder(tmp_path), None, make_table([[1.0, 2.0]], section=FAN, split="test"), "pca")
     assert np.isfinite(pd.read_parquet(map_path(tmp_path, FAN))[["x", "y"]]).all(axis=None)
 
 
@@ -115,7 +115,7 @@ def test_umap_keeps_clusters_apart(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     values = rng.normal(0, 0.1, (40, 5)) + np.repeat([[0], [9]], 20, axis=0)
     write_map(
-        Results(tmp_path),
+        ResultsFolder(tmp_path),
         make_table(values, section=FAN),
         make_table(values[:2], section=FAN, split="test"),
         "umap",

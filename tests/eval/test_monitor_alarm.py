@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from cache.base.errors import AsdError
 from eval.monitor.alarm import Alarm, AlarmRule
-from eval.monitor.evidence import Evidence, exceedance_levels, single_limit, votes_needed
+from eval.monitor.evidence import Evidence, exceedance_levels
 
 
 def _run(evidence: Evidence, scores: np.ndarray, limit: float) -> int | None:
@@ -95,18 +95,6 @@ def test_two_normal_clips_are_no_evidence() -> None:
         Evidence([level for level in exceedance_levels(np.array([1.0])) if level.share > 0.999])
     with pytest.raises(AsdError, match="not judged"):
         Evidence(exceedance_levels(np.arange(30.0))).add(float("nan"))
-
-
-def test_one_p_value_promises_no_more_than_its_clips() -> None:
-    assert single_limit(99) == 100
-
-
-def test_votes_needed_are_the_fewest_that_keep_the_rate() -> None:
-    rate = 1e-3
-    votes = votes_needed(0.1, 5, rate)
-    assert votes is not None
-    assert binom.sf(votes - 1, 5, 0.1) <= 1e-3 < binom.sf(votes - 2, 5, 0.1)
-    assert votes_needed(0.9, 5, rate) is None
 
 
 def _events(rule: AlarmRule, decisions: str, seconds: float = 60.0) -> list[tuple[int, str, int]]:

@@ -18,12 +18,11 @@ import soundfile
 from cache.base.errors import AsdError
 from cache.table import Section
 from eval.metrics.sections import SectionTruth, evaluate_section
-from eval.page.listen import listen, recordings_of, worth_hearing
-from eval.page.sound import make_sound, mel_levels
+from eval.page.sound import listen, make_sound, mel_levels, recordings_of, worth_hearing
 from eval.page.verdict import detail, headline, verdict
 from eval.page.views import ClipView, NeighbourView
 from eval.results.description import SystemDescription, read_description, write_description
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.submission import Submission, write_submission
 from eval.run import main
 from eval.scoring.difference import Difference
@@ -372,7 +371,7 @@ def write_machines(folder: Path, machines: int, each: int) -> Path:
         )
         scores = rng.normal(0, 1, len(kinds)) + (1 + machine / 4) * (kinds % 2)
         section = Section(f"machine{machine}", 0)
-        write_submission(Results(folder / "sub"), Submission(section, names, scores, scores > 1))
+        write_submission(ResultsFolder(folder / "sub"), Submission(section, names, scores, scores > 1))
     assert main(["--submission", str(folder / "sub"), "--out", str(folder / "out")]) == 0
     return folder / "out" / "report.html"
 
@@ -393,7 +392,7 @@ def test_seven_machines_of_two_hundred_clips(tmp_path: Path, opened: Opened) -> 
 
 
 def test_one_clip_without_truth(tmp_path: Path, opened: Opened) -> None:
-    write_submission(Results(tmp_path / "sub"), Submission(FAN, ("a.wav",), np.ones(1), np.ones(1)))
+    write_submission(ResultsFolder(tmp_path / "sub"), Submission(FAN, ("a.wav",), np.ones(1), np.ones(1)))
     assert main(["--submission", str(tmp_path / "sub"), "--out", str(tmp_path / "out")]) == 0
     page = opened.open(tmp_path / "out" / "report.html")
     assert page.locator(".head").all_inner_texts() == ["The one clip sounds abnormal"]
@@ -407,7 +406,7 @@ def test_hostile_attributes_stay_text(tmp_path: Path, opened: Opened) -> None:
     kinds = [(domain, kind) for domain in ("source", "target") for kind in ("normal", "anomaly")]
     names = tuple(f"section_00_{d}_test_{k}_0000_speed_{mark}.wav" for d, k in kinds)
     scores = np.arange(4.0)
-    write_submission(Results(tmp_path / "sub"), Submission(FAN, names, scores, scores > 1))
+    write_submission(ResultsFolder(tmp_path / "sub"), Submission(FAN, names, scores, scores > 1))
     assert main(["--submission", str(tmp_path / "sub"), "--out", str(tmp_path / "out")]) == 0
     page = opened.open(tmp_path / "out" / "report.html")
     assert f"speed {mark}" in " ".join(page.locator("#viewer").inner_text().split())
@@ -420,10 +419,10 @@ def test_hostile_names_stay_text(tmp_path: Path, opened: Opened) -> None:
     section = Section(machine, 0)
     name = "<img src=x onerror=window.pwned=3>.wav"
     submission = Submission(section, (name, "b.wav", "c"), np.array([2.0, 1, 0]), np.array([1, 0, 0]))
-    write_submission(Results(tmp_path / "sub"), submission)
+    write_submission(ResultsFolder(tmp_path / "sub"), submission)
     facts = {"command": HOSTILE}
     described = SystemDescription(HOSTILE, False, facts, {str(section): 1.5})
-    write_description(Results(tmp_path / "sub"), described)
+    write_description(ResultsFolder(tmp_path / "sub"), described)
     reasons = {
         "clip_id": f"x/{name}", "name": name, "p_value": 0.1, "decided": "source", "part": HOSTILE,
         "source_clip": HOSTILE, "source_distance": 1.0,

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from eval.page import history
-from eval.page.history import day_counts, history_page
+from eval.page.build import day_counts, history_page, thinned
 from tests.eval.test_page import HOSTILE, Opened, chromium, opened
 
 __all__ = ["chromium", "opened"]  # fixtures
@@ -63,10 +62,10 @@ def test_days_are_counted() -> None:
 
 
 def test_of_many_clips_the_highest_and_the_events_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "_POINTS", 10)
+    monkeypatch.setattr("eval.page.build._POINTS", 10)
     every = rows(400)
     every[33]["score"] = 99.0
-    kept = history._thinned(every)
+    kept = thinned(every)
     assert len(kept) <= 13
     assert max(row["score"] or 0 for row in kept) == 99.0
     assert [row["event"] for row in kept if row["event"]] == ["raised", "cleared"]

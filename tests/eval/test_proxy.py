@@ -16,7 +16,7 @@ from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import Section
 from eval.baselines.run import main as baselines
-from eval.judge import Judging, judge
+from eval.judge import JudgeRequest, judge
 from eval.results.submission import Submission
 from eval.results.truth import Truth, align
 from eval.run import main as evaluate
@@ -87,7 +87,7 @@ def test_a_submission_on_a_proxy_is_known_by_its_names(proxy: tuple[Path, Path],
         shutil.copy(path, theirs)
     assert evaluate(["--submission", str(theirs), "--out", str(tmp_path / "judged")]) == 0
     is_marked(tmp_path / "judged")
-    judged = judge(Judging(theirs, "theirs"))
+    judged = judge(JudgeRequest(theirs, "theirs"))
     assert judged.is_proxy
     assert judged.data_set(Section("fan", 0)) == "proxy"
     both = ["--submission", str(theirs), str(tmp_path / "out")]

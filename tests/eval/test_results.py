@@ -13,9 +13,9 @@ import pytest
 
 from cache.base.errors import AsdError
 from cache.table import Section
-from eval.judge import Judging, judge
+from eval.judge import JudgeRequest, judge
 from eval.results.description import SystemDescription, read_description, write_description
-from eval.results.folder import SUMS, Results, sum_faults
+from eval.results.folder import SUMS, ResultsFolder, sum_faults
 from eval.results.submission import Submission, read_submission, write_submission
 from eval.run import main as evaluate
 
@@ -31,9 +31,9 @@ def submission(section: Section, seed: int = 0) -> Submission:
     return Submission(section, names, scores, (scores > 0).astype(np.int64))
 
 
-def scored(folder: Path, *sections: Section, seed: int = 0) -> Results:
+def scored(folder: Path, *sections: Section, seed: int = 0) -> ResultsFolder:
     """A run of our own: submission files and what describes them."""
-    results = Results(folder)
+    results = ResultsFolder(folder)
     with results.run():
         for section in sections:
             write_submission(results, submission(section, seed))
@@ -43,7 +43,7 @@ def scored(folder: Path, *sections: Section, seed: int = 0) -> Results:
 
 def cut_off(folder: Path, one: Submission) -> None:
     """A run that ends after its first files."""
-    results = Results(folder)
+    results = ResultsFolder(folder)
 
     def run() -> None:
         with results.run():
@@ -83,12 +83,12 @@ def test_judging_in_place_keeps_the_scores(tmp_path: Path) -> None:
     assert {"report.html", "results.json", "system.json"} <= names(tmp_path)
     assert evaluate([*where, "--no-report"]) == 0
     assert "report.html" not in names(tmp_path)
-    assert judge(Judging(tmp_path)).results[FAN].auc_source is not None
+    assert judge(JudgeRequest(tmp_path)).results[FAN].auc_source is not None
 
 
 def test_a_folder_of_other_results_is_refused_and_left_alone(tmp_path: Path, error_of: ErrorOf) -> None:
     theirs = tmp_path / "theirs"
-    write_submission(Results(theirs), submission(FAN))
+    write_submission(ResultsFolder(theirs), submission(FAN))
     before = names(theirs)
     said = error_of(evaluate, "--submission", theirs, "--out", theirs)
     assert "anomaly_score_fan_section_00_test.csv" in said
@@ -100,7 +100,7 @@ def test_a_folder_of_other_results_is_refused_and_left_alone(tmp_path: Path, err
 def test_a_run_that_failed_before_it_wrote_changes_nothing(tmp_path: Path) -> None:
     scored(tmp_path, FAN)
     before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
-    with pytest.raises(RuntimeError), Results(tmp_path).run():
+    with pytest.raises(RuntimeError), ResultsFolder(tmp_path).run():
         raise RuntimeError
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
 
@@ -109,13 +109,13 @@ def test_a_run_that_was_cut_off_is_refused_until_it_is_done_again(tmp_path: Path
     scored(tmp_path, FAN, SAW)
     cut_off(tmp_path, submission(FAN, seed=5))
     with pytest.raises(AsdError, match="anomaly_score_fan.* is not what SHA256SUMS says"):
-        judge(Judging(tmp_path))
+        judge(JudgeRequest(tmp_path))
     scored(tmp_path, FAN, seed=5)
-    assert judge(Judging(tmp_path)).sections == [FAN]
+    assert judge(JudgeRequest(tmp_path)).sections == [FAN]
     fresh = tmp_path / "fresh"
     cut_off(fresh, submission(FAN))
     with pytest.raises(AsdError, match="is not what SHA256SUMS says"):
-        judge(Judging(fresh))
+        judge(JudgeRequest(fresh))
     scored(fresh, FAN)
 
 
@@ -139,7 +139,7 @@ def test_files_of_two_runs_are_refused(tmp_path: Path, error_of: ErrorOf) -> Non
         path.unlink()
     for path in other.glob("decision_*"):
         path.unlink()
-    write_submission(Results(other), submission(FAN))
+    write_submission(ResultsFolder(other), submission(FAN))
     assert "no files of 'saw/section_00'" in error_of(evaluate, "--submission", other, *out)
 
 
@@ -151,7 +151,7 @@ def test_every_file_is_sealed(tmp_path: Path) -> None:
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
         assert sum_faults([path])
         with pytest.raises(AsdError, match="is not what SHA256SUMS says was written"):
-            Results(tmp_path).read(name)
+            ResultsFolder(tmp_path).read(name)
         path.write_bytes(whole)
     assert read_description(tmp_path, "x").title == "us"
     assert read_submission(tmp_path, FAN).files
@@ -168,11 +168,11 @@ def test_a_list_that_names_files_elsewhere_removes_none(tmp_path: Path) -> None:
     scored(folder, FAN)
     assert (tmp_path / "results.csv").exists()
     assert (folder / "a").exists()
-    assert judge(Judging(tmp_path / "other")).sections == [FAN]
+    assert judge(JudgeRequest(tmp_path / "other")).sections == [FAN]
 
 
 def test_runs_below_a_folder_go_with_the_run_that_made_them(tmp_path: Path) -> None:
-    results = Results(tmp_path)
+    results = ResultsFolder(tmp_path)
     with results.run():
         for seed in (0, 1):
             results.include(scored(tmp_path / f"runs/seed_{seed}", FAN))
@@ -187,7 +187,7 @@ def test_runs_below_a_folder_go_with_the_run_that_made_them(tmp_path: Path) -> N
 
 
 def _hold(folder: Path, held: Event, done: Event) -> None:
-    with Results(folder).run():
+    with ResultsFolder(folder).run():
         held.set()
         done.wait(30)
 
@@ -206,4 +206,4 @@ def test_a_second_run_waits(tmp_path: Path) -> None:
     done.set()
     second.join(30)
     first.join(30)
-    assert judge(Judging(tmp_path)).sections == [FAN]
+    assert judge(JudgeRequest(tmp_path)).sections == [FAN]

@@ -225,7 +225,7 @@ def test_a_bank_that_this_installation_cannot_feed_says_why(
     cache: Path, root: Path, tmp_path: Path, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bank = next(cache.glob("banks/*/*"))
-    monkeypatch.setattr("extractors.embedding.output.RESAMPLER", "soxr-9.9")
+    monkeypatch.setattr("extractors.embedding.embedder.RESAMPLER", "soxr-9.9")
     said = error_of(main, "--bank", bank, "--data", root, "--out", tmp_path / "out")
     assert "this installation makes other embeddings than the bank's" in said
     assert "soxr-9.9" in said

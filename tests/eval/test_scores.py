@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cache.base.errors import AsdError
 from cache.table import Section
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.names import file_name, parse_file, sections_in
 from eval.results.submission import (
     Submission,
@@ -64,7 +64,7 @@ def test_files_are_what_the_challenge_wants(tmp_path: Path) -> None:
         np.array([0.1, 2e-30]),
         np.array([1, 0]),
     )
-    paths = write_submission(Results(tmp_path / "new"), submission)
+    paths = write_submission(ResultsFolder(tmp_path / "new"), submission)
     assert [path.name for path in paths] == [SCORES, DECISIONS]
     assert paths[0].read_bytes() == b"section_00_0000.wav,2e-30\nsection_00_0001.wav,0.1\n"
     assert paths[1].read_bytes() == b"section_00_0000.wav,0\nsection_00_0001.wav,1\n"
@@ -90,7 +90,7 @@ def test_a_submission_reads_back_exactly(
     folder = tmp_path_factory.mktemp("round_trip")
     scores, decisions = map(np.array, zip(*rows.values(), strict=True))
     section = Section("slide_rail x", 12)
-    write_submission(Results(folder), Submission(section, tuple(rows), scores, decisions))
+    write_submission(ResultsFolder(folder), Submission(section, tuple(rows), scores, decisions))
     found = read_submission(folder, section)
     assert found.files == tuple(sorted(rows))
     for file, score, decision in zip(found.files, found.scores, found.decisions, strict=True):
@@ -253,7 +253,7 @@ def test_other_names_give_none(name: str) -> None:
 
 def test_sections_in_a_folder(tmp_path: Path) -> None:
     for section in (Section("slide_rail", 1), Section("fan", 2), FAN):
-        write_submission(Results(tmp_path), Submission(section, ("a.wav",), np.ones(1), np.ones(1)))
+        write_submission(ResultsFolder(tmp_path), Submission(section, ("a.wav",), np.ones(1), np.ones(1)))
     (tmp_path / file_name("decision_result", FAN)).unlink()  # half a submission is a section with a fault
     (tmp_path / "results.csv").touch()
     (tmp_path / file_name("anomaly_score", Section("folder", 0))).mkdir()

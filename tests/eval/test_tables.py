@@ -15,7 +15,7 @@ from cache.table import Section
 from eval.metrics.intervals import Interval, Uncertainty
 from eval.metrics.official import Detection
 from eval.metrics.sections import FIGURES, SectionResult, SectionTruth, evaluate_section
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.tables import SystemResult, format_table, interval_text, write_results
 
 COUNTS = {"source": {"normal": 50, "anomaly": 40}, "target": {"normal": 30, "anomaly": 20}}
@@ -40,7 +40,7 @@ SYSTEM = SystemResult(
 
 
 def markdown(result: SystemResult, folder: Path) -> list[str]:
-    write_results(Results(folder), result)
+    write_results(ResultsFolder(folder), result)
     return (folder / "results.md").read_text().splitlines()
 
 
@@ -93,7 +93,7 @@ def test_a_transductive_system_is_marked_everywhere(tmp_path: Path) -> None:
 
 
 def test_nothing_else_is_marked(tmp_path: Path) -> None:
-    write_results(Results(tmp_path), SYSTEM)
+    write_results(ResultsFolder(tmp_path), SYSTEM)
     assert "ransductive" not in (tmp_path / "results.md").read_text() + format_table(SYSTEM)
     assert set(pd.read_csv(tmp_path / "results.csv")["transductive"]) == {False}
 
@@ -131,7 +131,7 @@ def test_only_sections_without_ground_truth(tmp_path: Path) -> None:
 
 
 def test_results_csv(tmp_path: Path) -> None:
-    write_results(Results(tmp_path), SYSTEM)
+    write_results(ResultsFolder(tmp_path), SYSTEM)
     with (tmp_path / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     names = [(row["machine_type"], row["section"]) for row in rows]
@@ -149,7 +149,7 @@ def test_results_csv(tmp_path: Path) -> None:
 
 def test_results_json_keeps_every_figure_exactly(tmp_path: Path) -> None:
     system = replace(SYSTEM, sections={**SYSTEM.sections, Section("pump", 0): UNKNOWN})
-    write_results(Results(tmp_path), system)
+    write_results(ResultsFolder(tmp_path), system)
     record = json.loads((tmp_path / "results.json").read_text())
     assert (record["title"], record["facts"]) == ("min distance", SYSTEM.facts)
     assert [row["machine_type"] for row in record["sections"]] == ["fan", "pump", "valve"]
@@ -171,9 +171,9 @@ def test_names_do_not_break_the_markdown(tmp_path: Path) -> None:
 
 def test_three_files_and_nothing_else(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    paths = write_results(Results(folder), SYSTEM)
+    paths = write_results(ResultsFolder(folder), SYSTEM)
     assert [path.name for path in paths] == ["results.csv", "results.json", "results.md"]
-    assert write_results(Results(folder), SYSTEM) == paths
+    assert write_results(ResultsFolder(folder), SYSTEM) == paths
     assert sorted(folder.iterdir()) == paths
 
 

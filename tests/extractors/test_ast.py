@@ -15,10 +15,11 @@ from safetensors.torch import load_file, save_file
 from cache.base.errors import AsdError
 from cache.files.atomic import file_sha256
 from cache.store import Store
-from extractors import compat, registry
+from extractors import backbones
 from extractors.audio.decode import read_audio
 from extractors.backbone import Backbone, Source
 from extractors.backbones.ast_ import Spectrogram, load
+from extractors.device import transformers
 from extractors.nets.encoders import patches
 from extractors.run import main
 from tests.helpers.hub_models import write_ast
@@ -55,14 +56,14 @@ def sounds() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("kind", list(sounds()))
 def test_the_front_end_is_the_official_extractors(kind: str) -> None:
     wave = sounds()[kind]
-    extractor = compat.transformers().ASTFeatureExtractor()
+    extractor = transformers().ASTFeatureExtractor()
     expected = extractor(wave, sampling_rate=16_000, return_tensors="pt")["input_values"]
     ours = Spectrogram(1024, MEAN, STD)(torch.from_numpy(wave)[None])
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
 
 
 def test_the_front_end_on_recordings(real_data: Path) -> None:
-    extractor = compat.transformers().ASTFeatureExtractor()
+    extractor = transformers().ASTFeatureExtractor()
     for path in sorted(real_data.glob("dev_data/*/test/*.wav"))[::100]:
         wave = read_audio(path, 16_000).samples
         expected = extractor(wave, sampling_rate=16_000, return_tensors="pt")["input_values"]
@@ -79,7 +80,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("seconds", SECONDS)
 def test_every_layer_is_transformers(deep: Path, seconds: float) -> None:
-    kinds, waveforms = compat.transformers(), noise(seconds)
+    kinds, waveforms = transformers(), noise(seconds)
     model = kinds.ASTModel.from_pretrained(deep).eval()
     output = official(model, kinds.ASTFeatureExtractor.from_pretrained(deep), waveforms)
     backbone = load(Source(weights=deep), CPU)
@@ -94,7 +95,7 @@ def test_every_layer_is_transformers(deep: Path, seconds: float) -> None:
 
 
 def test_random_parameters_have_the_full_size_and_fit_transformers() -> None:
-    backbone, kinds = load(Source(seed=3), CPU), compat.transformers()
+    backbone, kinds = load(Source(seed=3), CPU), transformers()
     assert (backbone.spec.weights, backbone.spec.dim, backbone.spec.bands) == ("random", 768, 12)
     assert backbone.spec.max_samples == 164_239
     waveforms = noise(6.24)
@@ -133,7 +134,7 @@ def test_nothing_above_the_highest_layer_is_computed(tmp_path: Path) -> None:
 def test_another_geometry_is_honoured(tmp_path: Path) -> None:
     folder, kinds = (
         write_ast(tmp_path / "m", frequency_stride=16, time_stride=14),
-        (compat.transformers()),
+        (transformers()),
     )
     extractor = kinds.ASTFeatureExtractor(max_length=256, mean=1.5, std=2.5)
     extractor.save_pretrained(folder)
@@ -229,7 +230,7 @@ def test_from_the_command_line(root: Path, tmp_path: Path, error_of: Callable[..
 
 
 def test_the_contract_holds_under_autocast(tmp_path: Path) -> None:
-    backbone: Backbone = registry.find("ast").load(Source(weights=write_ast(tmp_path / "m")), CPU)
+    backbone: Backbone = backbones.find("ast").load(Source(weights=write_ast(tmp_path / "m")), CPU)
     with torch.inference_mode():
         exact = backbone.features(noise(2), [3])[0].frames.mean((1, 2))
         with torch.autocast("cpu", torch.bfloat16):

@@ -13,7 +13,7 @@ import torch
 from benchmarks import beats_peer
 from cache.base.errors import AsdError
 from cache.files.atomic import file_sha256
-from extractors import registry
+from extractors import backbones
 from extractors.backbone import Backbone, ModelFile, Source
 from extractors.nets.beats import position_buckets
 from extractors.run import main
@@ -33,7 +33,7 @@ SMALL = {
 
 
 def loaded(model: Any, path: Path) -> Backbone:
-    return registry.find("beats").load(Source(weights=beats_peer.save(model, path)), CPU)
+    return backbones.find("beats").load(Source(weights=beats_peer.save(model, path)), CPU)
 
 
 def assert_equal_layers(backbone: Backbone, model: Any, waveforms: torch.Tensor) -> None:
@@ -80,7 +80,7 @@ def test_every_configuration(changes: dict[str, object], tmp_path: Path) -> None
 
 def test_lower_layers_are_the_same_whatever_else_is_asked_for(tmp_path: Path) -> None:
     path = write_beats(tmp_path / "beats.pt", encoder_layers=4)
-    backbone = registry.find("beats").load(Source(weights=path), CPU)
+    backbone = backbones.find("beats").load(Source(weights=path), CPU)
     with torch.inference_mode():
         alone = backbone.features(noise(1, 1.0), [2])[0].frames
         last, second = backbone.features(noise(1, 1.0), [4, 2])
@@ -91,7 +91,7 @@ def test_lower_layers_are_the_same_whatever_else_is_asked_for(tmp_path: Path) ->
 
 def test_layers_above_the_highest_are_not_computed(tmp_path: Path) -> None:
     path = write_beats(tmp_path / "beats.pt", encoder_layers=4)
-    backbone: Any = registry.find("beats").load(Source(weights=path), CPU)
+    backbone: Any = backbones.find("beats").load(Source(weights=path), CPU)
     calls: list[int] = []
     for number, layer in enumerate(backbone.network.encoder.layers, start=1):
         layer.register_forward_hook(lambda *_, number=number: calls.append(number))
@@ -107,7 +107,7 @@ def test_buckets_by_hand() -> None:
 
 
 def test_random_parameters_are_the_same_for_a_seed() -> None:
-    one, two = (registry.find("beats").load(Source(seed=3), CPU) for _ in range(2))
+    one, two = (backbones.find("beats").load(Source(seed=3), CPU) for _ in range(2))
     with torch.inference_mode():
         first, second = (model.features(noise(1, 0.5), [2])[0].frames for model in (one, two))
     assert torch.equal(first, second)
@@ -136,7 +136,7 @@ def test_a_cfg_that_lies_is_refused(tmp_path: Path, change: dict[str, object], m
     content["cfg"] |= change
     torch.save(content, path)
     with pytest.raises(AsdError, match=message):
-        registry.find("beats").load(Source(weights=path), CPU)
+        backbones.find("beats").load(Source(weights=path), CPU)
 
 
 def test_keys_that_do_not_fit_are_named(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_keys_that_do_not_fit_are_named(tmp_path: Path) -> None:
     del model["encoder.layers.0.self_attn.k_proj.bias"]
     torch.save(content, path)
     with pytest.raises(AsdError) as caught:
-        registry.find("beats").load(Source(weights=path), CPU)
+        backbones.find("beats").load(Source(weights=path), CPU)
     for part in (
         "missing: encoder.layers.1.fc2.bias",
         "unexpected: encoder.extra",
@@ -184,23 +184,23 @@ def test_other_files(
 
 def test_openbeats_files_state_their_own_filter_bank(tmp_path: Path) -> None:
     content = torch.load(write_beats(tmp_path / "beats.pt"), weights_only=True)
-    plain: Any = registry.find("beats").load(Source(weights=tmp_path / "beats.pt"), CPU)
+    plain: Any = backbones.find("beats").load(Source(weights=tmp_path / "beats.pt"), CPU)
     content["cfg"] |= {"fbank_mean": 11.72215, "fbank_std": 10.60431, "codebook_vocab_size": 1024}
     content["model"] |= {"patch_embedding_pad.weight": torch.ones(1, 1, 16, 16)}
     torch.save(content, tmp_path / "open.pt")
-    found: Any = registry.find("beats").load(Source(weights=tmp_path / "open.pt"), CPU)
+    found: Any = backbones.find("beats").load(Source(weights=tmp_path / "open.pt"), CPU)
     theirs, ours = (each.inputs(noise(1, 1.0)).values for each in (plain, found))
     bank = theirs * 2 * 6.55582 + 15.41663
     torch.testing.assert_close(ours, (bank - 11.72215) / (2 * 10.60431), rtol=0, atol=1e-5)
     assert dict(found.spec.settings)["fbank_mean"] == 11.72215
     assert "fbank_mean" not in dict(plain.spec.settings)
     kept = ModelFile(tmp_path / "kept", "0", found.blueprint, found.network.state_dict())
-    again: Any = registry.find("beats").rebuild(kept, CPU)
+    again: Any = backbones.find("beats").rebuild(kept, CPU)
     assert torch.equal(again.inputs(noise(1, 1.0)).values, ours)
     content["cfg"]["fbank_std"] = 0.0
     torch.save(content, tmp_path / "bad.pt")
     with pytest.raises(AsdError, match="cfg has a filter bank of mean 11.72215, deviation 0.0"):
-        registry.find("beats").load(Source(weights=tmp_path / "bad.pt"), CPU)
+        backbones.find("beats").load(Source(weights=tmp_path / "bad.pt"), CPU)
 
 
 def test_without_weights_the_file_is_named(root: Path, tmp_path: Path, error_of: Callable[..., str]) -> None:
@@ -218,7 +218,7 @@ def test_half_precision_weights_are_read_as_float32(tmp_path: Path) -> None:
     torch.save(content, tmp_path / "half.pt")
     frames = []
     for file in (path, tmp_path / "half.pt"):
-        backbone = registry.find("beats").load(Source(weights=file), CPU)
+        backbone = backbones.find("beats").load(Source(weights=file), CPU)
         with torch.inference_mode():
             frames.append(backbone.features(noise(1, 1.0), [2])[0].frames.numpy())
     assert frames[1].dtype == np.float32

@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cache.base.errors import AsdError
-from extractors import compat, registry
+from extractors import backbones
 from extractors.backbone import Source
+from extractors.device import torchaudio
 from extractors.embedding.embedder import window_starts
 from extractors.run import main
 from tests.helpers.small_models import golden, noise_of, picked, write_ced
@@ -27,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def loaded(path: Path, variant: str = "") -> Any:
-    return registry.find("ced").load(Source(variant, weights=path), CPU)
+    return backbones.find("ced").load(Source(variant, weights=path), CPU)
 
 
 @pytest.mark.parametrize("seconds", [6.24, 10.0, 18.0])
@@ -44,7 +45,7 @@ def test_all_layers_are_the_publishers(seconds: float, path: Path) -> None:
 
 
 def test_the_spectrogram_is_torchaudios(path: Path) -> None:
-    transforms = compat.torchaudio().transforms
+    transforms = torchaudio().transforms
     mel = transforms.MelSpectrogram(16_000, n_fft=512, hop_length=160, n_mels=64, f_min=0.0)
     decibels = transforms.AmplitudeToDB(top_db=120)
     time = torch.arange(16_000) / 16_000
@@ -97,7 +98,7 @@ def test_variants(path: Path) -> None:
         loaded(path, "huge")
     with pytest.raises(AsdError, match="is no ced:tiny: it has 2 blocks of 64 values"):
         loaded(path, "tiny")
-    found: Any = registry.find("ced").load(Source("mini", seed=0), CPU)
+    found: Any = backbones.find("ced").load(Source("mini", seed=0), CPU)
     assert (found.spec.dim, found.spec.weights) == (256, "random")
 
 

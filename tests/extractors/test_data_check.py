@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from extractors.clips.known import KNOWN, find_known
+from extractors.clips.dataset import KNOWN, find_known
 from extractors.data.run import main
 from tests.conftest import write_clip
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from extractors import doctor, registry
+from extractors import backbones, doctor
 from extractors.embedding.formats import FORMATS
 from extractors.embedding.throughput import PLANS
-from extractors.fetching import disk
+from extractors.fetching import download
 from extractors.run import main
 from extractors.weights.published import EFFICIENTAT, path_of
 from tests.helpers.small_models import write_mobilenet
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place of weights, and two backbones that are quick to try."""
     monkeypatch.setenv("ASD_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(registry, "names", lambda: ["hf", "logmel"])
+    monkeypatch.setattr(backbones, "names", lambda: ["hf", "logmel"])
     return tmp_path / "home"
 
 
@@ -44,12 +44,14 @@ def test_a_whole_installation(home: Path, tmp_path: Path, capsys: pytest.Capture
 
 @pytest.mark.usefixtures("home")
 def test_what_was_measured_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / PLANS).write_text('{"Some CPU: beats": {"batch": 1, "workers": 2, "threads": 1}}')
+    (tmp_path / PLANS).write_text(
+        '{"Some CPU: beats": {"batch": 1, "workers": 2, "threads": 1, "kernel": "plain"}}'
+    )
     text = '{"Some CPU: beats 768x12, bfloat16": {"gain": 2.4, "rho": 0.9998, "points": 0.1}}'
     (tmp_path / FORMATS).write_text(text)
     assert main(["--doctor", "--cache-dir", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "measured: Some CPU: beats: batches of 1, 2 workers of 1 thread\n" in said
+    assert "measured: Some CPU: beats: batches of 1, 2 workers of 1 thread, plain\n" in said
     assert (
         "beats 768x12, bfloat16: taken: 2.40 times float32's pace, rank correlation of scores 0.99980" in said
     )
@@ -92,7 +94,7 @@ def test_folders_that_cannot_be_written_or_are_full(tmp_path: Path, monkeypatch:
     (tmp_path / "file").touch()
     (finding,) = doctor.folder_findings("cache folder", tmp_path / "file" / "below")
     assert finding.remedy == "choose a folder that can be written"
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
     (finding,) = doctor.folder_findings("cache folder", tmp_path)
     assert "5.0 MB free" in finding.seen
     assert "free space" in finding.remedy
@@ -102,7 +104,7 @@ def test_a_backbone_that_breaks_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> N
     def broken(name: str) -> object:
         raise ImportError(f"{name} has lost a library\nand more")
 
-    monkeypatch.setattr(registry, "find", broken)
+    monkeypatch.setattr(backbones, "find", broken)
     finding = doctor.backbone_finding("beats", [], CPU)
     assert finding.seen == "ImportError: beats has lost a library"
     assert finding.remedy

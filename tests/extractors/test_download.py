@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from cache.base.errors import AsdError
-from extractors.fetching import disk
+from extractors.fetching import download as fetching
 from extractors.fetching import http as transfer
 from extractors.fetching.download import Remote, download
 from tests.helpers.bad_server import BadServer
@@ -189,7 +189,7 @@ def test_a_disk_without_room_is_not_written_to(
     server: BadServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = server.serve("/file.bin", CONTENT)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=52_000_000))
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: SimpleNamespace(free=52_000_000))
     with pytest.raises(AsdError, match=r"file.bin needs 3.0 MB, and .* has 52.0 MB free"):
         download(Remote("file.bin", (url,), SHA256), tmp_path)
     assert not visible(tmp_path)
@@ -233,7 +233,7 @@ def test_a_disk_that_is_really_full(
     try:
         with pytest.raises(AsdError, match=r"file.bin needs 3.0 MB, and .* MB free"):
             download(Remote("file.bin", (url,), SHA256), folder)
-        monkeypatch.setattr(disk, "_RESERVE", -len(CONTENT))  # the check beforehand sees nothing
+        monkeypatch.setattr(fetching, "_RESERVE", -len(CONTENT))  # the check beforehand sees nothing
         with pytest.raises(AsdError, match="No space left on device"):
             download(Remote("file.bin", (url,), SHA256), folder)
         assert not visible(folder)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cache.base.errors import AsdError
-from extractors import pooling, registry
+from extractors import backbones, pooling
 from extractors.backbone import Backbone, Source
 from extractors.nets.eat import grid_positions
 from extractors.run import main
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def loaded(path: Path) -> Backbone:
-    return registry.find("eat").load(Source(weights=path), CPU)
+    return backbones.find("eat").load(Source(weights=path), CPU)
 
 
 def as_training_code(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -125,7 +125,7 @@ def test_other_files_and_heads_that_cannot_be(path: Path, tmp_path: Path) -> Non
     with pytest.raises(AsdError, match="7 heads do not divide tokens of 64"):
         loaded(tmp_path / "eat.pt")
     with pytest.raises(AsdError, match="is no eat:large: it has 2 blocks of 64 values"):
-        registry.find("eat").load(Source("large", weights=path), CPU)
+        backbones.find("eat").load(Source("large", weights=path), CPU)
 
 
 def test_without_weights_the_licence_is_shown(

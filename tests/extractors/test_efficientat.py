@@ -14,11 +14,12 @@ from cache.base.errors import AsdError
 from cache.files.atomic import file_sha256
 from cache.store import Store
 from cache.table import Section
-from extractors import registry
+from extractors import backbones
 from extractors.audio.decode import read_audio
 from extractors.backbone import Backbone, Source
-from extractors.nets.melspectrogram import PreEmphasisedLogMel, kaldi_filters
-from extractors.nets.mobilenet import MobileNet, channels
+from extractors.backbones.efficientat import MobileNet, channels
+from extractors.nets.filters import kaldi_filters
+from extractors.nets.melspectrogram import PreEmphasisedLogMel
 from extractors.run import main
 from extractors.weights.published import EFFICIENTAT
 from tests.helpers.small_models import write_mobilenet
@@ -29,7 +30,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def genuine(real_weights: Path) -> Backbone:
     """The published mn04, where it is at hand."""
-    return registry.find("efficientat").load(Source(weights=real_weights), CPU)
+    return backbones.find("efficientat").load(Source(weights=real_weights), CPU)
 
 
 def chirp() -> torch.Tensor:
@@ -219,7 +220,7 @@ def test_a_backbone_is_refused_where_a_key_does_not_fit(tmp_path: Path) -> None:
     state["features.0.0.weight"] = torch.zeros(8, 3, 3, 3)
     torch.save(state, path)
     with pytest.raises(AsdError) as caught:
-        registry.find("efficientat").load(Source(weights=path), CPU)
+        backbones.find("efficientat").load(Source(weights=path), CPU)
     for part in (
         "missing: features.3.block.0.0.weight",
         "unexpected: features.5.extra",

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from cache.base.errors import AsdError
-from extractors import pooling, registry
+from extractors import backbones, pooling
 from extractors.backbone import ArrayFeatures, Features, Source
 from extractors.backbones import logmel
 from extractors.nets.filters import slaney_filters
-from extractors.nets.melspectrogram import LogMel
+from extractors.nets.melspectrogram import LogMelFrames
 from tests.helpers.small_models import SMALL
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ def loaded(tmp_path: Path) -> Callable[[str], Any]:
     """Load a backbone in its smallest size."""
 
     def load(name: str) -> Any:
-        return registry.find(name).load(SMALL[name](tmp_path), CPU)
+        return backbones.find(name).load(SMALL[name](tmp_path), CPU)
 
     return load
 
@@ -52,8 +52,8 @@ def test_log_mel_is_librosas(kind: str) -> None:
         y=wave, sr=16_000, n_fft=1024, hop_length=512, n_mels=128, center=False
     )
     expected = 10 * np.log10(np.maximum(power, 1e-10)).T
-    ours = logmel.LogMel(16_000, 1024, 512, 128)(wave)
-    networks = LogMel(16_000, 1024, 512, 128)(torch.from_numpy(wave)[None])[0].numpy()
+    ours = logmel.LogMelFrames(16_000, 1024, 512, 128)(wave)
+    networks = LogMelFrames(16_000, 1024, 512, 128)(torch.from_numpy(wave)[None])[0].numpy()
     # Far from a tone, float32 leaves only rounding noise: compare what carries power.
     loud = expected > expected.max() - 80
     for frames in (ours, networks):
@@ -170,7 +170,7 @@ def test_a_weight_of_a_whole_frame_is_shared_by_its_bands(name: str) -> None:
 
 def test_an_unknown_backbone_lists_the_known() -> None:
     with pytest.raises(AsdError, match="unknown backbone 'nothing'; known are .*logmel"):
-        registry.find("nothing")
+        backbones.find("nothing")
 
 
 def features_of(backbone: Any, waveforms: torch.Tensor, layers: Sequence[int]) -> list[Any]:
@@ -180,7 +180,7 @@ def features_of(backbone: Any, waveforms: torch.Tensor, layers: Sequence[int]) -
     return list(found)
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", backbones.names())
 def test_every_backbone_keeps_the_contract(name: str, loaded: Callable[[str], Any]) -> None:
     backbone = loaded(name)
     spec = backbone.spec
@@ -202,7 +202,7 @@ def test_every_backbone_keeps_the_contract(name: str, loaded: Callable[[str], An
     assert every[spec.layers.index(spec.layer)].frames.shape[2:] == (spec.bands, spec.dim)
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", backbones.names())
 def test_a_clips_embedding_does_not_depend_on_its_batch(name: str, loaded: Callable[[str], Any]) -> None:
     backbone = loaded(name)
     spec = backbone.spec

@@ -19,7 +19,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 import pytest
 
 from extractors.clips.listing import list_clips
-from extractors.data import archive, unpack
+from extractors.data import archive
 from extractors.data.archive import Archive
 from extractors.data.run import main
 from extractors.data.zenodo import DATASETS, PARTS
@@ -261,7 +261,7 @@ def test_without_a_published_hash_the_first_download_counts(
 def test_archives_of_one_machine_take_their_places_in_turn(
     zenodo: Zenodo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = unpack._settle
+    real = archive._settle
     inside: list[int] = []  # threads
     most: list[int] = []
 
@@ -273,7 +273,7 @@ def test_archives_of_one_machine_take_their_places_in_turn(
         inside.remove(threading.get_ident())
         return kept
 
-    monkeypatch.setattr(unpack, "_settle", slow)
+    monkeypatch.setattr(archive, "_settle", slow)
     names = [f"vacuum/part{number}/{number}.wav" for number in range(6)]
     files = {f"eval_data_vacuum_{n}.zip": zipped({name: b"x"}) for n, name in enumerate(names)}
     zenodo.publish(EVAL, files)
@@ -289,7 +289,7 @@ def test_a_run_killed_while_unpacking_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(unpack, "_settle", killed)
+        patched.setattr(archive, "_settle", killed)
         assert main(call(tmp_path / "to", "--part", "dev")) == 130
     assert not below(tmp_path / "to" / "dev_data")
     left = tmp_path / "to" / "archives" / "dcase2023" / ".dev_fan.zip.unpacked"
@@ -308,7 +308,7 @@ def test_a_disk_that_fills_up_while_unpacking(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr(unpack.shutil, "copyfileobj", full)
+        patched.setattr(archive.shutil, "copyfileobj", full)
         assert main(call(tmp_path / "to", "--part", "dev")) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert not below(tmp_path / "to" / "dev_data")
@@ -370,7 +370,7 @@ def test_strange_answers(
 def test_a_disk_without_room(
     zenodo: Zenodo, tmp_path: Path, error_of: ErrorOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("extractors.fetching.disk.free_space", lambda _: 50_000_100)
+    monkeypatch.setattr("extractors.fetching.download.free_space", lambda _: 50_000_100)
     said = error_of(main, *call(tmp_path / "to"))
     assert "dcase2023, archives and what is in them, needs" in said
     assert not zenodo.asked()
@@ -379,7 +379,7 @@ def test_a_disk_without_room(
 def test_two_processes_at_once(zenodo: Zenodo, tmp_path: Path, clips: dict[str, bytes]) -> None:
     file = zenodo.server.files[f"/api/records/{DEV}/files/dev_fan.zip/content"]
     file.pause = 0.5
-    command = [sys.executable, "-m", "extractors.data", *call(tmp_path / "to", "--part", "dev")]
+    command = [sys.executable, "-m", "extractors.data.run", *call(tmp_path / "to", "--part", "dev")]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             for _ in range(2)]  # fmt: skip
     said = [process.communicate(timeout=120) for process in both]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cache.base.errors import AsdError
-from extractors import registry
+from extractors import backbones
 from extractors.backbone import Source
 from extractors.embedding import finetuned
 from extractors.run import main
@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def loaded(path: Path, variant: str = "") -> Any:
-    return registry.find("fisher").load(Source(variant, weights=path), CPU)
+    return backbones.find("fisher").load(Source(variant, weights=path), CPU)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_band_does_not_hear_its_neighbour(path: Path) -> None:
 
 
 def test_random_networks_have_the_sizes_of_their_names() -> None:
-    backbone: Any = registry.find("fisher").load(Source("tiny@48000", seed=0), CPU)
+    backbone: Any = backbones.find("fisher").load(Source("tiny@48000", seed=0), CPU)
     assert (backbone.spec.dim, backbone.spec.sample_rate, backbone.spec.layers[-1]) == (192, 48_000, 12)
     assert backbone.spec.weights == "random"
 

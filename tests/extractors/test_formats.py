@@ -21,9 +21,8 @@ from extractors import pooling
 from extractors.backbone import RANDOM, BackboneSpec, Features
 from extractors.clips.listing import Clip, list_clips
 from extractors.embedding import formats
-from extractors.embedding.embedder import Forward
+from extractors.embedding.embedder import Forward, Output
 from extractors.embedding.formats import Verdict, agreement, disturbed, judged, settled
-from extractors.embedding.output import Output
 from extractors.request import ExtractRequest
 
 RATE = 16_000

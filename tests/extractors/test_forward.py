@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from cache.base.errors import AsdError
-from extractors import pooling, registry
-from extractors.backbone import BackboneSpec, Features
+from extractors import backbones, pooling
+from extractors.backbone import BackboneSpec, Features, Kernels, Source
 from extractors.embedding import throughput as tuning
-from extractors.embedding.embedder import Forward, least_cosine, window_starts
-from extractors.embedding.output import Output
+from extractors.embedding.embedder import Forward, Output, least_cosine, window_starts
 from extractors.embedding.throughput import Plan
 from tests.helpers.small_models import SMALL
 
@@ -94,12 +93,12 @@ def test_no_memory_for_one_clip_is_an_error_and_others_pass_through() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [*((name, "bfloat16") for name in registry.names()), ("beats", "float16")]
+    ("name", "dtype"), [*((name, "bfloat16") for name in backbones.names()), ("beats", "float16")]
 )
 def test_smaller_number_formats_stay_near_and_have_their_own_recipe(
     name: str, dtype: str, tmp_path: Path
 ) -> None:
-    model = registry.find(name).load(SMALL[name](tmp_path), CPU)
+    model = backbones.find(name).load(SMALL[name](tmp_path), CPU)
     plain = Output(model.spec, model.spec.layer, pooling.find("mean", {}), "merge")
     forward = Forward(model, [replace(plain, dtype=dtype)], CPU)
     length = max(model.spec.min_samples, model.spec.sample_rate)
@@ -150,6 +149,61 @@ def test_the_fastest_plan_wins_and_too_large_ones_end_the_measuring(
     monkeypatch.setattr(tuning, "rate", rate)
     assert tuning.fastest(forward, plans, np.zeros(5, np.float32)).batch == 2  # 1 % is noise
     assert forward.limit is None
+
+
+class TwoWays(Meter):
+    """Computes in two ways, of which it counts what it was last told."""
+
+    kernels = ("usual", "other")
+    kernel = ""
+
+    def use(self, kernel: str) -> None:
+        self.kernel = kernel or "usual"
+
+
+def test_the_way_a_network_computes_is_measured_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = TwoWays()
+    forward, seen = forward_of(model), list[tuple[int, str]]()
+
+    def rate(_: Forward, plan: Plan, __: object) -> float:
+        seen.append((plan.batch, plan.kernel))
+        return 2.0 if plan.kernel == "other" else 1.0
+
+    monkeypatch.setattr(tuning, "rate", rate)
+    clip = np.zeros(10, np.float32)
+    assert tuning.kept_kernel(tmp_path, forward) == ""
+    plan = tuning.remembered(tmp_path, forward, clip)
+    assert plan.kernel == "other"
+    assert [kernel for _, kernel in seen[:2]] == ["usual", "other"]
+    assert {kernel for _, kernel in seen[2:]} == {"other"}  # the rest is measured as the best of them
+    assert str(tuning.plans_in(tmp_path).popitem()[1]).endswith(", other")
+    assert tuning.kept_kernel(tmp_path, forward) == "other"  # whatever the length of the clips
+    tuning.use(forward, plan)
+    assert model.kernel == "other"
+    tuning.use(forward, replace(plan, kernel="of a later version"))
+    assert model.kernel == "usual"
+
+
+@pytest.mark.parametrize("name", backbones.names())
+def test_all_ways_of_a_network_are_equal_up_to_rounding(name: str, tmp_path: Path) -> None:
+    source = Source("Cnn10", seed=0) if name == "panns" else SMALL[name](tmp_path)
+    model = backbones.find(name).load(source, CPU)
+    if not isinstance(model, Kernels):
+        pytest.skip(f"{name} computes in one way")
+    length = max(model.spec.min_samples, 2 * model.spec.sample_rate)
+    clips = torch.randn(2, length, generator=torch.Generator().manual_seed(0)) / 10
+    with torch.inference_mode():
+        usual = model.features(clips, model.spec.layers)
+        for kernel in model.kernels[1:]:
+            model.use(kernel)
+            for one, other in zip(usual, model.features(clips, model.spec.layers), strict=True):
+                assert (one.frames - other.frames).norm() <= 1e-5 * one.frames.norm()
+            assert not torch.equal(one.frames, other.frames)  # it was another way
+        model.use("")
+        again = model.features(clips, model.spec.layers)
+        assert all(torch.equal(one.frames, other.frames) for one, other in zip(usual, again, strict=True))
 
 
 def test_a_plan_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

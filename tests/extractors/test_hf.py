@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 
 from cache.base.errors import AsdError
 from cache.store import Store
-from extractors import compat
 from extractors.backbone import Source
 from extractors.backbones.ast_ import load as load_ast
 from extractors.backbones.hf import load
+from extractors.device import transformers
 from extractors.run import main
 from tests.helpers.hub_models import write_ast, write_clap, write_wave, write_whisper
 
@@ -42,7 +42,7 @@ def clips(count: int, samples: int) -> torch.Tensor:
 
 def direct(folder: Path, waveforms: torch.Tensor) -> tuple[Any, Any, Any]:
     """The extractor's output, the model, and its extractor, as transformers' users load them."""
-    kinds = compat.transformers()
+    kinds = transformers()
     extractor = kinds.AutoFeatureExtractor.from_pretrained(folder)
     inputs = extractor(list(waveforms.numpy()), sampling_rate=extractor.sampling_rate, return_tensors="pt")
     return inputs, kinds.AutoModel.from_pretrained(folder).eval(), extractor
@@ -167,7 +167,7 @@ def test_several_threads_ask_one_model_for_different_layers(tmp_path: Path) -> N
 
 
 def test_a_head_is_left_out_and_gaps_are_refused(tmp_path: Path) -> None:
-    kinds = compat.transformers()
+    kinds = transformers()
     folder = write_wave(tmp_path / "m", "Wav2Vec2")
     config = kinds.AutoConfig.from_pretrained(folder)
     kinds.Wav2Vec2ForCTC(config).save_pretrained(folder)
@@ -192,7 +192,7 @@ def test_a_head_is_left_out_and_gaps_are_refused(tmp_path: Path) -> None:
 
 
 def test_models_that_are_no_audio_encoders(tmp_path: Path) -> None:
-    kinds = compat.transformers()
+    kinds = transformers()
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     bert = kinds.BertModel(kinds.BertConfig(**sizes, intermediate_size=32, vocab_size=30))
     bert.save_pretrained(tmp_path / "bert")

@@ -16,10 +16,10 @@ from torch import nn
 
 from cache.base.errors import AsdError
 from cache.files.atomic import file_sha256
-from extractors import registry
+from extractors import backbones
 from extractors.backbone import Source
+from extractors.backbones.efficientat import MobileNet
 from extractors.embedding.finetuned import load_any
-from extractors.nets.mobilenet import MobileNet
 from extractors.weights import loading
 from extractors.weights.hub import Folder
 from extractors.weights.loading import load_state, load_strictly, random_parameters
@@ -148,7 +148,7 @@ def test_the_hash_is_that_of_the_bytes_that_were_loaded(
         return content
 
     monkeypatch.setattr(loading.torch, "load", replaced)
-    backbone = registry.find("efficientat").load(Source(weights=paths[0]), torch.device("cpu"))
+    backbone = backbones.find("efficientat").load(Source(weights=paths[0]), torch.device("cpu"))
     assert backbone.spec.weights == expected != file_sha256(paths[0])
     paths[1].write_bytes(paths[0].read_bytes())
     with pytest.raises(AsdError, match="w.pt changed while it was read: run the same command"):

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cache.base.errors import AsdError
-from extractors.clips.listing import Name, parse_name, parse_tail
+from extractors.clips.listing import ClipName, parse_name, parse_tail
 from extractors.clips.names import parse_stem
 
 Expected = tuple[int, str | None, str | None, str | None, dict[str, str]]
@@ -294,7 +294,7 @@ def test_the_condition_is_the_word_before_the_number_and_nothing_else(stem: str)
 @settings(deadline=None)
 @given(
     st.builds(
-        Name,
+        ClipName,
         st.integers(0, 99),
         st.from_regex(r"[0-9]{1,8}", fullmatch=True),
         st.sampled_from(["source", "target"]),
@@ -303,7 +303,7 @@ def test_the_condition_is_the_word_before_the_number_and_nothing_else(stem: str)
         st.none() | STEMS,
     )
 )
-def test_what_is_written_is_read_back(name: Name) -> None:
+def test_what_is_written_is_read_back(name: ClipName) -> None:
     assert parse_stem(name.stem) == name
 
 

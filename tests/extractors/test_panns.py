@@ -18,7 +18,7 @@ from cache.base.errors import AsdError
 from cache.files.atomic import file_sha256
 from cache.store import Store
 from cache.table import Section
-from extractors import registry
+from extractors import backbones
 from extractors.backbone import Backbone, Source
 from extractors.nets.cnn14 import Cnn, Winograd
 from extractors.nets.melspectrogram import CentredLogMel, slaney_filters
@@ -31,7 +31,7 @@ State = dict[str, Tensor]
 
 
 def load(source: Source) -> Backbone:
-    return registry.find("panns").load(source, CPU)
+    return backbones.find("panns").load(source, CPU)
 
 
 def noise(clips: int, samples: int) -> Tensor:

@@ -22,7 +22,7 @@ from tests.helpers.small_models import write_beats, write_mobilenet
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'machine-asd[ray]'")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
-from extractors.engines import pipeline, ray_, tables  # noqa: E402
+from extractors.engines import ray_, tables  # noqa: E402
 from extractors.engines.cluster import FAIR  # noqa: E402
 from tests.helpers import ray_workers  # noqa: E402
 
@@ -191,7 +191,9 @@ def test_a_clip_that_kills_every_worker_is_named_and_all_else_made(
     bad = f"section_00_source_train_normal_0099_{ray_workers.CRASH}_1.wav"
     write_clip(two / "fan" / "train" / bad, seed=3)
     with_worker(ray_workers.Crashing)
-    monkeypatch.setattr(pipeline, "_RESTARTS", 0)  # with the one actor all of the pool is dead
+    monkeypatch.setattr(
+        "extractors.engines.cluster._RESTARTS", 0
+    )  # with the one actor all of the pool is dead
     monkeypatch.setattr(tables, "_SHOWN", 20)
     assert on_ray(two, tmp_path / "a", "--actors", "1") == 1
     captured = capsys.readouterr()

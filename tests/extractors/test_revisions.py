@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from extractors import pooling, registry
+from extractors import backbones, pooling
 from extractors.backbone import Features, Source
 from extractors.backbones import logspec
-from extractors.backbones.logmel import LogMel
+from extractors.backbones.ced import Ced
+from extractors.backbones.efficientat import MobileNet
+from extractors.backbones.logmel import LogMelFrames
 from extractors.embedding import revisions
-from extractors.embedding.output import Output
+from extractors.embedding.embedder import Output
 from extractors.embedding.revisions import FRONT_ENDS, NETWORKS, code_of, is_golden, summary
 from extractors.nets.beats import Beats, BeatsConfig
-from extractors.nets.ced import Ced
 from extractors.nets.cnn14 import Cnn
 from extractors.nets.eat import Eat
-from extractors.nets.mobilenet import MobileNet
 from extractors.nets.small import SmallCnn
 from extractors.nets.vit import VitSizes
 
@@ -163,7 +163,7 @@ NETS: dict[str, Callable[[], Tensor]] = {
     "ced": lambda: filled(Ced(VitSizes(16, 2, 2), 4))(waves(1, 64, 64), [2])[0],
     "eat": lambda: filled(Eat(VitSizes(16, 2, 2), 32))(waves(1, 64, 128), [2])[0][0],
     "efficientat": lambda: filled(MobileNet(0.1)).fuse()(waves(1, 128, 60), [16])[0],  # type: ignore[operator]
-    "panns": lambda: filled(Cnn((8, 16), 3)).fuse(winograd=False)(waves(1, 60, 64), [2])[0],  # type: ignore[operator]
+    "panns": lambda: filled(Cnn((8, 16), 3)).fuse()(waves(1, 60, 64), [2])[0],  # type: ignore[operator]
     "logmel": lambda: filled(SmallCnn())(waves(1, 30, 128), [3])[0],
 }
 
@@ -201,7 +201,7 @@ def test_poolings_give_the_numbers_of_their_revision(name: str) -> None:
 
 
 def test_recipes_tell_the_revisions(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = registry.find("logmel").load(Source(), CPU)
+    model = backbones.find("logmel").load(Source(), CPU)
     output = Output(model.spec, 0, pooling.find("mean", {}), "merge")
     assert dict(output.recipe.settings)["code"] == "front end 1, pooling 1"
     trained = replace(model.spec, weights="0" * 64)
@@ -217,7 +217,7 @@ def test_recipes_tell_the_revisions(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_front_end_that_changed_without_a_revision_makes_tables_of_its_own(
     factor: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    spec = registry.find("logmel").load(Source(), CPU).spec
+    spec = backbones.find("logmel").load(Source(), CPU).spec
     assert code_of(spec) == "front end 1, pooling 1"
     slaney = revisions.slaney_filters
     monkeypatch.setattr("extractors.backbones.logmel.slaney_filters", lambda *given: slaney(*given) * factor)
@@ -234,7 +234,7 @@ def test_a_front_end_that_changed_without_a_revision_makes_tables_of_its_own(
 def test_log_spectra_of_any_rate_and_spacing_are_looked_at(
     variant: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = registry.find("logspec").load(Source(variant), CPU).spec
+    spec = backbones.find("logspec").load(Source(variant), CPU).spec
     assert code_of(spec) == "front end 1, pooling 1"
     edges = logspec.band_edges
     monkeypatch.setattr(logspec, "band_edges", lambda _, *sizes: edges("linear", *sizes))
@@ -245,7 +245,7 @@ def test_log_spectra_of_any_rate_and_spacing_are_looked_at(
 def test_golden_values_move_with_hop_window_and_noise() -> None:
     known = FRONT_ENDS["logmel", 16_000]
     for settings, gain in (((1024, 500), 1.0), ((1000, 512), 1.0), ((1024, 512), 1.01)):
-        changed = LogMel(16_000, *settings, 128)
+        changed = LogMelFrames(16_000, *settings, 128)
         build = lambda log_mel=changed, gain=gain: lambda waves: log_mel(waves[0] * gain)[None]  # noqa: E731
         assert not is_golden(known, summary(replace(known, build=build)))
     nearly = summary(known) * (1 + 1e-6 * np.cos(np.arange(25)))

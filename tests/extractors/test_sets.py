@@ -23,7 +23,7 @@ from cache.base.errors import AsdError
 from eval.run import main as evaluate
 from extractors.clips.dataset import counts, datasets
 from extractors.clips.listing import list_clips
-from extractors.data import archive, unpack
+from extractors.data import archive
 from extractors.data.fetch import pinned
 from extractors.data.run import main
 from extractors.fetching import http
@@ -98,6 +98,75 @@ def publish(server: BadServer, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         server.serve(f"/api/records/{record}", json.dumps(answer).encode())
 
     return serve
+
+
+def due(machine: str) -> bytes:
+    """An archive of MIMII DUE: two sections, three folders, attributes in the names of training clips."""
+    members = {}
+    for number in ("00", "05"):
+        for domain, many in (("source", 4), ("target", 2)):
+            for i in range(many):
+                name = f"section_{number}_{domain}_train_normal_{i:04d}_strength_{i}.wav"
+                members[f"{machine}/train/{name}"] = sound(4 * i)
+            for condition, odd in (("normal", 0), ("anomaly", 3)):
+                name = f"section_{number}_{domain}_test_{condition}_0000.wav"
+                members[f"{machine}/{domain}_test/{name}"] = sound(odd)
+    return zipped(members)
+
+
+def dg(machine: str) -> bytes:
+    """An archive of MIMII DG: train and test, attribute files."""
+    rows, members = ["file_name,d1p,d1v"], {}
+    for split, domain, condition, odd in (
+        ("train", "source", "normal", 0), ("train", "target", "normal", 0), ("test", "source", "normal", 0),
+        ("test", "source", "anomaly", 3), ("test", "target", "normal", 0), ("test", "target", "anomaly", 3),
+    ):  # fmt: skip
+        for i in range(3):
+            path = f"{machine}/{split}/section_02_{domain}_{split}_{condition}_{i:04d}_vel_{i}.wav"
+            members[path] = sound(4 * i + odd)
+            rows.append(f"{path},vel,{10 * i}")
+    return zipped({**members, f"{machine}/attributes_02.csv": "\n".join(rows).encode()})
+
+
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [
+        (
+            ("mimii-due",
+            {"dev_data_fan.zip": due("fan"), "dev_data_gearbox.zip": due("gearbox")}),
+            {(f"{machine}/section_{number}", split, domain, condition): count
+             for machine in ("fan", "gearbox") for number in ("00", "05")
+             for split, domain, condition, count in (
+                 ("train", "source", "normal", 4), ("train", "target", "normal", 2),
+                 ("test", "source", "normal", 1), ("test", "source", "anomaly", 1),
+                 ("test", "target", "normal", 1), ("test", "target", "anomaly", 1))},
+        ),
+        (
+            ("mimii-dg", {"bearing.zip": dg("bearing")}),
+            {("bearing/section_02", split, domain, condition): 3
+             for split, domain, condition in (
+                 ("train", "source", "normal"), ("train", "target", "normal"),
+                 ("test", "source", "normal"), ("test", "source", "anomaly"),
+                 ("test", "target", "normal"), ("test", "target", "anomaly"))},
+        ),
+    ],
+    ids=["due", "dg"],
+)  # fmt: skip
+def test_the_successors_of_mimii(
+    publish: Callable[..., None], published: tuple[str, dict[str, bytes]],
+    expected: dict[tuple[str, ...], int], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    name, files = published
+    publish(name, files)
+    assert main(["fetch", name, "--to", str(tmp_path)]) == 0
+    said = capsys.readouterr().err
+    assert {"mimii-due": "Licence: not established", "mimii-dg": "Licence: sources disagree"}[name] in said
+    clips = list_clips([tmp_path / name]).clips
+    assert Counter((str(c.section), c.split, c.domain, c.condition) for c in clips) == expected
+    key, value = {"mimii-due": ("strength", "1"), "mimii-dg": ("vel", "10")}[name]
+    assert next(c for c in clips if c.split == "train" and "_0001_" in c.clip_id).attributes[key] == value
+    assert main(["fetch", name, "--to", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["there"] == len(files)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -272,7 +341,7 @@ def test_bad_archives_and_servers(
         if fault == "lying" and key in path:
             served.content = served.content[:-1] + b"x"
     if fault == "full":
-        monkeypatch.setattr("extractors.data.unpack.shutil.copyfileobj", full)
+        monkeypatch.setattr("extractors.data.archive.shutil.copyfileobj", full)
     assert main(["fetch", name, "--to", str(tmp_path / "to")]) == 1
     assert _FAULTS[fault] in capsys.readouterr().err
     assert not list(tmp_path.rglob("*evil*"))
@@ -406,5 +475,5 @@ def test_members_of_a_7z_file_stay_in_it(
     monkeypatch.setattr(py7zr.SevenZipFile, "files", listing, raising=False)
     monkeypatch.setattr(py7zr.SevenZipFile, "extractall", lambda *_: pytest.fail("unpacked all the same"))
     with pytest.raises(AsdError, match=reason):
-        unpack.unpack(tmp_path / "a.7z", tmp_path / "root", tmp_path / "work")
+        archive.unpack(tmp_path / "a.7z", tmp_path / "root", tmp_path / "work")
     assert not (tmp_path / "root").exists()

@@ -260,6 +260,9 @@ def test_accelerometer_csvs_score_as_the_wavs_do(tmp_path: Path, capsys: pytest.
     found = detector.score(table / "pump" / "new")
     assert len(found) == 12
     assert found.clips[-1].score > found.clips[0].score
+    later = Detector("logmel", column="acc").fit(table / "pump" / "normal", rate=RATE)
+    again = later.score([*sorted((table / "pump" / "new").iterdir())], rate=RATE)  # files alone, no manifests
+    assert [clip.score for clip in again] == [clip.score for clip in found]
 
 
 def test_rate_and_column_are_part_of_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -349,6 +352,23 @@ def test_every_channel_its_own_table_or_joined(tmp_path: Path, capsys: pytest.Ca
     np.testing.assert_array_equal(joined, np.hstack(parts))
     assert extract([*call, "--channel", "0,0"]) == 2
     assert "holds one channel twice" in capsys.readouterr().err
+    other = root / "pump" / "new" / "99.npy"
+    np.save(other, np.load(root / "pump" / "new" / "24.npy")[:, :2])
+    assert extract([*call, "--channel", "all"]) == 2
+    said = capsys.readouterr().err
+    assert "--channel all: clips of 3 (pump/new/24.npy), 2 (pump/new/99.npy) channels" in said
+
+
+def test_a_signal_alone_is_no_manifest(tmp_path: Path, error_of: Callable[..., str]) -> None:
+    text(tmp_path / "with names.csv", X[:, :1], header="acc [g]")
+    text(tmp_path / "numbers alone.csv", X)
+    for name in ("with names.csv", "numbers alone.csv"):
+        said = error_of(main, "check", tmp_path / name)
+        assert "a recording of numbers is given by its folder" in said
+    with pytest.raises(AsdError, match=r"give --rate HZ \(rate= in Python\)"):
+        Detector("logmel").fit(tmp_path / "with names.csv")
+    with pytest.raises(AsdError, match="rate=-1: expected whole Hz above 0"):
+        Detector("logmel").fit(tmp_path / "with names.csv", rate=-1)
 
 
 def test_a_watched_folder_of_numbers(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from extractors.demo.machines import BEARING_ORDER, BLADES, NOISES, Fan, Machine
 from extractors.demo.run import main, make_clip
 from extractors.demo.waves import SAMPLE_RATE, coloured_noise, impulses, ring
 
-PLANS = [plan for plan in synthetic._PLANS if plan.split == "test" or plan.number < 6]
+PLANS = [plan for plan in synthetic._PLANS if plan.split == "test" or int(plan.number) < 6]
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def test_a_leak_fills_the_pauses_and_a_slow_valve_closes_later() -> None:
 
     assert pause("leak") > 2 * pause(None)
     healthy, slow = (
-        Valve(500, 4)._actuations(np.random.default_rng(0), 160_000, delay) for delay in (0.0, 0.25)
+        Valve(500, 4).actuations(np.random.default_rng(0), 160_000, delay) for delay in (0.0, 0.25)
     )
     assert np.mean(slow[1] - healthy[1]) == pytest.approx(0.125, abs=1e-9)
 

@@ -27,7 +27,7 @@ from extractors.backbones import efficientat
 from extractors.fetching.offline import apply_offline, home
 from extractors.run import main as extract
 from extractors.weights import published as checkpoints
-from extractors.weights.needed import needed
+from extractors.weights.loading import needed
 from extractors.weights.published import (
     CHECKPOINTS,
     EFFICIENTAT,

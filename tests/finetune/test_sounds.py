@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import signal, stats
 
-from extractors.compat import torchaudio
+from extractors.device import torchaudio
 from finetune.data.signals import cropped, fitted, stretched, vocoder
 from tests.helpers.sounds import RATE, batch, changed, frequency, noise, parsed, seeded, sine
 

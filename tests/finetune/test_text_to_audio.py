@@ -18,8 +18,8 @@ import torch
 
 from cache.base.errors import AsdError
 from cache.base.options import parse
-from extractors import compat
 from extractors.audio.decode import decode_file
+from extractors.device import transformers
 from finetune.synthesis.method import Material, find, rms
 from finetune.synthesis.text_to_audio import TextToAudio, parse_phrases, prompt, shipped_phrases
 from finetune.synthesise import main
@@ -92,7 +92,7 @@ def test_another_seed_or_rate_gives_another_sound_of_the_same_length(
 def test_the_language_model_is_the_saved_one(models: dict[str, Path]) -> None:
     """Loaded with a head, it gives the hidden states of the GPT2Model that was saved."""
     folder = models["audioldm2"]
-    saved = compat.transformers().GPT2Model.from_pretrained(folder, subfolder="language_model")
+    saved = transformers().GPT2Model.from_pretrained(folder, subfolder="language_model")
     ours = text_method("audioldm2", folder)._pipe.language_model
     inputs = torch.randn(1, 5, 20, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -131,7 +131,7 @@ def test_a_model_of_the_hub_is_named_with_its_commit_and_licence(
             assert "CC BY-NC-SA 4.0" in caplog.text  # told before it is fetched
             raise OSError("no connection\nand more")
 
-    compat.transformers()
+    transformers()
     monkeypatch.setattr(import_module("diffusers"), "AudioLDMPipeline", Pipeline, raising=False)
     material = Material((np.ones(3_200),), 16_000, "fan")
     with pytest.raises(AsdError, match=r"cannot be loaded \(no connection\); bring the model's"):

@@ -28,7 +28,7 @@ _BACKBONES = ["--backbone", "logmel", "efficientat"]
 # Loaded by the commands when they need them; of some, importing takes seconds.
 _LATER = (
     *("accelerate", "eval.scoring.extraction", "extractors.backbones.efficientat"),
-    *("extractors.backbones.logmel", "extractors.compat", "index.scorers.fusion"),
+    *("extractors.backbones.logmel", "extractors.device", "index.scorers.fusion"),
     *("pyarrow.dataset", "pyarrow.pandas_compat", "torch._dynamo"),
 )
 _GAP = 0.05  # amplitude of the tone that tells one operating condition from another
@@ -125,7 +125,7 @@ def load() -> None:
         __import__(name)
     for name in _LATER:
         __import__(name)
-    sys.modules["extractors.compat"].transformers()
+    sys.modules["extractors.device"].transformers()
 
 
 def write_world(folder: Path, clips: int = 12) -> Path:

@@ -17,7 +17,7 @@ from cache.store import Store
 from cache.table import Section
 from eval.baselines.model import Autoencoder, Model, load_model
 from eval.results.description import SystemDescription, read_description, write_description
-from eval.results.folder import Results
+from eval.results.folder import ResultsFolder
 from eval.results.submission import Submission, read_submission, write_submission
 from eval.scoring.maps import read_columns, write_map
 from extractors.backbone import Source
@@ -147,7 +147,7 @@ def _results(folder: Path) -> Iterator[Artefact]:
     rng = np.random.default_rng(2)
     names = tuple(f"section_00_{i:04d}.wav" for i in range(20))
     scores = rng.normal(size=20)
-    results = Results(folder)
+    results = ResultsFolder(folder)
     described = SystemDescription("logmel", facts={"recipe": "x"}, thresholds={str(FAN): 0.5})
     with results.run():
         files = write_submission(results, Submission(FAN, names, scores, scores > 0.5))
@@ -166,5 +166,5 @@ def _results(folder: Path) -> Iterator[Artefact]:
         yield Artefact("map of clips", path, lambda path=path: _hash(read_columns(path, {"x"})))
     for path in others:
         yield Artefact(
-            "result tables and page", path, lambda path=path: _hash(Results(folder).read(path.name))
+            "result tables and page", path, lambda path=path: _hash(ResultsFolder(folder).read(path.name))
         )

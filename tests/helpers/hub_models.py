@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from extractors import compat
+from extractors.device import transformers
 
 _LAYERS = {"num_hidden_layers": 3, "num_attention_heads": 2}
 _SMALL = {"hidden_size": 32, "intermediate_size": 48, **_LAYERS}
@@ -29,7 +29,7 @@ def write_model(folder: Path, model: Any, extractor: Any) -> Path:
 
 def write_ast(folder: Path, *, frames: int = 256, **changes: Any) -> Path:
     """AST with its classifier."""
-    kinds = compat.transformers()
+    kinds = transformers()
     config = kinds.ASTConfig(**{**_SMALL, "max_length": frames, **changes})
     extractor = kinds.ASTFeatureExtractor(max_length=frames)
     return write_model(folder, kinds.ASTForAudioClassification(config), extractor)
@@ -37,7 +37,7 @@ def write_ast(folder: Path, *, frames: int = 256, **changes: Any) -> Path:
 
 def write_wave(folder: Path, kind: str, **changes: Any) -> Path:
     """A model on waveforms: ``Wav2Vec2``, ``Hubert``, ``WavLM``, ``Data2VecAudio``."""
-    kinds = compat.transformers()
+    kinds = transformers()
     config = getattr(kinds, f"{kind}Config")(**{**_WAVE, **changes})
     extractor = kinds.Wav2Vec2FeatureExtractor(return_attention_mask=True, do_normalize=True)
     return write_model(folder, getattr(kinds, f"{kind}Model")(config), extractor)
@@ -45,7 +45,7 @@ def write_wave(folder: Path, kind: str, **changes: Any) -> Path:
 
 def write_whisper(folder: Path) -> Path:
     """Whisper that hears 3 s, with its decoder."""
-    kinds = compat.transformers()
+    kinds = transformers()
     config = kinds.WhisperConfig(
         d_model=32,
         encoder_layers=3,
@@ -64,7 +64,7 @@ def write_whisper(folder: Path) -> Path:
 
 def write_clap(folder: Path, *, fusion: bool = False) -> Path:
     """CLAP that hears 1 s at 48 kHz, with its text tower."""
-    kinds = compat.transformers()
+    kinds = transformers()
     text = {**_SMALL, "vocab_size": 60, "max_position_embeddings": 16, "pad_token_id": 1}
     audio = {
         "depths": [2, 2],

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import extractors.embedding.output
+import extractors.embedding.embedder
 from cache.heard import Signal, Span
 from extractors.audio import batches
 from extractors.audio import decode as audio
@@ -61,7 +61,7 @@ class Other(TableWorker):
     """Has another resampler."""
 
     def __init__(self, orders: Orders) -> None:
-        extractors.embedding.output.RESAMPLER = "soxr 0.0.1"
+        extractors.embedding.embedder.RESAMPLER = "soxr 0.0.1"
         super().__init__(orders)
 
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from extractors.backbone import Source
+from extractors.backbones.efficientat import MobileNet
 from extractors.nets.beats import Beats, BeatsConfig
-from extractors.nets.mobilenet import MobileNet
 from tests.helpers.hub_models import FEW_PATCHES, NARROW, write_ast, write_wave
 
 

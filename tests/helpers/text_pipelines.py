@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from extractors import compat
+from extractors.device import transformers
 
 _BLOCKS = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
 _WORDS = 64  # vocabulary of the tokenizers: letters, and what marks beginnings and ends
@@ -18,7 +18,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789,.-"
 def write_audioldm2(folder: Path) -> Path:
     """AudioLDM 2 as on the hub, its language model saved as a plain GPT2Model."""
     torch.manual_seed(0)
-    kinds, diffusers = compat.transformers(), _diffusers()
+    kinds, diffusers = transformers(), _diffusers()
     clap = kinds.ClapConfig(text_config=_clap_text(), audio_config=_clap_audio(), projection_dim=16)
     t5 = kinds.T5Config(
         vocab_size=_WORDS, d_model=24, d_kv=8, d_ff=32, num_layers=1, num_heads=2, dropout_rate=0.0
@@ -48,7 +48,7 @@ def write_audioldm2(folder: Path) -> Path:
 def write_audioldm(folder: Path) -> Path:
     """AudioLDM as on the hub."""
     torch.manual_seed(0)
-    kinds, diffusers = compat.transformers(), _diffusers()
+    kinds, diffusers = transformers(), _diffusers()
     text = kinds.ClapTextConfig(**_clap_text())
     unet = diffusers.UNet2DConditionModel(
         sample_size=16, in_channels=4, out_channels=4, cross_attention_dim=(8, 16),
@@ -67,7 +67,7 @@ def write_audioldm(folder: Path) -> Path:
 
 
 def _diffusers() -> Any:
-    compat.transformers()
+    transformers()
     return import_module("diffusers")
 
 

@@ -21,8 +21,8 @@ from cache.base.errors import listing
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
-from eval.judge import Judging, judge
-from eval.results.folder import Results
+from eval.judge import JudgeRequest, judge
+from eval.results.folder import ResultsFolder
 from eval.results.submission import Submission, write_submission
 from index.bank import Bank
 from tests.conftest import make_table
@@ -75,7 +75,7 @@ def test_reading_a_submission_lists_and_sums_its_folder_once(
     counts, reads, read_text = [], [], Path.read_text
     for count in (4, 16):
         out = tmp_path / str(count)
-        results = Results(out)
+        results = ResultsFolder(out)
         with results.run():
             for number in range(count):
                 section = Section("fan", number)
@@ -89,7 +89,7 @@ def test_reading_a_submission_lists_and_sums_its_folder_once(
 
         with counted_listings(monkeypatch) as entries, monkeypatch.context() as patch:
             patch.setattr(Path, "read_text", noted)
-            assert len(judge(Judging(out)).results) == count
+            assert len(judge(JudgeRequest(out)).results) == count
         counts.append(len(entries))
         reads.append([path.name for path in texts].count("SHA256SUMS"))
     assert counts[1] <= 4.5 * counts[0], counts

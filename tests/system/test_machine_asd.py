@@ -17,12 +17,13 @@ from cache.base.errors import AsdError
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGES = ("cache", "extractors", "finetune", "index", "eval")
-STAGES = {"extract": "ExtractRequest", "train": "TrainRequest", "build": "BuildRequest",
-          "evaluate": "Evaluation", "score": "Scoring", "judge": "Judging",
-          "report": "Reporting"}  # fmt: skip
+STAGES = {
+    stage: f"{stage.title()}Request"
+    for stage in ("extract", "train", "build", "evaluate", "score", "judge", "report")
+}
 OTHERS = {"AsdError", "Bank", "ClipResult", "Detector", "Neighbour", "Results", "ResultsFolder",
           "Store", "list_backbones", "list_scorers"}  # fmt: skip
-ANSWERS = {"Built", "Evaluated", "Extracted", "Judged", "Reported", "Scored", "Trained"}
+ANSWERS = {f"{stage.title()}Result" for stage in STAGES}
 
 
 def test_it_is_exactly_that() -> None:

@@ -17,7 +17,7 @@ from cache.base.errors import AsdError, guarded
 from cache.run import main as cache_main
 from cache.store import Store
 from cache.table import Section
-from extractors.audio.ragged import hold
+from extractors.audio.batches import hold
 from tests.conftest import make_recipe, make_table
 from tests.helpers.chain import environment
 from tests.helpers.system_faults import mounting

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from cache.base.options import Checked, option
+from cache.base.options import Options, option
 
 
 @dataclass(frozen=True)
-class Median(Checked):
+class Median(Options):
     """Quantile of every channel over time: (B, time, C) to (B, C)."""
 
     q: float = option(0.5, "which quantile; 0.5 is the median", least=0, most=1)

@@ -1,1 +1,1 @@
-"""Public data sets beside the challenge's own, one file each: a module that holds a ``SET``."""
+"""Public data sets beside the challenge's own, a file each or a family: a module that holds ``SETS``."""

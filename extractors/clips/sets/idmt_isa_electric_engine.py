@@ -50,14 +50,16 @@ def _read(root: Path) -> Listing | None:
     return Listing(tuple(clips), tuple(faults), tuple(notes))
 
 
-SET = DataSet(
-    name="idmt-isa-electric-engine",
-    title="IDMT-ISA-ELECTRIC-ENGINE",
-    record=7551261,
-    terms="CC BY-NC-ND 4.0, by its record: non-commercial, no derived data to be passed on",
-    citation="Grollmisch, Abeßer, Liebetrau, Lukashevich: Sounding Industry: Challenges and Datasets "
-    "for Industrial Sound Analysis, EUSIPCO 2019",
-    split="its own folders train_cut and test_cut (else train and test); engine1_good is normal, broken "
-    "and heavyload are anomalies, told apart by the attribute state; only good ones are learnt from",
-    read=_read,
+SETS = (
+    DataSet(
+        name="idmt-isa-electric-engine",
+        title="IDMT-ISA-ELECTRIC-ENGINE",
+        record=7551261,
+        terms="CC BY-NC-ND 4.0, by its record: non-commercial, no derived data to be passed on",
+        citation="Grollmisch, Abeßer, Liebetrau, Lukashevich: Sounding Industry: Challenges and Datasets "
+        "for Industrial Sound Analysis, EUSIPCO 2019",
+        split="its own folders train_cut and test_cut (else train and test); engine1_good is normal, broken "
+        "and heavyload are anomalies, told apart by the attribute state; only good ones are learnt from",
+        read=_read,
+    ),
 )

@@ -1,9 +1,8 @@
-"""MIMII: four machines at three levels of factory noise, by id and condition."""
+"""MIMII and its successors: MIMII by id and condition, MIMII DUE and MIMII DG by the challenge's names."""
 
 from __future__ import annotations
 
-from extractors.clips.dataset import DataSet, counts
-from extractors.clips.known import KnownSet
+from extractors.clips.dataset import DataSet, KnownSet, counts
 
 # Machine to (normal, abnormal) of ids 00, 02, 04, 06: Purohit et al. 2019, table 1, as published.
 _CLIPS = {
@@ -14,7 +13,7 @@ _CLIPS = {
 }
 _RATIOS = ("-6_dB", "0_dB", "6_dB")  # of machine to factory noise
 
-SET = DataSet(
+_MIMII = DataSet(
     name="mimii",
     title="MIMII",
     record=3384388,
@@ -45,3 +44,29 @@ SET = DataSet(
         for number, pair in zip((0, 2, 4, 6), pairs, strict=True)
     ),
 )
+
+# Five machines, six sections each, in two domains; the names are the challenge's of 2021.
+_DUE = DataSet(
+    name="mimii-due",
+    title="MIMII DUE",
+    record=4740355,
+    terms="not established: the record, the paper and the task's pages were not seen to agree; read "
+    "the record's terms before any use",
+    citation="Tanabe et al., MIMII DUE: Sound Dataset for Malfunctioning Industrial Machine "
+    "Investigation and Inspection with Domain Shifts Due to Changes in Operational and Environmental "
+    "Conditions, WASPAA 2021, arXiv 2105.02702",
+    split="its own folders train, source_test and target_test; overlaps the challenge of 2021",
+)
+
+# Five machines, three sections each, for domain generalisation; names as of 2022.
+_DG = DataSet(
+    name="mimii-dg",
+    title="MIMII DG",
+    record=6529888,
+    terms="sources disagree: CC BY-NC-SA 4.0 by two of them, CC BY 4.0 by one; take the stricter",
+    citation="Dohi et al., MIMII DG: Sound Dataset for Malfunctioning Industrial Machine Investigation "
+    "and Inspection for Domain Generalization Task, DCASE Workshop 2022, arXiv 2205.13879",
+    split="its own folders train and test; overlaps the challenge of 2022",
+)
+
+SETS = (_MIMII, _DG, _DUE)

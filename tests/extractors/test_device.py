@@ -37,9 +37,9 @@ try:
     broken = False
 except OSError:
     broken = True
-from extractors import compat
-module = compat.torchaudio()
-assert compat.torchaudio() is module is sys.modules["torchaudio"]
+from extractors.device import torchaudio, transformers
+module = torchaudio()
+assert torchaudio() is module is sys.modules["torchaudio"]
 import torch, torchaudio
 from torchaudio.compliance import kaldi
 wave = torch.randn(1, 16_000)
@@ -58,7 +58,7 @@ if broken:
         assert "forced_align needs torchaudio's extension" in str(error), error
     else:
         raise AssertionError
-extractor = compat.transformers().ASTFeatureExtractor()
+extractor = transformers().ASTFeatureExtractor()
 assert extractor(wave.numpy(), sampling_rate=16_000)["input_values"][0].shape == (1024, 128)
 from speechbrain.lobes.models.beats import BEATs
 print("broken" if broken else "whole")
@@ -71,7 +71,7 @@ def test_what_is_installed_can_be_used_and_nothing_is_imported_early() -> None:
 
 def test_a_whole_torchaudio_is_left_as_it_is(tmp_path: Path) -> None:
     folder = write_torchaudio(tmp_path, "loaded = 42")
-    code = "from extractors import compat; print(compat.torchaudio()._extension.loaded)"
+    code = "from extractors.device import torchaudio; print(torchaudio()._extension.loaded)"
     assert run(code, folder).strip() == "42"
 
 
@@ -80,7 +80,7 @@ def test_an_extension_that_cannot_load_is_stood_in_for(tmp_path: Path, error: st
     uses = "from torchaudio._extension import _IS_TORCHAUDIO_EXT_AVAILABLE, fail_if_no_align"
     folder = write_torchaudio(tmp_path, f"raise {error}", uses)
     code = (
-        "from extractors import compat; module = compat.torchaudio()\n"
+        "from extractors.device import torchaudio; module = torchaudio()\n"
         "import torchaudio; assert torchaudio is module\n"
         "print(module._IS_TORCHAUDIO_EXT_AVAILABLE, module._extension._load_lib('x'))"
     )
@@ -90,9 +90,9 @@ def test_an_extension_that_cannot_load_is_stood_in_for(tmp_path: Path, error: st
 def test_another_fault_shows_and_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = write_torchaudio(tmp_path, "", "raise OSError('disk on fire')")
     code = """
-from extractors import compat
+from extractors.device import torchaudio, transformers
 try:
-    compat.torchaudio()
+    torchaudio()
 except OSError as error:
     print(error, [name for name in sys.modules if name.startswith("torchaudio")])
 """
