@@ -283,8 +283,7 @@ def _write_section(
     write_windows(part, judged, test, scored)
     known = {key.clip_id: key for key in train.keys if key.clip_id in named}
     write_clips(part, judged.section, test.keys, known)
-    if request.report:
-        write_map(part, train, test, request.map)
+    write_map(part, train, test, request.map)
     return scored
 
 

@@ -71,7 +71,7 @@ class BaselineRequest(ThresholdOptions):
         None, "machines and seeds at once (default: one a core; 1 on a GPU)", least=1, metavar="N"
     )
     memory: float = option(1.0, "of frames held by each; more goes to a file", least=1e-6, metavar="GIB")
-    report: bool = option(True, "write report.html of every run, and the map in it")
+    report: bool = option(True, "write report.html of every run")
     map: str = option("pca", "how the report lays out clips", choices=("pca", "umap"))
     listen: int = option(
         PlaybackOptions.most, "clips a section that the report plays at most, and as many false alarms "
