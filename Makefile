@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 DEMO := demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick test-lowest lint docs docs-check pictures check bench graph chaos clean
+.PHONY: help demo test quick test-lowest lint docs docs-check pictures check bench bench-gpu graph chaos clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -75,15 +75,11 @@ pictures: demo docs-check  ## draw the pictures of the documentation anew, in an
 
 check: lint docs-check test  ## everything that must pass before a commit
 
-bench: $(VENV)/.dev  ## measure; prints ratios against the peers, writes nothing
-	$(BIN)/python -m benchmarks.frontend
-	$(BIN)/python -m benchmarks.beats
-	$(BIN)/python -m benchmarks.ast_
-	$(BIN)/python -m benchmarks.panns
-	$(BIN)/python -m benchmarks.scoring
-	$(BIN)/python -m benchmarks.scorer_cost
-	$(BIN)/python -m benchmarks.formats
-	$(BIN)/python -m benchmarks.contention
+bench: $(VENV)/.dev  ## measure against the peers, in one run and one table; writes nothing
+	$(BIN)/python -m benchmarks.table
+
+bench-gpu: $(VENV)/.dev  ## measure on a GPU; says so where there is none
+	$(BIN)/python -m benchmarks.gpu
 
 PACKAGES := cache extractors finetune index eval
 

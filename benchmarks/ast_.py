@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.timing import in_turn, machine, spread
+from benchmarks.timing import HEAD, Row, in_turn, machine
 from extractors.backbone import Source
 from extractors.backbones.ast_ import Ast, load
 from extractors.device import transformers
@@ -57,22 +57,21 @@ def deviation(ours: Ast, peer: Peer, batch: torch.Tensor) -> float:
 
 
 def measure(ours: Ast, batch: torch.Tensor, rounds: int) -> None:
-    """Print clips per second and ratios of one batch size."""
+    """Print the rows of one batch size, and how far the outputs lie apart."""
     eager, fused = Peer(ours, "eager"), Peer(ours, "sdpa")
     clips = list(batch.numpy())
     actions = {
-        "ours, all layers": lambda: ours.features(batch, [12]),
+        "all layers": lambda: ours.features(batch, [12]),
         "transformers, eager": lambda: eager(clips),
         "transformers, sdpa": lambda: fused(clips),
-        "ours, up to layer 4": lambda: ours.features(batch, [4]),
+        "up to layer 4": lambda: ours.features(batch, [4]),
     }
     times = in_turn(actions, rounds)
-    for name, taken in times.items():
-        print(f"batch {len(batch)}, {name:22s} {spread([len(batch) / t for t in taken])} clips/s")
-    first, *others = times
-    for name in others[:2]:
-        ratios = [b / a for a, b in zip(times[first], times[name], strict=True)]
-        print(f"batch {len(batch)}, all layers: {spread(ratios)} x {name}")
+    for name, goal in (("transformers, eager", None), ("transformers, sdpa", 1.2)):
+        what = f"AST, batch {len(batch)}, all layers"
+        print(Row(what, times["all layers"], name, times[name], len(batch), goal))
+    what, sdpa = f"AST, batch {len(batch)}, up to layer 4", "transformers, sdpa"
+    print(Row(what, times["up to layer 4"], sdpa + ", all layers", times[sdpa], len(batch)), flush=True)
     print(f"batch {len(batch)}, largest deviation {deviation(ours, eager, batch):.1e}")
 
 
@@ -81,6 +80,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     sizes = [int(text) for text in sys.argv[2:]] or [1, 8]
     print(f"{machine()}, transformers {version('transformers')}")
+    print(HEAD)
     with torch.inference_mode():
         ours = load(Source(seed=0), CPU)
         generator = torch.Generator().manual_seed(0)

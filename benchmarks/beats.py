@@ -22,7 +22,7 @@ import soundfile
 import torch
 
 from benchmarks import beats_peer
-from benchmarks.timing import in_turn, machine, spread
+from benchmarks.timing import HEAD, Row, in_turn, machine, spread
 from cache.base.processors import cores
 from cache.store import Store
 from extractors import backbones, pooling
@@ -36,6 +36,7 @@ from extractors.engines.local import Extraction
 SECONDS, RATE = 10, 16_000
 CPU = torch.device("cpu")
 FILES = 12
+GOALS = {(1, "all"): 2.0, (8, "all"): 2.5, (1, "layer 4"): 6.0, (8, "layer 4"): 6.0}  # times SpeechBrain
 TOKENS, WIDTH, INNER, LAYERS, EMBED = 496, 768, 3072, 12, 512
 
 
@@ -97,27 +98,25 @@ def best_plan(ours: Backbone, clip: np.ndarray) -> Plan:
     return max(rates, key=lambda plan: rates[plan])
 
 
-def compare(peer: Any, ours: Backbone, plan: Plan, size: int, rounds: int) -> dict[str, float]:
-    """Print clips per second and ratios at one batch size; return seconds a clip."""
+def compare(peer: Any, ours: Backbone, plan: Plan, size: int, rounds: int) -> None:
+    """Print the rows of one batch size."""
     waves = torch.randn(size, SECONDS * RATE, generator=torch.Generator().manual_seed(0)) / 10
     clips = waves.numpy()
     full = torch.ones(size)
     actions: dict[str, Callable[[], object]] = {
-        "ours, all layers": partial(ours.features, waves, [LAYERS]),
         "SpeechBrain": partial(peer.extract_features, waves, full),
-        "ours, up to layer 4": partial(ours.features, waves, [4]),
+        "all layers": partial(ours.features, waves, [LAYERS]),
+        "up to layer 4": partial(ours.features, waves, [4]),
     }
     if size >= plan.workers:
-        actions["ours, as extractors.run"] = partial(planned(ours, LAYERS, plan), clips)
-        actions["ours, layer 4, as extractors.run"] = partial(planned(ours, 4, plan), clips)
+        actions["all layers, as `asd extract`"] = partial(planned(ours, LAYERS, plan), clips)
+        actions["up to layer 4, as `asd extract`"] = partial(planned(ours, 4, plan), clips)
     torch.set_num_threads(cores())
     times = in_turn(actions, rounds)
-    for name, taken in times.items():
-        print(f"batch {size}, {name:33s} {spread([size / t for t in taken])} clips/s")
-        if name != "SpeechBrain":
-            ratios = [b / a for a, b in zip(taken, times["SpeechBrain"], strict=True)]
-            print(f"batch {size}, {name:33s} {spread(ratios)} x SpeechBrain, all layers")
-    return {name: float(np.median(taken)) / size for name, taken in times.items()}
+    for name, taken in list(times.items())[1:]:
+        goal = GOALS.get((size, "layer 4" if "layer 4" in name else "all"))
+        what = f"BEATs, batch {size}, {name}"
+        print(Row(what, taken, "SpeechBrain, all layers", times["SpeechBrain"], size, goal), flush=True)
 
 
 def peak_memory() -> float:
@@ -126,7 +125,7 @@ def peak_memory() -> float:
 
 
 def from_files(ours: Backbone, plan: Plan, rounds: int) -> None:
-    """Print what reading, decoding, hashing and writing add to the model's own time."""
+    """Print the row of a whole run, with reading, decoding, hashing and writing, beside the model alone."""
     run = planned(ours, LAYERS, plan)
     output = Output(ours.spec, LAYERS, pooling.find("mean", {}), "merge")
     number = iter(range(100))
@@ -145,8 +144,16 @@ def from_files(ours: Backbone, plan: Plan, rounds: int) -> None:
             return Extraction([Forward(ours, [output], CPU)], store, plan.batch).run(clips)
 
         times = in_turn({"files": whole, "arrays": lambda: run(waves)}, rounds)
-    ratios = [a / b for a, b in zip(times["files"], times["arrays"], strict=True)]
-    print(f"from files to a table: {spread(ratios)} x the model's own time, {FILES} clips")
+    print(
+        Row(
+            "BEATs, from files to a table",
+            times["files"],
+            "the model alone",
+            times["arrays"],
+            FILES,
+            1 / 1.05,
+        )
+    )
 
 
 def main() -> None:
@@ -161,10 +168,9 @@ def main() -> None:
         peer = beats_peer.build(beats_peer.PUBLISHED)
         ours = loaded(peer)
         plan = best_plan(ours, np.random.default_rng(0).normal(0, 0.1, SECONDS * RATE).astype("f4"))
-        seconds = {size: compare(peer, ours, plan, size, rounds) for size in (1, 2, 8)}
-        best = {n: min(s[n] for s in seconds.values() if n in s) for n in seconds[8]}
-        for name, least in best.items():
-            print(f"best batch, {name:33s} {best['SpeechBrain'] / least:.2f} x SpeechBrain's best")
+        print(HEAD)
+        for size in (1, 2, 8):
+            compare(peer, ours, plan, size, rounds)
         against_products(ours, rounds)
         from_files(ours, usual(ours.spec, CPU), rounds)
 

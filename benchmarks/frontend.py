@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 import torch
 
-from benchmarks.timing import in_turn, machine, spread
+from benchmarks.timing import HEAD, Row, in_turn, machine
 from cache.store import Store
 from extractors import pooling
 from extractors.audio.decode import read_audio
@@ -49,7 +49,6 @@ def write_clips(root: Path) -> None:
 def main() -> None:
     """Print clips per second and ratios."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    print(machine())
     torch.set_num_threads(1)
     backbone, device = load_model("logmel", Source(), "cpu")
     network = LogMel(RATE, 1024, 512, 128)
@@ -87,12 +86,11 @@ def main() -> None:
             "librosa, files to means": whole_peer,
         }
         times = in_turn(actions, rounds)
-    for name, taken in times.items():
-        print(f"{name:26s} {spread([CLIPS / t for t in taken])} clips/s")
-    for kind in ("arrays", "files"):
-        ours, theirs = (times[n] for n in times if kind in n)
-        ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
-        print(f"ratio, {kind:19s} {spread(ratios)} x librosa")
+    print(machine(), HEAD, sep="\n")
+    for name, goal in (("librosa, arrays", 2.0), ("torch, tensors", None)):
+        print(Row("log-mel, from arrays", times["ours, arrays"], name, times[name], CLIPS, goal))
+    files, means = times["ours, files to Parquet"], times["librosa, files to means"]
+    print(Row("log-mel, from files to a table", files, "librosa, files to means", means, CLIPS))
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ from benchmarks.scorers import evaluate
 from cache.base.options import parse
 from cache.table import ClipKey, EmbeddingTable, Section
 from eval.metrics.sections import official_score
+from eval.results.clips import labels_of
 from eval.results.submission import Submission
 from eval.results.truth import find_truth
-from eval.scoring.sections import labels_of
 from extractors import pooling
 from extractors.audio.decode import read_audio
 from extractors.backbone import ArrayBackbone, Source

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.panns_peer import build
-from benchmarks.timing import in_turn, machine, spread
+from benchmarks.timing import HEAD, Row, in_turn, machine, spread
 from extractors import backbones
 from extractors.backbone import Backbone, Source
 from extractors.nets.cnn14 import Winograd
@@ -38,7 +38,7 @@ def loaded(peer: nn.Module) -> Backbone:
 
 
 def compare(rate: int, rounds: int) -> None:
-    """Print clips per second of both and their ratio, at batch 1 and 8."""
+    """Print the rows of one sample rate, batches of 1 and 8."""
     peer = build(rate)
     ours = loaded(peer)
     layer = ours.spec.layer
@@ -51,12 +51,9 @@ def compare(rate: int, rounds: int) -> None:
         times = in_turn(actions, rounds)
         expected, found = peer(noise)["embedding"], ours.features(noise, [layer])[0].native
         deviation = float((found - expected).abs().max() / expected.abs().max())
-        ratios = [b / a for a, b in zip(times["ours"], times["theirs"], strict=True)]
-        rates = {name: spread([size / t for t in taken]) for name, taken in times.items()}
-        print(
-            f"{rate // 1000} kHz, batch {size}: {rates['ours']} against {rates['theirs']} clips/s, "
-            f"ratio {spread(ratios)}, deviation {deviation:.1e}"
-        )
+        what = f"Cnn14, {rate // 1000} kHz, batch {size}"
+        print(Row(what, times["ours"], "panns_inference", times["theirs"], size, 2.0))
+        print(f"{what}: largest deviation {deviation:.1e}", flush=True)
 
 
 def random_maps(size: int, channels: int, halvings: int) -> Tensor:
@@ -99,7 +96,7 @@ def blocks(rounds: int) -> None:
 def main() -> None:
     """Compare both sample rates, then the measures."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    print(machine())
+    print(machine(), HEAD, sep="\n")
     with torch.inference_mode():
         for rate in (16_000, 32_000):
             compare(rate, rounds)

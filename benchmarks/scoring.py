@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.timing import machine, seconds, spread
+from benchmarks.timing import HEAD, Row, machine, seconds
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section
@@ -45,8 +45,8 @@ def table(section: Section, split: str, source: int, target: int) -> EmbeddingTa
 
 def main() -> None:
     """Print seconds of the index build and of the scoring."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    print(machine())
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    print(machine(), HEAD, sep="\n")
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
         for i in range(MACHINES):
@@ -60,9 +60,9 @@ def main() -> None:
 
 
 def measure(chain: list[str], score: list[str], rounds: int) -> None:
-    """Print the times of one scorer."""
+    """Print the rows of one scorer."""
     with contextlib.redirect_stdout(io.StringIO()):
-        built = [seconds(lambda: build(chain)) for _ in range(rounds)]
+        built = seconds(lambda: build(chain))
         begin = time.process_time()
         scored = [seconds(lambda: evaluate(score)) for _ in range(rounds)]
         busy = (time.process_time() - begin) / rounds
@@ -70,9 +70,13 @@ def measure(chain: list[str], score: list[str], rounds: int) -> None:
     process = [
         seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)) for _ in range(rounds)
     ]
-    print(f"{chain[-1]}: fit and save 7 sections {spread(built)} s")
-    print(f"{chain[-1]}: score 7 sections {spread(scored)} s, of which CPU {busy:.2f} s a round")
-    print(f"{chain[-1]}: the same as a fresh process {spread(process)} s")
+    print(f"{chain[-1]}: fit and save 7 sections {built:.1f} s; scoring takes {busy:.2f} s of processor time")
+    for how, taken in (("a call", scored), ("a process", process)):
+        what = f"{MACHINES} x 200 clips against 1,000 x {WIDTH:,}, {chain[-1]}, {how}"
+        print(
+            Row(what, taken, "2 s", [2.0] * rounds, MACHINES * 200, 1.0 if how == "a call" else None),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

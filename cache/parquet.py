@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -35,6 +35,8 @@ _DAMAGED = (
     MemoryError, RecursionError, pa.ArrowException, AsdError,
 )  # fmt: skip
 _SMALLEST = 2**26  # bytes that reading any table may take
+_VECTORS = "embedding"
+_PLACE_COLUMNS = ("machine_type", "section", "split")
 _KEY_COLUMNS = ("clip_id", "content_sha256", "domain", "condition", "attributes")
 _FACTS = "facts"  # JSON; tables of before it was kept have no such column
 _TEXT_COLUMNS = ("machine_type", "split", "domain", "condition", "attributes", _FACTS)
@@ -112,6 +114,51 @@ def read_table(path: Path) -> tuple[EmbeddingTable, Recipe]:
     if stored != _digest(table, recipe):
         raise AsdError(f"{path} is damaged: its contents do not match their SHA-256; {_REMEDY}")
     return table, recipe
+
+
+def read_blocks(path: Path, rows: int) -> Iterator[tuple[EmbeddingTable, Recipe]]:
+    """Read a table a few rows at a time; that its bytes are not what was written shows at the end.
+
+    Parameters
+    ----------
+    path
+        A file of `write_table`.
+    rows
+        Most of one part.
+
+    Yields
+    ------
+    table, recipe
+        Consecutive rows, as `read_table` gives them all.
+
+    Raises
+    ------
+    AsdError
+        As `read_table`, as late as after the last part: nothing may be published before.
+    """
+    try:
+        with _opened(path, whole=places.is_remote(path)) as source:
+            arrow = bounds.read_parquet(source, source.size(), [*_PLACE_COLUMNS, *_KEY_COLUMNS, _FACTS])
+            metadata, keys = arrow.schema.metadata or {}, _keys(arrow)
+            recipe = from_json(metadata[_RECIPE].decode())
+            blocks = {name: (start, stop) for name, (start, stop) in parse_json(metadata[_BLOCKS]).items()}
+            machine_type, number, split = (arrow[name][0].as_py() for name in _PLACE_COLUMNS)
+            section, done = Section(machine_type, number), 0
+            digest = _begun(recipe, section, split, blocks, keys)
+            source.seek(0)
+            for part in bounds.read_column(source, source.size(), _VECTORS, rows):
+                vectors = part.flatten().to_numpy(zero_copy_only=False).reshape(len(part), -1)
+                digest.update(np.ascontiguousarray(vectors).data)
+                own = keys[done : done + len(part)]
+                yield EmbeddingTable(section, split, own, vectors, blocks), recipe
+                done += len(part)
+            is_whole = digest.hexdigest() == metadata[_DIGEST].decode()
+    except objects.Unreachable:
+        raise
+    except _DAMAGED as error:
+        raise _fault(path, error, "is not an embedding table") from error
+    if not is_whole:
+        raise AsdError(f"{path} is damaged: its contents do not match their SHA-256; {_REMEDY}")
 
 
 def read_recipe(path: Path) -> tuple[Recipe, int]:
@@ -275,12 +322,23 @@ def _attributes(key: ClipKey) -> str:
 
 def _digest(table: EmbeddingTable, recipe: Recipe) -> str:
     """SHA-256 over all that is stored: a damaged footer is not covered by page checksums."""
-    keys: list[list[str | None]] = [
-        [k.clip_id, k.content_sha256, k.domain, k.condition, _attributes(k)] for k in table.keys
-    ]
-    if any(k.facts for k in table.keys):  # as it was without, where nothing is known
-        keys = [[*row, _facts(key)] for row, key in zip(keys, table.keys, strict=True)]
-    text = json.dumps([recipe.canonical, str(table.section), table.split, table.blocks, keys])
-    digest = hashlib.sha256(text.encode())
+    digest = _begun(recipe, table.section, table.split, table.blocks, table.keys)
     digest.update(np.ascontiguousarray(table.embeddings).data)
     return digest.hexdigest()
+
+
+def _begun(
+    recipe: Recipe,
+    section: Section,
+    split: str,
+    blocks: Mapping[str, tuple[int, int]],
+    keys: Sequence[ClipKey],
+) -> hashlib._Hash:
+    """Begin the digest with everything but the vectors."""
+    rows: list[list[str | None]] = [
+        [k.clip_id, k.content_sha256, k.domain, k.condition, _attributes(k)] for k in keys
+    ]
+    if any(k.facts for k in keys):  # as it was without, where nothing is known
+        rows = [[*row, _facts(key)] for row, key in zip(rows, keys, strict=True)]
+    text = json.dumps([recipe.canonical, str(section), split, blocks, rows])
+    return hashlib.sha256(text.encode())

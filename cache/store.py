@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from cache.base.errors import AsdError
 from cache.files import objects, places
 from cache.files.atomic import is_left, move, temporary_name, write_atomic
 from cache.files.locks import locked
-from cache.parquet import read_digest, read_keys, read_recipe, read_table, write_table
+from cache.parquet import read_blocks, read_digest, read_keys, read_recipe, read_table, write_table
 from cache.recipe import Recipe
 from cache.table import SPLITS, ClipKey, EmbeddingTable, Section, append_rows, join_columns
 
@@ -190,6 +191,33 @@ class Store:
         table, stored = read_table(path)
         _expect(path, table, stored, (recipe, section, split))
         return table
+
+    def read_blocks(
+        self, recipe: Recipe, section: Section, split: str, rows: int
+    ) -> Iterator[EmbeddingTable]:
+        """Read a table at most so many rows at a time, as `read` gives them; see `read_blocks`.
+
+        Raises
+        ------
+        AsdError
+            As `read`; that the table is damaged may show after its last rows.
+        """
+        if recipe.parents:
+            parts = [self.read_blocks(parent, section, split, rows) for parent in recipe.parents]
+            for tables in zip_longest(*parts):
+                known = [table for table in tables if table is not None]
+                if len(known) < len(tables):
+                    raise AsdError(
+                        f"{section} {split}: the tables to concatenate do not hold the same clips, e.g. "
+                        f"{known[0].clip_ids[0]!r}; run the extraction of every backbone again on the "
+                        "same data"
+                    )
+                yield join_columns(_named_apart(known, recipe))
+            return
+        path = self.path(recipe, section, split)
+        for table, stored in read_blocks(path, rows):
+            _expect(path, table, stored, (recipe, section, split))
+            yield table
 
     def keys(self, recipe: Recipe, section: Section, split: str) -> dict[str, ClipKey]:
         """Clip id to key for the rows on disk; empty where no table is."""

@@ -25,8 +25,8 @@ from cache.recipe import concatenation
 from cache.select import Selection
 from cache.store import Store
 from cache.table import DOMAINS, Section
-from eval.scoring.findings import ClipResult, Neighbour, Results
-from eval.scoring.sections import score_table
+from eval.scoring.findings import Results, clip_results
+from eval.scoring.sections import score_blocks
 from extractors import backbones
 from extractors.audio.hearing import Heard
 from extractors.backbones import split_name
@@ -208,43 +208,13 @@ class Detector:
         found = inference.embed(cut.clips)
         faults = (*cut.faults, *found.faults)
         fitted = bank.read(section, inference.recipe)
-        cautions = cautions_of(fitted)
-        if section not in found.tables:
-            return Results((), faults, cautions)
-        table = found.tables[section]
-        scored = score_table(fitted, table)
-        p_values = fitted.p_values(scored.submission.scores, scored.windows)
-        by_id = {clip.clip_id: clip for clip in cut.clips}
-        sources = self._sources()
-        judged = np.isfinite(fitted.threshold.value)
         results = {}
-        for i, row in enumerate(scored.deciding.tolist()):
-            key = table.keys[row]
-            name, span = split_id(key.clip_id)
-            reasons = {name: values[row] for name, values in vars(scored.reasons).items()}
-            decision = (
-                None
-                if scored.submission.decisions is None or not judged
-                else int(scored.submission.decisions[i])
-            )
-            results[name] = ClipResult(
-                clip=name,
-                machine_type=section.machine_type,
-                section=section.number,
-                score=float(scored.submission.scores[i]),
-                threshold=scored.limit,
-                decision=decision,
-                p_value=float(p_values[i]),
-                neighbours=_neighbours(reasons),
-                part=str(reasons["part"]),
-                start=span[0] if span else None,
-                end=span[1] if span else None,
-                content_sha256=key.content_sha256,
-                _recording=by_id[key.clip_id],
-                _sources=sources,
-            )
+        if section in found.tables:
+            scored = score_blocks(fitted, [found.tables[section]])
+            recordings = {clip.clip_id: clip for clip in cut.clips}
+            results = clip_results(scored, recordings, self._sources())
         order = dict.fromkeys(split_id(clip.clip_id)[0] for clip in cut.clips)
-        return Results(tuple(results[name] for name in order if name in results), faults, cautions)
+        return Results(tuple(results[name] for name in order if name in results), faults, cautions_of(fitted))
 
     def cautions(self, section: Section) -> tuple[str, ...]:
         """Say what the threshold of a section promises, and on what conditions."""
@@ -540,12 +510,3 @@ def _each(sounds: Sounds) -> Sequence[Sound]:
     if isinstance(sounds, tuple) and len(sounds) == 2 and np.isscalar(sounds[1]):
         return [cast(tuple[Samples, float], sounds)]
     return list(cast(Sequence[Sound], sounds))
-
-
-def _neighbours(reasons: Mapping[str, Any]) -> tuple[Neighbour, ...]:
-    found = [
-        Neighbour(domain, str(reasons[f"{domain}_clip"]), float(reasons[f"{domain}_distance"]))
-        for domain in DOMAINS
-        if reasons[f"{domain}_clip"]
-    ]
-    return tuple(sorted(found, key=lambda near: near.domain != reasons["decided"]))

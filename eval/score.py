@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,13 +25,14 @@ from eval.results.folder import ResultsFolder
 from eval.results.names import all_synthetic
 from eval.results.submission import write_submission
 from eval.scoring.maps import write_map
-from eval.scoring.sections import SectionScores, score_table, surplus, write_reasons, write_windows
+from eval.scoring.sections import SectionScores, score_blocks, surplus, write_reasons, write_windows
 from extractors.audio.files import content_sha256
 from extractors.clips.listing import Clip
 from index.bank import Bank
 from index.fitted import FittedSection
 
 _READERS = 4  # threads that hash recordings: half wait for the disk
+_ROWS = 1024  # test clips whose embeddings are in memory at once
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class ScoreRequest:
     training
         Where the training tables lie, which scoring does not need; ``None`` where `store` is it.
     layout
-        How embeddings are laid out on a map, see `eval.scoring.maps.METHODS`; ``None`` for no map.
+        How embeddings are laid out on a map, ``pca`` or ``umap``; ``None`` for no map.
     machines
         Machine types to score; empty for all.
     clips
@@ -101,7 +102,7 @@ class ScoreResult:
 def score(request: ScoreRequest, told: Progress = unseen) -> ScoreResult:
     """Score every section and write what the scores, the reasons and the system are.
 
-    Sections are in memory one at a time.
+    One section is in memory at a time, and of its test clips the embeddings of a few.
 
     Parameters
     ----------
@@ -117,53 +118,14 @@ def score(request: ScoreRequest, told: Progress = unseen) -> ScoreResult:
     """
     job = _Job(request, None if request.clips is None else _Held(request.clips))
     sections = job.sections()
-    thresholds: dict[str, float | None] = {}
-    cautions: dict[str, list[str]] = {}
-    calibration: dict[str, dict[str, Any]] = {}
-    proxies = []
-    remarks: list[Remark] = []
     with request.results.run():
         for done, section in enumerate(sections):
             told(done, len(sections))
-            fitted = request.bank.read(section, request.recipe)
-            table = job.table(section)
-            proxies.append(all_synthetic(section, [key.synthetic for key in table.keys]))
-            limit = job.score(fitted, table)
-            thresholds[str(section)] = limit if np.isfinite(limit) else None
-            facts_of = {key.clip_id: key.facts for key in table.keys}
-            where, rate = f"{section} test", request.recipe.heard_rate
-            found = remarks_of(where, facts_of)
-            found += differences(where, facts_of, fitted.usual, rate)
-            remarks += found
-            cautions[str(section)] = [*fitted.cautions().values(), *said_of(found)]
-            calibration[str(section)] = {**fitted.facts(), "promise": fitted.promise()}
-            if thresholds[str(section)] is None:
-                job.notes += [f"{section}: {text}" for text in fitted.cautions().values()]
-            if not request.built:
-                job.note_outdated(fitted)
+            job.score(section)
         told(len(sections), len(sections))
-        facts = {
-            "recipe": request.recipe.fingerprint,
-            "embeddings": str(request.recipe),
-            **_signal(request.recipe),
-            "bank": str(request.bank.root),
-            "command": request.command,
-            "calibration": promise_of(calibration.values()),
-        }
-        title = f"{request.recipe.backbone}, {fitted.scorer_name}"
-        transductive = fitted.scorer.transductive
-        described = SystemDescription(
-            title, transductive, facts, thresholds, any(proxies), cautions, calibration
-        )
-        write_description(request.results, described)
+        write_description(request.results, job.description())
         request.results.seal()
-    return ScoreResult(tuple(sections), (*job.notes, *said_of(remarks)), tuple(job.outdated))
-
-
-def _signal(recipe: Recipe) -> dict[str, str]:
-    """Say how files of numbers were read, for the page that plays them; nothing of plain sound."""
-    told = Signal.of(dict((recipe.parents or (recipe,))[0].settings)).settings
-    return {"signal": json.dumps(told)} if told else {}
+    return ScoreResult(tuple(sections), (*job.notes, *said_of(job.remarks)), tuple(job.outdated))
 
 
 class _Held:
@@ -181,10 +143,17 @@ class _Held:
 
     def others(self, section: Section, hashes: Mapping[str, str]) -> list[str]:
         """Ids of test recordings whose bytes are not those of `hashes`, their SHA-256 by id."""
+
+        def digest(path: Path) -> str:
+            try:
+                return content_sha256(path)
+            except AsdError:
+                return ""  # what cannot be read is not what was scored
+
         paths = self._paths.get((section, "test"), {})
         known = sorted(paths.keys() & hashes.keys())
         with ThreadPoolExecutor(_READERS) as pool:
-            now = pool.map(_sha256, (paths[name] for name in known))
+            now = pool.map(digest, (paths[name] for name in known))
             return [name for name, sha256 in zip(known, now, strict=True) if sha256 != hashes[name]]
 
     def sections(self) -> set[Section]:
@@ -199,39 +168,43 @@ class _Job:
     request: ScoreRequest
     held: _Held | None
     notes: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
     changed: dict[Section, set[str]] = field(default_factory=dict)  # recordings that are others now
     outdated: list[str] = field(default_factory=list)  # of them, those that are scored as they were
-
-    @property
-    def training(self) -> Store:
-        return self.request.training or self.request.store
+    scorer: str = ""  # its name; every section's is the same
+    transductive: bool = False
+    synthetic: bool = False  # whether test clips of a section are
+    # By section, as text, as of `SystemDescription`.
+    thresholds: dict[str, float | None] = field(default_factory=dict)
+    cautions: dict[str, list[str]] = field(default_factory=dict)
+    calibration: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def sections(self) -> list[Section]:
         """Sections that have test clips and are in the bank; the others are noted."""
-        request = self.request
+        request, root = self.request, self.request.bank.root
         stored = request.store.tables(request.recipe)
         tested = self._wanted({table.section for table in stored if table.split == "test"})
         if self.held is not None:
             tested = self._at_hand(tested, self.held)
-        fitted, root = self._wanted(set(request.bank.sections())), request.bank.root
+        fitted = self._wanted(set(request.bank.sections()))
         for sections, reason in (
             (tested - fitted, f"has test clips but is not in {root}: not scored"),
             (fitted - tested, "is in the bank but has no test clips: not scored"),
         ):
             self.notes += [f"{section} {reason}" for section in sorted(sections)]
-        if not tested & fitted and request.left_out:
+        if tested & fitted:
+            return sorted(tested & fitted)
+        if request.left_out:
             count = len(request.left_out)
             title = f"nothing to score with the bank {root}: {count} clips could not be used"
             raise reasons(title, request.left_out)
-        if not tested & fitted and self.notes and self.held is not None:
+        if self.notes and self.held is not None:
             raise reasons("nothing to score:", self.notes)
-        if not tested & fitted:
-            raise AsdError(
-                f"no test clips of {request.recipe} for the bank {root}, which holds "
-                f"{listing(sorted(fitted))}; extract them with `python -m extractors.run` or name "
-                "their folder with --data"
-            )
-        return sorted(tested & fitted)
+        raise AsdError(
+            f"no test clips of {request.recipe} for the bank {root}, which holds "
+            f"{listing(sorted(fitted))}; extract them with `python -m extractors.run` or name "
+            "their folder with --data"
+        )
 
     def _wanted(self, sections: set[Section]) -> set[Section]:
         machines = self.request.machines
@@ -239,39 +212,8 @@ class _Job:
 
     def _at_hand(self, tested: set[Section], held: _Held) -> set[Section]:
         """Keep sections that the data still has test clips of, and say what differs."""
-        kept = set()
-        for section in sorted(tested | self._wanted(held.sections())):
-            keys = self._keys(section, "test")
-            hashes = {_file_id(clip): key.content_sha256 for clip, key in keys.items()}
-            stored, there = set(hashes), held.ids(section, "test")
-            gone, lacking = sorted(stored - there), sorted(there - stored)
-            if other := [] if self.request.built else held.others(section, hashes):
-                self.changed[section] = set(other)
-                self.notes.append(
-                    f"{section}: {len(other)} test clips are other recordings now than those in the "
-                    f"cache and not scored, {other[0]} for one; run the extraction again"
-                )
-            if stored & there - set(other):
-                kept.add(section)
-                if gone:
-                    self.notes.append(
-                        f"{section}: {len(gone)} test clips in the cache are no longer in the "
-                        f"data and not scored, {gone[0]} for one"
-                    )
-            elif stored and not stored & there:
-                self.notes.append(f"{section} is no longer in the data: not scored")
-            if lacking:
-                self.notes.append(
-                    f"{section}: {len(lacking)} test clips of the data are not in the cache and "
-                    f"not scored, {lacking[0]} for one; run the extraction again"
-                )
-            learnt = set(map(_file_id, self._keys(section, "train")))
-            left = sorted(learnt - held.ids(section, "train"))
-            if section in kept and held.ids(section, "train") and left and not self.request.built:
-                self.notes.append(
-                    f"{section}: {len(left)} training clips in the cache are no longer in the "
-                    f"data, {left[0]} for one; run the extraction and the index again"
-                )
+        kept = {section for section in sorted(tested | self._wanted(held.sections()))
+                if self._is_at_hand(section, held)}  # fmt: skip
         if not kept and self.changed:
             self.outdated = sorted(clip for clips in self.changed.values() for clip in clips)
             self.notes.append(
@@ -283,10 +225,35 @@ class _Job:
             self.changed.clear()
         return kept
 
+    def _is_at_hand(self, section: Section, held: _Held) -> bool:
+        """Whether the data has test clips of a section that are as they were; note what differs."""
+        built = self.request.built
+        hashes = {split_id(c)[0]: key.content_sha256 for c, key in self._keys(section, "test").items()}
+        stored, there, learnt = set(hashes), held.ids(section, "test"), held.ids(section, "train")
+        if other := [] if built else held.others(section, hashes):
+            self.changed[section] = set(other)
+        kept = bool(stored & there - set(other))
+        gone = stored - there if kept else ()
+        if stored and not stored & there:
+            self.notes.append(f"{section} is no longer in the data: not scored")
+        left: set[str] = set()
+        if kept and learnt and not built:
+            left = {split_id(clip)[0] for clip in self._keys(section, "train")} - learnt
+        again, anew = "; run the extraction again", "; run the extraction and the index again"
+        for clips, what, remedy in (
+            (other, "test clips are other recordings now than those in the cache and not scored", again),
+            (gone, "test clips in the cache are no longer in the data and not scored", ""),
+            (there - stored, "test clips of the data are not in the cache and not scored", again),
+            (left, "training clips in the cache are no longer in the data", anew),
+        ):
+            if clips:
+                self.notes.append(f"{section}: {len(clips)} {what}, {min(clips)} for one{remedy}")
+        return kept
+
     def _keys(self, section: Section, split: str) -> dict[str, ClipKey]:
         """Keys of a section's clips; of a concatenation those of its first part."""
-        store = self.request.store if split == "test" else self.training
-        recipe = self.request.recipe
+        request, recipe = self.request, self.request.recipe
+        store = request.store if split == "test" else request.training or request.store
         first = recipe.parents[0] if recipe.parents else recipe
         try:
             return store.keys(first, section, split) or store.keys(recipe, section, split)
@@ -295,43 +262,58 @@ class _Job:
                 raise
             return {}  # a damaged table, which scoring does not need
 
-    def table(self, section: Section) -> EmbeddingTable:
-        """Read a section's test clips, those that the data at hand holds."""
-        table = self.request.store.read(self.request.recipe, section, "test")
-        if self.held is None:
-            return table
-        there = self.held.ids(section, "test") - self.changed.get(section, set())
-        rows = [row for row, clip in enumerate(table.clip_ids) if _file_id(clip) in there]
-        return table if len(rows) == len(table) else table.select(rows)
+    def blocks(self, section: Section) -> Iterator[EmbeddingTable]:
+        """Read a section's test clips, those that the data at hand holds, a few at a time."""
+        request, there = self.request, None
+        if self.held is not None:
+            there = self.held.ids(section, "test") - self.changed.get(section, set())
+        for table in request.store.read_blocks(request.recipe, section, "test", _ROWS):
+            if there is None:
+                yield table
+            elif rows := [row for row, clip in enumerate(table.clip_ids) if split_id(clip)[0] in there]:
+                yield table if len(rows) == len(table) else table.select(rows)
 
-    def score(self, fitted: FittedSection, table: EmbeddingTable) -> float:
-        """Write a section's files; give the threshold of a file."""
+    def score(self, section: Section) -> None:
+        """Score a section and write its files."""
         request, results = self.request, self.request.results
-        scored = score_table(fitted, table)
+        fitted = request.bank.read(section, request.recipe)
+        scored = score_blocks(fitted, self.blocks(section))
+        self.synthetic |= all_synthetic(section, [key.synthetic for key in scored.keys])
         write_submission(results, scored.submission)
-        nearest = write_reasons(results, fitted, table, scored)
-        write_windows(results, fitted, table, scored)
-        known = self._keys(table.section, "train")
+        nearest = write_reasons(results, scored)
+        write_windows(results, scored)
+        known = self._keys(section, "train")
         held = {clip: known[clip] for clip in nearest & known.keys()}
-        write_clips(results, table.section, table.keys, held)
+        write_clips(results, section, scored.keys, held)
         if request.layout is not None:
-            write_map(results, self._train_table(table.section), table, request.layout)
-        if any(key.condition is None for key in table.keys):
-            self._note_surplus(fitted, scored)
-        return float(scored.limit)
+            there = request.store.holds(request.recipe, section, "train")
+            train = request.store.read(request.recipe, section, "train") if there else None
+            write_map(results, train, lambda: self.blocks(section), request.layout)
+        self._describe(fitted, scored)
 
-    def _note_surplus(self, fitted: FittedSection, scored: SectionScores) -> None:
-        decisions = scored.submission.decisions
-        flagged = 0 if decisions is None else int(decisions.sum())
-        if more := surplus(flagged, len(scored.submission.files), fitted.promised):
-            self.notes.append(f"{fitted.section}: {more}")
+    def _describe(self, fitted: FittedSection, scored: SectionScores) -> None:
+        """Record what is to be said of a section: threshold, cautions, calibration, notes."""
+        name = str(fitted.section)
+        self.scorer, self.transductive = fitted.scorer_name, fitted.scorer.transductive
+        facts_of = {key.clip_id: key.facts for key in scored.keys}
+        where = f"{name} test"
+        found = remarks_of(where, facts_of)
+        found += differences(where, facts_of, fitted.usual, self.request.recipe.heard_rate)
+        self.remarks += found
+        cautions = list(fitted.cautions().values())
+        self.thresholds[name] = scored.limit if np.isfinite(scored.limit) else None
+        self.cautions[name] = [*cautions, *said_of(found)]
+        self.calibration[name] = {**fitted.facts(), "promise": fitted.promise()}
+        if any(key.condition is None for key in scored.keys):
+            flagged, count = int(scored.decisions.sum()), len(scored.decisions)
+            if more := surplus(flagged, count, fitted.promised):
+                self.notes.append(f"{name}: {more}")
+        if self.thresholds[name] is None:
+            self.notes += [f"{name}: {text}" for text in cautions]
+        if not self.request.built:
+            self._note_outdated(fitted)
 
-    def _train_table(self, section: Section) -> EmbeddingTable | None:
-        recipe = self.request.recipe
-        there = self.request.store.holds(recipe, section, "train")
-        return self.request.store.read(recipe, section, "train") if there else None
-
-    def note_outdated(self, fitted: FittedSection) -> None:
+    def _note_outdated(self, fitted: FittedSection) -> None:
         """Say where a section was fitted to other training clips than the store has now."""
         try:
             digest = self.request.store.digest(self.request.recipe, fitted.section, "train")
@@ -343,13 +325,20 @@ class _Job:
                 "`python -m index.run` builds it anew, and leaves the others"
             )
 
-
-def _file_id(clip_id: str) -> str:
-    return split_id(clip_id)[0]
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return content_sha256(path)
-    except AsdError:
-        return ""  # what cannot be read is not what was heard
+    def description(self) -> SystemDescription:
+        """Say what the system is, after its sections are scored."""
+        request = self.request
+        # How files of numbers were read, for the page that plays them.
+        signal = Signal.of(dict((request.recipe.parents or (request.recipe,))[0].settings)).settings
+        facts = {
+            "recipe": request.recipe.fingerprint,
+            "embeddings": str(request.recipe),
+            **({"signal": json.dumps(signal)} if signal else {}),
+            "bank": str(request.bank.root),
+            "command": request.command,
+            "calibration": promise_of(self.calibration.values()),
+        }
+        return SystemDescription(
+            f"{request.recipe.backbone}, {self.scorer}", self.transductive, facts,
+            self.thresholds, self.synthetic, self.cautions, self.calibration,
+        )  # fmt: skip

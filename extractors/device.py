@@ -55,6 +55,8 @@ def find_device(name: str) -> torch.device:
     """
     import torch  # noqa: PLC0415
 
+    # Convolutions in TF32 keep ten bits: tables called float32 would differ from a CPU's in the third digit.
+    torch.backends.cudnn.allow_tf32 = False
     if name == "auto":
         if torch.cuda.is_available():
             own = os.environ.get("LOCAL_RANK")  # as torchrun and accelerate say it

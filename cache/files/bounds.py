@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
@@ -23,6 +23,7 @@ RATIO = 100  # times its size that a larger one may
 _ROW = 512  # bytes of Python objects that a row of keys takes
 _OFFSET = 4  # bytes of a text's place in a column
 # Rows of texts that are decoded at once: a prefix shared by all is written out in each.
+_READ = 2**20  # bytes of a column that are read at once where it is read in parts
 _AT_ONCE, _LEAST_ROWS, _MOST_ROWS = 2**30, 2**8, 2**16
 
 
@@ -82,20 +83,16 @@ def read_parquet(source: Any, size: int, columns: Collection[str] | None = None)
         If it is no Parquet file or damaged; page checksums are verified.
     """
     with pq.ParquetFile(source, page_checksum_verification=True) as file:
-        schema, metadata = file.schema_arrow, file.metadata
+        schema, rows = file.schema_arrow, file.metadata.num_rows
         names = [name for name in schema.names if columns is None or name in columns]
-        width = sum(_width(schema.field(name).type) for name in schema.names)
-        rows = metadata.num_rows
-        # Not of each column: of a damaged one pyarrow's answer may be to end the process.
-        groups = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
-        total = sum(size for size in groups if size > 0)
-        check(max(total, rows * width) + rows * _ROW, size)
+        total, plain = _claimed(file)
+        check(max(total, plain) + rows * _ROW, size)
         fixed = [name for name in names if _is_fixed(schema.field(name).type)]
         read = file.read(columns=fixed)
     texts = [name for name in names if name not in fixed]
     found = {name: read[name].chunks for name in fixed}
     if texts:
-        step = min(max(_AT_ONCE // max(total - rows * width, 1), _LEAST_ROWS), _MOST_ROWS)
+        step = min(max(_AT_ONCE // max(total - plain, 1), _LEAST_ROWS), _MOST_ROWS)
         source.seek(0)
         coded = [name for name in texts if _is_text(schema.field(name).type)]
         with pq.ParquetFile(source, read_dictionary=coded, page_checksum_verification=True) as file:
@@ -104,6 +101,34 @@ def read_parquet(source: Any, size: int, columns: Collection[str] | None = None)
     arrays = [pa.chunked_array(found[name], type=kinds[name]) for name in names]
     fields = [schema.field(name).with_type(kinds[name]) for name in names]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, schema.metadata))
+
+
+def read_column(source: Any, size: int, column: str, rows: int) -> Iterator[pa.Array]:
+    """Read a column of numbers so many rows at a time, without the others and never all of it.
+
+    Parameters
+    ----------
+    source, size
+        As of `read_parquet`, whose errors it raises too.
+    column
+        Its name.
+    rows
+        Most of one part.
+    """
+    options = {"page_checksum_verification": True, "buffer_size": _READ, "pre_buffer": False}
+    with pq.ParquetFile(source, **options) as file:
+        check(max(_claimed(file)) + file.metadata.num_rows * _ROW, size)
+        for batch in file.iter_batches(batch_size=rows, columns=[column], use_threads=False):
+            yield batch.column(0)
+
+
+def _claimed(file: pq.ParquetFile) -> tuple[int, int]:
+    """Bytes that a file says it comes to, and those that its rows take at least."""
+    schema, metadata = file.schema_arrow, file.metadata
+    # Not of each column: of a damaged one pyarrow's answer may be to end the process.
+    groups = [metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups)]
+    width = sum(_width(schema.field(name).type) for name in schema.names)
+    return sum(size for size in groups if size > 0), metadata.num_rows * width
 
 
 def read_npz(data: bytes) -> dict[str, NDArray[Any]]:

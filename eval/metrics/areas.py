@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,18 @@ from eval.metrics.rules import Rule
 from eval.metrics.sections import SectionTruth, area_masks
 
 Floats = NDArray[np.float64]
+
+_AT_ONCE = 1 << 19  # weights (4 MiB) that are looked at in one go; some ten arrays of that size come of it
+
+
+def parts_of(rows: int, width: int) -> list[slice]:
+    """Cut (rows, width) weights into parts, so that memory does not grow with the product.
+
+    None has a single row, unless it is all: NumPy adds up one row in another order than several.
+    """
+    count = max(1, min(-(-rows * width // _AT_ONCE), rows // 2))
+    edges = np.linspace(0, rows, count + 1).astype(int).tolist()
+    return [slice(*edge) for edge in pairwise(edges)]
 
 
 def weighted_parts(scores: Floats, truth: SectionTruth, rule: Rule, weights: Floats) -> Floats:

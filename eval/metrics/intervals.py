@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.table import Section
-from eval.metrics.areas import weighted_parts
+from eval.metrics.areas import parts_of, weighted_parts
 from eval.metrics.rules import Rule
 from eval.metrics.sections import SectionTruth, area_masks
 
@@ -119,17 +120,30 @@ def point(one: Scores, rule: Rule) -> Floats:
 def drawn(section: Section, one: Scores, rule: Rule, plan: ResamplingPlan) -> Floats:
     """(B, P) figures of the clips drawn, in an order of clips that all systems share."""
     one = one.by_clip()
-    return weighted_parts(one.scores, one.truth, rule, _resamples(section, one.truth, plan))
+    weights = _resamples(section, one.truth, plan)
+    return np.concatenate([weighted_parts(one.scores, one.truth, rule, some) for some in weights])
 
 
-def _resamples(section: Section, truth: SectionTruth, plan: ResamplingPlan) -> Floats:
-    """(B, N) how often each clip is drawn; it depends on the section and its truth alone."""
+def _resamples(section: Section, truth: SectionTruth, plan: ResamplingPlan) -> Iterator[Floats]:
+    """(B, N) how often each clip is drawn, in parts; it depends on the section and its truth alone."""
+
+    def draw(source: np.random.Generator, count: int, part: slice) -> NDArray[np.int64]:
+        even = np.full(count, 1 / count)
+        return source.multinomial(count, even, size=part.stop - part.start)
+
     rng = np.random.default_rng([plan.seed, zlib.crc32(str(section).encode())])
-    weights = np.zeros((plan.resamples, len(truth.anomaly)))
+    parts = parts_of(plan.resamples, len(truth.anomaly))
+    strata = []
     for rows in strata_of(truth):
-        even = np.full(rows.size, 1 / rows.size)
-        weights[:, rows] = rng.multinomial(rows.size, even, size=plan.resamples)
-    return weights
+        # All draws of a stratum come before the next one's: of several parts, each stratum goes on by itself.
+        strata.append((rows, rng if len(parts) == 1 else deepcopy(rng)))
+        for part in parts if len(parts) > 1 else []:
+            draw(rng, rows.size, part)
+    for part in parts:
+        weights = np.zeros((part.stop - part.start, len(truth.anomaly)))
+        for rows, source in strata:
+            weights[:, rows] = draw(source, rows.size, part)
+        yield weights
 
 
 def strata_of(truth: SectionTruth) -> list[NDArray[np.intp]]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.table import Section
-from eval.metrics.areas import weighted_parts
+from eval.metrics.areas import parts_of, weighted_parts
 from eval.metrics.intervals import (
     Interval,
     ResamplingPlan,
@@ -156,8 +156,12 @@ class _LeftOut:
         if any(rows.size < 2 for rows in strata):
             return False
         count = len(one.scores)
-        left = weighted_parts(one.scores, one.truth, self._rule, np.ones((count, count)) - np.eye(count))
-        terms = self._rule.terms(left)
+        left = []
+        for part in parts_of(count, count):
+            weights = np.ones((part.stop - part.start, count))
+            np.fill_diagonal(weights[:, part], 0)
+            left.append(weighted_parts(one.scores, one.truth, self._rule, weights))
+        terms = self._rule.terms(np.concatenate(left))
         self._sections.append(section)
         self._whole.append(float(self._rule.terms(point(one, self._rule))))
         self._without.append([terms[rows] for rows in strata])

@@ -13,7 +13,7 @@ from eval.monitor.evidence import Evidence
 
 @dataclass(frozen=True)
 class AlarmRule:
-    """When an alarm is raised, and when it is over.
+    """Conditions for raising an alarm and for clearing it.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class AlarmRule:
 
 @dataclass(frozen=True)
 class Event:
-    """A change of an alarm with a clip.
+    """A change in an alarm, caused by a clip.
 
     Attributes
     ----------
@@ -93,10 +93,10 @@ class Alarm:
 
     @property
     def evidence(self) -> float | None:
-        """The evidence now; ``None`` where none is taken."""
+        """Current evidence; ``None`` if the rule uses none."""
         return None if self._evidence is None else self._evidence.value
 
-    def add(self, time: float, score: float, abnormal: bool) -> Event | None:
+    def add(self, time: float, score: float, abnormal: bool, windows: int = 1) -> Event | None:
         """Take in the next judged clip.
 
         Parameters
@@ -107,6 +107,8 @@ class Alarm:
             Finite.
         abnormal
             What the bank's threshold says of it.
+        windows
+            How many it was heard in, of which the score is the largest.
 
         Returns
         -------
@@ -119,7 +121,7 @@ class Alarm:
         if rule.votes and sum(self._votes) >= rule.votes:
             reasons.append(f"{sum(self._votes)} of the last {len(self._votes)} clips are abnormal")
         if self._evidence is not None:
-            value = self._evidence.add(score)
+            value = self._evidence.add(score, windows)
             if rule.limit is not None and value >= rule.limit:
                 reasons.append(f"normal clips score as high together once in {rule.limit:,.0f} clips at most")
                 self._evidence.reset()  # evidence that sufficed is used up
@@ -140,7 +142,7 @@ class Alarm:
         return None
 
     def state(self) -> dict[str, Any]:
-        """Give what `restore` takes, as JSON values."""
+        """Return the state that `restore` takes, as JSON values."""
         return {
             "votes": list(self._votes),
             "calm": self._calm,

@@ -52,14 +52,14 @@ class LogRequest(Options):
 
     @property
     def versions(self) -> Versions:
-        """What it was, and is."""
+        """All versions of the bank."""
         return Versions(locate(self.bank).root)
 
 
 @documented
 @dataclass(frozen=True, kw_only=True)
 class UndoRequest(LogRequest):
-    """A bank, and which of its versions is brought back."""
+    """A bank and the version of it to restore."""
 
     to: str | None = option(None, "its hash (default: the one before)", metavar="HASH")
     because: str = option("", "why, for the log", metavar="TEXT")
@@ -68,7 +68,7 @@ class UndoRequest(LogRequest):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class PruneRequest(LogRequest):
-    """A bank, and how many of its versions stay."""
+    """A bank and the number of versions to keep."""
 
     keep: int = option(1, "versions that stay, the present one apart", least=0, metavar="N")
 

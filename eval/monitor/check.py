@@ -1,17 +1,19 @@
-"""Judging recordings by a bank: one judgement a recording, whatever comes of it."""
+"""Judging recordings with a bank: one judgement for each, even if it cannot be read."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cache.base.errors import AsdError, listing
 from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import place
+from cache.heard import split_id
 from cache.table import Section
 from eval.detector import Detector
 from eval.monitor.history import Judgement
@@ -53,7 +55,7 @@ class CheckRequest(BankRequest):
     normal: tuple[Path, ...] = option(
         (),
         "data roots of the normal recordings, to say what is different (default: where they lay when "
-        "the bank was saved)",
+        "the bank was saved, or the root that the clips lie in)",
         metavar="ROOT",
         read=place,
     )
@@ -62,7 +64,7 @@ class CheckRequest(BankRequest):
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How many recordings were judged, and how.
+    """Counts of the recordings judged.
 
     Attributes
     ----------
@@ -133,7 +135,7 @@ def check(request: CheckRequest, told: Callable[[Judgement], object]) -> CheckRe
 
 
 def recordings_in(paths: Sequence[Path]) -> tuple[list[Path], list[Fault]]:
-    """List the recordings that paths name or hold, each once, and what there cannot be one.
+    """List the recordings that paths name or contain, each once, and the files that cannot be used.
 
     Raises
     ------
@@ -205,19 +207,20 @@ def judge_arrivals(
     """
     bank = detector.bank.fingerprint(section)
     while True:
-        clips = [Clip(one.name, one.path, section, "test") for one in arrivals]
-        results = detector.judge(Listing(tuple(clips)), section)
+        clips = Listing(tuple(Clip(one.name, one.path, section, "test") for one in arrivals))
+        results = detector.judge(clips, section)
         now = detector.bank.fingerprint(section)
         if now == bank:  # else the bank was changed meanwhile
             break
         bank = now
     found = {clip.clip: clip for clip in results}
     reasons = {fault.path: fault.reason for fault in results.unusable}
+    windows = Counter(split_id(window.clip_id)[0] for window in detector.inference.cut(clips).clips)
     judged = []
     for one in arrivals:
         clip = found.get(one.name)
         if clip is not None:
-            judged.append(_judged(clip, one, bank, words))
+            judged.append(replace(_judged(clip, one, bank, words), windows=windows[one.name] or 1))
         else:
             why = reasons.get(one.path, "it was gone before it was read")
             whose = (section.machine_type, section.number)

@@ -39,7 +39,7 @@ Work: TypeAlias = tuple[int, Sequence[str]]  # how many clips a correction is of
 @documented
 @dataclass(frozen=True, kw_only=True)
 class Correction(BankRequest):
-    """A bank, one of its machines, and why it is changed."""
+    """A bank, one of its machines, and the reason for changing it."""
 
     because: str = option(REQUIRED, "why, for the log", metavar="TEXT")
     cache_dir: Path = cache_dir_option()
@@ -48,7 +48,7 @@ class Correction(BankRequest):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class Addition(Correction):
-    """Recordings that are normal after all."""
+    """Recordings to add to the normal ones."""
 
     clips: tuple[Path, ...] = recordings_option()
     marks: Path | None = option(
@@ -63,7 +63,7 @@ class Addition(Correction):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class Removal(Correction):
-    """Training clips that are not normal."""
+    """Training clips to remove."""
 
     clips: tuple[str, ...] = option(
         (), "ids of training clips, or their ends behind a slash; `*` stands for anything",
@@ -74,7 +74,7 @@ class Removal(Correction):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class Recalibration(Correction):
-    """Normal recordings that the threshold is learnt from, or another percentile of the same ones."""
+    """Normal recordings to learn the threshold from, or another percentile of the same ones."""
 
     clips: tuple[Path, ...] = recordings_option()
     percentile: float | None = option(
@@ -91,7 +91,7 @@ GIVEN = "given"  # grouping of clips that were given to calibrate
 
 @dataclass(frozen=True)
 class CorrectionResult:
-    """A correction that was made.
+    """Record of a correction.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class CorrectionResult:
 
 
 class _Opened:
-    """A bank with the section that a correction is of."""
+    """A bank, open at the section to correct."""
 
     def __init__(self, request: Correction) -> None:
         if not request.because.strip():
@@ -143,7 +143,7 @@ class _Opened:
         return CorrectionResult(root, self.section, version, before, clips, limits, told)
 
     def tables(self, copy: Path) -> Store:
-        """Make sure that a bank has the training embeddings it was fitted to; they may lie in a cache."""
+        """Return the training embeddings of the bank, copied into it from a cache if need be."""
         own, fitted, root = Store(copy / TABLES), self.fitted, self.versions.root
         cache_dir = self.request.cache_dir
         for store in (own, Store(root.parents[2]) if len(root.parents) > 2 else own, Store(cache_dir)):
@@ -308,7 +308,7 @@ def _refuse(faults: Sequence[Fault]) -> None:
 
 
 def _marked(file: Path, named: Sequence[Path], section: Section, paths: Sequence[Path]) -> list[Path]:
-    """Find the recordings that are marked as normal: by the end of their paths, else by their names."""
+    """Find the recordings marked as normal, by the end of their paths or else by their names."""
     marks, found = read_marks(file, section), []
     for clip in [clip for clip, mark in marks.items() if mark == "normal"]:
         fits = [path for path in paths if f"/{path.as_posix()}".endswith(f"/{clip}")]
@@ -325,7 +325,7 @@ def _marked(file: Path, named: Sequence[Path], section: Section, paths: Sequence
 
 
 def _embed(opened: _Opened, paths: Sequence[Path], domain: str | None, store: Store) -> dict[str, str]:
-    """Put the embeddings of recordings into the training tables, those of known content apart.
+    """Put the embeddings of recordings into the training tables, except those of known content.
 
     They are named apart from each other and from those in the bank, their folder's name kept. Gives the clip
     ids of those that were put in, each with its recording's path.

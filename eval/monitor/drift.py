@@ -1,10 +1,10 @@
-"""Whether normal operation has moved away from a bank: said from the history, nothing is changed."""
+"""Drift of normal operation away from a bank, found in the history; nothing is changed."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from cache.base.errors import AsdError
 from cache.base.options import Options, documented, option
 from cache.files.places import place
 from cache.table import Section
-from eval.monitor.evidence import STAKES, Evidence, Level, exceedance_levels, levels_of
+from eval.monitor.evidence import Evidence, Level, exceedance_levels
 from eval.monitor.history import History, utc
 from index.bank import locate
 from index.fitted import FittedSection
@@ -30,7 +30,7 @@ _DIRECTIONS: tuple[tuple[Direction, float], ...] = (("up", 1.0), ("down", -1.0))
 @documented
 @dataclass(frozen=True, kw_only=True)
 class DriftRequest(Options):
-    """Banks, their histories, and how sure a report is."""
+    """Banks, their histories, and the rate of false reports."""
 
     pairs: tuple[Path, ...] = option(
         (), "a bank and the --state folder of its watch; of further machines too",
@@ -48,7 +48,7 @@ class DriftRequest(Options):
 
 @dataclass(frozen=True)
 class Change:
-    """How clips differ from their nearest normal one since a drift began, against before.
+    """A kind of difference from the nearest normal clip, since a drift began and before.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Drift:
-    """What the history of one machine says about drift.
+    """Drift of one machine, as far as its history shows.
 
     Attributes
     ----------
@@ -101,15 +101,15 @@ class Drift:
     changes: tuple[Change, ...] = ()
 
     @property
-    def told(self) -> bool:
-        """Whether there were clips enough."""
+    def enough(self) -> bool:
+        """Whether there were enough clips."""
         return self.clips >= FEWEST
 
     @property
     def text(self) -> str:
-        """A line, and a line a change."""
+        """One line, and one more for each change."""
         skipped = f"; {self.other} clips of other versions of the bank left out" if self.other else ""
-        if not self.told:
+        if not self.enough:
             return (
                 f"{self.section}: {self.clips} unflagged clips are too few to tell (from {FEWEST}){skipped}"
             )
@@ -142,7 +142,7 @@ def drift(bank: Path, history: Path, limit: float) -> list[Drift]:
     Raises
     ------
     AsdError
-        If there is no bank or no history, or the bank is of windows.
+        If there is no bank or no history, or the bank has no threshold.
     """
     found = locate(bank)
     recipe = found.recipe()
@@ -152,65 +152,70 @@ def drift(bank: Path, history: Path, limit: float) -> list[Drift]:
         if not rows:
             continue
         section = Section(rows[0]["machine_type"], rows[0]["section"])
-        fitted = found.read(section, recipe)
         mark = found.fingerprint(section)
         own = [row for row in rows if row["bank"] == mark]
         unflagged = sorted((row for row in own if row["decision"] == 0), key=lambda row: row["time"])
-        drifts.append(_drift(section, fitted, unflagged, len(rows) - len(own), limit))
+        known = Drift(section, len(unflagged), len(rows) - len(own), None, None, 0.0)
+        drifts.append(_drift(known, found.read(section, recipe), unflagged, limit) if known.enough else known)
     return drifts
 
 
-def _drift(
-    section: Section, fitted: FittedSection, rows: Sequence[dict[str, Any]], other: int, limit: float
-) -> Drift:
-    nothing = Drift(section, len(rows), other, None, None, 0.0)
-    if not nothing.told:
-        return nothing
-    levels_of(fitted)  # refused where clips are windows
-    reference = below_threshold(fitted)
-    groups = fitted.calibration.count or fitted.train_scores().size
-    share = reference.size / fitted.train_scores().size
+def _drift(known: Drift, fitted: FittedSection, rows: Sequence[dict[str, Any]], limit: float) -> Drift:
     scores = np.array([row["score"] for row in rows])
-    most = 0.0
+    windows = np.array([row["windows"] for row in rows])
     for direction, sign in _DIRECTIONS:
-        levels = exceedance_levels(sign * reference, max(1, round(groups * share)))
-        values = running(levels, sign * scores)
-        most = max(most, float(values.max()) / 2)
+        # The largest of several windows is low only where each of them is: one is bet on.
+        counts = windows if direction == "up" else np.ones_like(windows)
+        levels = levels_below(fitted, sign, cut=bool(counts.max() == 1))
+        values = running(levels, sign * scores, counts)
+        evidence = float(values.max()) / 2
         reached = np.flatnonzero(values >= 2 * limit)
         if reached.size:
-            first = began(levels, sign * scores, int(reached[0]))
-            since = rows[first]["time"].timestamp()
-            changes = changed(rows[:first], rows[first:])
-            return Drift(section, len(rows), other, direction, since, float(values.max()) / 2, changes)
-    return Drift(section, len(rows), other, None, None, most)
+            first = began(levels, sign * scores, counts, int(reached[0]))
+            since, changes = rows[first]["time"].timestamp(), changed(rows[:first], rows[first:])
+            return replace(known, direction=direction, since=since, evidence=evidence, changes=changes)
+        known = replace(known, evidence=max(known.evidence, evidence))
+    return known
 
 
-def below_threshold(fitted: FittedSection) -> Floats:
-    """Give the bank's normal scores that are not flagged.
+def levels_below(fitted: FittedSection, sign: float, *, cut: bool) -> list[Level]:
+    """Bound how often the score of an unflagged clip is as high, or as low, as some of the bank's.
+
+    Parameters
+    ----------
+    fitted
+        The bank's section.
+    sign
+        1 for scores that are higher, -1 for lower ones.
+    cut
+        Whether the bank's own are cut at the threshold. The threshold of several windows' largest score is
+        higher; uncut, the bounds hold for it too.
 
     Raises
     ------
     AsdError
-        If it has no threshold.
+        If there is no threshold.
     """
-    scores = fitted.train_scores()
     if not np.isfinite(fitted.threshold.value):
         raise AsdError(f"{fitted.section}: the bank has no threshold, so that nothing was judged")
-    return np.asarray(scores[scores <= fitted.threshold.value])
+    scores = fitted.train_scores()
+    reference = scores[scores <= fitted.threshold.value] if cut else scores
+    groups = fitted.calibration.count or fitted.recordings or scores.size
+    return exceedance_levels(sign * reference, max(1, round(groups * (reference.size / scores.size))))
 
 
-def running(levels: Sequence[Level], scores: Floats) -> Floats:
-    """Give the evidence after each score, (n,)."""
+def running(levels: Sequence[Level], scores: Floats, windows: NDArray[np.intp]) -> Floats:
+    """Return the evidence after each score, of so many windows, (n,)."""
     evidence = Evidence(levels)
-    return np.array([evidence.add(float(score)) for score in scores])
+    return np.array([evidence.add(float(one), int(many)) for one, many in zip(scores, windows, strict=True)])
 
 
-def began(levels: Sequence[Level], scores: Floats, last: int) -> int:
+def began(levels: Sequence[Level], scores: Floats, windows: NDArray[np.intp], last: int) -> int:
     """Estimate where a change began that was found at a clip: the likeliest start of the likeliest bet.
 
     Parameters
     ----------
-    levels, scores
+    levels, scores, windows
         As of `running`.
     last
         Index of the clip at which it was found.
@@ -220,23 +225,16 @@ def began(levels: Sequence[Level], scores: Floats, last: int) -> int:
     int
         Index of the first clip of the change, from 0 to `last`.
     """
-    best, start = -np.inf, last
-    for level in levels:
-        if level.share >= 1:
-            continue
-        for stake in STAKES:
-            gains = np.log(
-                np.where(scores[: last + 1] >= level.score, 1 - stake + stake / level.share, 1 - stake)
-            )
-            before = np.concatenate([[0.0], np.cumsum(gains)])
-            first = int(np.argmin(before[: last + 1]))
-            if before[last + 1] - before[first] > best:
-                best, start = float(before[last + 1] - before[first]), first
-    return start
+    evidence = Evidence(levels)
+    factors = [evidence.factors(float(scores[i]), int(windows[i])) for i in range(last + 1)]
+    gains = np.log(factors)  # (clips, bets)
+    before = np.concatenate([np.zeros((1, gains.shape[1])), np.cumsum(gains, axis=0)])
+    first = np.argmin(before[:-1], axis=0)
+    return int(first[np.argmax(before[-1] - before[:-1].min(axis=0))])
 
 
 def changed(before: Sequence[dict[str, Any]], since: Sequence[dict[str, Any]]) -> tuple[Change, ...]:
-    """Say which differences became more frequent, most first; those told of a tenth of the clips at least."""
+    """List the differences that became more frequent, most first; each in a tenth of the clips or more."""
     counts = Counter(row["kind"] for row in since if row["kind"] not in ("", "none"))
     usual = Counter(row["kind"] for row in before)
     found = []
@@ -254,8 +252,8 @@ def changed(before: Sequence[dict[str, Any]], since: Sequence[dict[str, Any]]) -
 
 
 def advice(drifts: Sequence[Drift]) -> list[str]:
-    """Say what may be done, and whose drift is alone; nothing is done."""
-    moved, told = [one for one in drifts if one.direction], [one for one in drifts if one.told]
+    """Suggest what to do, and say if one machine alone has moved."""
+    moved, told = [one for one in drifts if one.direction], [one for one in drifts if one.enough]
     lines = []
     if any(one.direction == "up" for one in moved):
         lines.append(

@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 # Shares of the normal scores that the bets look at, beside the very highest score: a fault lifts all clips
 # a little or some of them a lot.
 _SHARES = (0.5, 0.25, 0.1, 0.05, 0.02)
-STAKES = (0.1, 0.3, 0.6, 0.9)  # part of the capital put on each clip; the best one depends on the fault
+_STAKES = (0.1, 0.3, 0.6, 0.9)  # part of the capital put on each clip; the best one depends on the fault
 CONFIDENCE = 0.95  # that a bank's own scores are no luckier than the promise allows for
 
 
@@ -94,19 +94,8 @@ def exceedance_levels(
 
 
 def levels_of(fitted: FittedSection) -> list[Level]:
-    """Bound how often normal clips score as high as some of a section's left-out training clips.
-
-    Raises
-    ------
-    AsdError
-        If its clips are windows: a recording's score is the highest of several, which those are not.
-    """
-    if dict((fitted.recipe.parents or (fitted.recipe,))[0].settings).get("window_s"):
-        raise AsdError(
-            f"{fitted.section}: the bank is of windows, of which a recording has any number, and evidence "
-            "compares single clips: use --votes, or build a bank of clips as long as those that arrive"
-        )
-    return exceedance_levels(fitted.train_scores(), fitted.calibration.count or None)
+    """Bound how often normal clips, or windows, score as high as some of a section's left-out ones."""
+    return exceedance_levels(fitted.train_scores(), fitted.calibration.count or fitted.recordings or None)
 
 
 class Evidence:
@@ -120,6 +109,9 @@ class Evidence:
     bank was built: a fault is never learnt (the fixed reference of arXiv 2602.13848; the error of a finite
     reference is in the bounds). Clips must be as independent of each other as the reference's are.
 
+    The score of a recording of several windows is the largest of theirs. It reaches a level at most as often
+    as the windows do together: `share` times their number (Boole's inequality), however alike they are.
+
     Parameters
     ----------
     levels
@@ -127,19 +119,19 @@ class Evidence:
     """
 
     def __init__(self, levels: Sequence[Level]) -> None:
-        pairs = [(level, stake) for level in levels if level.share < 1 for stake in STAKES]
+        pairs = [(level, stake) for level in levels if level.share < 1 for stake in _STAKES]
         if not pairs:
             raise AsdError(
                 "these normal clips are too few for evidence: how often others score higher is not bounded; "
                 "build the bank from more normal clips"
             )
         self._scores = np.array([level.score for level, _ in pairs])
-        self._lost = np.array([1 - stake for _, stake in pairs])
-        self._won = np.array([1 - stake + stake / level.share for level, stake in pairs])
+        self._shares = np.array([level.share for level, _ in pairs])
+        self._stakes = np.array([stake for _, stake in pairs])
         self._capital = np.zeros(len(pairs))
 
-    def add(self, score: float) -> float:
-        """Take in the next clip's score.
+    def add(self, score: float, windows: int = 1) -> float:
+        """Take in the next clip's score, or the largest of its windows'.
 
         Returns
         -------
@@ -153,25 +145,29 @@ class Evidence:
         """
         if not math.isfinite(score):
             raise AsdError(f"a score of {score}: the clip was not judged, leave it out")
-        factor = np.where(score >= self._scores, self._won, self._lost)
-        self._capital = np.minimum((self._capital + 1) * factor, 1e300)
+        self._capital = np.minimum((self._capital + 1) * self.factors(score, windows), 1e300)
         return self.value
+
+    def factors(self, score: float, windows: int = 1) -> Floats:
+        """Return the factor of each bet's capital at a score, (levels x stakes,)."""
+        shares = np.minimum(1.0, windows * self._shares)
+        return 1 - self._stakes + np.where(score >= self._scores, self._stakes / shares, 0.0)
 
     @property
     def value(self) -> float:
-        """The evidence now: the mean capital."""
+        """Current evidence: the mean capital."""
         return float(self._capital.mean())
 
     def reset(self) -> None:
-        """Begin anew, as after an alarm that was dealt with."""
+        """Start again from no evidence."""
         self._capital[:] = 0
 
     def state(self) -> list[float]:
-        """Give what `restore` takes: it goes into a JSON file and back without loss."""
+        """Return the state that `restore` takes; it survives a JSON file without loss."""
         return [float(value) for value in self._capital]
 
     def restore(self, state: Sequence[float]) -> None:
-        """Go on from a state of the same levels.
+        """Continue from a state of the same levels.
 
         Raises
         ------
@@ -186,11 +182,11 @@ class Evidence:
             )
         self._capital = values.copy()
 
-    def clips_to(self, limit: float) -> int:
+    def clips_to(self, limit: float, windows: int = 1) -> int:
         """Count the clips, all above every level, from no evidence to a limit: the least delay."""
-        capital = np.zeros_like(self._capital)
+        capital, factors = np.zeros_like(self._capital), self.factors(math.inf, windows)
         for clips in range(1, 100_000):
-            capital = np.minimum((capital + 1) * self._won, 1e300)
+            capital = np.minimum((capital + 1) * factors, 1e300)
             if capital.mean() >= limit:
                 return clips
         raise AsdError(

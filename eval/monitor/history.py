@@ -1,4 +1,4 @@
-"""Every judgement there was: appended, never changed, readable with pandas, whole after any kill."""
+"""The history of judgements: appended, never changed, readable with pandas, whole after any kill."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,7 +27,7 @@ _COMPACTED = 200  # segments after which all are written into one; a segment is 
 
 @dataclass(frozen=True)
 class Judgement:
-    """One clip as it was judged.
+    """The judgement of one clip.
 
     Attributes
     ----------
@@ -51,6 +52,8 @@ class Judgement:
     kind, low, high, decibels
         The difference in figures, see `eval.scoring.difference.Difference`; empty and ``None`` where none
         was looked for.
+    windows
+        How many the recording was heard in, of which the score is the largest.
     bank
         Fingerprint of the bank.
     event, alarm, reason
@@ -77,6 +80,7 @@ class Judgement:
     low: float | None = None
     high: float | None = None
     decibels: float | None = None
+    windows: int = 1
 
 
 _SCHEMA = pa.schema(
@@ -94,6 +98,7 @@ _SCHEMA = pa.schema(
         pa.field("reason", pa.string(), nullable=False),
         pa.field("kind", pa.string(), nullable=False),
         *(pa.field(name, pa.float64()) for name in ("low", "high", "decibels")),
+        pa.field("windows", pa.int32(), nullable=False),
     ]
 )
 
@@ -117,7 +122,7 @@ class History:
 
     @classmethod
     def below(cls, folder: Path) -> list[History]:
-        """Find the histories that a folder is or holds, at any depth, by path.
+        """Find the histories in a folder, at any depth, by path.
 
         Raises
         ------
@@ -183,7 +188,7 @@ class History:
         return pa.concat_tables(found)
 
     def state(self) -> dict[str, Any]:
-        """Give the state of the last batch; empty where there is none.
+        """Return the state of the last batch; empty if there is none.
 
         Raises
         ------
@@ -198,7 +203,7 @@ class History:
         return found
 
     def judged(self, after: int = -1) -> tuple[dict[int, float], int]:
-        """List what was judged, in a few bytes a clip.
+        """List the clips judged so far, in a few bytes each.
 
         Parameters
         ----------
@@ -298,6 +303,8 @@ def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         table = _opened(path).read(columns=columns)
     except (OSError, ValueError) as error:
         raise AsdError(f"{path} is damaged ({error}); put a copy back, or begin a new history") from error
+    if columns is None and table.schema.names == _SCHEMA.names[:-1]:  # of before windows were counted
+        table = table.append_column(_SCHEMA.field("windows"), pa.array(np.ones(len(table)), pa.int32()))
     if columns is None and table.schema.names != _SCHEMA.names:
         raise AsdError(f"{path} has columns {table.schema.names}, expected {_SCHEMA.names}: not a history")
     return table

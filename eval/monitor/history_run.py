@@ -1,4 +1,4 @@
-"""Command lines about histories: what was judged, and whether normal operation has moved since."""
+"""Command lines that read histories: print judgements, look for drift."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def moment(text: str) -> float:
 @documented
 @dataclass(frozen=True, kw_only=True)
 class HistoryRequest(Options):
-    """Histories, and which of their judgements are meant."""
+    """Histories and filters of their judgements."""
 
     state: Path = option(Path("watch"), "the --state folder of a watch", flag="state", metavar="STATE")
     since: float | None = option(None, "recorded then or later, UTC", metavar="DATE[THH:MM]", read=moment)
@@ -52,7 +52,7 @@ class HistoryRequest(Options):
     )
 
     def rows(self) -> list[dict[str, Any]]:
-        """Read the judgements that are meant.
+        """Read the judgements that fit all filters.
 
         Raises
         ------
@@ -126,7 +126,7 @@ def drift_main(argv: Sequence[str] | None = None) -> int:
     for one in found:
         console.made(one.text, **asdict(one) | {"section": str(one.section)})
     console.notes(advice(found))
-    return 1 if any(one.direction for one in found) else 2 if not all(one.told for one in found) else 0
+    return 1 if any(one.direction for one in found) else 2 if not all(one.enough for one in found) else 0
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class HistoryMetrics:
         write_atomic(self.path, self.text(waiting).encode())
 
     def text(self, waiting: int = 0) -> str:
-        """Write the figures down."""
+        """Write the figures as text."""
         row = self._row
         machine = tuple((name, str(row[name])) for name in ("machine_type", "section") if name in row)
         clips = {(*machine, ("decision", name)): float(self._clips[name]) for name in _DECISIONS.values()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from eval.monitor.evidence import Evidence, levels_of
 from eval.monitor.sinks import Command, JsonLines, Mqtt, Sink, Webhook
 from eval.monitor.sources import FolderSource, PcmSource, RecordingSource, microphone
 from eval.monitor.watch import WatchRequest
+from extractors.audio.decode import seconds_of
+from extractors.audio.hearing import hearing_of
 from index.fitted import FittedSection, frequency
 from index.threshold import PERIODS, share_of
 
@@ -28,7 +31,7 @@ _VOTES = "3/5"
 @documented
 @dataclass(frozen=True, kw_only=True)
 class WatchOptions(BankRequest):
-    """A bank, where recordings arrive, when there is an alarm and where it is told."""
+    """A bank, a source of recordings, and the alarms: when, and where they go."""
 
     source: str = option(
         REQUIRED,
@@ -106,11 +109,11 @@ class WatchOptions(BankRequest):
 
     @property
     def streams(self) -> bool:
-        """Whether samples come, not files."""
+        """Whether the source sends samples, not files."""
         return self.source in (STDIN, MICROPHONE)
 
     def sinks(self) -> tuple[Sink, ...]:
-        """List where alarms are told.
+        """List the receivers of alarms.
 
         Raises
         ------
@@ -129,8 +132,8 @@ class WatchOptions(BankRequest):
         ]
         return tuple(sink for sink in found if sink is not None)
 
-    def rule(self, fitted: FittedSection) -> AlarmRule:
-        """Make the rule of alarms.
+    def rule(self, fitted: FittedSection, windows: int = 1) -> AlarmRule:
+        """Make the alarm rule for recordings of so many windows each.
 
         Raises
         ------
@@ -148,7 +151,7 @@ class WatchOptions(BankRequest):
                 f"{self.false_alarms}, which is a promise: leave one out"
             )
         limit = 1 / share_of(self.false_alarms, self.interval())
-        delay = Evidence(levels_of(fitted)).clips_to(limit)
+        delay = Evidence(levels_of(fitted)).clips_to(limit, windows)
         if delay > self.within:
             raise AsdError(
                 f"--false-alarms {self.false_alarms} is one in {limit:,.0f} clips: of this bank's "
@@ -177,16 +180,19 @@ class WatchOptions(BankRequest):
             )
         return 1.0
 
-    def promise(self, fitted: FittedSection, rule: AlarmRule) -> str:
-        """Say in a sentence what a rule promises of false alarms, and how fast it is."""
+    def promise(self, fitted: FittedSection, rule: AlarmRule, windows: int = 1) -> str:
+        """State in one sentence the rate of false alarms and the delay that a rule promises."""
         groups = fitted.calibration.count or len(fitted.train_scores())
         if rule.limit is not None:
-            delay = Evidence(levels_of(fitted)).clips_to(rule.limit)
+            delay = Evidence(levels_of(fitted)).clips_to(rule.limit, windows)
+            each = f" of {windows} windows" if windows > 1 else ""
+            # The least conformal p-value (Vovk et al. 2005), of the largest of several windows.
+            rarest = 1 - (1 - 1 / (groups + 1)) ** windows
             return (
                 f"alarm by evidence: at most one false alarm in {rule.limit:,.0f} normal clips on average "
-                f"({self.false_alarms}), if new recordings vary as the {groups} groups did; a fault takes "
-                f"{delay} clips or more (one clip alone shows nothing rarer than 1 in "
-                f"{groups + 1})"  # as small as a conformal p-value gets (Vovk et al. 2005)
+                f"({self.false_alarms}), if new recordings vary as the {groups} groups did; a fault takes at "
+                f"least {delay} clips{each} (one clip alone shows nothing rarer than 1 in "
+                f"{1 / rarest:.0f})"
             )
         from scipy.stats import binom  # noqa: PLC0415 (half a second that most commands do not need)
 
@@ -200,7 +206,7 @@ class WatchOptions(BankRequest):
         )
 
     def prepared(self) -> tuple[WatchRequest, str]:
-        """Make the watch, and say what its rule promises.
+        """Make the watch and the sentence about its promise.
 
         Raises
         ------
@@ -211,9 +217,15 @@ class WatchOptions(BankRequest):
         detector = Detector.load(self.bank, weights=self.weights, normal=self.normal)
         section = detector.section(self.machine)
         fitted = detector.bank.read(section, detector.bank.recipe())
-        rule = self.rule(fitted)
         state = self.state / str(section)
         source: RecordingSource = FolderSource(place(self.source), self.settle)
+        hearing, windows = hearing_of((fitted.recipe.parents or (fitted.recipe,))[0]), 1
+        if self.streams:
+            windows = len(hearing.spans(self.seconds))
+        elif hearing.window is not None:  # the last recording there stands for those to come
+            with suppress(AsdError, IndexError):
+                windows = len(hearing.spans(seconds_of(source.arrived()[-1].path, hearing.signal)))
+        rule = self.rule(fitted, windows)
         if self.streams:
             usual = None if fitted.usual is None else fitted.usual.sample_rate
             rate = self.rate or (usual if self.source == MICROPHONE else None)
@@ -223,4 +235,4 @@ class WatchOptions(BankRequest):
             stream = sys.stdin.buffer if self.plan or stdin else microphone(rate, self.channels, self.device)
             source = PcmSource(stream, rate, self.seconds, state / "recordings", self.channels, self.keep)
         asked = WatchRequest(detector, source, state, section, rule, sinks, self.once, self.poll, self.words)
-        return asked, self.promise(fitted, rule)
+        return asked, self.promise(fitted, rule, windows)

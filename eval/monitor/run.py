@@ -50,7 +50,7 @@ def check_main(argv: Sequence[str] | None = None) -> int:
 
 @guarded
 def watch_main(argv: Sequence[str] | None = None) -> int:
-    """Judge recordings as they arrive until the source ends, or this is told to stop."""
+    """Judge recordings as they arrive, until the source ends or a signal stops the watch."""
     parser = parser_of("eval.monitor.run watch", _WATCH, _WATCHES)
     options, console = read(parser, WatchOptions, argv)
     request, promise = options.prepared()
@@ -85,7 +85,7 @@ def watch_main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stop(streams: bool) -> threading.Event:
-    """Let SIGTERM end a watch after the batch in hand; a stream that is waited for ends at once."""
+    """Let SIGTERM end a watch after the current batch, or at once while it waits for a stream."""
     stop = threading.Event()
 
     def ended(*_: object) -> None:
@@ -100,7 +100,7 @@ def _stop(streams: bool) -> threading.Event:
 
 @guarded
 def serve_main(argv: Sequence[str] | None = None) -> int:
-    """Serve banks until told to stop."""
+    """Serve banks until stopped."""
     parser = parser_of("eval.monitor.run serve", _SERVE, "pump.bank fan.bank --port 8765")
     try:
         import uvicorn  # noqa: PLC0415 (an extra)

@@ -45,7 +45,7 @@ _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # s, of the histog
 @documented
 @dataclass(frozen=True, kw_only=True)
 class ServeRequest(Options):
-    """Banks, where they are served, and how much is taken on."""
+    """Banks to serve, the address, and the limits."""
 
     banks: tuple[Path, ...] = option(
         (), "banks, each known by its folder's name", flag="banks", metavar="BANK", read=place
@@ -94,7 +94,7 @@ _BODY = {
 
 @dataclass
 class _Service:
-    """The banks with their models, and what was done so far."""
+    """Banks with their models, and counts of the answers."""
 
     request: ServeRequest
     detectors: dict[str, Detector]
@@ -106,7 +106,7 @@ class _Service:
     seconds: float = 0.0
 
     async def guard(self, asked: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Refuse who has no token and what is too long; count answers."""
+        """Refuse requests without the token or above the size limit; count answers."""
         token, most = os.environ.get(TOKEN), self.request.megabytes
         given = asked.headers.get("authorization", "")
         known = not token or hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
@@ -121,7 +121,7 @@ class _Service:
         return response
 
     async def health(self) -> dict[str, Any]:
-        """Say that the service is there."""
+        """Report that the service is up."""
         return {"status": "ok", "waiting": self.waiting, "banks": list(self.detectors)}
 
     def banks(self) -> list[dict[str, Any]]:
@@ -148,7 +148,7 @@ class _Service:
         return found
 
     async def metrics(self) -> Response:
-        """Give what was done in Prometheus' text format."""
+        """Return counts of answers and clips in Prometheus' text format."""
         answers: Labelled = {(("status", str(code)),): float(count) for code, count in self.answers.items()}
         clips: Labelled = {(("decision", name),): float(count) for name, count in self.clips.items()}
         text = [
@@ -191,7 +191,7 @@ class _Service:
         return facts_of(judgement)
 
     def chosen(self, bank: str | None, machine: str | None) -> tuple[Detector, Section]:
-        """Find a bank and its section by what a query says."""
+        """Find the bank and the section of a query."""
         if bank is None and len(self.detectors) > 1:
             raise HTTPException(422, f"say which bank=: {', '.join(self.detectors)}")
         detector = self.detectors.get(bank or next(iter(self.detectors)))
@@ -203,13 +203,13 @@ class _Service:
             raise HTTPException(422, str(error)) from error
 
     async def judged(self, work: Callable[[], Judgement]) -> Judgement:
-        """Wait for a turn, then for the judgement; the turn is over when the work is, whoever waits."""
+        """Wait for a turn, then for the judgement; a turn lasts as long as the work, even if nobody waits."""
         if self.waiting >= self.request.queue:
             raise HTTPException(429, "the queue is full: try again", {"Retry-After": "1"})
 
         def done(future: asyncio.Future[Judgement]) -> None:
             self.waiting -= 1
-            future.exception()  # heard of, though nobody may wait any more
+            future.exception()  # retrieved, since nobody may be waiting
 
         self.waiting += 1
         future = asyncio.get_running_loop().run_in_executor(self.worker, work)
@@ -221,7 +221,7 @@ class _Service:
 
 
 def application(request: ServeRequest) -> FastAPI:
-    """Make the service: models are loaded here, each once however many banks need it.
+    """Make the service; each model is loaded once, however many banks need it.
 
     Raises
     ------
@@ -255,7 +255,7 @@ def application(request: ServeRequest) -> FastAPI:
 
 
 async def _body(asked: Request, request: ServeRequest) -> tuple[str, bytes]:
-    """Read what was posted, no more than may be: its name and its bytes."""
+    """Read the posted recording, up to the size limit: its name and its bytes."""
     left, receive = request.megabytes * 1e6, asked.receive
 
     async def bounded() -> Any:
@@ -299,7 +299,7 @@ def _samples(data: bytes, rate: int, channels: int, form: str) -> bytes:
 
 
 def _judge(detector: Detector, section: Section, sent: tuple[str, bytes], words: bool) -> Judgement:
-    """Judge bytes as the file they are; its own name tells its time and its form."""
+    """Judge the bytes of a file; its name gives the time and the format."""
     name, data = sent
     suffix = Path(name).suffix.lower()
     with scratch_folder() as folder:

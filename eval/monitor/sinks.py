@@ -1,4 +1,4 @@
-"""Where alarms are told: every one at least once, whatever stalls, refuses or restarts meanwhile."""
+"""Receivers of alarms: each alarm is delivered at least once, whatever stalls, refuses or restarts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Sink(Protocol):
 
     @property
     def name(self) -> str:
-        """Tells it from the others of a run, without secrets; the queue's file is called after it."""
+        """Unique name in a run, without secrets; the queue's file has the same name."""
 
     def send(self, message: Message) -> None:
         """Deliver a message, a flat JSON object, within some seconds.
@@ -238,7 +238,7 @@ def home_assistant(topic: str, machine: str) -> tuple[str, dict[str, Any]]:
 
 @dataclass
 class Delivery:
-    """A sink's queue: what the history holds and the sink has not been told yet.
+    """Queue of a sink: the events in the history that are not delivered yet.
 
     The queue is the history itself; all that is kept is how far the sink got, in a file that is written after
     each delivery. A run that is killed between the two tells that message again: at least once, never lost.
@@ -287,7 +287,7 @@ class Delivery:
             ) from error
 
     def begin(self, number: int) -> None:
-        """Begin behind a judgement, for a sink that was never told anything."""
+        """Start after a judgement, for a sink without a queue."""
         if not self._path.exists():
             write_atomic(self._path, json.dumps({"delivered": number}).encode())
 

@@ -1,4 +1,4 @@
-"""Where recordings arrive: a folder, object storage, samples on standard input, a microphone."""
+"""Sources of recordings: a folder, object storage, samples on standard input, a microphone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STAMP = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})[T_ -]?(\d{2})[-_:.h]?(\d{2})(?:[
 
 @dataclass(frozen=True)
 class Arrival:
-    """A recording that is whole.
+    """A complete recording.
 
     Attributes
     ----------
@@ -61,10 +61,10 @@ class RecordingSource(Protocol):
 
     @property
     def ends(self) -> bool:
-        """Whether nothing will come any more."""
+        """Whether the source has ended."""
 
     def arrived(self) -> list[Arrival]:
-        """List what is whole now, oldest first; the same again until it is gone."""
+        """List the complete recordings, oldest first, also those listed before."""
 
     def wait(self, stop: Event, seconds: float) -> None:
         """Wait until something may have arrived, `stop` is set or the seconds are over."""
@@ -112,7 +112,7 @@ class FolderSource:
         return False
 
     def wait(self, stop: Event, seconds: float) -> None:
-        """Wait; what the system tells of the folder ends it early, where watchfiles is installed.
+        """Wait; a change in the folder ends it early if watchfiles is installed.
 
         What then arrived is not whole yet: the next wait is until it may be.
         """
@@ -131,7 +131,7 @@ class FolderSource:
         next(changes, None)
 
     def arrived(self) -> list[Arrival]:
-        """List the whole recordings, oldest first.
+        """List the complete recordings, oldest first.
 
         Raises
         ------
@@ -201,7 +201,7 @@ class PcmSource:
         """Do nothing: reading a stream waits by itself."""
 
     def arrived(self) -> list[Arrival]:
-        """Wait for the next recording; what is left over at the end is too short for one.
+        """Wait for the next recording; the remainder at the end is dropped.
 
         At first, what an earlier run wrote down comes again: it may have been killed before it was judged.
         """

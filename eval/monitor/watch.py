@@ -1,4 +1,4 @@
-"""Watching a machine: recordings are judged as they arrive, each once, and alarms are told."""
+"""Watching a machine: recordings are judged as they arrive, each once, and alarms are sent."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LAST_POST = 15.0  # s that messages are given when a watch ends
 
 @dataclass(frozen=True)
 class WatchRequest:
-    """A watch: its bank, where recordings arrive, and what is done about them.
+    """A watch: bank, source of recordings, alarm rule and receivers.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class WatchRequest:
 
     @property
     def history(self) -> History:
-        """What was judged."""
+        """History of the judgements."""
         return History(self.state / "history")
 
 
@@ -140,7 +140,7 @@ def watch(
 
 
 class _Watcher:
-    """What was judged so far, and how the next batch is."""
+    """State of a watch: the clips judged so far, the bank and the alarm."""
 
     def __init__(self, request: WatchRequest, told: Callable[[Judgement], object]) -> None:
         self.request, self.told, self.done = request, told, WatchResult()
@@ -163,7 +163,7 @@ class _Watcher:
                 self._levels = levels_of(bank.read(request.section, bank.recipe()))
 
     def new(self, arrivals: Sequence[Arrival]) -> list[Arrival]:
-        """Keep those that may not have been judged: of another name, time or size than any before."""
+        """Return the arrivals not judged yet, by name, time and size."""
         found = []
         for arrival in arrivals:
             key, version = clip_key(arrival.name), clip_key(arrival.version)
@@ -195,7 +195,8 @@ class _Watcher:
             for judgement in judgements:
                 changes: dict[str, Any] = {}
                 if judgement.score is not None:
-                    event = alarm.add(judgement.time, judgement.score, judgement.decision == 1)
+                    abnormal, windows = judgement.decision == 1, judgement.windows
+                    event = alarm.add(judgement.time, judgement.score, abnormal, windows)
                     changes["evidence"] = alarm.evidence
                     if event is not None:
                         changes |= {"event": event.kind, "alarm": event.number, "reason": event.reason}
@@ -216,7 +217,7 @@ class _Watcher:
         self._known |= more
 
     def _alarm(self) -> Alarm:
-        """Go on from the history's state; another bank's evidence begins anew."""
+        """Restore the alarm from the history; with another bank its evidence starts again."""
         alarm = Alarm(self.request.rule, Evidence(self._levels) if self._levels else None)
         state = self.history.state()
         if "alarm" in state:
@@ -228,7 +229,7 @@ class _Watcher:
 
 
 class _Post:
-    """A thread a sink that tells it the history's events: none holds up a judgement, or another sink."""
+    """One thread for each sink, so that none holds up a judgement or another sink."""
 
     def __init__(self, history: History, deliveries: Sequence[Delivery]) -> None:
         self._history, self._deliveries = history, deliveries
@@ -265,7 +266,7 @@ class _Post:
 
 
 def message(row: dict[str, object]) -> Message:
-    """Make what is told of an event from its row of the history."""
+    """Make the message about an event from its row of the history."""
     told = {"machine": row["machine_type"], "time": row["time"].isoformat()}  # type: ignore[attr-defined]
     names = (
         "number", "section", "event", "alarm", "reason", "clip", "score", "threshold", "p_value", "sentence",

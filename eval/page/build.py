@@ -28,7 +28,7 @@ _POINTS = 6000  # of a machine; of more, the highest of each moment are shown
 
 @dataclass(frozen=True)
 class PlaybackOptions:
-    """What may be heard in a page.
+    """Limits of what a page can play.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ def history_page(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def day_counts(rows: Sequence[dict[str, Any]]) -> list[list[float]]:
-    """Count by days, UTC: when one begins, normal, abnormal, not judged, alarms raised."""
+    """Count by UTC day: its start, then normal, abnormal and unjudged clips, and alarms raised."""
     days: dict[int, list[float]] = {}
     for row in rows:
         day = int(row["time"].timestamp() // _DAY * _DAY)
@@ -121,7 +121,7 @@ def day_counts(rows: Sequence[dict[str, Any]]) -> list[list[float]]:
 
 
 def thinned(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Keep what changed an alarm or came with another bank, and of the rest the highest of each moment."""
+    """Keep all alarm events and bank changes, and of the rest the highest score of each moment."""
     if len(rows) <= _POINTS:
         return list(rows)
     kept = {i for i, row in enumerate(rows) if row["event"] or (i and row["bank"] != rows[i - 1]["bank"])}

@@ -31,7 +31,7 @@ _MAP = {"clip_id", "name", "split", "domain", "attributes", "x", "y", "method"}
 
 @dataclass(frozen=True)
 class Contents:
-    """What a page is made of.
+    """Contents of a page.
 
     Attributes
     ----------

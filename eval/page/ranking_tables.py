@@ -93,7 +93,7 @@ def _runs_title(system: System) -> str:
 
 
 def _marked(system: System) -> str:
-    """Give the system's name, marked where its figures are of synthetic anomalies."""
+    """Return the system's name, marked if its figures are of synthetic anomalies."""
     return f"{system.name} ({PROXY})" if system.is_proxy else system.name
 
 

@@ -41,7 +41,7 @@ _FLOOR = -120.0  # dB re a full-scale sine; a byte of the spectrogram is -_FLOOR
 
 @dataclass(frozen=True)
 class PageSound:
-    """A clip as the page holds it.
+    """A clip in the form that the page contains.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class PageSound:
 
 @dataclass(frozen=True)
 class Playback:
-    """What a page can play.
+    """The sounds and differences in a page.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ def listen(views: Views, hashes: Mapping[str, str], most: int, budget: int) -> P
 
 
 def worth_hearing(views: Views, most: int) -> Iterator[tuple[Section, ClipView]]:
-    """Give clips in order of interest, sections in turn, each clip once.
+    """Yield clips in order of interest, sections in turn, each clip once.
 
     The most anomalous, the false alarms and the clearest misses of a section alternate.
     """
@@ -176,7 +176,7 @@ def _sound(hashes: Mapping[str, str], clip: Clip) -> PageSound | str:
 
 
 def _difference(view: ClipView, sounds: Mapping[str, PageSound | str]) -> Difference | None:
-    """Describe a clip against the neighbour that decided; ``None`` where one is not to be read.
+    """Describe a clip against the neighbour that decided; ``None`` if one cannot be read.
 
     What cannot be played, or is another recording than the one scored, is not described.
     """
@@ -244,7 +244,7 @@ def make_sound(
 
 
 def mel_levels(samples: Floats, rate: int) -> NDArray[np.uint8]:
-    """Mel spectrogram as bytes.
+    """Compute a mel spectrogram as bytes.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def mel_levels(samples: Floats, rate: int) -> NDArray[np.uint8]:
 
 
 def mel_bank(size: int, rate: int) -> Floats:
-    """Triangles that average power over bands of equal width in mel.
+    """Make triangles that average power over bands of equal width in mel.
 
     ``mel(f) = 2595 log10(1 + f / 700)`` (O'Shaughnessy 1987).
 

@@ -1,4 +1,4 @@
-"""What an engineer wants to read first: one machine in two sentences, on the page and in a terminal."""
+"""The verdict on one machine in two sentences, for the page and the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAMED = 5  # clips that a terminal names
 
 @dataclass(frozen=True)
 class MachineVerdict:
-    """One machine as a terminal tells it.
+    """The verdict on one machine, for the terminal.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class MachineVerdict:
 
     @property
     def text(self) -> str:
-        """A line, and a line a clip that is named."""
+        """One line, and one more for each clip named."""
         if self.flagged is None:
             return f"{self.name}: {counted(self.clips, 'clip')} scored, not judged"
         verb = "sounds" if self.clips == 1 else "sound"
@@ -117,7 +117,7 @@ def detail(
     cautions: Sequence[str] = (),
     calibration: Mapping[str, Any] | None = None,
 ) -> str:
-    """Say how far that can be trusted.
+    """Say how far the headline can be trusted.
 
     Parameters
     ----------

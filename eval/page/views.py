@@ -1,4 +1,4 @@
-"""What a page shows of each clip: score, truth, reasons, attributes."""
+"""The clips of a page: score, truth, reasons, attributes."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class ClipView:
 def clip_views(
     run: JudgeResult, section: Section, recordings: RecordingIndex, *, judged: bool = True
 ) -> list[ClipView]:
-    """Collect what is known of a section's clips, the most anomalous first.
+    """Collect scores, truth and reasons of a section's clips, the most anomalous first.
 
     Where nothing was `judged`, the decisions of 0 that a submission must hold are not shown.
     """

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cache.base.errors import AsdError
+from cache.files.places import is_remote
 from cache.heard import split_id
+from cache.table import DOMAINS
 from eval.scoring.difference import Difference, describe
 from extractors.audio.decode import read_audio
 from extractors.audio.files import opened
@@ -19,6 +21,8 @@ from extractors.clips.clip import Clip, Fault
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from eval.scoring.sections import SectionScores
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,10 @@ class ClipResult:
             return None
         name, span = split_id(self.neighbours[0].clip)
         source = self._sources.get(name)
+        if source is None and not is_remote(self._recording.path):
+            # Ids are paths below the data root, which may hold the recording too.
+            folders = self._recording.path.absolute().parents
+            source = next((str(folder / name) for folder in folders if (folder / name).is_file()), None)
         if source is None:
             return None
         try:
@@ -119,6 +127,52 @@ class ClipResult:
             text += f"; nearest to {self.neighbours[0].clip}"
         found = self.difference()
         return f"{text}: {found.sentence}" if found else text
+
+
+def clip_results(
+    scored: SectionScores, recordings: Mapping[str, Clip], sources: Mapping[str, str]
+) -> dict[str, ClipResult]:
+    """Say what was found of each file of a section, by its id.
+
+    Parameters
+    ----------
+    scored
+        The section's scores.
+    recordings
+        Clip id, of a window too, to the clip.
+    sources
+        Id of a normal recording to where it lies.
+    """
+    columns = scored.files()
+    judged = np.isfinite(scored.judged.threshold.value)
+    results = {}
+    for place, row in enumerate(scored.deciding.tolist()):
+        key = scored.keys[row]
+        name, span = split_id(key.clip_id)
+        near = [
+            Neighbour(
+                domain, str(columns[f"{domain}_clip"][place]), float(columns[f"{domain}_distance"][place])
+            )
+            for domain in DOMAINS
+            if columns[f"{domain}_clip"][place]
+        ]
+        results[name] = ClipResult(
+            clip=name,
+            machine_type=scored.section.machine_type,
+            section=scored.section.number,
+            score=float(columns["score"][place]),
+            threshold=scored.limit,
+            decision=int(scored.decisions[place]) if judged else None,
+            p_value=float(columns["p_value"][place]),
+            neighbours=tuple(sorted(near, key=lambda one: one.domain != columns["decided"][place])),
+            part=str(columns["part"][place]),
+            start=span[0] if span else None,
+            end=span[1] if span else None,
+            content_sha256=key.content_sha256,
+            _recording=recordings[key.clip_id],
+            _sources=sources,
+        )
+    return results
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,84 +16,81 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.files.bounds import read_parquet
-from cache.table import EmbeddingTable, Section
+from cache.table import ClipKey, EmbeddingTable, Section
 from eval.results.folder import ResultsFolder
 from eval.results.names import file_name, result_names
 
 Points = NDArray[np.float64]
+Projection = Callable[[Points], Points]
+Blocks = Callable[[], Iterable[EmbeddingTable]]
 
 MAP = "map"
+_MOST = 5000  # test clips that a map is fitted to
 _NEIGHBOURS = 15  # UMAP, McInnes et al. 2018: the default of its authors
 
 
-def pca(reference: Points, others: Points) -> Points:
-    """Project on the two directions in which the reference varies most.
+def pca(reference: Points) -> Projection:
+    """Fit the two directions in which the reference varies most; what projects (N, D) on them.
 
     Parameters
     ----------
-    reference, others
-        (N, D), (M, D) standardised by the reference.
-
-    Returns
-    -------
-    ndarray
-        (N + M, 2).
+    reference
+        (N, D) standardised.
     """
-    both = np.vstack([reference, others])
     if min(reference.shape) < 2 or not np.ptp(reference, axis=0).any():
-        return np.pad(both, ((0, 0), (0, 2)))[:, :2]  # nothing to fit to: the first two values
+        return lambda points: np.pad(points, ((0, 0), (0, 2)))[:, :2]  # nothing to fit to: two values
     from sklearn.decomposition import PCA  # noqa: PLC0415 (a second that most commands do not need)
 
     fitted = PCA(2, svd_solver="randomized", random_state=0).fit(reference)
-    return np.asarray(fitted.transform(both), dtype=np.float64)
+    return lambda points: np.asarray(fitted.transform(points), dtype=np.float64)
 
 
-def umap(reference: Points, others: Points) -> Points:
-    """Lay both out so that neighbours stay neighbours (McInnes et al. 2018); (N + M, 2)."""
+def umap(points: Points) -> Points:
+    """Lay (N, D) points out so that neighbours stay neighbours (McInnes et al. 2018); (N, 2)."""
     from umap import UMAP  # noqa: PLC0415  compiles for seconds when imported
 
-    both = np.vstack([reference, others])
-    near = min(_NEIGHBOURS, len(both) - 1)
+    near = min(_NEIGHBOURS, len(points) - 1)
     if near < 2:
-        return pca(reference, others)
-    layout = UMAP(n_neighbors=near, random_state=0, n_jobs=1).fit_transform(both)
+        return pca(points)(points)
+    layout = UMAP(n_neighbors=near, random_state=0, n_jobs=1).fit_transform(points)
     return np.asarray(layout, dtype=np.float64)
 
 
-METHODS: Mapping[str, Callable[[Points, Points], Points]] = {"pca": pca, "umap": umap}
-
-
-def write_map(
-    results: ResultsFolder, train: EmbeddingTable | None, test: EmbeddingTable, method: str
-) -> Path:
+def write_map(results: ResultsFolder, train: EmbeddingTable | None, blocks: Blocks, method: str) -> Path:
     """Write where each clip lies on the map, as Parquet.
 
     Parameters
     ----------
     results
         Where submissions are written.
-    train, test
-        (N, D), (M, D) embeddings of one section; training clips may be unknown.
+    train
+        (N, D) embeddings of a section's training clips, which may be unknown.
+    blocks
+        Gives the section's test clips, at least one, a few (M, D) at a time; called more than once.
     method
-        Of `METHODS`.
+        ``pca`` or ``umap``, which holds all clips in memory.
 
     Returns
     -------
     Path
         ``map_<machine>_section_<nn>_test.parquet`` with a row a clip.
     """
-    tables = [test] if train is None else [train, test]
-    reference = tables[0].embeddings.astype(np.float64)
+    reference = (train.embeddings if train is not None else _spread(blocks)).astype(np.float64)
     centre, scale = reference.mean(axis=0), reference.std(axis=0)
     scale[scale == 0] = 1.0
-    standard = [(table.embeddings - centre) / scale for table in tables]
-    others = standard[1] if len(standard) > 1 else np.zeros((0, test.width))
-    points = METHODS[method](standard[0], others)
-    keys = [(table.split, key) for table in tables for key in table.keys]
+    tables = chain([] if train is None else [train], blocks())
+    keys: list[tuple[str, ClipKey]] = []
+    found: list[Points] = []
+    project = pca((reference - centre) / scale) if method == "pca" else np.asarray
+    for table in tables:
+        keys += [(table.split, key) for key in table.keys]
+        found.append(project((table.embeddings - centre) / scale))
+    points = np.concatenate(found) if method == "pca" else umap(np.concatenate(found))
+    names = result_names([key.clip_id for split, key in keys if split == "test"])
     rows = pa.table(
         {
             "clip_id": [key.clip_id for _, key in keys],
-            "name": [*[None] * (len(keys) - len(test)), *result_names(test.clip_ids)],
+            "name": [*[None] * (len(keys) - len(names)), *names],
             "split": [split for split, _ in keys],
             "domain": pa.array([key.domain for _, key in keys], pa.string()),
             "attributes": [json.dumps(dict(key.attributes or {})) for _, key in keys],
@@ -103,7 +101,19 @@ def write_map(
     )
     buffer = io.BytesIO()
     pq.write_table(rows, buffer)
-    return results.write(file_name(MAP, test.section, "parquet"), buffer.getvalue())
+    return results.write(file_name(MAP, table.section, "parquet"), buffer.getvalue())
+
+
+def _spread(blocks: Blocks) -> NDArray[np.float32]:
+    """Pick test clips all over the table to fit a map to, where training clips are unknown."""
+    count = sum(len(block) for block in blocks())
+    picked = np.unique(np.linspace(0, count - 1, min(count, _MOST)).astype(np.intp))
+    first, parts = 0, []
+    for block in blocks():
+        own = picked[(picked >= first) & (picked < first + len(block))] - first
+        parts.append(block.embeddings[own])
+        first += len(block)
+    return np.concatenate(parts)
 
 
 def map_path(directory: Path, section: Section) -> Path:

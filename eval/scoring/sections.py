@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,14 +17,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cache.heard import split_id
-from cache.table import DOMAINS, EmbeddingTable, Section
+from cache.table import DOMAINS, ClipKey, EmbeddingTable, Section, append_rows
 from eval.results.folder import ResultsFolder
 from eval.results.names import file_name, result_names
 from eval.results.submission import Submission
 from index.fitted import FittedSection, JudgedSection
 from index.scorer import Neighbours, explained
-
-Floats = NDArray[np.float64]
 
 _CHANCE = 1e-3  # that chance alone flags so many is not worth a word
 
@@ -35,124 +36,134 @@ class SectionScores:
 
     Attributes
     ----------
-    scores
-        (N,) in the table's order.
-    submission
-        Scores and decisions of the F files, by `result_names`.
-    deciding
-        (F,) the row that gave each file's score, ascending.
-    windows
-        (F,) how many rows each file has, in the order of `deciding`.
-    limit
-        Threshold of a file of a usual (median) number of windows.
+    judged
+        How the section is judged.
+    keys
+        Of its N test clips, windows of files or whole.
     reasons
-        Why, by row of the table.
+        Scores of the N, and why.
     """
 
-    scores: Floats
-    submission: Submission
-    deciding: NDArray[np.intp]
-    windows: NDArray[np.intp]
-    limit: float
+    judged: JudgedSection
+    keys: tuple[ClipKey, ...]
     reasons: Neighbours
 
+    @property
+    def section(self) -> Section:
+        """Whose clips these are."""
+        return self.judged.section
 
-def score_table(fitted: FittedSection, table: EmbeddingTable) -> SectionScores:
-    """Score a section's test clips.
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What results call the file of each row."""
+        return result_names([key.clip_id for key in self.keys])
+
+    @cached_property
+    def deciding(self) -> NDArray[np.intp]:
+        """(F,) the row that gave each file's score, the first of equal ones; ascending."""
+        best: dict[str, int] = {}
+        scores = self.reasons.score.tolist()
+        for row, name in enumerate(self.names):
+            if name not in best or scores[row] > scores[best[name]]:
+                best[name] = row
+        return np.array(sorted(best.values()), dtype=np.intp)
+
+    @cached_property
+    def windows(self) -> NDArray[np.intp]:
+        """(F,) how many rows each file has, in the order of `deciding`."""
+        counts = Counter(self.names)
+        return np.array([counts[self.names[row]] for row in self.deciding], dtype=np.intp)
+
+    @cached_property
+    def limit(self) -> float:
+        """Threshold of a file of a usual (median) number of windows."""
+        return self.judged.limit(int(np.median(self.windows)))
+
+    @cached_property
+    def decisions(self) -> NDArray[np.int64]:
+        """(F,) 1 where a file's score is above its threshold, in the order of `deciding`."""
+        limits = {count: self.judged.limit(count) for count in set(self.windows.tolist())}
+        above = self.reasons.score[self.deciding] > np.array([limits[n] for n in self.windows.tolist()])
+        return above.astype(np.int64)
+
+    @cached_property
+    def submission(self) -> Submission:
+        """Scores and decisions of the F files, sorted by name."""
+        names = tuple(self.names[row] for row in self.deciding)
+        return Submission(self.section, names, self.reasons.score[self.deciding], self.decisions)
+
+    def files(self) -> dict[str, Any]:
+        """Columns of F rows, in the order of `deciding`: id and name, score, p-value and reasons."""
+        rows = self.deciding
+        reasons = {name: values[rows] for name, values in vars(self.reasons).items()}
+        p = self.judged.p_values(reasons["score"], self.windows)
+        clips = {
+            "clip_id": [self.keys[row].clip_id for row in rows],
+            "name": [self.names[row] for row in rows],
+        }
+        return {**clips, "score": reasons["score"], "p_value": p} | reasons
+
+
+def score_blocks(fitted: FittedSection, blocks: Iterable[EmbeddingTable]) -> SectionScores:
+    """Score a section's test clips, whose embeddings need not be in memory all at once.
 
     Parameters
     ----------
     fitted
         The section's scorer and threshold.
-    table
-        (N, D) embeddings of its test clips; their conditions are not looked at.
+    blocks
+        Consecutive rows of its test table, at least one; conditions are not looked at. A scorer that
+        goes by all test clips gets them joined.
     """
-    return score_files(fitted, table, explained(fitted.scorer, table.embeddings))
+    keys: list[ClipKey] = []
+    found: list[Neighbours] = []
+    for block in [append_rows(list(blocks))] if fitted.scorer.transductive else blocks:
+        keys += block.keys
+        found.append(explained(fitted.scorer, block.embeddings))
+    reasons = {
+        item.name: np.concatenate([getattr(one, item.name) for one in found]) for item in fields(Neighbours)
+    }
+    return SectionScores(fitted, tuple(keys), Neighbours(**reasons))
 
 
-def score_files(judged: JudgedSection, table: EmbeddingTable, reasons: Neighbours) -> SectionScores:
-    """Score and judge a section's test files by the scores of their windows.
-
-    Parameters
-    ----------
-    judged
-        How the section's scores are judged.
-    table
-        (N, D) its test clips, windows of files or whole.
-    reasons
-        Scores of the N, and why.
-    """
-    scores = reasons.score
-    names = result_names(table.clip_ids)
-    deciding, windows = _deciding(names, scores)
-    limits = {n: judged.limit(n) for n in {*windows.tolist(), int(np.median(windows))}}
-    decisions = scores[deciding] > np.array([limits[n] for n in windows.tolist()])
-    submission = Submission(
-        table.section,
-        tuple(names[row] for row in deciding),
-        scores[deciding],
-        decisions.astype(np.int64),
-    )
-    limit = limits[int(np.median(windows))]
-    return SectionScores(scores, submission, deciding, windows, limit, reasons)
-
-
-def write_reasons(
-    results: ResultsFolder, judged: JudgedSection, table: EmbeddingTable, scored: SectionScores
-) -> set[str]:
+def write_reasons(results: ResultsFolder, scored: SectionScores) -> set[str]:
     """Write which training clips each test clip was nearest to, as Parquet.
 
     ``neighbours_<machine>_section_<nn>_test.parquet`` has a row a file: of several windows, the one
     that decided.
-
-    Parameters
-    ----------
-    results
-        The folder.
-    judged, table, scored
-        How the section is judged, its (N, D) test clips and their scores.
 
     Returns
     -------
     set[str]
         Ids of the training clips named.
     """
-    rows, ids = scored.deciding, table.clip_ids
-    names, reasons = result_names(ids), {n: v[rows] for n, v in vars(scored.reasons).items()}
-    p = judged.p_values(reasons["score"], scored.windows)
-    clips = {"clip_id": [ids[i] for i in rows], "name": [names[i] for i in rows]}
+    columns = scored.files()
     buffer = io.BytesIO()
-    pq.write_table(pa.table({**clips, "score": reasons["score"], "p_value": p} | reasons), buffer)
-    results.write(reasons_path(results.root, table.section).name, buffer.getvalue())
-    return {str(clip) for domain in DOMAINS for clip in reasons[f"{domain}_clip"] if clip}
+    pq.write_table(pa.table(columns), buffer)
+    results.write(reasons_path(results.root, scored.section).name, buffer.getvalue())
+    return {str(clip) for domain in DOMAINS for clip in columns[f"{domain}_clip"] if clip}
 
 
-def write_windows(
-    results: ResultsFolder, judged: JudgedSection, table: EmbeddingTable, scored: SectionScores
-) -> None:
+def write_windows(results: ResultsFolder, scored: SectionScores) -> None:
     """Write the scores of every window, which show where in a file it sounds abnormal.
 
     ``windows_<machine>_section_<nn>_test.csv`` has a row a window: file, start and end in s, score,
     p-value of the window alone. Where no file has windows, nothing is written.
-
-    Parameters
-    ----------
-    results, judged, table, scored
-        As of `write_reasons`.
     """
-    spans = [split_id(clip_id)[1] for clip_id in table.clip_ids]
+    spans = [split_id(key.clip_id)[1] for key in scored.keys]
     if all(span is None for span in spans):
         return
-    names = result_names(table.clip_ids)
-    p = judged.p_values(scored.scores).tolist()
+    p = scored.judged.p_values(scored.reasons.score).tolist()
     rows = sorted(
         (name, *span, score, likely)
-        for name, span, score, likely in zip(names, spans, scored.scores.tolist(), p, strict=True)
+        for name, span, score, likely in zip(
+            scored.names, spans, scored.reasons.score.tolist(), p, strict=True
+        )
         if span is not None
     )
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([("file", "start_s", "end_s", "score", "p_value"), *rows])
-    results.write(file_name("windows", table.section), text.getvalue().encode())
+    results.write(file_name("windows", scored.section), text.getvalue().encode())
 
 
 def surplus(flagged: int, count: int, promised: float) -> str:
@@ -183,14 +194,3 @@ def surplus(flagged: int, count: int, promised: float) -> str:
 def reasons_path(directory: Path, section: Section) -> Path:
     """Where a section's reasons lie, whether they exist or not."""
     return directory / file_name("neighbours", section, "parquet")
-
-
-def _deciding(names: tuple[str, ...], scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Find each file's row of the highest score, the first of equal ones, and count its rows."""
-    best: dict[str, int] = {}
-    for row, name in enumerate(names):
-        if name not in best or scores[row] > scores[best[name]]:
-            best[name] = row
-    deciding = np.array(sorted(best.values()), dtype=np.intp)
-    counts = Counter(names)
-    return deciding, np.array([counts[names[row]] for row in deciding], dtype=np.intp)

@@ -214,3 +214,14 @@ def test_its_digits_are_the_command_lines_however_it_is_set(
         written = [float(row[1]) for row in csv.reader(file)]
     detector = Detector(**settings, machine="pump").fit(folders / "normal")
     assert [clip.score for clip in detector.score(folders / "new")] == written
+
+
+def test_scores_stay_with_their_recordings(fitted: Detector, folders: Path, tmp_path: Path) -> None:
+    """Recordings whose folders sort otherwise than their names."""
+    for place, name in (("a/z.wav", "t3.wav"), ("b/a.wav", "t0.wav"), ("c/m.wav", "t1.wav")):
+        (tmp_path / "new" / place).parent.mkdir(parents=True)
+        shutil.copy(folders / "new" / name, tmp_path / "new" / place)
+    together = {clip.clip: clip.score for clip in fitted.score(tmp_path / "new")}
+    for place in ("a/z.wav", "b/a.wav", "c/m.wav"):
+        (alone,) = fitted.score(tmp_path / "new" / place)
+        assert together[f"new/{place}"] == alone.score, place

@@ -36,7 +36,7 @@ def test_figures_for_a_paper(tmp_path: Path) -> None:
         make_table(np.random.default_rng(i).normal(0, 1, (9, 4)), section=FAN, split=split)
         for i, split in enumerate(("train", "test"))
     )
-    write_map(ResultsFolder(folder), train, test, "pca")
+    write_map(ResultsFolder(folder), train, lambda: [test], "pca")
     for out in ("a", "b"):
         assert main(["--submission", str(folder), "--figures", "--out", str(tmp_path / out)]) == 0
     names = ["domains", "map_fan_section_00", "roc_fan_section_00", "scores_fan_section_00"]
@@ -89,7 +89,7 @@ def test_a_map_is_the_two_widest_directions(tmp_path: Path, trained: bool) -> No
         make_table(rng.normal(0, 1, (n, 6)) @ np.diag([9, 5, 1, 1, 1, 0]) + 3, section=FAN, split=s)
         for n, s in ((40, "train"), (7, "test"))
     )
-    write_map(ResultsFolder(tmp_path), train if trained else None, test, "pca")
+    write_map(ResultsFolder(tmp_path), train if trained else None, lambda: [test], "pca")
     found = pd.read_parquet(map_path(tmp_path, FAN))
     tables = [train, test] if trained else [test]
     reference = tables[0].embeddings.astype(float)
@@ -105,7 +105,8 @@ def test_a_map_is_the_two_widest_directions(tmp_path: Path, trained: bool) -> No
 
 
 def test_one_clip_has_a_place(tmp_path: Path) -> None:
-    write_map(ResultsFolder(tmp_path), None, make_table([[1.0, 2.0]], section=FAN, split="test"), "pca")
+    one = make_table([[1.0, 2.0]], section=FAN, split="test")
+    write_map(ResultsFolder(tmp_path), None, lambda: [one], "pca")
     assert np.isfinite(pd.read_parquet(map_path(tmp_path, FAN))[["x", "y"]]).all(axis=None)
 
 
@@ -114,12 +115,8 @@ def test_umap_keeps_clusters_apart(tmp_path: Path) -> None:
     pytest.importorskip("umap.umap_", reason="umap-learn is not installed")
     rng = np.random.default_rng(2)
     values = rng.normal(0, 0.1, (40, 5)) + np.repeat([[0], [9]], 20, axis=0)
-    write_map(
-        ResultsFolder(tmp_path),
-        make_table(values, section=FAN),
-        make_table(values[:2], section=FAN, split="test"),
-        "umap",
-    )
+    test = make_table(values[:2], section=FAN, split="test")
+    write_map(ResultsFolder(tmp_path), make_table(values, section=FAN), lambda: [test], "umap")
     found = pd.read_parquet(map_path(tmp_path, FAN))[["x", "y"]].to_numpy()[:40]
     inside = np.linalg.norm(found[:20] - found[:20].mean(axis=0), axis=1).max()
     assert np.linalg.norm(found[:20].mean(axis=0) - found[20:].mean(axis=0)) > inside

@@ -49,6 +49,26 @@ def test_normal_clips_run_for_as_long_as_promised(count: int) -> None:
     assert np.mean(runs) >= limit
 
 
+@pytest.mark.parametrize("alike", [0.0, 0.9])  # correlation of the windows of one recording
+def test_recordings_of_several_windows_run_for_as_long_as_promised(alike: float) -> None:
+    rng, limit, runs, windows = np.random.default_rng(7), 200.0, [], 4
+
+    def recordings(count: int) -> np.ndarray:  # (count, windows), each window's score of deviation 1
+        own = rng.normal(size=(count, windows)) * (1 - alike) ** 0.5
+        return np.asarray(own + rng.normal(size=(count, 1)) * alike**0.5)
+
+    for _ in range(40):
+        levels = exceedance_levels(recordings(60).ravel(), groups=60)
+        evidence, found = Evidence(levels), 1000
+        for clip, scores in enumerate(recordings(1000), 1):
+            if evidence.add(float(scores.max()), windows) >= limit:
+                found = clip
+                break
+        runs.append(found)
+    assert np.mean(runs) >= limit
+    assert Evidence(levels).clips_to(limit) < Evidence(levels).clips_to(limit, windows) < 20
+
+
 def test_a_fault_is_found_and_a_stronger_one_sooner() -> None:
     rng, delays = np.random.default_rng(1), []
     reference = rng.normal(size=200)

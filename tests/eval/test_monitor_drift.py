@@ -30,6 +30,15 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Detector("logmel", scorer="min-distance", machine="pump").fit(root).save(root / "pump.bank")
 
 
+@pytest.fixture(scope="module")
+def windows_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("long")
+    for i in range(120):
+        write_clip(root / f"n{i:03d}.wav", i, seconds=0.3)
+    detector = Detector("logmel", scorer="min-distance", machine="pump", window=0.1, group="file")
+    return detector.fit(root).save(root / "pump.bank")
+
+
 def write_history(folder: Path, bank: Path, shift: float, *, at: int = 300, kind: str = "broadband") -> Path:
     """400 clips that score as the bank's own do, from `at` on by a shift in their deviations more."""
     section = Section("pump", 0)
@@ -70,6 +79,25 @@ def test_a_shift_is_found_and_dated_either_way(
     assert change.share > 0.3 > change.before
 
 
+@pytest.mark.parametrize(("shift", "direction"), [(1.5, "up"), (-2.0, "down"), (0.0, None)])
+def test_the_largest_of_several_windows_drifts_too(
+    windows_bank: Path, tmp_path: Path, shift: float, direction: str | None
+) -> None:
+    section = Section("pump", 0)
+    fitted = Bank(windows_bank).read(section, Bank(windows_bank).recipe())
+    own, rng, mark = fitted.train_scores(), np.random.default_rng(5), Bank(windows_bank).fingerprint(section)
+    judgements = []
+    for i in range(400):
+        largest = float(max(rng.choice(own, 3)) + shift * own.std() * (i >= 200))
+        abnormal = int(largest > fitted.limit(3))
+        judgements.append(Judgement(1e9 + i, f"{i}.wav", f"{i:064x}", "pump", 0, largest, decision=abnormal,
+                                    bank=mark, windows=3))  # fmt: skip
+    History(tmp_path / "history").append(judgements, {})
+    (found,) = drift(windows_bank, tmp_path, 1000.0)
+    assert found.direction == direction
+    assert direction is None or (found.since is not None and abs(found.since - 1e9 - 200) <= 40)
+
+
 def test_the_likeliest_beginning_is_the_one_of_all_pairs() -> None:
     rng = np.random.default_rng(3)
     levels = exceedance_levels(rng.normal(size=200))
@@ -82,7 +110,7 @@ def test_the_likeliest_beginning_is_the_one_of_all_pairs() -> None:
                 for score in scores[start:]:
                     gain += np.log(1 - stake + stake / level.share * (score >= level.score))
                 best = max(best, (gain, start))
-    assert began(levels, scores, len(scores) - 1) == best[1]
+    assert began(levels, scores, np.ones(len(scores), int), len(scores) - 1) == best[1]
     assert 50 <= best[1] <= 66
     evidence = Evidence(levels)
     assert max(evidence.add(float(score)) for score in scores) > 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from cache.base.errors import AsdError
@@ -83,3 +84,13 @@ def test_a_missing_and_a_damaged_file_are_named(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(AsdError, match="is damaged"):
             history.read()
+
+
+def test_a_history_of_before_windows_were_counted_is_read(tmp_path: Path) -> None:
+    _filled(tmp_path, 1)
+    (path,) = tmp_path.glob("*.parquet")
+    pq.write_table(pq.read_table(path).drop_columns(["windows"]), path)
+    history = History(tmp_path)
+    history.append([_judgement(2, windows=3)], {})
+    history.compact()
+    assert history.read()["windows"].to_pylist() == [1, 1, 3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,8 +119,7 @@ def test_a_bank_of_several_machines_goes_by_the_folders(
     assert asd(["extract", "--data", str(root), "--backbone", "logmel", *where]) == 0
     assert asd(["build", "--scorer", "min-distance", "--bank", str(tmp_path / "b"), *where]) == 0
     capsys.readouterr()
-    normal = ["--normal", str(root)]
-    asd(["check", str(tmp_path / "b"), str(root), "--json", *normal])
+    asd(["check", str(tmp_path / "b"), str(root), "--json"])
     rows = lines(capsys.readouterr().out)
     assert {row["machine_type"] for row in rows} == {"fan", "pump"}
     assert all("test" in str(row["clip"]) or "new" in str(row["clip"]) for row in rows)
@@ -129,6 +129,10 @@ def test_a_bank_of_several_machines_goes_by_the_folders(
     assert "--machine" in capsys.readouterr().err
     assert asd(["check", str(tmp_path / "b"), clip, "--machine", "fan", "--json"]) in (0, 1)
     assert lines(capsys.readouterr().out)[0]["machine_type"] == "fan"
+    far = shutil.copy(clip, tmp_path / "far.wav")  # no folder of it holds the normal clips
+    for normal, told in (((), False), (("--normal", str(root)), True)):
+        asd(["check", str(tmp_path / "b"), str(far), "--machine", "pump", "--json", *normal])
+        assert bool(lines(capsys.readouterr().out)[0]["sentence"]) == told
 
 
 def test_watch_once_history_and_metrics(
@@ -195,6 +199,23 @@ def test_what_a_bank_cannot_promise_is_refused_with_figures(
         assert told in capsys.readouterr().err
     assert asd(["watch", str(bank), "-", "--plan"]) == 2
     assert "--rate" in capsys.readouterr().err
+
+
+def test_a_bank_of_windows_keeps_a_rate_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(30):
+        write_clip(tmp_path / "normal" / f"n{i:02d}.wav", i, seconds=0.3)
+    detector = Detector("logmel", scorer="min-distance", machine="pump", window=0.1, group="file")
+    bank = detector.fit(tmp_path / "normal").save(tmp_path / "pump.bank")
+    for i in range(14):
+        record(tmp_path / "in" / f"2026-11-26T10-{i:02d}-00.wav", i, hums=i > 2)
+    asked = ["watch", str(bank), str(tmp_path / "in"), "--once", "--false-alarms", "1/50", "--json"]
+    assert asd([*asked, "--plan", "--state", str(tmp_path / "s")]) == 0
+    assert "clips of 3 windows" in json.loads(capsys.readouterr().out)["promise"]
+    assert asd([*asked, "--state", str(tmp_path / "s")]) == 1
+    *rows, total = lines(capsys.readouterr().out)
+    assert [row["windows"] for row in rows] == [3] * 14
+    assert total["raised"] == 1
+    assert [row["event"] for row in rows[:3]] == [""] * 3
 
 
 def test_samples_on_standard_input_are_watched_in_a_process(bank: Path, tmp_path: Path) -> None:

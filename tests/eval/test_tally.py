@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from cache.table import Section
+from eval.metrics import areas
 from eval.metrics.intervals import ResamplingPlan, Scores, official
 from eval.metrics.rules import RULES, Rule
 from eval.metrics.sections import SectionTruth, evaluate_section
@@ -87,3 +90,33 @@ def test_one_section_without_domains_leaves_no_interval() -> None:
     assert tally.uncertainty() is not None
     tally.add(Section("zoo", 0), Scores(np.arange(12.0), SectionTruth(truth().anomaly)))
     assert tally.uncertainty() is None
+
+
+def many_scores(count: int) -> Scores:
+    rng = np.random.default_rng(count)
+    clips = tuple(f"{i:05d}" for i in rng.permutation(count))
+    scores = np.round(rng.normal(size=count), 2)  # with ties
+    return Scores(scores, SectionTruth(rng.random(count) < 0.5, rng.random(count) < 0.4, clips))
+
+
+@pytest.mark.parametrize("rule", [RULES[2020], RULES[2023]])
+def test_intervals_in_parts_are_those_at_once(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, found = {Section("fan", 0): many_scores(150)}, []
+    for at_once in (10**9, 2000, 1):
+        monkeypatch.setattr(areas, "_AT_ONCE", at_once)
+        found.append(uncertainty(one, rule, ResamplingPlan(resamples=300)))
+    assert found[0] is not None
+    assert found[0] == found[1] == found[2]
+
+
+def test_memory_of_intervals_does_not_grow_with_the_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(areas, "_AT_ONCE", 1 << 16)
+    peaks = []
+    for count in (400, 1600):
+        one = many_scores(count)
+        tracemalloc.start()
+        uncertainty({Section("fan", 0): one}, RULES[2023], ResamplingPlan(resamples=400))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    rows = 300 * (1600 - 400)  # bytes of a clip's own names, numbers and order
+    assert peaks[1] < 1.1 * peaks[0] + rows, peaks

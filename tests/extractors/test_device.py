@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from extractors.device import find_device
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,3 +100,18 @@ except OSError as error:
     print(error, [name for name in sys.modules if name.startswith("torchaudio")])
 """
     assert run(code, folder).strip() == "disk on fire []"
+
+
+def test_float32_of_a_gpu_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    find_device("cpu")
+    assert not torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: its benchmark would run")
+def test_the_benchmark_of_a_gpu_says_where_there_is_none() -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr.startswith("nothing was measured: --device cuda: not to be had here")
+    assert not done.stdout

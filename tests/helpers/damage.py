@@ -153,7 +153,7 @@ def _results(folder: Path) -> Iterator[Artefact]:
         files = write_submission(results, Submission(FAN, names, scores, scores > 0.5))
         files.append(write_description(results, described))
         table = make_table(rng.normal(size=(20, 4)), split="test")
-        maps = [write_map(results, None, table, "pca")]
+        maps = [write_map(results, None, lambda: [table], "pca")]
         others = [results.write(name, rng.bytes(500)) for name in ("results.json", "report.html")]
 
     def read() -> str:

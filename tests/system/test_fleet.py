@@ -138,9 +138,9 @@ def test_scoring_holds_one_section_and_the_one_before(
         return scored(store, tmp_path / "out", "--no-report")
 
     for owner, name in (
-        (Store, "read"),
+        (Store, "read_blocks"),
         (Bank, "read"),
-        (eval.score, "score_table"),
+        (eval.score, "score_blocks"),
     ):
         assert alive_at_once(monkeypatch, owner, name, score) <= 2
 
@@ -151,13 +151,20 @@ def test_without_a_report_training_clips_are_not_read(
     store = fleet(tmp_path, 2)
     built(store)
     splits = []
-    read = Store.read
+    read, read_blocks = Store.read, Store.read_blocks
 
     def noted(self: Store, recipe: Recipe, section: Section, split: str) -> EmbeddingTable:
         splits.append(split)
         return read(self, recipe, section, split)
 
+    def noted_blocks(
+        self: Store, recipe: Recipe, section: Section, split: str, rows: int
+    ) -> Iterator[EmbeddingTable]:
+        splits.append(split)
+        return read_blocks(self, recipe, section, split, rows)
+
     monkeypatch.setattr(Store, "read", noted)
+    monkeypatch.setattr(Store, "read_blocks", noted_blocks)
     scored(store, tmp_path / "out", "--no-report")
     assert splits == ["test", "test"]
     scored(store, tmp_path / "told", "--report")
