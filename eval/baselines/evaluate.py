@@ -44,7 +44,7 @@ from eval.results.description import SystemDescription, promise_of, write_descri
 from eval.results.folder import ResultsFolder
 from eval.results.submission import write_submission
 from eval.scoring.maps import write_map
-from eval.scoring.sections import SectionScores, score_files, surplus, write_reasons, write_windows
+from eval.scoring.sections import SectionScores, surplus, write_reasons, write_windows
 from extractors.clips.listing import Listing, list_clips
 from extractors.device import find_device
 from index.fitted import JudgedSection
@@ -237,8 +237,7 @@ def _write_scores(
         calibration[name] = {**judged.facts(), "promise": judged.promise()}
         notes += [f"{name}: {text}" for text in judged.cautions().values()]
         if any(key.condition is None for key in one.test.keys):
-            flagged = int((one.scores[scored.deciding, place] > scored.limit).sum())
-            if more := surplus(flagged, len(scored.submission.files), judged.promised):
+            if more := surplus(int(scored.decisions.sum()), len(scored.decisions), judged.promised):
                 notes.append(f"{name}, {part.root.name}: {more}")
     facts = {**_facts(request, outcomes), "calibration": promise_of(calibration.values())}
     described = SystemDescription(
@@ -277,13 +276,13 @@ def _write_section(
     nearest.fit(train)
     scores, decided = outcome.scores[:, place], outcome.decided[:, place]
     reasons = replace(explained(nearest, test.embeddings), score=scores, decided=decided)
-    scored = score_files(judged, test, reasons)
+    scored = SectionScores(judged, test.keys, reasons)
     write_submission(part, scored.submission)
-    named = write_reasons(part, judged, test, scored)
-    write_windows(part, judged, test, scored)
+    named = write_reasons(part, scored)
+    write_windows(part, scored)
     known = {key.clip_id: key for key in train.keys if key.clip_id in named}
     write_clips(part, judged.section, test.keys, known)
-    write_map(part, train, test, request.map)
+    write_map(part, train, lambda: [test], request.map)
     return scored
 
 
