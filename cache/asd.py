@@ -58,6 +58,7 @@ VERBS: dict[str, dict[str, Verb]] = {
     "folders": {
         "cache": Verb("cache.run:main", "embedding tables"),
         "bank": Verb("eval.monitor.bank_run:main", "what a bank holds; add, undo ..."),
+        "export": Verb("eval.export:main", "a bank for NumPy alone"),
     },
 }
 

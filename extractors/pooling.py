@@ -93,8 +93,8 @@ class Pooling:
         if self.whole:
             by_band = frames.reshape(len(frames), 1, frames.shape[1], -1)
         rows = by_band.reshape(-1, *by_band.shape[2:])  # (B x band, time, C)
-        if self.name in _IN_NUMPY:
-            pooled = np.stack([_IN_NUMPY[self.name](row) for row in rows])
+        if self.name in IN_NUMPY:
+            pooled = np.stack([IN_NUMPY[self.name](row) for row in rows])
         else:
             try:
                 import torch  # noqa: PLC0415 (an extra)
@@ -118,7 +118,7 @@ def array_mean_std(frames: Array) -> Array:
 
 
 # Poolings that need no torch; the others take arrays through it.
-_IN_NUMPY: Mapping[str, Callable[[Array], Array]] = {
+IN_NUMPY: Mapping[str, Callable[[Array], Array]] = {
     "mean": array_mean,
     "max": lambda frames: frames.max(0),
     "mean+std": array_mean_std,

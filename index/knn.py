@@ -7,12 +7,17 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any, Literal, NamedTuple
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from index.approximate import EXACT_UP_TO, build_inverted
+
+try:
+    import faiss
+
+    from index.approximate import EXACT_UP_TO, build_inverted
+except ImportError:  # a bank that was exported scores with NumPy alone
+    faiss = None  # type: ignore[assignment]
 
 SearchKind = Literal["auto", "exact", "inverted"]
 
@@ -78,7 +83,7 @@ class NearestNeighbours:
             raise AsdError(f"a reference of shape {reference.shape}: nothing to be near to")
         check_finite(reference, "reference")
         reference = np.ascontiguousarray(reference, dtype=np.float32)
-        self._index: faiss.Index = faiss.IndexFlatL2(reference.shape[1])
+        self._index: Any = faiss.IndexFlatL2(reference.shape[1])
         self.recall = 1.0
         if search == "inverted" or (search == "auto" and len(reference) > EXACT_UP_TO):
             built = build_inverted(reference, recall)
@@ -87,18 +92,26 @@ class NearestNeighbours:
             self._index.add(reference)
         self._set_vectors()
 
+    @classmethod
+    def of_vectors(cls, vectors: NDArray[np.float32]) -> NearestNeighbours:
+        """Search (N, D) float32 vectors exactly, by NumPy alone."""
+        made = cls.__new__(cls)
+        made._index, made.recall, made.vectors = None, 1.0, vectors  # noqa: SLF001 (an alternative constructor)
+        made._measure()  # noqa: SLF001
+        return made
+
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return len(self.vectors)
 
     @property
     def is_exact(self) -> bool:
         """Whether the nearest vector is found for certain."""
-        return isinstance(self._index, faiss.IndexFlat)
+        return self._index is None or isinstance(self._index, faiss.IndexFlat)
 
     @property
     def width(self) -> int:
         """Values a vector, D."""
-        return int(self._index.d)
+        return int(self.vectors.shape[1])
 
     def search(
         self,
@@ -185,10 +198,13 @@ class NearestNeighbours:
         index = self._index
         if isinstance(index, faiss.IndexFlat):
             flat = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
-            self.vectors: NDArray[np.float32] = flat.reshape(len(self), -1)  # a view, not a copy
+            self.vectors: NDArray[np.float32] = flat.reshape(index.ntotal, -1)  # a view, not a copy
         elif isinstance(index, faiss.IndexIVFFlat):
             index.make_direct_map()
-            self.vectors = index.reconstruct_n(0, len(self))
+            self.vectors = index.reconstruct_n(0, index.ntotal)
+        self._measure()
+
+    def _measure(self) -> None:
         self._largest = float(np.einsum("nd,nd->n", self.vectors, self.vectors).max())
 
     def _check(self, queries: NDArray[np.float32], needed: int) -> None:
@@ -202,7 +218,7 @@ class NearestNeighbours:
         self, queries: NDArray[np.float32], count: int, weights: NDArray[np.float64] | None
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         """Cost of the last candidate (Q,) and candidates (Q, C), in float32's order."""
-        if weights is None:
+        if weights is None and self._index is not None:
             squared, proposed = self._index.search(queries, count)
             last = np.asarray(squared[:, -1], dtype=np.float64)
             return last, np.asarray(proposed, dtype=np.intp)
@@ -214,7 +230,8 @@ class NearestNeighbours:
             part = queries[start : start + step]
             costs = np.einsum("qd,qd->q", part, part)[:, None] + lengths
             costs -= 2 * part @ self.vectors.T
-            costs *= weights
+            if weights is not None:
+                costs *= weights
             best = np.argpartition(costs, count - 1, axis=1)[:, :count]
             bounds.append(np.take_along_axis(costs, best[:, -1:], axis=1)[:, 0])
             candidates.append(best)

@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from cache.table import Section
 from eval.detector import Detector
 from eval.monitor.history import Judgement
 from eval.monitor.sources import Arrival, recorded_at
-from eval.scoring.findings import ClipResult
 from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
 from extractors.clips.folders import audio_files
 from index.bank import Bank, locate
@@ -219,28 +218,21 @@ def judge_arrivals(
     judged = []
     for one in arrivals:
         clip = found.get(one.name)
-        if clip is not None:
-            judged.append(replace(_judged(clip, one, bank, words), windows=windows[one.name] or 1))
-        else:
+        if clip is None:
             why = reasons.get(one.path, "it was gone before it was read")
-            whose = (section.machine_type, section.number)
-            judged.append(Judgement(one.time, one.name, "", *whose, sentence=why, bank=bank))
+            facts: dict[str, Any] = {"content_sha256": "", "sentence": why}
+        else:
+            known = ("content_sha256", "score", "p_value", "decision")
+            facts = {name: getattr(clip, name) for name in known}
+            facts["threshold"] = clip.threshold if math.isfinite(clip.threshold) else None
+            difference = clip.difference() if words else None
+            if difference is not None:
+                names = ("sentence", "kind", "low", "high", "decibels")
+                facts |= {name: getattr(difference, name) for name in names}
+        judged.append(
+            Judgement(
+                one.time, one.name, machine_type=section.machine_type, section=section.number, bank=bank,
+                windows=windows[one.name] or 1, **facts,
+            )
+        )  # fmt: skip
     return judged
-
-
-def _judged(clip: ClipResult, arrival: Arrival, bank: str, words: bool) -> Judgement:
-    difference = clip.difference() if words else None
-    told: dict[str, Any] = {} if difference is None else asdict(difference)
-    return Judgement(
-        time=arrival.time,
-        clip=clip.clip,
-        content_sha256=clip.content_sha256,
-        machine_type=clip.machine_type,
-        section=clip.section,
-        score=clip.score,
-        threshold=clip.threshold if math.isfinite(clip.threshold) else None,
-        p_value=clip.p_value,
-        decision=clip.decision,
-        bank=bank,
-        **{name: told[name] for name in told.keys() & {"sentence", "kind", "low", "high", "decibels"}},
-    )

@@ -138,8 +138,7 @@ class _Opened:
             bank = Bank(copy)
             now, facts["bank"] = bank.read(self.section, self.fitted.recipe), bank.fingerprint(self.section)
         limits = (self.fitted.threshold.value, now.threshold.value)
-        root, version = self.versions.root, self.versions.current()
-        told = (*now.cautions().values(), *notes)
+        root, version, told = self.versions.root, self.versions.current(), (*now.cautions().values(), *notes)
         return CorrectionResult(root, self.section, version, before, clips, limits, told)
 
     def tables(self, copy: Path) -> Store:
@@ -210,7 +209,7 @@ def add(request: Addition) -> CorrectionResult:
             notes.append(f"{copies} of {len(paths)} recordings were in the bank already")
         if fitted.calibration.grouping == GIVEN:
             notes.append(
-                "the threshold is learnt from training clips again, no more from those given to calibrate"
+                "the threshold is again learnt from training clips, not from those given to calibrate"
             )
         return len(added), notes
 
@@ -225,8 +224,8 @@ def remove(request: Removal) -> CorrectionResult:
     AsdError
         If a name fits none, or none would be left.
     """
-    opened = _Opened(request)
-    section, facts = opened.section, dict[str, Any]()
+    opened, facts = _Opened(request), dict[str, Any]()
+    section = opened.section
 
     def work(copy: Path) -> Work:
         store = opened.tables(copy)
@@ -235,9 +234,7 @@ def remove(request: Removal) -> CorrectionResult:
         for name in request.clips:
             fits = {i for i in held if any(fnmatch(split_id(i)[0], p) for p in (name, f"*/{name}"))}
             if not fits:
-                raise AsdError(
-                    f"{name!r} fits no training clip of {section}; some of {len(held)}: {listing(held)}"
-                )
+                raise AsdError(f"{name!r} fits no training clip of {section}, which has {listing(held)}")
             gone |= fits
         if not gone or len(gone) == len(held):
             raise AsdError(f"{len(gone)} of {len(held)} training clips would go: name some, not all")

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import rfft
 
 from cache.base.errors import AsdError
 from extractors.backbone import RANDOM, ArrayBackbone, ArrayFeatures, BackboneSpec, ModelFile, Source
 from extractors.nets.filters import slaney_filters
+
+try:
+    from scipy.fft import rfft
+except ImportError:  # a bank that was exported scores with NumPy alone
+    from numpy.fft import rfft  # type: ignore[no-redef]
 
 if TYPE_CHECKING:  # only `logmel:cnn` needs it
     import torch
@@ -83,7 +87,7 @@ class LogMelFrames:
             (1 + (T - n_fft) // hop, n_mels) float32, dB; 1e-10 and less is -100 dB.
         """
         frames = np.lib.stride_tricks.sliding_window_view(waveform, len(self._window))[:: self._hop]
-        spectrum = rfft(frames * self._window, overwrite_x=True)
+        spectrum = rfft(frames * self._window)
         power = np.square(spectrum.real)
         power += np.square(spectrum.imag)
         mel = np.concatenate([power[:, span] @ part for span, part in self._parts], axis=1)

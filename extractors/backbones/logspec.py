@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import rfft
 
 from cache.base.errors import AsdError
 from cache.base.options import Options, make, option, options_of
@@ -28,6 +27,11 @@ from extractors.backbone import (
     Source,
     Tunable,
 )
+
+try:
+    from scipy.fft import rfft
+except ImportError:  # a bank that was exported scores with NumPy alone
+    from numpy.fft import rfft  # type: ignore[no-redef]
 
 if TYPE_CHECKING:
     import torch

@@ -218,16 +218,16 @@ class Forward:
             def from_arrays(window: Samples) -> _Pooled:
                 return self._outputs(layers, self.backbone.features(window, layers))  # type: ignore[arg-type]
 
-            values, bands = self._windows(samples, from_arrays)
+            values, bands = self.windows(samples, from_arrays)
             return Vectors(tuple(values), bands)
         import torch  # noqa: PLC0415 (loaded already: the network needs it)
 
         with torch.inference_mode():
-            tensors, bands = self._windows(samples, self._from_tensors)
+            tensors, bands = self.windows(samples, self._from_tensors)
             return Vectors(tuple(each.cpu().numpy() for each in tensors), bands)
 
-    def _windows(self, samples: Samples, pooled: Callable[[Samples], _Pooled]) -> _Pooled:
-        """Average the windows of each clip."""
+    def windows(self, samples: Any, pooled: Callable[[Any], _Pooled]) -> _Pooled:
+        """Average the windows of each clip, (B, T) arrays or tensors, each made vectors by `pooled`."""
         window = self.backbone.spec.max_samples
         starts = window_starts(samples.shape[1], window)
         total, bands = pooled(samples[:, : starts[0] + window])
@@ -242,13 +242,17 @@ class Forward:
 
         from extractors.embedding.precision import reduced  # noqa: PLC0415
 
-        layers = sorted({output.layer for output in self.outputs})
         waveforms, here = torch.from_numpy(np.ascontiguousarray(samples)), self.device.type == "cuda"
         # From pinned memory the copy to a GPU can run beside the arithmetic.
         waveforms = (waveforms.pin_memory() if here else waveforms).to(str(self.device), non_blocking=here)
         dtype = DTYPES[0] if self.outputs[0].engine in GRAPHS else self.outputs[0].dtype
         with reduced(waveforms.device, getattr(torch, dtype)):
-            return self._outputs(layers, self.backbone.features(waveforms, layers))  # type: ignore[arg-type]
+            return self.of_waveforms(waveforms)
+
+    def of_waveforms(self, waveforms: Any) -> _Pooled:
+        """One window of each clip, as a tensor on the device: (B, D) tensors and the bands."""
+        layers = sorted({output.layer for output in self.outputs})
+        return self._outputs(layers, self.backbone.features(waveforms, layers))
 
     def _outputs(self, layers: Sequence[int], features: Sequence[Any]) -> _Pooled:
         of = dict(zip(layers, features, strict=True))

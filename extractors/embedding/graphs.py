@@ -16,7 +16,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -26,12 +26,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cache.base.errors import AsdError, needed
 from cache.base.processors import cores
 from cache.base.text import parse_json
 from cache.files.atomic import scratch_folder, write_atomic
 from extractors.backbone import ArrayBackbone, Backbone, Features, Inputs, NetworkBackbone
+from extractors.embedding.embedder import Forward
 from extractors.embedding.revisions import code_of
 from extractors.fetching.offline import home
 from extractors.request import ONNX, OPENVINO
@@ -110,9 +112,13 @@ class GraphBackbone:
         layers
             What it gives: the frames of each, and its own embedding behind them where it has one.
         """
+
+        def states(values: Tensor) -> tuple[Tensor, ...]:
+            return tuple(flat(self.backbone.states(replace(inputs, values=values), layers)))
+
         exact = self._kept(
             {"length": inputs.samples, "shape": list(inputs.values.shape[1:]), "layers": list(layers)},
-            lambda: exported(self.backbone, self._modules, first_of(inputs), layers),
+            lambda: exported(self.spec.name, self._modules, states, inputs.values[:1]),
         )
         if not self.calibration:
             return exact
@@ -188,59 +194,138 @@ def _modules(backbone: object) -> nn.ModuleDict:
     return found
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What is traced: the network behind its front end."""
-
-    backbone: NetworkBackbone
-    inputs: Inputs
-    layers: Sequence[int]
-
-    def __call__(self, values: Tensor) -> tuple[Tensor, ...]:
-        return tuple(flat(self.backbone.states(replace(self.inputs, values=values), self.layers)))
-
-
 class _Traced(nn.Module):
-    def __init__(self, modules: nn.ModuleDict, part: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
+    """What is exported: a function, and the modules it calls, registered as what has parameters."""
+
+    def __init__(self, modules: nn.ModuleDict, function: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
         super().__init__()
-        self.modules_ = modules  # registered, so that parameters are parameters
-        self._part = part
+        self.held, self._function = modules, function
 
     def forward(self, values: Tensor) -> tuple[Tensor, ...]:
-        return self._part(values)
+        return self._function(values)
 
 
 def exported(
-    backbone: NetworkBackbone, modules: nn.ModuleDict, inputs: Inputs, layers: Sequence[int]
+    name: str, modules: nn.ModuleDict, function: Callable[[Tensor], tuple[Tensor, ...]], values: Tensor
 ) -> bytes:
-    """Export a network as ONNX, for inputs of one shape.
+    """Export a function of one tensor as ONNX, for values of this shape.
 
     With gradients on, networks compute as they are defined, without what pays on a CPU of torch alone
     (convolutions by spectra or in Winograd's way, clip by clip). The exporter that traces is used: the one
     that goes through torch.export gives the same graph and takes ten times as long.
+
+    Parameters
+    ----------
+    name
+        Of the backbone, for messages.
+    modules
+        That the function calls.
+    function
+        Its tensors are the graph's outputs.
+    values
+        An example.
     """
-    values = inputs.values.detach().cpu()
     with ExitStack() as stack:
         path = stack.enter_context(scratch_folder()) / "network.onnx"
         for state in (
-            _TRACING,
-            torch.inference_mode(mode=False),
-            torch.enable_grad(),
-            warnings.catch_warnings(),
-        ):
+            _TRACING, torch.inference_mode(mode=False), torch.enable_grad(), warnings.catch_warnings(),
+        ):  # fmt: skip
             stack.enter_context(state)
         warnings.simplefilter("ignore")  # of shapes that become constants, which is what is wanted
+        example = values.detach().cpu().clone()
+        # A constant array stays one.
+        torch.onnx.register_custom_op_symbolic(  # type: ignore[attr-defined]
+            "aten::lift_fresh", lambda _, value: value, _OPSET
+        )
         try:
-            traced = _Traced(modules, _Part(backbone, inputs, layers)).eval()
+            traced = _Traced(modules, function).eval()
             torch.onnx.export(
-                traced, (values.clone(),), path, dynamo=False, opset_version=_OPSET, input_names=["input"]
+                traced, (example,), path, dynamo=False, opset_version=_OPSET, input_names=["input"]
             )
             return path.read_bytes()
         except (RuntimeError, TypeError, ValueError) as error:
             reason = (str(error).splitlines() or [""])[0]
-            raise AsdError(
-                f"{backbone.spec.name} cannot be exported as ONNX ({reason}); use --engine local"
-            ) from error
+            raise AsdError(f"{name} cannot be exported as ONNX ({reason}); use --engine local") from error
+
+
+class _Spectrum:
+    """A complex tensor as its two parts: ONNX has no complex numbers."""
+
+    def __init__(self, real: Tensor, imag: Tensor) -> None:
+        self.real, self.imag = real, imag
+
+    def abs(self) -> Tensor:
+        return (self.real.square() + self.imag.square()).sqrt()
+
+
+class _FrontEnds(TorchFunctionMode):
+    """Lets front ends be exported: transforms as products, in float64, and frames by one lookup."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.fft.rfft:
+            frames = args[0]
+            angles = torch.arange(frames.shape[-1])[:, None] * torch.arange(frames.shape[-1] // 2 + 1)
+            turns = angles.double() * (2 * torch.pi / frames.shape[-1])
+            return _Spectrum(*((frames.double() @ wave).float() for wave in (turns.cos(), -turns.sin())))
+        if func is Tensor.unfold:
+            signal, _, size, step = args  # along the last axis
+            count = (signal.shape[-1] - size) // step + 1
+            return signal[..., torch.arange(count)[:, None] * step + torch.arange(size)]
+        return func(*args, **(kwargs or {}))
+
+
+class _Exportable(NetworkBackbone):
+    """A backbone whose front end can be exported."""
+
+    def __init__(self, backbone: NetworkBackbone) -> None:
+        self.spec, self._backbone = backbone.spec, backbone
+
+    def inputs(self, waveforms: Tensor) -> Inputs:
+        with _FrontEnds():
+            return self._backbone.inputs(waveforms)
+
+    def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
+        return self._backbone.states(inputs, layers)
+
+
+def whole(forward: Forward, samples: int) -> bytes:
+    """Export front end, network and pooling as one graph: a (1, T) waveform to a (1, D) vector an output.
+
+    Parameters
+    ----------
+    forward
+        A backbone in torch, or a `GraphBackbone`, whose network is exported in float32.
+    samples
+        T.
+
+    Raises
+    ------
+    AsdError
+        If the backbone is no network, or its front end is not of torch.
+    """
+    import onnx  # noqa: PLC0415 (an extra)
+
+    backbone = forward.backbone
+    if isinstance(backbone, GraphBackbone):
+        backbone = backbone.backbone
+    if not isinstance(backbone, NetworkBackbone):
+        raise AsdError(f"{backbone.spec.name} is no network that could be exported")
+    plain = replace(forward, backbone=_Exportable(backbone))
+    noise = torch.randn((1, samples), generator=torch.Generator().manual_seed(0)) * 0.1
+    graph = exported(
+        backbone.spec.name, _modules(backbone),
+        lambda waveforms: tuple(plain.windows(waveforms, plain.of_waveforms)[0]), noise,
+    )  # fmt: skip
+    if not onnx.load_from_string(graph).graph.input:
+        raise AsdError(f"{backbone.spec.name} cannot be exported: its front end is not of torch")
+    return graph
+
+
+def runner(engine: str, data: bytes, threads: int = 1) -> Run:
+    """Load a graph into an engine."""
+    return _RUNNERS[engine](data, threads)
 
 
 def _onnx(data: bytes, threads: int) -> Run:

@@ -90,13 +90,10 @@ class KaldiFbank(nn.Module):
         """(B, T) to (B, time, 512); a frame's first sample is emphasised against itself."""
         raw = waveforms.unfold(-1, self.WINDOW, self.HOP)
         centred = raw - raw.mean(-1, keepdim=True)
-        frames = waveforms.new_zeros((*centred.shape[:2], self._N_FFT))
-        head = frames[..., : self.WINDOW]
+        before = torch.cat([centred[..., :1], centred[..., :-1]], -1)
         # Multiplied, then subtracted: a fused operation would round otherwise.
-        torch.sub(centred[..., 1:], centred[..., :-1] * self._EMPHASIS, out=head[..., 1:])
-        torch.sub(centred[..., 0], centred[..., 0] * self._EMPHASIS, out=head[..., 0])
-        head.mul_(self._taper)
-        return frames
+        emphasised = centred - before * self._EMPHASIS
+        return nn.functional.pad(emphasised * self._taper, (0, self._N_FFT - self.WINDOW))
 
 
 class MelPower(nn.Module):

@@ -1,0 +1,93 @@
+"""A network by torch, ONNX Runtime and OpenVINO, in float32 and 8-bit integers: pace, and ranks of scores.
+
+    python -m benchmarks.engines [BACKBONE ...]
+
+Clips of 10 s one by one on all cores, seeded random weights, pass next to pass; made-up sounds, half of them
+to calibrate on. Prints Markdown; exports go to a folder that is removed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
+
+import numpy as np
+import torch
+
+from benchmarks.timing import in_turn, machine, seconds, spread
+from cache.base.processors import cores
+from cache.files.atomic import scratch_folder
+from extractors.embedding import formats, graphs
+from extractors.embedding.embedder import Forward, Samples
+from extractors.embedding.models import load_forwards
+from extractors.request import GRAPHS, INT8, LOCAL, ExtractRequest
+
+SECONDS, ROUNDS, CLIPS = 10, 7, 24
+
+
+def sounds(rate: int, count: int) -> list[Samples]:
+    """Make up one machine: a hum whose speed and load vary from clip to clip, in noise."""
+    found = []
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        phase = 2 * np.pi * rng.uniform(48, 52) * np.arange(SECONDS * rate) / rate
+        hum = sum(rng.uniform(0.5, 1.5) / n * np.sin(n * phase) for n in range(1, 12))
+        found.append((0.05 * hum + rng.normal(0, rng.uniform(0.02, 0.05), len(phase))).astype(np.float32))
+    return found
+
+
+def variants(exact: Forward, samples: list[Samples]) -> Iterator[tuple[str, Forward]]:
+    """Give the same network by every engine, in both formats."""
+    layers = [output.layer for output in exact.outputs]
+    for engine in GRAPHS:
+        network = graphs.GraphBackbone(exact.backbone, engine)
+        outputs = [replace(output, engine=engine) for output in exact.outputs]
+        forward = replace(exact, backbone=network, outputs=outputs)
+        print(
+            f"{engine}: exported and loaded in {seconds(lambda each=forward: each(samples[0][None])):.0f} s"
+        )
+        yield engine, forward
+        calibration = graphs.calibrated(network, samples[: len(samples) // 2], layers)
+        smaller = [replace(output, dtype=INT8, calibration=calibration) for output in outputs]
+        integers = graphs.GraphBackbone(exact.backbone, engine, calibration)
+        yield f"{engine}, {INT8}", replace(exact, backbone=integers, outputs=smaller)
+
+
+def compare(name: str) -> list[str]:
+    """Measure one network; return its rows."""
+    exact = load_forwards(ExtractRequest(backbone=(name,), weights=("random",), device="cpu"))[0]
+    samples = sounds(exact.backbone.spec.sample_rate, CLIPS)
+    forwards = {LOCAL: exact, **dict(variants(exact, samples))}
+    clip = samples[0][None]
+    verdicts = {each: formats.judged(exact, forwards[each], samples, 0.0) for each in list(forwards)[1:]}
+    torch.set_num_threads(cores())  # `judged` computes with as many workers as pay
+    times = in_turn({each: lambda f=forward: f(clip) for each, forward in forwards.items()}, ROUNDS)
+    rows = [f"| {name}, torch | {spread([1 / t for t in times[LOCAL]])} | 1 | 1 | 0 |"]
+    for each, verdict in verdicts.items():
+        ratios = [a / b for a, b in zip(times[LOCAL], times[each], strict=True)]
+        pace = spread([1 / t for t in times[each]])
+        told = f"{verdict.rho:.5f} | {verdict.points:.2f}"
+        taken = "" if verdict.alike else ", refused"
+        rows.append(f"| {name}, {each}{taken} | {pace} | {spread(ratios)} | {told} |")
+    return rows
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    torch.set_num_threads(cores())
+    libraries = ", ".join(f"{library} {version(library)}" for library in graphs.LIBRARIES.values())
+    print(f"{dt.datetime.now().astimezone().date()}, {machine()}, {libraries}\n")
+    with scratch_folder() as folder:
+        os.environ["ASD_HOME"] = str(folder)  # where exports are kept
+        rows = [row for name in sys.argv[1:] or ["beats"] for row in compare(name)]
+    print("\n| network, engine | clips/s | times torch | rank correlation | AUC moved, points |")
+    print("\n".join(["| --- | ---: | ---: | ---: | ---: |", *rows]))
+    print(f"\nload now {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()

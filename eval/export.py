@@ -1,0 +1,263 @@
+"""A bank as a folder that scores clips with NumPy and onnxruntime alone, and the command that writes it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import eval as own
+from cache.base.console import parser_of, read
+from cache.base.errors import AsdError, guarded, listing, needed
+from cache.base.options import REQUIRED, Options, documented, option, options_of
+from cache.base.text import counted
+from cache.files.atomic import write_atomic
+from cache.files.places import here, place
+from cache.heard import CANCEL, RESIDUAL, WHOLE
+from cache.recipe import Recipe
+from extractors import pooling
+from extractors.audio.hearing import hearing_of
+from extractors.embedding.embedder import Forward
+from extractors.embedding.models import recipe_forwards
+from index.bank import locate
+from index.fitted import FittedSection
+from index.knn import NearestNeighbours
+from index.scorer import names, parse_member
+
+_ABOUT = """Write a bank as a folder whose score.py prints a score and a decision a clip, on a machine with
+NumPy alone, and onnxruntime where a network listens; nothing of this project need be installed there."""
+FORMAT = 1
+_OURS = ("cache", "extractors", "index")
+_NEAR = 1e-4  # of the largest value: what a network's vector may differ by from torch's
+_README = """# A bank that scores clips
+
+`python score.py [--section MACHINE/section_00] CLIP.wav ...` prints `clip,score,decision`, a line a clip;
+the decision is 1 where the score is above the section's threshold. It needs Python 3.11 and NumPy 2{network};
+soundfile (other files than WAV) and soxr (other rates) are used where they are installed.
+`bank.json` says what it was made of, and has the SHA-256 of every file.
+"""
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest(Options):
+    """Which bank, and where to."""
+
+    bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
+    out: Path = option(REQUIRED, "a new folder", flag="out", metavar="DIR", read=here)
+    seconds: float = option(
+        10.0,
+        "of the clips that a network will hear: its graph is of one length",
+        least=0.01,
+        metavar="SECONDS",
+    )
+    weights: tuple[str, ...] = option((), "the backbone's checkpoint: a file or a name", metavar="FILE")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: the folder, its sections, the parts of their vectors, and how many modules."""
+
+    folder: Path
+    sections: tuple[str, ...]
+    parts: tuple[str, ...]
+    modules: int
+
+
+def export(request: ExportRequest) -> Exported:
+    """Write a bank as a folder of its own.
+
+    Raises
+    ------
+    AsdError
+        If the folder is not empty; if a scorer, a network or the way recordings are heard cannot be
+        exported, with what can.
+    """
+    bank, folder = locate(request.bank), request.out
+    if folder.exists() and any(folder.iterdir()):
+        raise AsdError(f"{folder} is not empty; name a new folder")
+    recipe = bank.recipe()
+    sections = {str(each): bank.read(each, recipe) for each in bank.sections()}
+    files: dict[str, bytes] = {}
+    told = {name: _section(name, fitted, files) for name, fitted in sections.items()}
+    modules = {"index.scorer", "index.knn", "cache.heard", "cache.base.options"}
+    modules |= {module for fitted in sections.values() for module in _modules_of(fitted.scorer)}
+    parts = [_part(each, number, request, files) for number, each in enumerate(recipe.parents or (recipe,))]
+    if any("network" not in part for part in parts):
+        modules |= {"extractors.pooling"}
+        modules |= {f"extractors.backbones.{part['backbone']}" for part in parts if "network" not in part}
+    files |= _sources(modules)
+    files["score.py"] = Path(own.__file__ or "").with_name("standalone.py").read_bytes()
+    network = ", and onnxruntime" if any("network" in part for part in parts) else ""
+    files["README.md"] = _README.format(network=network).encode()
+    record = {
+        "format": FORMAT, "recipe": json.loads(recipe.canonical), "fingerprint": recipe.fingerprint,
+        "parts": parts, "sections": told,
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+    }  # fmt: skip
+    for name, data in files.items():
+        write_atomic(folder / name, data)
+    write_atomic(folder / "bank.json", json.dumps(record, indent=1).encode())
+    return Exported(folder, tuple(told), tuple(part["backbone"] for part in parts), len(_closure(modules)))
+
+
+def _section(name: str, fitted: FittedSection, files: dict[str, bytes]) -> dict[str, Any]:
+    """Put a section's arrays among the files, and say what else it is."""
+    foreign = type(fitted.scorer).__module__.partition(".")[0] not in _OURS
+    if fitted.scorer.transductive or foreign:
+        ours = [each for each in names() if not getattr(each, "origin", "")]
+        can = [each for each in ours if not parse_member(each).transductive]
+        why = "it is of another package" if foreign else "its scores depend on the other clips of a call"
+        raise AsdError(
+            f"{name}: scorer {fitted.scorer_name} cannot be exported: {why}; these can: {', '.join(can)}"
+        )
+    state = fitted.scorer.state()
+    neighbours = [key for key, value in state.items() if isinstance(value, NearestNeighbours)]
+    arrays: dict[str, Any] = {}
+    for key, value in state.items():
+        arrays[key] = value.vectors if isinstance(value, NearestNeighbours) else value
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    file = f"{name.replace('/', '_')}.npz"
+    files[file] = buffer.getvalue()
+    limit = fitted.limit()
+    return {
+        "file": file, "neighbours": neighbours, "scorer": fitted.scorer_name,
+        "options": options_of(fitted.scorer), "threshold": limit if np.isfinite(limit) else None,
+        "clips": dict(fitted.clips),
+    }  # fmt: skip
+
+
+def _part(recipe: Recipe, number: int, request: ExportRequest, files: dict[str, bytes]) -> dict[str, Any]:
+    """Say how the vectors of one recipe are made; a network's graph is put among the files."""
+    hearing, settings = hearing_of(recipe), dict(recipe.settings)
+    several = hearing.channel == CANCEL or hearing.channel.startswith(RESIDUAL)
+    if several or hearing.window or hearing.signal.settings:
+        heard = ", ".join(f"{key}={value}" for key, value in hearing.settings.items())
+        raise AsdError(
+            f"{recipe.backbone}: recordings heard as {heard} cannot be exported; a channel by its name or "
+            "number, their average, and --length can"
+        )
+    (forward,) = recipe_forwards(recipe, request.weights)
+    spec = forward.backbone.spec
+    told = {
+        "backbone": recipe.backbone, "variant": str(settings.get("variant", "")), "layer": recipe.layer,
+        "pooling": recipe.pooling, "bands": recipe.bands, "rate": spec.sample_rate,
+        "channel": hearing.channel, "length": str(hearing.length or WHOLE),
+        "least": spec.min_samples, "most": spec.max_samples,
+    }  # fmt: skip
+    if spec.arrays:
+        if recipe.pooling not in ("native", *pooling.IN_NUMPY):
+            raise AsdError(
+                f"pooling {recipe.pooling} of {recipe.backbone} cannot be exported: it needs torch; these "
+                f"can: {', '.join(('native', *pooling.IN_NUMPY))}"
+            )
+        return told
+    seconds = hearing.length.seconds if hearing.length else request.seconds
+    samples = round(seconds * spec.sample_rate)
+    file = f"network-{number}.onnx"
+    files[file] = _graph(forward, samples)
+    return {**told, "network": file, "least": samples, "most": samples}
+
+
+def _graph(forward: Forward, samples: int) -> bytes:
+    """Export front end, network and pooling as one graph, and hold it against torch on another sound."""
+    try:
+        from extractors.embedding import graphs  # noqa: PLC0415 (torch)
+
+        import_module("onnxruntime")
+        import_module("onnx")
+    except ImportError as error:
+        raise needed("the export of a network", error, "onnx") from error
+    graph = graphs.whole(forward, samples)
+    noise = np.random.default_rng(1).normal(0, 0.1, (1, samples)).astype(np.float32)
+    (found,), expected = graphs.runner("onnx", graph)(noise), forward(noise).values[0]
+    wrong = float(np.abs(found - expected).max() / np.abs(expected).max())
+    if not wrong <= _NEAR:
+        raise AsdError(
+            f"{forward.backbone.spec.name} cannot be exported: its graph differs by {wrong:.1e} of the "
+            f"largest value from torch, at most {_NEAR:.0e} is expected"
+        )
+    return graph
+
+
+def _modules_of(scorer: object) -> set[str]:
+    """Name the modules of a scorer and of those inside it."""
+    inner: Iterable[object] = vars(scorer).get("_scorers", ())
+    return {type(scorer).__module__}.union(*map(_modules_of, inner))
+
+
+def _closure(modules: Iterable[str]) -> dict[str, Path]:
+    """Find modules of ours, and all that they import when they are imported, with their files."""
+    found: dict[str, Path] = {}
+    left = list(modules)
+    while left:
+        name = left.pop()
+        if name in found:
+            continue
+        found[name] = _file(name) or Path()
+        left += [name.rpartition(".")[0]] if "." in name else []
+        for wanted in _imports(found[name]):
+            top = wanted.partition(".")[0]
+            if top in _OURS:
+                left.append(wanted)
+            elif top not in {*sys.stdlib_module_names, "numpy"}:
+                raise AsdError(f"{name} needs {top} beside NumPy: a bank that uses it cannot be exported")
+    return found
+
+
+def _file(module: str) -> Path | None:
+    """Find the file of a module of ours; ``None`` where there is none of that name."""
+    stem = Path(own.__file__ or "").parents[1].joinpath(*module.split("."))
+    return next((p for p in (stem / "__init__.py", stem.with_suffix(".py")) if p.is_file()), None)
+
+
+def _imports(path: Path) -> Iterable[str]:
+    """Name what a module imports at once; what it tries to, or imports when it is called, is not needed."""
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{each.name}" for each in node.names]
+            yield from (node.module, *filter(_file, inner))
+
+
+def _sources(modules: Iterable[str]) -> dict[str, bytes]:
+    """Read the files of modules, by their places below the folder."""
+    root = Path(own.__file__ or "").parents[1]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in _closure(modules).values()}
+
+
+@guarded
+def main(argv: Sequence[str] | None = None) -> int:
+    """Export a bank.
+
+    Parameters
+    ----------
+    argv
+        Arguments; the process's own by default.
+
+    Returns
+    -------
+    int
+        0, or 2 for a mistake in the call.
+    """
+    parser = parser_of("eval.export", _ABOUT, "results/bank edge")
+    request, console = read(parser, ExportRequest, argv)
+    done = export(request)
+    told = f"{counted(len(done.sections), 'section')}, {listing(done.sections)}, of {', '.join(done.parts)}"
+    console.made(f"{told} -> {done.folder}", made=done.folder, sections=done.sections, parts=done.parts)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
