@@ -1,9 +1,10 @@
 """EAT, FISHER and CED against their publishers' networks: equality, golden values, speed.
 
-``python -m benchmarks.encoders NAME CLONE`` with a clone of github.com/cwx-worst-one/EAT,
+``python -m benchmarks.encoders NAME[:SIZE] CLONE`` with a clone of github.com/cwx-worst-one/EAT,
 jianganbai/FISHER or jimbozhang/hf_transformers_custom_model_ced. Both networks get the same random
-parameters and compute in turn; what is printed are ratios of the times of one pair, so that a busy
-machine troubles both alike. ``--golden`` writes what the tests compare with.
+parameters and compute in turn, at least three pairs and until ``--seconds`` are spent on a batch size;
+the ratios printed are of the times of one pair, so that a busy machine troubles both alike.
+``--golden`` writes what the tests compare with.
 
 The publishers' code imports fairseq, timm and omegaconf, of which inference needs next to nothing: the
 few names are stood in for here. ``D2vDecoderConfig()`` as a default of a dataclass, which Python 3.11
@@ -16,11 +17,9 @@ import argparse
 import importlib
 import json
 import re
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,16 +28,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from benchmarks.timing import machine, seconds, spread
 from extractors import backbones
 from extractors.backbone import Source
+from extractors.backbones import ced, eat, fisher
 from extractors.device import torchaudio, transformers
 from extractors.embedding.embedder import window_starts
 from extractors.nets.vit import VitSizes
-from tests.helpers.small_models import noise_of, picked, write_ced, write_eat, write_fisher
+from tests.helpers.small_models import SMALLEST, noise_of, picked, write_ced, write_eat, write_fisher
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "helpers" / "encoders.json"
-SMALL = VitSizes(64, 2, 1)
-USUAL = {"eat": VitSizes(), "fisher": VitSizes(384, 12, 6), "ced": VitSizes(192, 12, 3)}
+DEEP = VitSizes(128, 24, 2)  # as deep as EAT large, and as few values a head
+SIZES = {"eat": eat.SIZES, "fisher": fisher.SIZES, "ced": ced.SIZES}  # the usual first
 WRITE = {"eat": write_eat, "fisher": write_fisher, "ced": write_ced}
 RATES = (1000, 25_600, 44_100, 48_000, 96_000)  # of FISHER, beside 16 kHz
 _IMAGE = "modality_encoders.IMAGE."
@@ -255,9 +256,13 @@ def compare(peer: Peer, path: Path, seconds: float, rate: int = 16_000) -> list[
 def golden(name: str, clone: Path, folder: Path) -> None:
     """Write what the publisher's network makes of the smallest model."""
     path = WRITE[name](folder / ("fisher.pt" if name == "fisher" else f"{name}.safetensors"))
-    peer = Peer(name, clone, SMALL)
+    peer = Peer(name, clone, SMALLEST)
     peer.fill(path)
     cases = {str(seconds): compare(peer, path, seconds) for seconds in (6.24, 10.0, 18.0)}
+    if name == "eat":
+        path, peer = write_eat(folder / "deep.safetensors", DEEP), Peer(name, clone, DEEP)
+        peer.fill(path)
+        cases["10.0 of 24 layers"] = compare(peer, path, 10.0)[7::8]
     if name == "fisher":
         cases |= {f"2.0@{rate}": compare(peer, path, 2.0, rate) for rate in RATES}
     known = json.loads(GOLDEN.read_text("utf-8"))
@@ -274,50 +279,52 @@ def golden(name: str, clone: Path, folder: Path) -> None:
     GOLDEN.write_text("{\n" + ",\n".join(rows) + "\n}\n", "utf-8")
 
 
-def speed(peer: Peer, path: Path, batch: int, rounds: int) -> None:
-    """Print how long ours takes against theirs, both from waveforms to the top layer, in turn."""
+def speed(peer: Peer, path: Path, batch: int, budget: float) -> None:
+    """Print a row: how long ours takes against theirs, from waveforms to the top layer, in turn."""
     backbone: Any = backbones.find(peer.name).load(Source(weights=path), torch.device("cpu"))
     clips = noise_of(10.0)[:, : backbone.spec.max_samples].repeat(batch, 1)
-
-    def timed(call: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
 
     def theirs() -> object:
         return peer.run(torch.cat([peer.inputs(clip[None]) for clip in clips]))
 
+    def ours() -> object:
+        return backbone.features(clips, [backbone.spec.layer])
+
+    pairs = list[tuple[float, float]]()
     with torch.inference_mode():
-        theirs(), backbone.features(clips, [backbone.spec.layer])  # warm
-        ratios = [
-            timed(lambda: backbone.features(clips, [backbone.spec.layer])) / timed(theirs)
-            for _ in range(rounds)
-        ]
-    low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-    print(f"{peer.name} batch {batch}: {middle:.2f} of theirs ({low:.2f} to {high:.2f}, {rounds} pairs)")
+        begin = time.perf_counter() + seconds(ours) + seconds(theirs)  # of the second calls on
+        while len(pairs) < 3 or time.perf_counter() - begin < budget:
+            pairs.append((seconds(ours), seconds(theirs)))
+    own, other = zip(*pairs, strict=True)
+    ratios = [theirs_ / ours_ for ours_, theirs_ in pairs]
+    cells = peer.name, batch, spread(list(own)), spread(list(other)), spread(ratios), len(pairs)
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 def main() -> None:
     """Compare and time, or write golden values."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("name", choices=USUAL)
+    parser.add_argument("name", help=f"{', '.join(SIZES)}, with a size behind a colon")
     parser.add_argument("clone", type=Path)
     parser.add_argument("--golden", action="store_true", help="write tests/helpers/encoders.json")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=25.0, help="for each batch size (default: 25)")
     args = parser.parse_args()
+    name, _, size = args.name.partition(":")
     torchaudio()
     stand_in()
     with tempfile.TemporaryDirectory() as folder:
         if args.golden:
-            golden(args.name, args.clone, Path(folder))
+            golden(name, args.clone, Path(folder))
             return
-        peer = Peer(args.name, args.clone, USUAL[args.name])
+        peer = Peer(name, args.clone, SIZES[name][size or next(iter(SIZES[name]))])
         path = peer.save(Path(folder))
-        for seconds in (6.24, 10.0, 18.0):
-            compare(peer, path, seconds)
-        peer.rate = 16_000
+        for length in (6.24, 10.0, 18.0):
+            compare(peer, path, length)
+        print(f"\n{machine()}, {torch.get_num_threads()} threads\n")
+        print("| network | batch | ours, s | theirs, s | ours is faster by | pairs |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: |")
         for batch in (1, 8):
-            speed(peer, path, batch, args.rounds)
+            speed(peer, path, batch, args.seconds)
 
 
 if __name__ == "__main__":

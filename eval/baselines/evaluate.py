@@ -236,9 +236,9 @@ def _write_scores(
         cautions[name] = [*judged.cautions().values(), *said_of(found)]
         calibration[name] = {**judged.facts(), "promise": judged.promise()}
         notes += [f"{name}: {text}" for text in judged.cautions().values()]
-        if any(key.condition is None for key in one.test.keys):
-            if more := surplus(int(scored.decisions.sum()), len(scored.decisions), judged.promised):
-                notes.append(f"{name}, {part.root.name}: {more}")
+        more = surplus(int(scored.decisions.sum()), len(scored.decisions), judged.promised)
+        if more and any(key.condition is None for key in one.test.keys):
+            notes.append(f"{name}, {part.root.name}: {more}")
     facts = {**_facts(request, outcomes), "calibration": promise_of(calibration.values())}
     described = SystemDescription(
         title, facts=facts, thresholds=thresholds, cautions=cautions, calibration=calibration

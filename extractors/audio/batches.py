@@ -54,7 +54,10 @@ class Recordings:
         decoding = self._kept.get(key)
         if decoding is None:
             decoding = decode_file(path, span, self._longest, signal)
-            self._keep(key, decoding)
+            with self._lock:
+                if key not in self._kept and decoding.samples.nbytes <= self._budget:
+                    self._kept[key] = decoding
+                    self._budget -= decoding.samples.nbytes
         return resampled(decoding, sample_rate, channel)
 
     def forget(self) -> None:
@@ -62,12 +65,6 @@ class Recordings:
         with self._lock:
             self._budget += sum(each.samples.nbytes for each in self._kept.values())
             self._kept.clear()
-
-    def _keep(self, key: _Key, decoding: Decoding) -> None:
-        with self._lock:
-            if key not in self._kept and decoding.samples.nbytes <= self._budget:
-                self._kept[key] = decoding
-                self._budget -= decoding.samples.nbytes
 
 
 _WAITING_BATCHES = 4  # batches' worth of clips that may wait for others of their length
@@ -127,7 +124,13 @@ class Decoder:
                     queue.append((clip, reading))
                 if not queue:
                     return
-                yield _result(*queue.popleft())
+                clip, reading = queue.popleft()
+                found: DecodedClip | Refusal
+                try:
+                    found = DecodedClip(clip, reading.result())
+                except AsdError as error:
+                    found = Refusal(clip, str(error))
+                yield found
         finally:
             for _, future in queue:
                 future.cancel()
@@ -158,13 +161,6 @@ def equal_lengths(items: Iterable[DecodedClip], size: int) -> Iterator[list[Deco
         elif sum(map(len, groups.values())) >= _WAITING_BATCHES * size:
             yield groups.pop(max(groups, key=lambda samples: len(groups[samples])))
     yield from groups.values()
-
-
-def _result(clip: Clip, future: Future[Recording]) -> DecodedClip | Refusal:
-    try:
-        return DecodedClip(clip, future.result())
-    except AsdError as error:
-        return Refusal(clip, str(error))
 
 
 @dataclass(frozen=True)
@@ -216,30 +212,21 @@ def hold(
         folder.mkdir(parents=True, exist_ok=True)
     with SpooledTemporaryFile(max_size=budget, dir=str(folder)) as file:
         for array in arrays:
-            _append(file, array, folder)
+            try:
+                file.write(np.ascontiguousarray(array).tobytes())
+                file.flush()
+            except OSError as error:
+                remedy = REMEDIES.get(error.errno or 0, "choose another --cache-dir")
+                raise AsdError(
+                    f"{folder}: cannot hold there what is beyond --memory: {error.strerror}; {remedy}, or "
+                    "raise --memory"
+                ) from error
             lengths.append(len(array))
         bounds = np.cumsum(lengths, dtype=np.int64)
-        return RaggedArray(_held(file, (int(bounds[-1]), *width), budget), bounds)
-
-
-def _append(file: SpooledTemporaryFile[bytes], array: NDArray[np.float32], folder: Path) -> None:
-    try:
-        file.write(np.ascontiguousarray(array).tobytes())
-        file.flush()
-    except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0, "choose another --cache-dir")
-        raise AsdError(
-            f"{folder}: cannot hold there what is beyond --memory: {error.strerror}; {remedy}, or "
-            "raise --memory"
-        ) from error
-
-
-def _held(file: SpooledTemporaryFile[bytes], shape: tuple[int, ...], budget: int) -> NDArray[np.float32]:
-    """Bytes written to an array: copied to memory or mapped from the file."""
-    file.flush()
-    if 4 * prod(shape) > budget:
-        return np.asarray(np.memmap(file, np.float32, "r", shape=shape))
-    values = np.empty(shape, np.float32)
-    file.seek(0)
-    file.readinto(values.reshape(-1).data.cast("B"))
-    return values
+        shape = (int(bounds[-1]), *width)
+        if 4 * prod(shape) > budget:
+            return RaggedArray(np.asarray(np.memmap(file, np.float32, "r", shape=shape)), bounds)
+        values = np.empty(shape, np.float32)
+        file.seek(0)
+        file.readinto(values.reshape(-1).data.cast("B"))
+        return RaggedArray(values, bounds)

@@ -219,7 +219,7 @@ def _riff(raw: BinaryIO, start: int, total: int) -> Measure:
                 found = _Chunk(b"data", chunk.begin, large.size, large.where, "<Q")
             size, remark = _sound(raw, found, total, form)
             if size == found.size:
-                return Measure()
+                return Measure(sound=(found.begin, size) if form is _RIFF else None)
             of_all = struct.pack(form.code, min(total - start - 8, 0xFFFFFFFF))
             whole = {start + 4: of_all} if large is None else {}
             return Measure({**whole, **_patch(found, size)}, remark)

@@ -68,7 +68,10 @@ def cancelled(near: NDArray[np.float32], far: NDArray[np.float32]) -> NDArray[np
     peak = float(max(np.abs(near).max(), np.abs(far).max()))
     scale = peak / _PEAK if peak > _SILENT else 1.0
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
-    frames = [_frames(channel, scale) for channel in (near, far)]
+    padded = [
+        np.pad(channel.astype(np.float64) / scale, WINDOW // 2, mode="reflect") for channel in (near, far)
+    ]  # with mirrored ends
+    frames = [np.lib.stride_tricks.sliding_window_view(each, WINDOW)[::HOP] for each in padded]
     cross, power = np.zeros(WINDOW // 2 + 1, complex), np.zeros(WINDOW // 2 + 1)
     for _, c, f in _spectra(frames, window):
         cross += (c * f.conj()).sum(axis=0)
@@ -85,12 +88,6 @@ def cancelled(near: NDArray[np.float32], far: NDArray[np.float32]) -> NDArray[np
             weight[start:stop] += np.tile(np.square(window[half]), len(pieces))
     inner = slice(WINDOW // 2, WINDOW // 2 + len(near))
     return np.asarray(total[inner] / weight[inner] * scale, dtype=np.float32)
-
-
-def _frames(channel: NDArray[np.float32], scale: float) -> Floats:
-    """Overlapping frames of a channel with mirrored ends, a view (1 + T // 512, 1024)."""
-    padded = np.pad(channel.astype(np.float64) / scale, WINDOW // 2, mode="reflect")
-    return np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
 
 
 def _spectra(frames: list[Floats], window: Floats) -> Iterator[tuple[int, Spectra, Spectra]]:
@@ -160,7 +157,16 @@ def decode_file(
     the very bytes that were decoded.
     """
     if span is not None:
-        return _decode_span(path, span, signal)
+        with opened(path, signal) as (file, raw):
+            rate, there = int(file.samplerate), int(file.frames)
+            start, stop = (min(round(second * rate), there) for second in span)
+            check_length(file, stop - start, math.inf)
+            sha256 = sha256_of(raw, path)
+            samples = _joined(blocks(file, start, stop - start, max(1, stop - start)), signal)
+            if sha256_of(raw, path) != sha256:
+                raise AsdError("changed while it was read: run the same command again")
+            told = file.measure.remark, decoder_of(str(file.subtype)), not isinstance(file, SignalFile)
+        return Decoding(samples, rate, marked(sha256, signal), *told)
     data = read_whole(path)
     with decoder(io.BytesIO(data), path, signal) as file:
         frames, rate = int(file.frames), int(file.samplerate)
@@ -271,19 +277,6 @@ def seconds_of(path: Path, signal: Signal = PLAIN) -> float:
     """
     with opened(path, signal) as (file, _):
         return float(file.frames / file.samplerate)
-
-
-def _decode_span(path: Path, span: Span, signal: Signal) -> Decoding:
-    with opened(path, signal) as (file, raw):
-        rate, there = int(file.samplerate), int(file.frames)
-        start, stop = (min(round(second * rate), there) for second in span)
-        check_length(file, stop - start, math.inf)
-        sha256 = sha256_of(raw, path)
-        samples = _joined(blocks(file, start, stop - start, max(1, stop - start)), signal)
-        if sha256_of(raw, path) != sha256:
-            raise AsdError("changed while it was read: run the same command again")
-        told = file.measure.remark, decoder_of(str(file.subtype)), not isinstance(file, SignalFile)
-    return Decoding(samples, rate, marked(sha256, signal), *told)
 
 
 def _energy(samples: NDArray[np.float32]) -> float:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from io import BufferedReader
+from io import SEEK_SET, BufferedReader
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, cast
@@ -167,12 +167,40 @@ class AudioFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no 
     def __init__(self, source: BinaryIO | PatchedFile, measure: Measure) -> None:
         self.measure = measure
         super().__init__(source)
+        self._source, self._width, self._at = source, 2 * int(self.channels), 0
+        begin, size = measure.sound or (0, -1)
+        plain = self.subtype == "PCM_16" and size // self._width == self.frames
+        self._begin = begin if plain else None
 
     @property
     def frames(self) -> int:
         """Samples of a channel; of an MP3 that does not tell, libsndfile only guesses."""
         told = int(self._info.frames)
         return told if self.measure.frames is None else min(told, self.measure.frames)
+
+    def seek(self, frames: int, whence: int = SEEK_SET) -> int:
+        """Go to a sample, as `soundfile.SoundFile.seek` does."""
+        if self._begin is None:
+            return int(super().seek(frames, whence))
+        assert whence == SEEK_SET
+        self._at = frames
+        return frames
+
+    def read(
+        self, frames: int = -1, dtype: str = "float32", *, always_2d: bool = True
+    ) -> NDArray[np.float32]:
+        """Read the next samples, (n, C); of plain 16 bits the same numbers sooner than libsndfile does."""
+        if self._begin is None:
+            found: NDArray[np.float32] = super().read(frames, dtype=dtype, always_2d=always_2d)
+            return found
+        count = max(0, min(frames, self.frames - self._at))
+        self._source.seek(self._begin + self._at * self._width)
+        data = self._source.read(count * self._width) or b""
+        values = np.frombuffer(data, "<i2", len(data) // self._width * int(self.channels))
+        samples = values.reshape(-1, int(self.channels)).astype(np.float32)
+        samples *= np.float32(2.0**-15)
+        self._at += len(samples)
+        return samples
 
 
 @contextmanager
@@ -278,6 +306,7 @@ def blocks(file: AudioFile | SignalFile, start: int, frames: int, size: int) -> 
     if start:
         file.seek(start)
     total = bad = values = 0
+    whole_numbers = str(file.subtype).startswith("PCM_")  # which are all finite
     while total < frames:
         # Named, since a codec that cannot be wound does not know how many are left.
         block = file.read(min(size, frames - total), dtype="float32", always_2d=True)
@@ -285,7 +314,7 @@ def blocks(file: AudioFile | SignalFile, start: int, frames: int, size: int) -> 
             break
         total += len(block)
         values += block.size
-        bad += int(block.size - np.isfinite(block).sum())
+        bad += 0 if whole_numbers else int(block.size - np.isfinite(block).sum())
         yield block
     if not total:
         raise AsdError("zero-length audio: a header without samples")

@@ -24,11 +24,15 @@ class Measure:
         What was put right that the user should know; empty where nothing was.
     frames
         Samples of a channel, where the stream itself tells; ``None`` where the decoder will.
+    sound
+        First byte and bytes of samples that lie in the file one after the other, least byte first, its
+        header being right; ``None`` where that is not so or not known.
     """
 
     patches: Mapping[int, bytes] = field(default_factory=dict)
     remark: str = ""
     frames: int | None = None
+    sound: tuple[int, int] | None = None
 
 
 # FLAC: its frames tell where they are (RFC 9639, section 9).

@@ -1,9 +1,9 @@
 """Any audio encoder of transformers: ``hf:ID[@REVISION]`` of the hub, or ``hf:FOLDER``.
 
-wav2vec2, HuBERT, WavLM, data2vec-audio and their kin, Whisper's encoder, CLAP's audio tower, AST
-and whatever else is a stack of layers behind a feature extractor. The model hears what its own
-extractor makes of a clip, one clip at a time; its code is transformers' own, never the hub's, and
-only safetensors are opened.
+wav2vec2, HuBERT, WavLM, data2vec-audio and their kin, Whisper's encoder, CLAP's audio tower, AST,
+PE-Audio's encoder and whatever else is a stack of layers behind a feature extractor. The model hears
+what its own extractor makes of a clip, one clip at a time; its code is transformers' own, never the
+hub's, and only safetensors are opened.
 
 Layer 0 is what the first layer is given, the highest the model's output after its last
 normalisation; it is the default, because the other layers' scales differ from model to model. A
@@ -130,7 +130,7 @@ class Hf(NetworkBackbone):
         """Time and frequency of a spectrogram: the axis as long as there are bands is frequency."""
         bands = getattr(self._extractor, "num_mel_bins", None) or self._extractor.feature_size
         last = values.ndim - 1
-        if last < 2 or bands not in values.shape[-2:]:
+        if last < 2 or bands == 1 or bands not in values.shape[-2:]:
             return None, None
         return (last - 1, last) if values.shape[last] == bands else (last, last - 1)
 

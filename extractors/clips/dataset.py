@@ -141,22 +141,16 @@ def find_known(
         same machines. With its other part where that is there too. None where nothing is shared.
     """
     met, found = set(sections), []
+    machines = {machine for machine, _ in met}
     for part in ("dev", "eval"):
-        fits = [
-            (_fit(one, met), one)
-            for one in KNOWN
-            if (one.part, one.channels) == (part, channels) and year in (None, one.year)
-        ]
+        fits = []
+        for one in KNOWN:
+            if (one.part, one.channels) == (part, channels) and year in (None, one.year):
+                expected = {(name, n) for name in machines for n in one.sections.get(name, ())}
+                fits.append(((len(expected & met), -len(expected - met)), one))
         best = max((fit for fit, _ in fits), default=(0, 0))
         found += [one for fit, one in fits if fit == best and fit[0]]
     return found
-
-
-def _fit(one: KnownSet, met: Collection[tuple[str, int]]) -> tuple[int, int]:
-    """How many sections a set shares with those met, and less how many its machines lack."""
-    machines = {machine for machine, _ in met}
-    expected = {(name, number) for name in machines for number in one.sections.get(name, ())}
-    return len(expected.intersection(met)), -len(expected.difference(met))
 
 
 _SETS = Plugins("extractors.clips.sets", "data set")

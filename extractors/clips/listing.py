@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -148,23 +148,36 @@ def _readers(root: Path, supplements: Collection[str]) -> list[MachineReader]:
             if ratio is not None
             for one in deeper[folder]
         ]
+    raise AsdError(_without_machines(root, deeper))
+
+
+def _without_machines(root: Path, deeper: Mapping[Path, Sequence[Path]]) -> str:
+    """Say why no machine is found in a folder, and what to do.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    deeper
+        Folders in it that hold machines, to these.
+    """
     if deeper:
         names = Counter(one.name for inside in deeper.values() for one in inside)
         shared = [name for name, count in names.items() if count > 1]
         alone = ", each alone with a --cache-dir of its own: several have a machine "
-        raise AsdError(
+        return (
             f"{root} holds several data roots; give --data {shlex.join(map(str, deeper))}"
             f"{alone + repr(shared[0]) if shared else ''}"
         )
     if is_split(root):
-        raise AsdError(f"{root} is a folder of a machine's clips; give --data {root.parent}")
+        return f"{root} is a folder of a machine's clips; give --data {root.parent}"
     loose = sum(is_audio(path) for path in root.iterdir())
     if loose:
-        raise AsdError(
+        return (
             f"no machine in {root}: move the normal ones of its {loose} recordings to {root}/normal "
             f"and those to judge to {root}/new"
         )
-    raise AsdError(
+    return (
         f"no machine in {root}: expected {root}/<machine>/train and .../test; for one's own "
         "recordings, train/ or normal/ for the normal ones and test/ or new/ for those to judge"
     )

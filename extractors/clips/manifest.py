@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -97,7 +97,9 @@ def read_manifest(path: Path) -> Listing:
             clips.append(_Row(path, row).clip())
         except AsdError as error:
             wrong[number] = str(error)
-    faults = [f"row {number}: {wrong[number]}" for number in sorted(wrong)] + _twice(clips)
+    faults = [f"row {number}: {wrong[number]}" for number in sorted(wrong)]
+    counts = Counter(clip.clip_id for clip in clips)
+    faults += [f"{name!r} stands in {count} rows" for name, count in counts.items() if count > 1]
     if faults:
         more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
         listed = "".join(f"\n  {fault}" for fault in faults[:_SHOWN])
@@ -224,7 +226,12 @@ def _parquet(path: Path) -> TextTable:
     texts = [one.name for one in schema if pa.types.is_string(one.type)]
     found, size = TextTable(tuple(name.strip() for name in schema.names), {}, {}), 0
     for batch in pq.ParquetFile(data, read_dictionary=texts).iter_batches(_BATCH):
-        size += sum(map(_size, batch.columns))
+        for column in batch.columns:  # each row holds a copy
+            if pa.types.is_dictionary(column.type):
+                lengths = pc.binary_length(column.dictionary)
+                size += int(pc.sum(lengths.take(column.indices)).as_py() or 0)
+            else:
+                size += int(column.nbytes)
         _check_size(size, footer.num_rows)
         for row in batch.to_pylist():
             number = len(found.rows) + len(found.faults) + 1
@@ -233,14 +240,6 @@ def _parquet(path: Path) -> TextTable:
             except TypeError as error:
                 found.faults[number] = str(error)
     return found
-
-
-def _size(column: pa.Array) -> int:
-    """Bytes of a column whose rows hold a copy each."""
-    if not pa.types.is_dictionary(column.type):
-        return int(column.nbytes)
-    lengths = pc.binary_length(column.dictionary)
-    return int(pc.sum(lengths.take(column.indices)).as_py() or 0)
 
 
 def _check_size(size: int, rows: int) -> None:
@@ -279,8 +278,3 @@ def _text(value: object) -> str:
     if isinstance(value, dict):
         return json.dumps({name: text for name, text in value.items() if text is not None})
     return str(value).strip()
-
-
-def _twice(clips: Iterable[Clip]) -> list[str]:
-    counts = Counter(clip.clip_id for clip in clips)
-    return [f"{name!r} stands in {count} rows" for name, count in counts.items() if count > 1]

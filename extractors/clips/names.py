@@ -21,7 +21,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -136,8 +136,11 @@ def parse_tail(tail: str | None) -> dict[str, str]:
     found: dict[str, str] = {}
     while words:
         key, value, taken = _next_pair(words)
-        words = words[taken:]
-        found[_free(key, found)] = value
+        words, name, count = words[taken:], key, 1
+        while name in found:
+            count += 1
+            name = f"{key}#{count}"
+        found[name] = value
     return found
 
 
@@ -159,14 +162,6 @@ def _next_pair(words: list[str]) -> tuple[str, str, int]:
     if _NUMBER.fullmatch(first) and not _NUMBER.fullmatch(others[0]):
         return others[0], first, 2
     return first, others[0], 2
-
-
-def _free(key: str, taken: Iterable[str]) -> str:
-    name, count = key, 1
-    while name in taken:
-        count += 1
-        name = f"{key}#{count}"
-    return name
 
 
 class AttributeFiles:
@@ -195,7 +190,8 @@ class AttributeFiles:
                 if found := control_character("".join(row.values())):
                     self.faults.append(Fault(path, f"row {number}: control character {found}"))
                     continue
-                self._rows[_key(row["file_name"])] = {
+                parts = PurePosixPath(row["file_name"].replace("\\", "/")).parts[-2:]  # however written
+                self._rows[composed("/".join(parts))] = {
                     row[name]: row[value] for name, value in pairs if row[name] not in ("", CONCEALED)
                 }
 
@@ -226,11 +222,6 @@ def _pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
     if lacking:
         raise AsdError(f"no column {lacking[0]}; expected file_name,d1p,d1v,d2p,d2v,...")
     return pairs
-
-
-def _key(file_name: str) -> str:
-    """Folder and name of a clip, however the file writes its path."""
-    return composed("/".join(PurePosixPath(file_name.replace("\\", "/")).parts[-2:]))
 
 
 def write_attributes(path: Path, attributes: Mapping[str, Mapping[str, str]]) -> None:

@@ -11,7 +11,7 @@ from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from threading import Event
 from typing import Any
-from zipfile import BadZipFile, ZipFile, ZipInfo
+from zipfile import BadZipFile, ZipFile
 
 from cache.base.errors import AsdError
 from cache.base.progress import underway
@@ -96,8 +96,9 @@ def bring(archive: Archive, halt: Event) -> None:
         remote, known = archive.remote, archive.read_record()
         if remote.known_hash is None and known:
             remote = replace(remote, known_hash=f"sha256:{known['sha256']}")
-        if not download(remote, archive.store, halt):
-            _check_brought(archive.path, remote)
+        there = not download(remote, archive.store, halt)
+        if there and remote.known_hash is not None and not matches(archive.path, remote.known_hash):
+            raise AsdError(f"{archive.path} is not the file of the record ({remote.known_hash}); delete it")
         facts = {
             "file": remote.name,
             "size": archive.path.stat().st_size,
@@ -113,12 +114,6 @@ def bring(archive: Archive, halt: Event) -> None:
         _note(archive, facts | {"files": files})
         if not archive.keep:
             archive.path.unlink()
-
-
-def _check_brought(path: Path, remote: Remote) -> None:
-    """Hold a file that was there already against what it should be."""
-    if remote.known_hash is not None and not matches(path, remote.known_hash):
-        raise AsdError(f"{path} is not the file of the record ({remote.known_hash}); delete it")
 
 
 def _note(archive: Archive, facts: dict[str, object]) -> None:
@@ -161,7 +156,9 @@ def unpack(archive: Path, root: Path, workspace: Path) -> tuple[list[str], list[
     shutil.rmtree(workspace, ignore_errors=True)
     try:
         (_seven if archive.suffix.lower() == ".7z" else _zip)(archive, root, workspace)
-        inner = _inner(workspace)
+        workspace.mkdir(parents=True, exist_ok=True)
+        inside = list(workspace.iterdir())
+        inner = inside[0] if len(inside) == 1 and inside[0].name in ROOTS else workspace
         files = sorted(str(p.relative_to(inner)) for p in inner.rglob("*") if p.is_file())
         root.mkdir(parents=True, exist_ok=True)
         # Training and test clips of a machine come in two archives, and both bring its folder.
@@ -187,7 +184,11 @@ def _zip(archive: Path, root: Path, workspace: Path) -> None:
         require_room(root, sum(each.file_size for each in members), f"unpacking {archive.name}")
         with underway(f"unpacking {archive.name}", "file", len(members)) as told:
             for each, name in zip(members, names, strict=True):
-                _extract(content, each, workspace / name)
+                path = workspace / name
+                (path if each.is_dir() else path.parent).mkdir(parents=True, exist_ok=True)
+                if not each.is_dir():
+                    with content.open(each) as source, path.open("xb") as target:
+                        shutil.copyfileobj(source, target, 1 << 20)
                 told(1)
 
 
@@ -226,22 +227,6 @@ def _checked(archive: Path, member: str, plain: bool) -> PurePosixPath:
     else:
         return name
     raise AsdError(f"{archive}: {member!r} {fault}; nothing of the archive was unpacked")
-
-
-def _extract(content: ZipFile, member: ZipInfo, path: Path) -> None:
-    if member.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with content.open(member) as source, path.open("xb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-
-
-def _inner(folder: Path) -> Path:
-    """Step into a folder named like a data root that is around everything."""
-    folder.mkdir(parents=True, exist_ok=True)
-    inside = list(folder.iterdir())
-    return inside[0] if len(inside) == 1 and inside[0].name in ROOTS else folder
 
 
 def _settle(source: Path, target: Path) -> list[Path]:

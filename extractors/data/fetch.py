@@ -101,7 +101,14 @@ def look_up(request: FetchRequest) -> Delivery:
         pages = "; ".join(f"{page_of(n)} to {request.root(part)}{behind}" for part, n in numbers.items())
         raise AsdError(f"offline nothing is fetched: bring and unpack the archives of {pages}")
     records = {part: read_record(number) for part, number in numbers.items()}
-    archives = _of_machines(_listed(records, request), request.machines)
+    archives = _listed(records, request)
+    # `fan` is -6_dB_fan and 6_dB_fan too.
+    fits = {name: [a for a in archives if f"_{a.machine}".endswith(f"_{name}")] for name in request.machines}
+    if unknown := [name for name, found in fits.items() if not found]:
+        known = sorted({each.machine for each in archives})
+        raise AsdError(f"--machine {unknown[0]}: there are {', '.join(known)}")
+    if fits:
+        archives = [each for each in archives if any(each in found for found in fits.values())]
     missing = [each for each in archives if not each.is_done()]
     size = sum(each.remote.size or 0 for each in missing)
     require_room(request.to, _GROWTH * size, f"{request.dataset}, archives and what is in them,")
@@ -186,16 +193,6 @@ def pinned(remote: Remote, md5: Mapping[str, str]) -> Remote:
         remote.name, expected, remote.known_hash,
     )  # fmt: skip
     return remote
-
-
-def _of_machines(archives: Sequence[Archive], machines: Sequence[str]) -> Sequence[Archive]:
-    """Take archives by machine; ``fan`` is ``-6_dB_fan`` and ``6_dB_fan`` too."""
-    fits = {name: [a for a in archives if f"_{a.machine}".endswith(f"_{name}")] for name in machines}
-    unknown = [name for name, found in fits.items() if not found]
-    if unknown:
-        known = sorted({each.machine for each in archives})
-        raise AsdError(f"--machine {unknown[0]}: there are {', '.join(known)}")
-    return [each for each in archives if not machines or any(each in found for found in fits.values())]
 
 
 def _notice(request: FetchRequest, records: Mapping[str, Record], missing: Sequence[Archive]) -> str:

@@ -68,13 +68,8 @@ def probe(path: Path, signal: Signal = PLAIN) -> Probe:
             ear.hear(block, mono(block))
         facts = ear.facts(file.measure.remark, decoder_of(str(file.subtype)))
         ear.check_mix()
-        columns = _described(file) if isinstance(file, SignalFile) else ""
+        columns = ", ".join(
+            f"{name} [{unit}]" if unit and unit not in name else name
+            for name, unit in zip(file.names, file.units, strict=True)
+        ) if isinstance(file, SignalFile) else ""  # fmt: skip
     return Probe(rate, channels, frames / rate, sha256, facts, columns, peak)
-
-
-def _described(file: SignalFile) -> str:
-    units = (
-        f" [{unit}]" if unit and unit not in name else ""
-        for name, unit in zip(file.names, file.units, strict=True)
-    )
-    return ", ".join(name + unit for name, unit in zip(file.names, units, strict=True))

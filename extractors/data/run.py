@@ -146,7 +146,14 @@ def _fetch(args: Namespace, console: Console) -> int:
 def _check(args: Namespace, console: Console) -> int:
     told = Hearing(signal=Signal(args.rate, args.column))
     found = survey(told.cut(list_clips(args.roots, SUPPLEMENTS)), args.year)
-    console.made(_text(found).removesuffix("\n"), **_plain(found))
+    console.made(
+        _text(found).removesuffix("\n"),
+        groups=[asdict(group) for group in found.groups],
+        attributes=found.attributes,
+        known=[str(one) for one in found.known],
+        findings=list(found.findings),
+        notes=list(found.notes),
+    )
     if not console.speech.json:
         console.notes(found.notes)
         tell_some("finding", found.findings)
@@ -164,16 +171,6 @@ def _next(found: Survey, roots: Sequence[object]) -> str:
         return f"put recordings to be judged into a folder new/ beside the normal ones in {folder}"
     first = "see to what was found, then " if found.findings else ""
     return f"{first}asd run default --data {folder} --out results"
-
-
-def _plain(found: Survey) -> dict[str, object]:
-    return {
-        "groups": [asdict(group) for group in found.groups],
-        "attributes": found.attributes,
-        "known": [str(one) for one in found.known],
-        "findings": list(found.findings),
-        "notes": list(found.notes),
-    }
 
 
 def _text(found: Survey) -> str:

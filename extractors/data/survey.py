@@ -230,7 +230,11 @@ def _known(
     usual = Counter(channels for _, channels in named).most_common(1)[0][0]
     counts = Counter((clip.section, clip.split) for clip, _ in named)
     sections = {section for section, _ in counts}
-    whole = {s for s in sections if year or _is_whole(counts[s, "train"], counts[s, "test"])}
+    whole = set()  # sections with nearly as many clips as the task's have
+    for section in sections:
+        train, test = counts[section, "train"], counts[section, "test"]
+        if year or (train >= 0.9 * _TRAINING_CLIPS if train else test >= 0.9 * _TEST_CLIPS):
+            whole.add(section)
     known = find_known({(s.machine_type, s.number) for s in whole}, usual, year)
     like = find_known({(s.machine_type, s.number) for s in sections}, usual, year)
     if known or not like:
@@ -258,11 +262,6 @@ def _known_sets(clips: Sequence[Clip]) -> tuple[list[KnownSet], list[str]]:
                 "not held against it"
             )
     return found, notes
-
-
-def _is_whole(train: int, test: int) -> bool:
-    """Whether a section has nearly as many clips as the task's have, see `KNOWN`."""
-    return train >= 0.9 * _TRAINING_CLIPS if train else test >= 0.9 * _TEST_CLIPS
 
 
 def _missing(clips: Sequence[Clip], known: Sequence[KnownSet]) -> tuple[list[str], list[str]]:

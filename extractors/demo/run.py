@@ -159,26 +159,20 @@ def write_data_set(root: Path, seed: int) -> int:
         If the folder holds a file that is not such a data set's, or cannot be written.
     """
     files = (path for path in root.rglob("*") if path.is_file() and path.name[0] != ".")
-    strangers = sorted({path.relative_to(root).as_posix() for path in files} - _own_files())
+    ours = set()
+    for name, machine in MACHINES.items():
+        folder, anonymous = f"{machine.folder}/{name}", machine.folder == "eval_data"
+        ours.add(f"{folder}/attributes_00.csv")
+        for file, plan, _ in _files(anonymous, (0,)):
+            original = plan.with_attributes(machine.condition(plan).attributes).stem
+            ours.add(f"{folder}/{plan.split}/{file or original}.wav")
+        ours |= {_truth_file(kind, name) for kind in _TRUTHS if anonymous}
+    strangers = sorted({path.relative_to(root).as_posix() for path in files} - ours)
     if strangers:  # the task has a fan and a valve too: nobody's recordings are overwritten
         raise AsdError(f"{root} holds {strangers[0]!r} and is not overwritten; name a new folder")
     for index, (name, machine) in enumerate(MACHINES.items()):
         _write_machine(root, name, machine, (seed, index))
     return len(MACHINES) * len(_PLANS)
-
-
-def _own_files() -> set[str]:
-    """Paths below the root of all that `write_data_set` writes, with any seed."""
-    paths = set()
-    for name, machine in MACHINES.items():
-        folder, anonymous = f"{machine.folder}/{name}", machine.folder == "eval_data"
-        paths.add(f"{folder}/attributes_00.csv")
-        for file, plan, _ in _files(anonymous, (0,)):
-            original = plan.with_attributes(machine.condition(plan).attributes).stem
-            paths.add(f"{folder}/{plan.split}/{file or original}.wav")
-        if anonymous:
-            paths |= {_truth_file(kind, name) for kind in _TRUTHS}
-    return paths
 
 
 def _truth_file(kind: str, machine: str) -> str:

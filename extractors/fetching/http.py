@@ -66,7 +66,10 @@ class PartialFile:
 
     def headers(self, url: str) -> dict[str, str]:
         """Ask for the rest, where there is a beginning that can be trusted."""
-        origin = self._read_origin()
+        try:
+            origin = dict(parse_json(self._origin.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            origin = {}
         same = origin.get("etag", "") if origin.get("url") == url else ""
         if not self.size() or not (same or self.checked):
             self.drop()
@@ -79,12 +82,6 @@ class PartialFile:
         etag = headers.get("ETag", "")
         origin = {"url": url, "etag": "" if etag.startswith("W/") else etag}
         self._origin.write_text(json.dumps(origin), "utf-8")
-
-    def _read_origin(self) -> dict[str, str]:
-        try:
-            return dict(parse_json(self._origin.read_text("utf-8")))
-        except (OSError, ValueError, TypeError):
-            return {}
 
 
 @dataclass
@@ -159,7 +156,12 @@ class Transfer:
             if start == 0:
                 self.part.drop()
                 self.part.began(url, response.headers)
-            self._save(response, start, total)
+            with underway(self.name, "B", total, start) as told, self.part.path.open("ab") as file:
+                for chunk in response.iter_content(_CHUNK):
+                    file.write(chunk)
+                    told(len(chunk))
+                    if self.halt is not None and self.halt.is_set():
+                        raise KeyboardInterrupt
         if total is not None and self.part.size() < total:
             raise _AgainError(f"the connection ended after {self.part.size()} of {total} bytes")
 
@@ -193,14 +195,6 @@ class Transfer:
         if None not in (self.size, total) and self.size != total:
             raise SourceError(f"{url}: has {total} bytes where {self.size} are expected")
         return start, total
-
-    def _save(self, response: requests.Response, start: int, total: int | None) -> None:
-        with underway(self.name, "B", total, start) as told, self.part.path.open("ab") as file:
-            for chunk in response.iter_content(_CHUNK):
-                file.write(chunk)
-                told(len(chunk))
-                if self.halt is not None and self.halt.is_set():
-                    raise KeyboardInterrupt
 
 
 def reason_of(error: Exception) -> str:

@@ -15,6 +15,7 @@ from cache.base.errors import AsdError
 
 AST = "audio-spectrogram-transformer"
 CLAP = "clap"
+PE_AUDIO = "pe_audio_encoder"
 _HEARS = ("input_values", "input_features")  # main inputs of models that take sound
 
 
@@ -144,6 +145,16 @@ def encoder_of(model: Any, name: str) -> Encoder:
         return _clap(model)
     if config.model_type == AST:
         return ast_encoder(model)
+    if config.model_type == PE_AUDIO:  # a class token stands in front of the frames, but for the output
+        top = len(model.layers)
+        return Encoder(
+            model,
+            model.layers,
+            config.hidden_size,
+            1,
+            lambda state, layer: (state if layer == top else state[:, 1:])[:, :, None],
+            lambda output: output.pooler_output,
+        )
     network = model.get_encoder() if config.is_encoder_decoder else model
     stack = _stack(network)
     if network.main_input_name not in _HEARS or stack is None:

@@ -46,6 +46,20 @@ def test_formats_and_widths(tmp_path: Path, suffix: str, subtype: str, error: fl
     assert content_sha256(path) == recording.content_sha256
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX", "RF64", "AIFF"])
+def test_sixteen_bits_are_the_numbers_that_libsndfile_reads(channels: int, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "clip.wav"
+    numbers = np.random.default_rng(channels).integers(-(2**15), 2**15, (2_001, channels)).astype(np.int16)
+    soundfile.write(path, numbers, RATE, format=kind, subtype="PCM_16")
+    with path.open("ab") as file:
+        file.write(b"LIST\x04\0\0\0INFO" if kind != "AIFF" else b"")  # what other programs append
+    expected, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    np.testing.assert_array_equal(decode_file(path).samples, expected)
+    span = decode_file(path, (0.01, 0.05)).samples
+    np.testing.assert_array_equal(span, expected[160:800])
+
+
 def test_stereo_at_44100_hz_is_averaged_and_resampled(tmp_path: Path) -> None:
     path = tmp_path / "clip.wav"
     left, right = tone(1000, 44_100), tone(3000, 44_100)

@@ -240,7 +240,7 @@ def test_whatever_a_decoder_raises_is_the_clips_fault(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    path.write_bytes(encoded("WAV"))
+    path.write_bytes(encoded("AIFF"))
     monkeypatch.setattr(soundfile.SoundFile, "read", refuse)
     for read in (decode_file, probe, lambda path: decode_file(path, (0.5, 1.0))):
         with pytest.raises(AsdError, match=f"cannot be decoded: {type(error).__name__}: odd"):

@@ -15,6 +15,7 @@ from cache.base.errors import AsdError
 from extractors import backbones, pooling
 from extractors.backbone import Backbone, Source
 from extractors.nets.eat import grid_positions
+from extractors.nets.vit import VitSizes
 from extractors.run import main
 from extractors.weights.published import EAT
 from tests.helpers.small_models import golden, noise_of, picked, write_eat
@@ -46,6 +47,18 @@ def test_all_layers_are_the_publishers(seconds: float, path: Path) -> None:
     for features, expected in zip(found, golden("eat", str(seconds)), strict=True):
         assert features.native is not None
         assert features.frames.shape[2:] == (8, 64)
+        ours = picked(features.frames) + picked(features.native)
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4)
+
+
+def test_layers_are_the_publishers_however_many_there_are(tmp_path: Path) -> None:
+    """24 blocks, as EAT large has, and more heads than one: every eighth layer."""
+    backbone = loaded(write_eat(tmp_path / "deep.safetensors", VitSizes(128, 24, 2)))
+    assert backbone.spec.layers == tuple(range(1, 25))
+    with torch.inference_mode():
+        found = backbone.features(noise_of(10.0), [8, 16, 24])
+    for features, expected in zip(found, golden("eat", "10.0 of 24 layers"), strict=True):
+        assert features.native is not None
         ours = picked(features.frames) + picked(features.native)
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4)
 

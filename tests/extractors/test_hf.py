@@ -20,7 +20,7 @@ from extractors.backbones.ast_ import load as load_ast
 from extractors.backbones.hf import load
 from extractors.device import transformers
 from extractors.run import main
-from tests.helpers.hub_models import write_ast, write_clap, write_wave, write_whisper
+from tests.helpers.hub_models import write_ast, write_clap, write_pe_audio, write_wave, write_whisper
 
 CPU = torch.device("cpu")
 WAVES: dict[str, Callable[[Path], Path]] = {
@@ -70,6 +70,23 @@ def test_attention_is_fused_where_the_architecture_has_it(tmp_path: Path) -> Non
     for kind, expected in (("Hubert", "sdpa"), ("WavLM", "eager")):
         network: Any = load(Source(variant=str(write_wave(tmp_path / kind, kind))), CPU).network
         assert network.config._attn_implementation == expected
+
+
+def test_pe_audio_is_its_frames_without_the_class_token(tmp_path: Path) -> None:
+    backbone = load(Source(variant=str(write_pe_audio(tmp_path / "pe"))), CPU)
+    assert (backbone.spec.sample_rate, backbone.spec.native) == (48_000, (3,))
+    clips = torch.randn(2, 48_000, generator=torch.Generator().manual_seed(0)) / 10  # 25 frames
+    with torch.inference_mode():
+        inputs = backbone.inputs(clips)
+        assert (inputs.time, inputs.frequency) == (None, None)  # a waveform
+        found = backbone.states(inputs, backbone.spec.layers)
+        output = backbone.network(inputs.values, output_hidden_states=True)
+    assert [tuple(features.frames.shape) for features in found] == [(2, 25, 1, 32)] * 4
+    for features, state in zip(found[:-1], output.hidden_states[:-1], strict=True):
+        torch.testing.assert_close(features.frames[:, :, 0], state[:, 1:])
+    torch.testing.assert_close(found[-1].frames[:, :, 0], output.last_hidden_state)
+    assert found[-1].native is not None
+    torch.testing.assert_close(found[-1].native, output.pooler_output)
 
 
 def test_whisper_is_its_encoder_without_the_padding(tmp_path: Path) -> None:

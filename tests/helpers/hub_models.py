@@ -43,6 +43,26 @@ def write_wave(folder: Path, kind: str, **changes: Any) -> Path:
     return write_model(folder, getattr(kinds, f"{kind}Model")(config), extractor)
 
 
+def write_pe_audio(folder: Path) -> Path:
+    """The encoder of PE-Audio: a class token before a frame of 1920 samples each, at 48 kHz."""
+    kinds = transformers()
+    codec = {
+        "encoder_hidden_size": 4,
+        "codebook_dim": 8,
+        "hidden_size": 16,
+        "downsampling_ratios": [2, 8, 10, 12],
+    }
+    config = kinds.PeAudioEncoderConfig(
+        dac_config=codec,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        head_dim=16,
+    )
+    return write_model(folder, kinds.PeAudioEncoder(config), kinds.PeAudioFeatureExtractor())
+
+
 def write_whisper(folder: Path) -> Path:
     """Whisper that hears 3 s, with its decoder."""
     kinds = transformers()

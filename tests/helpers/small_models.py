@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from extractors.backbone import Source
 from extractors.backbones.efficientat import MobileNet
 from extractors.nets.beats import Beats, BeatsConfig
+from extractors.nets.vit import VitSizes
 from tests.helpers.hub_models import FEW_PATCHES, NARROW, write_ast, write_wave
 
 
@@ -44,8 +45,13 @@ def write_beats(path: Path, **changes: object) -> Path:
     return path
 
 
-def write_vit(path: Path, stem: str, front: Mapping[str, tuple[int, ...]]) -> Path:
-    """A hub's file of a transformer of two blocks, its values of no generator: the same everywhere.
+SMALLEST = VitSizes(64, 2, 1)
+
+
+def write_vit(
+    path: Path, stem: str, front: Mapping[str, tuple[int, ...]], sizes: VitSizes = SMALLEST
+) -> Path:
+    """A hub's file of a transformer, its values of no generator: the same everywhere.
 
     Parameters
     ----------
@@ -54,10 +60,12 @@ def write_vit(path: Path, stem: str, front: Mapping[str, tuple[int, ...]]) -> Pa
     stem
         Stands before all names.
     front
-        Shapes by name of what is not a block, whose tokens have 64 values and one head.
+        Shapes by name of what is not a block.
+    sizes
+        Of the blocks.
     """
-    width, shapes = 64, dict(front)
-    for block in ("blocks.0", "blocks.1"):
+    width, shapes = sizes.width, dict(front)
+    for block in (f"blocks.{number}" for number in range(sizes.depth)):
         for name, second, first in (
             ("attn.qkv", 1, 3),
             ("attn.proj", 1, 1),
@@ -105,16 +113,17 @@ def golden(name: str, case: str) -> list[list[float]]:
     return values
 
 
-def write_eat(path: Path) -> Path:
-    """The smallest EAT, as the hub's files are."""
+def write_eat(path: Path, sizes: VitSizes = SMALLEST) -> Path:
+    """A small EAT, as the hub's files are."""
+    width = sizes.width
     front = {
-        "local_encoder.proj.weight": (64, 1, 16, 16),
-        "local_encoder.proj.bias": (64,),
-        "extra_tokens": (1, 1, 64),
-        "pre_norm.weight": (64,),
-        "pre_norm.bias": (64,),
+        "local_encoder.proj.weight": (width, 1, 16, 16),
+        "local_encoder.proj.bias": (width,),
+        "extra_tokens": (1, 1, width),
+        "pre_norm.weight": (width,),
+        "pre_norm.bias": (width,),
     }
-    return write_vit(path, "model.", front)
+    return write_vit(path, "model.", front, sizes)
 
 
 def write_fisher(path: Path) -> Path:
