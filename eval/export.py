@@ -65,12 +65,11 @@ class ExportRequest(Options):
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the folder, its sections, the parts of their vectors, and how many modules."""
+    """What was written: the folder, its sections, and the backbones of their vectors."""
 
     folder: Path
     sections: tuple[str, ...]
     parts: tuple[str, ...]
-    modules: int
 
 
 def export(request: ExportRequest) -> Exported:
@@ -95,8 +94,9 @@ def export(request: ExportRequest) -> Exported:
     if any("network" not in part for part in parts):
         modules |= {"extractors.pooling"}
         modules |= {f"extractors.backbones.{part['backbone']}" for part in parts if "network" not in part}
-    files |= _sources(modules)
-    files["score.py"] = Path(own.__file__ or "").with_name("standalone.py").read_bytes()
+    paths, root = _closure(modules), Path(own.__file__ or "").parents[1]
+    files |= {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+    files["score.py"] = (root / "eval" / "standalone.py").read_bytes()
     network = ", and onnxruntime" if any("network" in part for part in parts) else ""
     files["README.md"] = _README.format(network=network).encode()
     record = {
@@ -107,7 +107,7 @@ def export(request: ExportRequest) -> Exported:
     for name, data in files.items():
         write_atomic(folder / name, data)
     write_atomic(folder / "bank.json", json.dumps(record, indent=1).encode())
-    return Exported(folder, tuple(told), tuple(part["backbone"] for part in parts), len(_closure(modules)))
+    return Exported(folder, tuple(told), tuple(part["backbone"] for part in parts))
 
 
 def _section(name: str, fitted: FittedSection, files: dict[str, bytes]) -> dict[str, Any]:
@@ -196,45 +196,40 @@ def _modules_of(scorer: object) -> set[str]:
     return {type(scorer).__module__}.union(*map(_modules_of, inner))
 
 
-def _closure(modules: Iterable[str]) -> dict[str, Path]:
-    """Find modules of ours, and all that they import when they are imported, with their files."""
+def _closure(modules: Iterable[str]) -> list[Path]:
+    """Find the files of modules of ours, and of all that they import when they are imported.
+
+    What a module imports only when it is called, or tries to import, is not needed.
+    """
     found: dict[str, Path] = {}
     left = list(modules)
     while left:
         name = left.pop()
         if name in found:
             continue
-        found[name] = _file(name) or Path()
+        path = _file(name)
+        if path is None:
+            raise AsdError(f"{name} is of another package: a bank that uses it cannot be exported")
+        found[name] = path
         left += [name.rpartition(".")[0]] if "." in name else []
-        for wanted in _imports(found[name]):
-            top = wanted.partition(".")[0]
-            if top in _OURS:
-                left.append(wanted)
-            elif top not in {*sys.stdlib_module_names, "numpy"}:
-                raise AsdError(f"{name} needs {top} beside NumPy: a bank that uses it cannot be exported")
-    return found
+        for node in ast.parse(path.read_text("utf-8")).body:
+            wanted = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                inner = (f"{node.module}.{each.name}" for each in node.names)
+                wanted = [node.module, *filter(_file, inner)]
+            others = {each.partition(".")[0] for each in wanted} - {*_OURS, *sys.stdlib_module_names, "numpy"}
+            if others:
+                raise AsdError(
+                    f"{name} needs {min(others)} beside NumPy: a bank that uses it cannot be exported"
+                )
+            left += [each for each in wanted if each.partition(".")[0] in _OURS]
+    return list(found.values())
 
 
 def _file(module: str) -> Path | None:
     """Find the file of a module of ours; ``None`` where there is none of that name."""
     stem = Path(own.__file__ or "").parents[1].joinpath(*module.split("."))
     return next((p for p in (stem / "__init__.py", stem.with_suffix(".py")) if p.is_file()), None)
-
-
-def _imports(path: Path) -> Iterable[str]:
-    """Name what a module imports at once; what it tries to, or imports when it is called, is not needed."""
-    for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, ast.Import):
-            yield from (each.name for each in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            inner = [f"{node.module}.{each.name}" for each in node.names]
-            yield from (node.module, *filter(_file, inner))
-
-
-def _sources(modules: Iterable[str]) -> dict[str, bytes]:
-    """Read the files of modules, by their places below the folder."""
-    root = Path(own.__file__ or "").parents[1]
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in _closure(modules).values()}
 
 
 @guarded

@@ -155,28 +155,35 @@ def in_integers(forward: Forward, clips: Sequence[Clip], store: Store, *, asked:
     AsdError
         Where it was asked for: if scores rank otherwise, or there are too few clips to tell.
     """
-    from extractors.embedding import graphs  # noqa: PLC0415 (extras)
-
-    network, name = cast(graphs.GraphBackbone, forward.backbone), forward.backbone.spec.name
+    name = forward.backbone.spec.name
     if known := _calibration_in(store, forward.outputs):
         _LOG.info("%s in int8, as its tables are", name)
         return _calibrated(forward, known)
     if not asked and any(store.tables(each.recipe) for each in forward.outputs):
         return forward
     samples = training_samples(forward, clips) if asked or len(clips) >= WORTH else []
-    least, half = _FEWEST if asked else 2 * CLIPS, len(samples) // 2
-    if len(samples) < least and not asked:
+    least = _FEWEST if asked else 2 * CLIPS
+    if len(samples) >= least:
+        return _in_integers(forward, samples, _of_largest(clips), store, asked=asked)
+    if not asked:
         return forward
-    if len(samples) < least:
-        raise AsdError(
-            f"--dtype int8: {len(samples)} training clips of one length to calibrate and compare on, "
-            f"{least} are needed; use --dtype float32"
-        )
-    train = _of_largest(clips)
+    raise AsdError(
+        f"--dtype int8: {len(samples)} training clips of one length to calibrate and compare on, {least} are "
+        "needed; use --dtype float32"
+    )
+
+
+def _in_integers(
+    forward: Forward, samples: Sequence[Samples], train: Sequence[Clip], store: Store, *, asked: bool
+) -> Forward:
+    """Calibrate on the first half of samples of training clips, and judge by the other."""
+    from extractors.embedding import graphs  # noqa: PLC0415 (extras)
+
+    network, name = cast(graphs.GraphBackbone, forward.backbone), forward.backbone.spec.name
     told = "%s: int8 is calibrated on %d of %d training clips of %s, and compared on as many others"
-    _LOG.info(told, name, half, len(train), train[0].section)
+    _LOG.info(told, name, len(samples) // 2, len(train), train[0].section)
     layers = sorted({each.layer for each in forward.outputs})
-    smaller = _calibrated(forward, graphs.calibrated(network, samples[:half], layers))
+    smaller = _calibrated(forward, graphs.calibrated(network, samples[: len(samples) // 2], layers))
     measure = partial(judged, forward, smaller, samples, 0.0 if asked else _GAIN)
     verdict = cast(Verdict, _verdict(store, smaller, measure))
     if asked and not verdict.alike:

@@ -104,6 +104,7 @@ def test_it_checks_scores_and_reports_without_torch(thin: Path, place: Path) -> 
         ["build", "--backbone", "logmel", "--scorer", "min-distance"],
         ["score", "--backbone", "logmel", "--scorer", "min-distance", "--audio", "data", "--out", "own"],
         ["run", "default", "--data", "data", "--out", "results"],
+        ["export", "results/bank", "edge"],
     ):
         done = run(thin, place, *verb)
         assert done.returncode == 0, done.stderr
