@@ -20,7 +20,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -167,19 +166,18 @@ class BearingSet:
                 f"bearing-datasets build {self.name} --force"
             )
         try:
-            table = pd.read_parquet(path)
+            table = pq.read_table(path)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise AsdError(f"{path} is damaged: {error}; build the set anew") from error
-        lacking = [name for name in _NEEDED if name not in table.columns]
+        lacking = [name for name in _NEEDED if name not in table.column_names]
         if lacking:
             raise AsdError(f"{path}: no column {lacking[0]}; expected the tables of bearing-datasets 0.3")
-        there = sorted(table["channel"].astype(str).unique())
+        rows = sorted(table.to_pylist(), key=lambda row: str(row["signal_id"]))
+        there = sorted({str(row["channel"]) for row in rows})
         unknown = [name for name in channels if name not in there]
         if unknown:
             raise AsdError(f"--machine {unknown[0]}: {self.name} has the channels {', '.join(there)}")
-        table = table[table["channel"].isin(channels)] if channels else table
-        rows = table.sort_values("signal_id").to_dict("records")
-        return [{str(name): value for name, value in row.items()} for row in rows]
+        return [row for row in rows if not channels or row["channel"] in channels]
 
 
 def notice(found: BearingSet) -> str:
