@@ -15,10 +15,10 @@ import soundfile
 import torch
 
 from benchmarks.timing import machine, seconds
-from cache.table import Section
-from eval.baselines.frames import Frames, read_frames
-from eval.baselines.model import Autoencoder
-from eval.baselines.training import FrameBatches, train
+from cache.table import ClipKey, Section
+from eval.baselines.frames import FrameBatches, Frames, read_frames
+from eval.baselines.model import Autoencoder, train
+from extractors.audio.hearing import Hearing
 from extractors.clips.listing import Clip
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ def noise(clips: int) -> Frames:
     values = np.random.default_rng(0).normal(-30, 5, (clips * FRAMES, 128)).astype(np.float32)
     listed = tuple(Clip(f"fan/train/{i}.wav", Path(), Section("fan", 0), "train") for i in range(clips))
     bounds = np.arange(clips + 1, dtype=np.int64) * FRAMES
-    return Frames(values, bounds, listed, ("",) * clips)
+    return Frames(values, bounds, listed, tuple(ClipKey(clip.clip_id, "") for clip in listed))
 
 
 def epoch(clips: int, threads: int) -> float:
@@ -53,7 +53,7 @@ def features(clips: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         listed = written(Path(folder), clips)
         torch.set_num_threads(1)
-        return clips / seconds(lambda: read_frames(listed, 2**30, Path(folder)))
+        return clips / seconds(lambda: read_frames(listed, Hearing(), 2**30, Path(folder)))
 
 
 def written(folder: Path, clips: int) -> list[Clip]:
@@ -71,7 +71,7 @@ def memory(clips: int, budget: int) -> float:
     """
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         torch.set_num_threads(1)
-        frames = read_frames(written(Path(folder), clips), budget, Path(folder))
+        frames = read_frames(written(Path(folder), clips), Hearing(), budget, Path(folder))
         batches = FrameBatches(frames, range(clips), budget, CPU).epoch(torch.Generator())
         return max(_own_memory() for number, _ in enumerate(batches) if number % 50 == 0)
 

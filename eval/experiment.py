@@ -82,7 +82,7 @@ def run_experiment(wanted: EvaluateRequest, told: Progress = unseen) -> Evaluate
     embedded: list[_Preparation] = []
     with results.run():
         if experiment.autoencoder is not None:
-            embedded = [_train(experiment.autoencoder, plain)]
+            embedded = [_train(experiment.autoencoder, Heard(**experiment.heard), plain)]
             results.include(ResultsFolder(results.root / _TRAINED))
             done = judge_all(replace(plain, submission=(results.root / _TRAINED,)), results)
         elif experiment.finetune is not None:
@@ -171,10 +171,10 @@ def train_request(experiment: Experiment, name: str, seed: int, wanted: Evaluate
     )  # fmt: skip
 
 
-def baseline_request(system: AutoencoderChoice, wanted: EvaluateRequest) -> BaselineRequest:
+def baseline_request(system: AutoencoderChoice, heard: Heard, wanted: EvaluateRequest) -> BaselineRequest:
     """Ask for the task's baseline; every run gets its report when all are ranked."""
     return BaselineRequest(
-        mode=system.mode, form=system.form, data=wanted.audio, seeds=tuple(system.seeds),
+        mode=system.mode, form=system.form, data=wanted.audio, heard=heard, seeds=tuple(system.seeds),
         epochs=system.epochs, ground_truth=wanted.ground_truth, report=False,
         out=wanted.out / _TRAINED, cache_dir=wanted.cache_dir, command=wanted.command,
     )  # fmt: skip
@@ -244,10 +244,10 @@ def _with_bank(wanted: EvaluateRequest, embedded: _Preparation, bank: Path) -> E
     return replace(wanted, tables=chosen, bank=bank, built=True, left_out=embedded.faults)
 
 
-def _train(system: AutoencoderChoice, wanted: EvaluateRequest) -> _Preparation:
+def _train(system: AutoencoderChoice, heard: Heard, wanted: EvaluateRequest) -> _Preparation:
     from eval.baselines.evaluate import evaluate  # noqa: PLC0415 -- torch comes with it
 
-    done = evaluate(baseline_request(system, wanted))
+    done = evaluate(baseline_request(system, heard, wanted))
     return _Preparation((), (*done.left_out, *done.warnings), done.notes)
 
 

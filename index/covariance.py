@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +16,22 @@ _ROWS = 64  # of every matrix product: the last bits of one depend on its shape
 
 @dataclass(frozen=True)
 class Covariance:
-    """``(1 - a) S + a mu I`` about a mean, S the covariance of n clips of D values.
+    """``(1 - a) S + a mu I`` about a mean, S the covariance of n observations of D values.
+
+    An observation is a clip, or a frame where frames are streamed.
 
     Attributes
     ----------
     mean
         (D,).
     axes
-        (r, D) orthonormal rows, r <= min(n, D): the directions in which the clips vary.
+        (r, D) orthonormal rows, r <= min(n, D): the directions in which the observations vary.
     variances
         (r,) of S along the axes.
     shrinkage
         a in [0, 1].
     level
-        mu, the mean variance ``trace(S) / D``; 1 where the clips do not vary.
+        mu, the mean variance ``trace(S) / D``; 1 where the observations do not vary.
     count
         n.
     """
@@ -57,6 +60,21 @@ class Covariance:
         g = self._form(vectors - self.mean, variances)
         c = (1 - self.shrinkage) * n / (n - 1) ** 2
         return np.asarray((n / (n - 1)) ** 2 * g / np.maximum(1 - c * g, 1e-12))
+
+    def squared_length(self, offsets: Floats) -> Floats:
+        """``e' A^-1 e`` of (Q, D) offsets that lie in the span of the axes, (Q,); A not singular."""
+        return np.asarray(np.square(offsets @ (self.axes.T / np.sqrt(self.shrunk))).sum(axis=1))
+
+    @property
+    def shrunk(self) -> Floats:
+        """Variances along the axes after shrinkage, (r,)."""
+        return (1 - self.shrinkage) * self.variances + self.shrinkage * self.level
+
+    @property
+    def singular(self) -> bool:
+        """Whether it cannot be inverted in the span of the axes, as `numpy.linalg.matrix_rank` has it."""
+        shrunk = self.shrunk
+        return not shrunk.min() > shrunk.max() * len(shrunk) * np.finfo(np.float64).eps
 
     def _form(self, offsets: Floats, variances: Floats) -> Floats:
         along = np.square(row_products(offsets, self.axes))  # (Q, r)
@@ -124,8 +142,7 @@ def whitening(covariance: Covariance, points: Floats) -> Whitening:
         (P, D) that are to lie in the span beside the clips, the means of domains.
     """
     centre = points.mean(axis=0)
-    inside = (1 - covariance.shrinkage) * covariance.variances + covariance.shrinkage * covariance.level
-    axes, scale = covariance.axes, np.sqrt(np.maximum(inside, covariance.floor))
+    axes, scale = covariance.axes, np.sqrt(np.maximum(covariance.shrunk, covariance.floor))
     for point in points[1:]:
         offset = point - centre
         for _ in range(2):  # twice is enough (Giraud, Langou and Rozloznik 2005)
@@ -175,27 +192,59 @@ def fit_covariance(vectors: NDArray[Any], shrinkage: float | None) -> Covariance
     level = float(np.square(centred).sum() / n / width)
     if level <= 1e-12 * float(np.square(values).mean()):
         return Covariance(mean, np.empty((0, width)), np.empty(0), 1.0, level or 1.0, n)
-    amount = _ledoit_wolf(centred, level) if shrinkage is None else shrinkage
-    variances, axes = _principal_axes(centred)
-    return Covariance(mean, axes, variances, amount, level, n)
-
-
-def _principal_axes(centred: Floats) -> tuple[Floats, Floats]:
-    """Variances (r,) and axes (r, D), by the smaller of the two products."""
-    n, width = centred.shape
-    if n < width:
-        squares, left = np.linalg.eigh(centred @ centred.T)  # (n, n)
+    few = n < width  # then by the smaller of the two products
+    product = centred @ centred.T if few else centred.T @ centred
+    if shrinkage is None:
+        norm = float(np.square(product).sum()) / n**2  # |S|^2, the same for both products
+        fourth = float(np.square(np.square(centred).sum(axis=1)).sum())
+        shrinkage = _ledoit_wolf((fourth / n - norm) / n / width, norm / width - level**2)
+    squares, own = np.linalg.eigh(product)
+    if few:
         kept = squares > 1e-10 * squares[-1]
-        return squares[kept] / n, (left[:, kept] / np.sqrt(squares[kept])).T @ centred
-    squares, axes = np.linalg.eigh(centred.T @ centred)
-    return np.maximum(squares, 0.0) / n, axes.T
+        squares = squares[kept]
+        axes = (own[:, kept] / np.sqrt(squares)).T @ centred
+    else:
+        axes = own.T
+    return Covariance(mean, axes, np.maximum(squares, 0.0) / n, shrinkage, level, n)
 
 
-def _ledoit_wolf(centred: Floats, level: float) -> float:
-    n, width = centred.shape
-    product = centred @ centred.T if n < width else centred.T @ centred
-    norm = float(np.square(product).sum()) / n**2  # |S|^2, the same for both products
-    fourth = float(np.square(np.square(centred).sum(axis=1)).sum())
-    distance = norm / width - level**2  # of S to mu I
-    noise = (fourth / n - norm) / n / width
+def fit_streamed(blocks: Callable[[], Iterable[Floats]], shrinkage: float | None) -> Covariance:
+    """Fit the covariance of observations that come in blocks, S as `numpy.cov` gives it, n - 1 below.
+
+    What is held does not grow with the number of blocks.
+
+    Parameters
+    ----------
+    blocks
+        Gives (n_c, D) blocks, the same at every call, at least one; called twice where the shrinkage
+        is to be found.
+    shrinkage
+        In [0, 1]; ``None`` for that of Ledoit and Wolf (2004), eq. 14, with a block as observation:
+        frames of one clip are much alike, and thousands of them do not make ten clips a good sample.
+        With S_c a block's second moments about the common mean and w_c its share of the rows,
+        ``min(1, sum_c w_c^2 |S_c - S|^2 / |S - mu I|^2)``; 1 for a single block, which cannot tell how
+        blocks differ. For blocks of one row this is Ledoit and Wolf's own.
+    """
+    count, total, products = 0, np.zeros(1), np.zeros((1, 1))
+    for rows in blocks():
+        count += len(rows)
+        total = total + rows.sum(axis=0)
+        products = products + rows.T @ rows
+    mean = total / count
+    matrix = (products - count * np.outer(mean, mean)) / max(1, count - 1)
+    width = len(matrix)
+    level = float(matrix.trace()) / width
+    if shrinkage is None:
+        noise, seen = 0.0, 0
+        for rows in blocks():
+            centred, seen = rows - mean, seen + 1
+            noise += float(np.square(centred.T @ centred - len(rows) * matrix).sum()) / count**2
+        distance = float(np.square(matrix - level * np.eye(width)).sum())
+        shrinkage = _ledoit_wolf(noise, distance if seen > 1 else 0.0)
+    variances, axes = np.linalg.eigh(matrix)
+    return Covariance(mean, axes.T, variances, shrinkage, level, count)
+
+
+def _ledoit_wolf(noise: float, distance: float) -> float:
+    """Shrinkage by what the observations say of the noise of S and of its distance to mu I."""
     return min(1.0, noise / distance) if distance > 0 else 1.0

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cache.base.errors import AsdError
 from cache.base.processors import cores
 from cache.base.progress import Progress, unseen
-from cache.table import ClipKey
-from eval.baselines.jobs import JobResult, JobSettings, jobs_of
-from eval.baselines.pool import run_jobs
+from cache.facts import Remark, differences, remarks_of
+from cache.facts import told as said_of
+from cache.table import EmbeddingTable
+from eval.baselines.frames import SAMPLE_RATE
+from eval.baselines.jobs import jobs_of, run_jobs
+from eval.baselines.machine import JobResult, JobSettings, SectionOutcome
 from eval.baselines.published import (
     COMPARISON_HEADER,
     MACHINES,
@@ -28,19 +33,22 @@ from eval.baselines.published import (
 )
 from eval.baselines.request import PAPER, BaselineRequest
 from eval.baselines.scoring import ResidualScoring
-from eval.judge import JudgeRequest, judge
+from eval.judge import JudgeRequest, JudgeResult, judge
 from eval.metrics.intervals import ResamplingPlan
 from eval.page.build import PlaybackOptions
 from eval.page.ranking_tables import write_ranking
 from eval.ranking import Ranking, System, rank
 from eval.report import ReportRequest, ReportResult, report
 from eval.results.clips import write_clips
-from eval.results.description import SystemDescription, write_description
+from eval.results.description import SystemDescription, promise_of, write_description
 from eval.results.folder import ResultsFolder
-from eval.results.names import result_names
-from eval.results.submission import Submission, write_submission
+from eval.results.submission import write_submission
+from eval.scoring.maps import write_map
+from eval.scoring.sections import SectionScores, surplus, write_reasons, write_windows
 from extractors.clips.listing import Listing, list_clips
 from extractors.device import find_device
+from index.fitted import JudgedSection
+from index.scorer import explained, find
 
 _GIB = 2**30
 _LOG = logging.getLogger(__name__)
@@ -64,6 +72,8 @@ class Baselines:
         What makes scores doubtful; each names the machine.
     notes
         What deserves a look.
+    silent
+        Recordings that a report does not play, each with the reason.
     """
 
     reported: tuple[ReportResult, ...]
@@ -72,6 +82,7 @@ class Baselines:
     left_out: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    silent: tuple[str, ...] = ()
 
 
 def evaluate(request: BaselineRequest, told: Progress = unseen) -> Baselines:
@@ -93,7 +104,10 @@ def evaluate(request: BaselineRequest, told: Progress = unseen) -> Baselines:
     folder = request.cache_dir / "baselines"
     scorings = request.scorings()
     budget = round(request.memory * _GIB)
-    settings = JobSettings(tuple(scorings.values()), request.epochs, folder, device, budget)
+    settings = JobSettings(
+        scorings=tuple(scorings.values()), hearing=request.hearing(), limits=request,
+        folds=request.folds, epochs=request.epochs, folder=folder, device=device, budget=budget,
+    )  # fmt: skip
     jobs = jobs_of(listing.clips, request.seeds, settings)
     at_once = cores() if device.type == "cpu" else 1
     with ExitStack() as held:
@@ -109,7 +123,7 @@ def evaluate(request: BaselineRequest, told: Progress = unseen) -> Baselines:
         ]
         comparisons = {}
         if request.mode == PAPER:
-            comparisons = {mode: compare(mode, one[0], read_published()) for mode, one in
+            comparisons = {mode: compare(mode, one.system, read_published()) for mode, one in
                            zip(TABLES, made, strict=True)}  # fmt: skip
             lines = [comparison_csv(mode, rows) for mode, rows in comparisons.items()]
             top.write("comparison.csv", "".join([COMPARISON_HEADER, *lines]).encode())
@@ -117,13 +131,19 @@ def evaluate(request: BaselineRequest, told: Progress = unseen) -> Baselines:
                 top.include(results)
     # Every seed meets the same faults.
     faults = {fault.path: fault for outcome in outcomes for fault in outcome.faults}
+    runs = [one for system in made for one in system.runs]
+    reported = tuple(one.reported for one in runs)
     return Baselines(
-        tuple(reported for _, _, every in made for reported in every),
-        tuple(ranking for _, ranking, _ in made if ranking is not None),
+        reported,
+        tuple(system.ranking for system in made if system.ranking is not None),
         comparisons,
         tuple(map(str, [*listing.faults, *faults.values()])),
         tuple(text for outcome in outcomes for text in outcome.warnings),
-        (*listing.notes, *(text for outcome in outcomes for text in outcome.notes)),
+        (
+            *listing.notes,
+            *dict.fromkeys(text for system in made for one in system.runs for text in one.notes),
+        ),
+        tuple(dict.fromkeys(text for one in reported for text in one.silent)),
     )
 
 
@@ -147,7 +167,25 @@ def _listing(request: BaselineRequest) -> Listing:
             f"{len(made)} clips are synthetic, {made[0]} for one; the task's baselines are trained "
             "and tested on recordings alone: leave that folder out of --data"
         )
-    return listing
+    return request.hearing().cut(listing)
+
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """One run: what it was judged to be, what its report holds, and what deserves a look."""
+
+    run: JudgeResult
+    reported: ReportResult
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _System:
+    """The runs of one system, and their mean and deviation where truth is known."""
+
+    system: System
+    runs: tuple[_Made, ...]
+    ranking: Ranking | None
 
 
 def _system(
@@ -156,49 +194,102 @@ def _system(
     place: int,
     scoring: ResidualScoring,
     outcomes: Sequence[JobResult],
-) -> tuple[System, Ranking | None, list[ReportResult]]:
-    """Write, judge and report the runs of one system, and their mean and deviation."""
-    runs, reported = [], []
+) -> _System:
+    """Write, judge and report the runs of one system."""
+    made = []
     for seed in request.seeds:
         part = ResultsFolder(results.root / f"seed_{seed}")
+        of_seed = [outcome for outcome in outcomes if outcome.seed == seed]
         with part.run():
-            _write_scores(request, part, f"{scoring.title}, seed {seed}", place,
-                          [outcome for outcome in outcomes if outcome.seed == seed])  # fmt: skip
-            judging = JudgeRequest(part.root, part.root.name, request.ground_truth, part=True)
-            runs.append(judge(judging))
-            audible = PlaybackOptions(request.data)
-            reported.append(report(ReportRequest(runs[-1], part, request.report, audible)))
+            notes = _write_scores(request, part, f"{scoring.title}, seed {seed}", place, of_seed)
+            run = judge(JudgeRequest(part.root, part.root.name, request.ground_truth, part=True))
+            playback = PlaybackOptions(request.data, request.listen)
+            found = report(ReportRequest(run, part, request.report, playback))
+            made.append(_Made(run, found, tuple(notes)))
         results.include(part)
-    for path in set(results.root.glob("seed_*")) - {run.directory for run in runs}:
+    for path in set(results.root.glob("seed_*")) - {one.run.directory for one in made}:
         ResultsFolder(path).clear()
-    system = System(scoring.title, tuple(runs))
-    if not runs[0].results:
-        return system, None, reported
+    system = System(scoring.title, tuple(one.run for one in made))
+    if not made[0].run.results:
+        return _System(system, tuple(made), None)
     ranking = rank([system], ResamplingPlan())
     write_ranking(results, ranking)
-    return system, ranking, reported
+    return _System(system, tuple(made), ranking)
 
 
 def _write_scores(
     request: BaselineRequest, part: ResultsFolder, title: str, place: int, outcomes: Sequence[JobResult]
-) -> None:
-    """Write the submission of one run and what describes it."""
+) -> list[str]:
+    """Write the scores of one run, their reasons and what describes the system; return the notes."""
     thresholds: dict[str, float | None] = {}
-    for one in (section for outcome in outcomes for section in outcome.scores[place]):
-        names = result_names([clip.clip_id for clip in one.clips])
-        write_submission(part, Submission(one.section, names, one.scores, one.decisions))
-        keys = [
-            ClipKey(clip.clip_id, sha, clip.domain, clip.condition, clip.attributes)
-            for clip, sha in zip(one.clips, one.hashes, strict=True)
-        ]
-        write_clips(part, one.section, keys, {})
-        value = float(one.threshold.value)
-        thresholds[str(one.section)] = value if np.isfinite(value) else None
-    losses = {
-        f"loss of {o.machine}, first and last epoch": f"{o.losses[0]:.4g}, {o.losses[-1]:.4g} dB^2"
-        for o in outcomes
-    }
-    facts = {"epochs": str(request.epochs), "models": str(Path(request.cache_dir) / "baselines"),
-             "command": request.command, **losses}  # fmt: skip
-    write_description(part, SystemDescription(title, facts=facts, thresholds=thresholds))
+    cautions: dict[str, list[str]] = {}
+    calibration: dict[str, dict[str, Any]] = {}
+    remarks: list[Remark] = []
+    notes: list[str] = []
+    for one in (section for outcome in outcomes for section in outcome.sections):
+        judged = one.judged[place]
+        name = str(judged.section)
+        scored = _write_section(request, part, one, place)
+        found = [remark for table in (one.train, one.test) for remark in _remarks(table, judged)]
+        remarks += found
+        thresholds[name] = scored.limit if np.isfinite(scored.limit) else None
+        cautions[name] = [*judged.cautions().values(), *said_of(found)]
+        calibration[name] = {**judged.facts(), "promise": judged.promise()}
+        notes += [f"{name}: {text}" for text in judged.cautions().values()]
+        more = surplus(int(scored.decisions.sum()), len(scored.decisions), judged.promised)
+        if more and any(key.condition is None for key in one.test.keys):
+            notes.append(f"{name}, {part.root.name}: {more}")
+    facts = {**_facts(request, outcomes), "calibration": promise_of(calibration.values())}
+    described = SystemDescription(
+        title, facts=facts, thresholds=thresholds, cautions=cautions, calibration=calibration
+    )
+    write_description(part, described)
     part.seal()
+    return [*notes, *said_of(remarks)]
+
+
+def _facts(request: BaselineRequest, outcomes: Sequence[JobResult]) -> dict[str, str]:
+    """Say what a reader needs to know of a run, or to repeat it."""
+    hearing = request.hearing()
+    return {
+        "epochs": str(request.epochs),
+        "models": str(Path(request.cache_dir) / "baselines"),
+        "command": request.command,
+        **{name: str(value) for name, value in hearing.settings.items()},
+        **({"signal": json.dumps(hearing.signal.settings)} if hearing.signal.settings else {}),
+        **{
+            f"loss of {o.machine}, first and last epoch": f"{o.losses[0]:.4g}, {o.losses[-1]:.4g} dB^2"
+            for o in outcomes
+        },
+    }
+
+
+def _write_section(
+    request: BaselineRequest, part: ResultsFolder, outcome: SectionOutcome, place: int
+) -> SectionScores:
+    """Write a section's files, as scoring with a bank does.
+
+    The nearest training clips are those of the nearest mean frame: an autoencoder names none itself.
+    """
+    judged, train, test = outcome.judged[place], outcome.train, outcome.test
+    nearest = find("min-distance")()
+    nearest.fit(train)
+    scores, decided = outcome.scores[:, place], outcome.decided[:, place]
+    reasons = replace(explained(nearest, test.embeddings), score=scores, decided=decided)
+    scored = SectionScores(judged, test.keys, reasons)
+    write_submission(part, scored.submission)
+    named = write_reasons(part, scored)
+    write_windows(part, scored)
+    known = {key.clip_id: key for key in train.keys if key.clip_id in named}
+    write_clips(part, judged.section, test.keys, known)
+    write_map(part, train, lambda: [test], request.map)
+    return scored
+
+
+def _remarks(table: EmbeddingTable, judged: JudgedSection) -> list[Remark]:
+    facts = {key.clip_id: key.facts for key in table.keys}
+    where = f"{table.section} {table.split}"
+    found = remarks_of(where, facts)
+    if table.split == "test":
+        found += differences(where, facts, judged.usual, SAMPLE_RATE)
+    return found

@@ -1,196 +1,23 @@
-"""One machine and one seed, from clips to scores."""
+"""Machines and seeds, one after the other or in processes side by side: clips in, scores out."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
-
-import torch
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from multiprocessing.connection import wait as wait_for
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
+from threading import Thread
 
 from cache.base.errors import AsdError
-from cache.table import Section
-from eval.baselines.distances import Residuals
-from eval.baselines.frames import Frames, clip_frames, read_frames
-from eval.baselines.model import Model, ModelRun
-from eval.baselines.scoring import BaselineScores, ResidualScoring, by_section, decide, hold_out
-from eval.baselines.training import FrameBatches, loss_fault
-from extractors.clips.listing import Clip, Fault
-
-Score = Callable[[Residuals], float]
-
-
-@dataclass(frozen=True)
-class JobSettings:
-    """How to run.
-
-    Attributes
-    ----------
-    scorings
-        What to make of one training.
-    epochs
-        How often every vector is used.
-    folder
-        Where models are kept; one that is there is not trained again.
-    device
-        Where to train.
-    budget
-        Bytes of frames held in memory by one process.
-    """
-
-    scorings: tuple[ResidualScoring, ...]
-    epochs: int
-    folder: Path
-    device: torch.device
-    budget: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """One machine and one seed.
-
-    Attributes
-    ----------
-    machine
-        Its type.
-    seed
-        Of weights, order and the clips held out.
-    train, test
-        Its clips, of all sections.
-    settings
-        How to run.
-    """
-
-    machine: str
-    seed: int
-    train: tuple[Clip, ...]
-    test: tuple[Clip, ...]
-    settings: JobSettings
-
-
-@dataclass(frozen=True, eq=False)
-class JobResult:
-    """What a job made.
-
-    Attributes
-    ----------
-    machine, seed
-        Of the job.
-    scores
-        A list of sections for each scoring of the settings, in their order.
-    losses
-        Mean loss of each epoch, dB^2.
-    faults
-        Clips left out, each with the reason.
-    warnings, notes
-        What makes scores doubtful, and what deserves a look; each names the machine.
-    """
-
-    machine: str
-    seed: int
-    scores: tuple[tuple[BaselineScores, ...], ...]
-    losses: tuple[float, ...]
-    faults: tuple[Fault, ...]
-    warnings: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-
-
-def run_job(job: Job, told: Callable[[int], object]) -> JobResult:
-    """Train or load a machine's model and score its test clips.
-
-    Parameters
-    ----------
-    job
-        The machine and the seed.
-    told
-        Of every number of epochs done.
-
-    Raises
-    ------
-    AsdError
-        If nothing can be trained on or the loss is not finite; the text names the machine.
-    """
-    settings = job.settings
-    if settings.device.type == "cpu":
-        torch.set_num_threads(1)  # layers this small are slower shared; benchmarks/baselines.md
-    frames = read_frames(job.train, settings.budget, settings.folder)
-    held = hold_out(frames.clips, job.seed)
-    rows = [i for i in range(len(frames.clips)) if i not in held]
-    run = ModelRun(frames, rows, job.seed, settings.epochs)
-    batches = FrameBatches(frames, rows, settings.budget, settings.device)
-    try:
-        model = run.model(settings.folder, batches, told)
-    except AsdError as error:
-        raise AsdError(f"{job.machine}, seed {job.seed}: {error}") from error
-    scores, faults = _Scorer(model, frames, held).scores(settings.scorings, job.test)
-    return JobResult(
-        job.machine, job.seed, scores, model.losses, (*frames.faults, *faults),
-        tuple(_warnings(job, model)), tuple(_notes(job, scores)),
-    )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Scorer:
-    """A machine's model with its training clips, of which `held` were not trained on."""
-
-    model: Model
-    frames: Frames
-    held: set[int]
-
-    def scores(
-        self, scorings: Sequence[ResidualScoring], test: Sequence[Clip]
-    ) -> tuple[tuple[tuple[BaselineScores, ...], ...], list[Fault]]:
-        """Score test clips in one pass over their files."""
-        sections = by_section(self.frames.clips)
-        fitted = {s: [self._fit(how, s, sections[s]) for how in scorings] for s in sections}
-        faults: list[Fault] = []
-        kept: dict[Section, list[Clip]] = defaultdict(list)
-        values: dict[Section, list[list[float]]] = defaultdict(list)
-        hashes: dict[Section, list[str]] = defaultdict(list)
-        for clip, sha, frames in clip_frames(test, faults.append):
-            if clip.section not in fitted:
-                raise AsdError(f"{clip.section} has test clips but no training clip to learn from")
-            residuals = self.model.residuals(frames)
-            kept[clip.section].append(clip)
-            hashes[clip.section].append(sha)
-            values[clip.section].append([score(residuals) for score in fitted[clip.section]])
-        known = {s: self._held_scores(fitted[s], sections[s]) for s in kept}
-        columns = range(len(scorings))
-        return tuple(
-            tuple(
-                decide(s, (kept[s], hashes[s]), [v[k] for v in values[s]], [h[k] for h in known[s]])
-                for s in sorted(kept)
-            )
-            for k in columns
-        ), faults
-
-    def _fit(self, how: ResidualScoring, section: Section, domains: Mapping[str, list[int]]) -> Score:
-        trained = {d: [i for i in rows if i not in self.held] for d, rows in domains.items()}
-        clips = {d: partial(self._residuals, rows) for d, rows in trained.items() if rows}
-        return how.fit(section, clips)
-
-    def _residuals(self, rows: Sequence[int]) -> Iterator[Residuals]:
-        return (self.model.residuals(self.frames[i]) for i in rows)
-
-    def _held_scores(self, fitted: Sequence[Score], domains: Mapping[str, list[int]]) -> list[list[float]]:
-        rows = [i for rows in domains.values() for i in rows if i in self.held]
-        return [[score(residuals) for score in fitted] for residuals in self._residuals(rows)]
-
-
-def _warnings(job: Job, model: Model) -> Iterator[str]:
-    if fault := loss_fault(model.losses):
-        yield f"{job.machine}, seed {job.seed}: {fault}"
-
-
-def _notes(job: Job, scores: Sequence[Sequence[BaselineScores]]) -> Iterator[str]:
-    for section in scores[0]:
-        if section.threshold.value == float("inf"):
-            yield (
-                f"{section.section}, seed {job.seed}: too few training clips to spare for the "
-                "threshold; no clip is called anomalous"
-            )
+from cache.base.progress import Progress, Steps, unseen
+from eval.baselines.machine import Job, JobResult, JobSettings, run_job
+from extractors.clips.listing import Clip
 
 
 def jobs_of(clips: Sequence[Clip], seeds: Sequence[int], settings: JobSettings) -> list[Job]:
@@ -213,3 +40,73 @@ def jobs_of(clips: Sequence[Clip], seeds: Sequence[int], settings: JobSettings) 
         for machine, splits in sorted(machines.items())
     ]
     return [replace(job, seed=seed) for job in first for seed in seeds]
+
+
+def run_jobs(jobs: Sequence[Job], processes: int, told: Progress = unseen) -> list[JobResult]:
+    """Run jobs, several at once where asked for.
+
+    Parameters
+    ----------
+    jobs
+        Each machine and seed once.
+    processes
+        How many at once; 1 runs them here.
+    told
+        How many epochs are done, of all jobs.
+
+    Returns
+    -------
+    list of JobResult
+        In the order of `jobs`. The same whatever the number of processes.
+
+    Raises
+    ------
+    AsdError
+        If one of them fails, after those in flight are finished; finished models stay.
+    """
+    progress = Steps(sum(job.settings.epochs * (1 + job.settings.folds) for job in jobs), told)
+    if processes == 1:
+        return [run_job(job, progress.update) for job in jobs]
+    context = multiprocessing.get_context("spawn")  # a forked torch may hang
+    queue = context.SimpleQueue()
+    try:
+        with ProcessPoolExecutor(processes, context, _connect, (queue,)) as pool:
+            futures = [pool.submit(_run_connected, job) for job in jobs]
+            try:
+                waiting = set(futures)
+                while waiting:
+                    done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+                    while not queue.empty():
+                        progress.update(queue.get())
+                    for future in done:
+                        future.result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+    except BrokenProcessPool as error:
+        raise AsdError(
+            "a training process died, perhaps for want of memory; finished models stay: run "
+            "again with a smaller --jobs or --memory"
+        ) from error
+    return [future.result() for future in futures]
+
+
+_queue: SimpleQueue[int] | None = None  # of this process, to the one that waits
+
+
+def _connect(queue: SimpleQueue[int]) -> None:
+    """Tell a process where to say what is done, and leave it not running where the command was killed."""
+    global _queue  # noqa: PLW0603 - a pool hands state to its processes in no other way
+    _queue = queue
+    if parent := multiprocessing.parent_process():
+        Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    wait_for([parent.sentinel])
+    os._exit(1)
+
+
+def _run_connected(job: Job) -> JobResult:
+    if _queue is None:
+        raise RuntimeError("the process was not connected")
+    return run_job(job, _queue.put)

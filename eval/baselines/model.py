@@ -1,9 +1,10 @@
-"""A trained autoencoder: its residuals, its file, and what names that file."""
+"""The autoencoder: its network, its training, its residuals, its file, and what names that file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,14 +20,15 @@ from torch import Tensor, nn
 from cache.base.errors import AsdError
 from cache.base.text import parse_json
 from cache.files.atomic import write_atomic
-from eval.baselines.distances import Residuals
-from eval.baselines.frames import BANDS, STACK, Frames
-from eval.baselines.training import FrameBatches, train
+from eval.baselines.frames import BANDS, STACK, FrameBatches
+from eval.baselines.scoring import Residuals
 from extractors.audio.decode import RESAMPLER
+from extractors.audio.hearing import Hearing
 from extractors.weights.loading import tensors_sha256
 
 # Dohi et al. 2023, section 4: input, encoder, bottleneck, decoder, output.
 WIDTHS = (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)
+LEARNING_RATE = 1e-3  # of Adam
 _MOMENTUM, _EPSILON = 0.01, 1e-3  # of the batch normalisation; running = 0.99 running + 0.01 batch
 
 
@@ -45,7 +47,15 @@ class Autoencoder(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            layers = [layer for widths in pairwise(WIDTHS) for layer in _layer(*widths)]
+            layers = [
+                layer
+                for width_in, width in pairwise(WIDTHS)
+                for layer in (
+                    nn.Linear(width_in, width),
+                    nn.BatchNorm1d(width, eps=_EPSILON, momentum=_MOMENTUM),
+                    nn.ReLU(),
+                )
+            ]
         self.layers = nn.Sequential(*layers[:-2])  # the output takes any value
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -54,9 +64,66 @@ class Autoencoder(nn.Module):
         return reconstructed
 
 
-def _layer(width_in: int, width_out: int) -> list[nn.Module]:
-    normalisation = nn.BatchNorm1d(width_out, eps=_EPSILON, momentum=_MOMENTUM)
-    return [nn.Linear(width_in, width_out), normalisation, nn.ReLU()]
+def train(network: nn.Module, batches: FrameBatches, seed: int, epochs: int) -> Iterator[float]:
+    """Train in place, minimising the mean squared error with Adam.
+
+    Parameters
+    ----------
+    network
+        On the batches' device.
+    batches
+        The vectors.
+    seed
+        Of their order.
+    epochs
+        How often every vector is used.
+
+    Yields
+    ------
+    float
+        Mean loss of each epoch, dB^2.
+
+    Raises
+    ------
+    AsdError
+        If there are fewer than two vectors or a loss is not finite.
+    """
+    if batches.count < 2:
+        raise AsdError("one vector of five frames is all there is to train on: give longer clips")
+    rng = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    network.train()
+    for epoch in range(epochs):
+        total = torch.zeros((), device=batches.device)
+        for vectors in batches.epoch(rng):
+            total += step(network, optimiser, vectors) * len(vectors)
+        loss = total.item() / batches.count
+        if not math.isfinite(loss):
+            raise AsdError(f"the loss of epoch {epoch + 1} is {loss}: look at the recordings' level")
+        yield loss
+
+
+def step(network: nn.Module, optimiser: torch.optim.Optimizer, vectors: Tensor) -> Tensor:
+    """Take one step on (B, 640) vectors; the loss before it, a detached scalar."""
+    optimiser.zero_grad()
+    loss = nn.functional.mse_loss(network(vectors), vectors)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    return loss.detach()
+
+
+def loss_fault(losses: Sequence[float]) -> str | None:
+    """Say what is wrong with the losses of the epochs, if anything.
+
+    A loss has fallen if that of the last epoch lies below that of the first; of a single epoch
+    nothing can be said.
+    """
+    if len(losses) < 2 or losses[-1] < losses[0]:
+        return None
+    return (
+        f"its loss did not fall: {losses[0]:.4g} in epoch 1, {losses[-1]:.4g} in epoch "
+        f"{len(losses)}; the scores mean little: give more clips or more --epochs"
+    )
 
 
 _VERSION = "2"  # of what a model depends on beside its clips; another one trains anew
@@ -98,44 +165,44 @@ class Model:
 
 
 @dataclass(frozen=True)
-class ModelRun:
-    """One training: which machine, which clips of it, how.
+class Training:
+    """One training: which clips of a machine, how.
 
     Attributes
     ----------
-    frames
-        The machine's training clips.
-    rows
-        Which of them are trained on.
+    batches
+        The clips' vectors.
+    hearing
+        How the clips were heard.
     seed
-        Of weights, order and the clips held out.
+        Of weights and order.
     epochs
         How often every vector is used.
     """
 
-    frames: Frames
-    rows: Sequence[int]
+    batches: FrameBatches
+    hearing: Hearing
     seed: int
     epochs: int
 
     def path(self, folder: Path) -> Path:
         """Where its model lies: named by the clips, so that other clips train another model."""
-        section = self.frames.clips[0].section
-        used = [(self.frames.clips[i].clip_id, self.frames.hashes[i]) for i in self.rows]
-        text = json.dumps([_VERSION, RESAMPLER, used])
+        keys = [self.batches.frames.keys[i] for i in self.batches.rows]
+        settings = [self.hearing.settings] if self.hearing.settings else []
+        text = json.dumps(
+            [_VERSION, RESAMPLER, [(key.clip_id, key.content_sha256) for key in keys], *settings]
+        )
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        name = f"seed_{self.seed}_epochs_{self.epochs}_{digest}.safetensors"
-        return folder / section.machine_type / name
+        machine = self.batches.frames.clips[0].section.machine_type
+        return folder / machine / f"seed_{self.seed}_epochs_{self.epochs}_{digest}.safetensors"
 
-    def model(self, folder: Path, batches: FrameBatches, told: Callable[[int], object]) -> Model:
+    def model(self, folder: Path, told: Callable[[int], object]) -> Model:
         """Load the model where it was trained before, else train and save it.
 
         Parameters
         ----------
         folder
             Of all models.
-        batches
-            The vectors to train on.
         told
             Of every number of epochs done.
 
@@ -144,22 +211,18 @@ class ModelRun:
         AsdError
             If training fails or the file is damaged.
         """
-        path = self.path(folder)
+        path, device = self.path(folder), self.batches.device
         if path.exists():
             told(self.epochs)
-            return load_model(path, batches.device)
-        network = Autoencoder(self.seed).to(batches.device)
-        losses = list(self._train(network, batches, told))
-        model = Model(network.eval(), tuple(losses), batches.device)
+            return load_model(path, device)
+        network = Autoencoder(self.seed).to(device)
+        losses = []
+        for loss in train(network, self.batches, self.seed, self.epochs):
+            losses.append(loss)
+            told(1)
+        model = Model(network.eval(), tuple(losses), device)
         model.save(path)
         return model
-
-    def _train(
-        self, network: Autoencoder, batches: FrameBatches, told: Callable[[int], object]
-    ) -> Iterator[float]:
-        for loss in train(network, batches, self.seed, self.epochs):
-            told(1)
-            yield loss
 
 
 def load_model(path: Path, device: torch.device) -> Model:

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from cache.base.errors import AsdError
 from eval.ranking import Spread, System
-from eval.results.grid import mean_and_deviation
+from eval.results.grid import align_rows, mean_and_deviation
 
 # The development data of DCASE 2023 Task 2. That of 2024 has the same names.
 MACHINES = ("ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve")
@@ -139,10 +139,14 @@ def compare(mode: str, system: System, published: dict[Key, PublishedFigure]) ->
 def format_comparison(mode: str, rows: Sequence[PublishedComparison]) -> str:
     """Plain-text table, a line a figure, %."""
     cells = [["machine", "figure", "ours", "published", "difference", ""], *map(_cells, rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
-    lines.insert(1, "  ".join("-" * width for width in widths[:-1]))
-    return "\n".join([f"{TABLES[mode]} (Dohi et al. 2023)", "", *lines, "", *_notes(rows)])
+    outside, judged = (
+        sum(row.outside is True for row in rows),
+        sum(row.outside is not None for row in rows),
+    )
+    notes = [f"* outside {_LIMIT} published standard deviations: {outside} of {judged} figures"]
+    if judged < len(rows):
+        notes.append(f"without a published deviation, hence not judged: {len(rows) - judged}")
+    return "\n".join([f"{TABLES[mode]} (Dohi et al. 2023)", "", *align_rows(cells, 6), "", *notes])
 
 
 def comparison_csv(mode: str, rows: Sequence[PublishedComparison]) -> str:
@@ -150,20 +154,18 @@ def comparison_csv(mode: str, rows: Sequence[PublishedComparison]) -> str:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     for row in rows:
-        ours = [100 * row.ours.mean, _times(row.ours.deviation), row.runs] if row.ours else []
-        theirs = [row.published.mean, row.published.deviation] if row.published else []
-        line = [*(ours or [None] * 3), *(theirs or [None] * 2), row.outside]
-        writer.writerow([mode, row.machine, row.figure, *line])
+        ours: list[float | None] = [None] * 3
+        if row.ours is not None:
+            mean, deviation = row.ours.mean, row.ours.deviation
+            ours = [100 * mean, None if deviation is None else 100 * deviation, row.runs]
+        theirs = [row.published.mean, row.published.deviation] if row.published else [None] * 2
+        writer.writerow([mode, row.machine, row.figure, *ours, *theirs, row.outside])
     return text.getvalue()
 
 
 COMPARISON_HEADER = (
     "mode,machine_type,figure,mean,deviation,runs,published_mean,published_deviation,outside\n"
 )
-
-
-def _times(deviation: float | None) -> float | None:
-    return None if deviation is None else 100 * deviation
 
 
 def _cells(row: PublishedComparison) -> list[str]:
@@ -177,14 +179,3 @@ def _cells(row: PublishedComparison) -> list[str]:
         row.machine, SHOWN.get(row.figure, "official score"), ours, theirs,
         difference, "*" if row.outside else "",
     ]  # fmt: skip
-
-
-def _notes(rows: Sequence[PublishedComparison]) -> list[str]:
-    outside, known = (
-        sum(row.outside is True for row in rows),
-        sum(row.outside is not None for row in rows),
-    )
-    notes = [f"* outside {_LIMIT} published standard deviations: {outside} of {known} figures"]
-    if known < len(rows):
-        notes.append(f"without a published deviation, hence not judged: {len(rows) - known}")
-    return notes

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.base.errors import AsdError
-from cache.base.options import REQUIRED, Options, documented, option
+from cache.base.options import REQUIRED, documented, option, option_group
 from cache.files.places import here, place
-from cache.select import cache_dir_option
+from cache.select import ALL, cache_dir_option
 from eval.baselines.scoring import FORMS, MODES, ResidualScoring
+from eval.page.build import PlaybackOptions
+from extractors.audio.hearing import Heard, Hearing, hearings
 from extractors.request import device_option
+from index.calibration import ThresholdOptions
+from index.groups import check_grouping
 
 PAPER = "paper"  # the mode that runs both
 
@@ -30,7 +34,7 @@ def read_shrinkage(text: str) -> float | None:
 
 @documented
 @dataclass(frozen=True, kw_only=True)
-class BaselineRequest(Options):
+class BaselineRequest(ThresholdOptions):
     """Data roots, which of the task's baselines to train on them, and where the results go.
 
     Beside its options: `command`, how this was called.
@@ -51,8 +55,13 @@ class BaselineRequest(Options):
         (), "data roots, each holding <machine>/<train|test>/*.wav", read=place, metavar="ROOT"
     )
     machine: tuple[str, ...] = option((), "only these (default: all)", metavar="NAME")
+    heard: Heard = option_group(Heard)
     seeds: tuple[int, ...] = option((0, 1, 2, 3, 4), "a run each", least=0, metavar="N")
     epochs: int = option(100, "how often every vector is used", least=1, metavar="N")
+    folds: int = option(
+        2, "in which the threshold is learnt where clips were recorded together or are few, each a "
+        "training without its clips; more make it less careful", least=2, metavar="N",
+    )  # fmt: skip
     ground_truth: Path | None = option(
         None, "holds ground_truth_data ... (default: labels in the file names)", read=here,
         metavar="DIR",
@@ -63,6 +72,12 @@ class BaselineRequest(Options):
     )
     memory: float = option(1.0, "of frames held by each; more goes to a file", least=1e-6, metavar="GIB")
     report: bool = option(True, "write report.html of every run")
+    map: str = option("pca", "how the report lays out clips", choices=("pca", "umap"))
+    listen: int = option(
+        PlaybackOptions.most, "clips a section that the report plays at most, and as many false alarms "
+        "and as many misses",
+        least=0, metavar="N",
+    )  # fmt: skip
     out: Path = option(Path("baselines"), "where the results go", read=here, metavar="DIR")
     cache_dir: Path = cache_dir_option()
     command: str = ""
@@ -70,6 +85,9 @@ class BaselineRequest(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         amount = read_shrinkage(self.shrinkage)
+        check_grouping(self.group)
+        self.asked_percentile()  # two ways to ask, or no rate, are refused here
+        self.hearing()
         if len(set(self.seeds)) < len(self.seeds):
             raise AsdError(f"--seeds {' '.join(map(str, self.seeds))}: each run needs its own")
         if self.ground_truth is not None and not self.ground_truth.is_dir():
@@ -78,6 +96,23 @@ class BaselineRequest(Options):
             raise AsdError("--data is missing: give the folder that holds the machines")
         if self.mode == PAPER and (self.form != "clip" or amount != 0):
             raise AsdError("--mode paper scores as published: leave --form and --shrinkage out")
+
+    def hearing(self) -> Hearing:
+        """How recordings are heard: one channel of them, or what is made of several.
+
+        Raises
+        ------
+        AsdError
+            If several tables are asked for, or one that only embeddings can make.
+        """
+        channel = self.heard.channel
+        found = hearings(self.heard) if channel != ALL else []
+        if len(found) != 1 or found[0].residual is not None:
+            raise AsdError(
+                f"--channel {channel}: the autoencoder hears one signal; expected average, near, far, "
+                "cancel or a number"
+            )
+        return found[0]
 
     def scorings(self) -> dict[Path, ResidualScoring]:
         """Folder of every system asked for, to how it scores."""

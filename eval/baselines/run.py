@@ -45,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.made(f"{format_ranking(ranking)}\n", system=found.name, official=found.official)
     for mode, rows in done.comparisons.items():
         console.made(f"{format_comparison(mode, rows)}\n", table=mode)
+    if len(done.reported) == 1:
+        for verdict in done.reported[0].verdicts:
+            console.made(
+                verdict.text, **{key: value for key, value in vars(verdict).items() if key != "name"}
+            )
     runs = len(done.reported)
     console.made(
         f"{runs} runs of {len(request.seeds)} seeds: submissions and results in {request.out}",
@@ -52,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     console.notes(done.notes)
     console.some("left out", done.left_out)
+    console.some("not played", done.silent)
     console.some("warning", done.warnings)
     return 1 if done.left_out or done.warnings else 0
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
 import soundfile
 import torch
 
-from cache.table import Section
-from eval.baselines import jobs, model, training
+from cache.table import ClipKey, Section
+from eval.baselines import model
+from eval.baselines.frames import frame_table
 from eval.baselines.run import main
-from eval.baselines.scoring import hold_out
+from eval.baselines.scoring import MAIN, hold_out, plan_threshold
 from eval.results.submission import read_submission
-from extractors.clips.listing import list_clips
+from extractors.clips.listing import Clip, list_clips
+from index.calibration import ThresholdOptions
+from index.threshold import fit_threshold
 from tests.conftest import write_clip, write_root
 
 ErrorOf = Callable[..., str]
@@ -61,6 +68,8 @@ def test_a_run_writes_what_every_system_writes(
             "anomaly_score_fan_section_00_test.csv",
             "clips_fan_section_00_test.csv",
             "decision_result_fan_section_00_test.csv",
+            "map_fan_section_00_test.parquet",
+            "neighbours_fan_section_00_test.parquet",
             "report.html",
             "results.csv",
             "results.json",
@@ -95,6 +104,11 @@ def test_the_summary_is_mean_and_sample_deviation_over_seeds(root: Path, tmp_pat
     assert [path.name for path in (tmp_path / "out").glob("seed_*")] == ["seed_1"]
 
 
+def models(tmp_path: Path) -> list[Path]:
+    """Files of the networks kept, the first trained first: the one that scores, then those of folds."""
+    return sorted((tmp_path / "cache" / "baselines" / "fan").iterdir(), key=lambda p: p.stat().st_mtime_ns)
+
+
 def reconstructed(state: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
     for place in range(0, 28, 3):
         x = x @ state[f"layers.{place}.weight"].T + state[f"layers.{place}.bias"]
@@ -120,7 +134,7 @@ def test_scores_are_those_of_the_saved_model_computed_by_hand(root: Path, tmp_pa
     assert run(tmp_path, *MSE, "--seeds", 0, out="mse") == 0
     whole = ("--mode", "mahalanobis", "--epochs", 3, "--shrinkage", 0.1, "--seeds", 0)
     assert run(tmp_path, *whole, out="clip") == 0
-    (file,) = (tmp_path / "cache" / "baselines" / "fan").iterdir()
+    file = models(tmp_path)[0]
     state = {k: v.astype(np.float64) for k, v in safetensors.numpy.load_file(file).items()}
     clips = [clip for clip in list_clips([root]).clips if clip.split == "train"]
     held = hold_out(clips, 0)
@@ -167,14 +181,14 @@ def test_a_killed_run_keeps_what_it_finished(tmp_path: Path, monkeypatch: pytest
     def killed(network: object, batches: object, seed: int, epochs: int) -> Iterator[float]:
         seeds.append(seed)
         for epoch, loss in enumerate(whole(network, batches, seed, epochs)):  # type: ignore[arg-type]
-            if seeds == [0, 1] and epoch == 1:
+            if seeds == [0, 0, 0, 1] and epoch == 1:
                 raise KeyboardInterrupt
             yield loss
 
     monkeypatch.setattr(model, "train", killed)
     assert run(tmp_path, *MSE, "--seeds", 0, 1) == 130
     assert run(tmp_path, *MSE, "--seeds", 0, 1) == 0
-    assert seeds == [0, 1, 1]
+    assert seeds == [0, 0, 0, 1, 1, 1, 1]
     for seed in ("seed_0", "seed_1"):
         name = "anomaly_score_fan_section_00_test.csv"
         pieces = [(tmp_path / out / seed / name).read_bytes() for out in ("whole", "out")]
@@ -196,7 +210,8 @@ def test_other_training_clips_train_another_model(root: Path, tmp_path: Path) ->
     assert run(tmp_path, *MSE, "--seeds", 0) == 0
     write_clip(root / "fan" / "train" / "section_00_source_train_normal_0099.wav", 77)
     assert run(tmp_path, *MSE, "--seeds", 0) == 0
-    assert len(list((tmp_path / "cache" / "baselines" / "fan").iterdir())) == 2
+    first, *others = models(tmp_path)
+    assert first.name != others[2].name  # the networks that score; one of a fold may be of the same clips
 
 
 def test_no_score_moves_with_the_labels(root: Path, tmp_path: Path) -> None:
@@ -242,7 +257,8 @@ def test_a_single_training_clip_is_scored_without_a_threshold(
     root = write_root(tmp_path / "data", source=1, target=0)
     write_clip(root / "fan" / "train" / "section_00_source_train_normal_0000_speed_0.wav", 1, 2.0)
     assert run(tmp_path, *CLIP, "--seeds", 0) == 0
-    assert "fan/section_00, seed 0: too few training clips to spare" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "fan/section_00: not judged: no threshold can be learnt from 1 different training clip" in said
     submission = read_submission(tmp_path / "out" / "seed_0", FAN)
     assert np.isfinite(submission.scores).all()
     assert not submission.decisions.any()
@@ -256,7 +272,7 @@ def test_every_section_has_covariances_of_its_own(root: Path, tmp_path: Path) ->
     assert run(tmp_path, *CLIP, "--seeds", 0, out="two") == 0
     names = sorted(path.name for path in (tmp_path / "two" / "seed_0").glob("anomaly*"))
     assert names == [f"anomaly_score_fan_section_{n}_test.csv" for n in ("00", "01")]
-    assert len(list((tmp_path / "cache" / "baselines" / "fan").iterdir())) == 2
+    assert len(models(tmp_path)) == 6
 
 
 def test_a_clip_that_cannot_be_used_is_named_and_the_rest_goes_on(
@@ -275,7 +291,7 @@ def test_a_clip_that_cannot_be_used_is_named_and_the_rest_goes_on(
 def test_a_loss_that_does_not_fall_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(training, "LEARNING_RATE", 1e4)
+    monkeypatch.setattr(model, "LEARNING_RATE", 1e4)
     assert run(tmp_path, *MSE, "--seeds", 4) == 1
     said = capsys.readouterr().err
     assert "warning: fan, seed 4: its loss did not fall" in said
@@ -287,7 +303,7 @@ def test_a_loss_that_does_not_fall_is_named(
 def test_a_loss_that_is_not_finite_names_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf
 ) -> None:
-    monkeypatch.setattr(training, "LEARNING_RATE", 1e30)
+    monkeypatch.setattr(model, "LEARNING_RATE", 1e30)
     said = error_of(main, *command(tmp_path, *MSE, "--seeds", 4))
     assert "fan, seed 4: the loss of epoch" in said
 
@@ -301,20 +317,106 @@ def test_mistakes_are_told(root: Path, tmp_path: Path, error_of: ErrorOf) -> Non
     assert "is not a folder" in said(*MSE, "--ground-truth", tmp_path / "no")
     assert "not to be had here" in said(*MSE, "--device", "cuda:7")
     assert "leave --form and --shrinkage out" in said("--mode", "paper", "--form", "frames")
+    assert "the autoencoder hears one signal" in said(*MSE, "--channel", "both")
+    assert "the autoencoder hears one signal" in said(*MSE, "--channel", "residual:.5")
+    assert "--group sound: expected one of" in said(*MSE, "--group", "sound")
     assert "--data is missing" in error_of(main, "--mode", "mse")
     plain = ("--mode", "mahalanobis", "--epochs", 1, "--seeds", 0)
     assert "fan/section_00, source: the covariance of" in said(*plain)
-    (file,) = (tmp_path / "cache" / "baselines" / "fan").iterdir()
+    file = models(tmp_path)[0]
     file.write_bytes(file.read_bytes()[:1000])
     assert f"{file} is damaged" in said(*plain)
     shutil.rmtree(root / "fan" / "test")
     assert "fan has no test clips" in said(*MSE)
 
 
+def test_windows_of_long_recordings_are_scored_and_one_channel_is_heard(root: Path, tmp_path: Path) -> None:
+    """Two channels, the first silent but for a hum: windows of the second alone."""
+    for path in sorted(root.rglob("*.wav")):
+        samples = soundfile.read(path)[0]
+        hum = np.sin(np.arange(3 * len(samples)) / 9) / 4
+        soundfile.write(path, np.column_stack([hum, np.tile(samples, 3)]), 16_000)
+    heard = ("--window", 0.2, "--channel", 1, "--seeds", 0)
+    assert run(tmp_path, *MSE, *heard) == 0
+    folder = tmp_path / "out" / "seed_0"
+    text = (folder / "windows_fan_section_00_test.csv").read_text()
+    lines = list(csv.DictReader(io.StringIO(text)))
+    files, scores = _scores(tmp_path / "out")
+    for file, score in zip(files, scores, strict=True):
+        mine = [float(line["score"]) for line in lines if line["file"] == file]
+        assert len(mine) > 1
+        assert score == max(mine)
+    system = json.loads((folder / "system.json").read_text())
+    assert system["facts"]["channel"] == "1"
+    assert run(tmp_path, *MSE, "--window", 0.2, "--seeds", 0, out="mixed") == 0
+    assert not np.allclose(scores, _scores(tmp_path / "mixed")[1])
+
+
+def test_each_clip_is_told_beside_its_nearest_and_how_often_a_normal_one_scores_as_high(
+    root: Path, tmp_path: Path
+) -> None:
+    assert run(tmp_path, *CLIP, "--seeds", 0) == 0
+    folder = tmp_path / "out" / "seed_0"
+    rows = pq.read_table(folder / "neighbours_fan_section_00_test.parquet").to_pylist()
+    told = json.loads((folder / "system.json").read_text())
+    calibration = told["calibration"]["fan/section_00"]
+    train = {f"fan/train/{path.name}" for path in (root / "fan" / "train").iterdir()}
+    for row in rows:
+        assert {row["source_clip"], row["target_clip"]} <= train
+        assert row["decided"] in ("source", "target")
+        assert calibration["least_p"] <= row["p_value"] <= 1
+    assert calibration["grouping"] == "auto"
+    assert "left out in turn" in calibration["promise"]
+    assert calibration["groups"] > 1
+
+
+def test_clips_recorded_together_are_left_out_together(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[list[str]] = []
+    whole = model.Training.model
+
+    def watched(self: model.Training, *rest: Any) -> model.Model:
+        used.append([self.batches.frames.clips[i].clip_id for i in self.batches.rows])
+        return whole(self, *rest)
+
+    monkeypatch.setattr(model.Training, "model", watched)
+    assert run(tmp_path, *MSE, "--seeds", 0, "--group", "attribute:speed", out="speed") == 0
+    clips = {clip.clip_id: clip.attributes["speed"] for clip in list_clips([root]).clips}
+    _, *folds = used
+    assert [{clips[clip] for clip in fold} for fold in folds] in ([{"0"}, {"1"}], [{"1"}, {"0"}])
+    told = json.loads((tmp_path / "speed" / "seed_0" / "system.json").read_text())
+    assert told["calibration"]["fan/section_00"]["groups"] == 2
+
+
+def test_the_clips_not_trained_on_serve_where_there_are_enough_and_each_is_its_own_group() -> None:
+    table = frame_table(
+        FAN, "train", [ClipKey(f"{i:03d}", str(i), "source") for i in range(250)],
+        list(np.random.default_rng(0).normal(size=(250, 128)).astype(np.float32)),
+    )  # fmt: skip
+    held, rows = set(range(0, 250, 10)), np.arange(250)
+    plan = plan_threshold(table, rows, held, ThresholdOptions(group="none"), 3)
+    assert set(plan.rows) == held
+    assert set(plan.folds) == {MAIN}
+    assert plan.judged.calibration.count == 25
+    judged = plan.learn(np.arange(25.0))
+    assert judged.threshold == fit_threshold(np.arange(25.0), groups=np.arange(25))
+    few = plan_threshold(table, rows, set(range(19)), ThresholdOptions(group="none"), 3)
+    assert len(few.rows) == 250
+    assert set(few.folds) == {0, 1, 2}
+
+
+@pytest.mark.usefixtures("root")
+def test_what_the_clips_cannot_show_is_refused_before_training(tmp_path: Path, error_of: ErrorOf) -> None:
+    said = error_of(main, *command(tmp_path, *MSE, "--false-alarms", "1/1000"))
+    assert "--false-alarms 1/1000 is 1 in 1000 clips, but the" in said
+    assert not (tmp_path / "cache" / "baselines" / "fan").exists()
+
+
 def test_held_out_clips_are_a_tenth_of_each_domain() -> None:
     def held(source: int, target: int, seed: int = 0) -> tuple[int, int]:
         clips = [
-            jobs.Clip(f"{domain}{i}", Path(f"{i}"), FAN, "train", domain)
+            Clip(f"{domain}{i}", Path(f"{i}"), FAN, "train", domain)
             for domain, count in (("source", source), ("target", target))
             for i in range(count)
         ]

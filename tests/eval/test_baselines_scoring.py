@@ -6,15 +6,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from sklearn.covariance import ledoit_wolf_shrinkage
+from sklearn.covariance import EmpiricalCovariance, ledoit_wolf_shrinkage
 
 from cache.base.errors import AsdError
-from eval.baselines.distances import (
-    clip_score,
-    fit_covariance,
-    frames_score,
-    mean_square,
-)
+from eval.baselines.scoring import ResidualScorer, fit_covariance, mean_square
+from index.covariance import Covariance
 
 Clips = Callable[[], Iterator[np.ndarray]]
 
@@ -34,6 +30,14 @@ def rows_of(clips: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(clips).reshape(-1, 128).astype(np.float64)
 
 
+def score_of(form: str, clip: np.ndarray, covariances: dict[str, Covariance]) -> float:
+    return ResidualScorer(form, covariances).score(clip)[0]
+
+
+def matrix_of(fitted: Covariance) -> np.ndarray:
+    return (fitted.axes.T * fitted.shrunk) @ fitted.axes
+
+
 def test_mean_square_is_equation_5() -> None:
     (clip,) = made(1, 1, vectors=7)
     total = sum(float(np.linalg.norm(vector.reshape(640)) ** 2) for vector in clip)
@@ -43,7 +47,7 @@ def test_mean_square_is_equation_5() -> None:
 def test_covariance_is_numpys() -> None:
     clips = made(2, 3)
     np.testing.assert_allclose(
-        fit_covariance(given(clips), 0.0).matrix, np.cov(rows_of(clips).T), rtol=1e-7, atol=1e-9
+        matrix_of(fit_covariance(given(clips), 0.0)), np.cov(rows_of(clips).T), rtol=1e-7, atol=1e-9
     )
 
 
@@ -58,7 +62,7 @@ def test_frames_form_is_equations_6_to_8() -> None:
     total = 0.0
     for vector in clip.astype(np.float64):
         total += min(sum(e @ inverse @ e for e in vector) for inverse in inverses)
-    assert frames_score(clip, covariances) == pytest.approx(total / (640 * 12), rel=1e-6)
+    assert score_of("frames", clip, covariances) == pytest.approx(total / (640 * 12), rel=1e-6)
 
 
 def test_the_smaller_distance_is_taken_vector_by_vector() -> None:
@@ -72,9 +76,9 @@ def test_the_smaller_distance_is_taken_vector_by_vector() -> None:
     }
     covariances = {name: fit_covariance(given(clips), 0.0) for name, clips in domains.items()}
     mixed = np.concatenate([domains["source"][0][:9], domains["target"][0][:9]])
-    assert frames_score(mixed, covariances) < 2  # each vector by its own domain: about 1
+    assert score_of("frames", mixed, covariances) < 2  # each vector by its own domain: about 1
     for name, own in covariances.items():
-        assert frames_score(mixed, {name: own}) > 100
+        assert score_of("frames", mixed, {name: own}) > 100
 
 
 def test_clip_form_is_the_distance_of_the_mean_residual() -> None:
@@ -86,8 +90,8 @@ def test_clip_form_is_the_distance_of_the_mean_residual() -> None:
     (clip,) = made(8, 1)
     mean = clip.reshape(-1, 128).astype(np.float64).mean(axis=0)
     expected = [mean @ np.linalg.inv(np.cov(rows_of(clips).T)) @ mean for clips in (source, target)]
-    assert clip_score(clip, fitted) == pytest.approx(min(expected), rel=1e-6)
-    assert clip_score(clip, {"source": fitted["source"]}) == pytest.approx(expected[0], rel=1e-6)
+    assert score_of("clip", clip, fitted) == pytest.approx(min(expected), rel=1e-6)
+    assert score_of("clip", clip, {"source": fitted["source"]}) == pytest.approx(expected[0], rel=1e-6)
 
 
 def test_shrinkage_moves_towards_the_mean_variance() -> None:
@@ -95,9 +99,11 @@ def test_shrinkage_moves_towards_the_mean_variance() -> None:
     plain = np.cov(rows_of(clips).T)
     expected = 0.7 * plain + 0.3 * np.trace(plain) / 128 * np.eye(128)
     shrunk = fit_covariance(given(clips), 0.3)
-    np.testing.assert_allclose(shrunk.matrix, expected, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(matrix_of(shrunk), expected, rtol=1e-7, atol=1e-9)
     row = np.random.default_rng(1).normal(size=(1, 128))
-    assert shrunk.squared(row)[0] == pytest.approx((row @ np.linalg.inv(expected) @ row.T).item(), rel=1e-8)
+    assert shrunk.squared_length(row)[0] == pytest.approx(
+        (row @ np.linalg.inv(expected) @ row.T).item(), rel=1e-8
+    )
 
 
 def test_found_shrinkage_is_ledoit_and_wolfs_where_a_clip_is_one_observation() -> None:
@@ -118,9 +124,29 @@ def test_a_covariance_that_cannot_be_inverted_says_what_to_do() -> None:
     clips = made(1, 1, vectors=10)  # 50 observations of 128 bands
     with pytest.raises(AsdError, match=r"50 residuals of 128 bands .* --shrinkage auto"):
         fit_covariance(given(clips), 0.0)
-    assert np.isfinite(clip_score(clips[0], {"source": fit_covariance(given(clips), None)}))
+    assert np.isfinite(score_of("clip", clips[0], {"source": fit_covariance(given(clips), None)}))
 
 
-def test_no_covariance_at_all_is_refused() -> None:
-    with pytest.raises(AsdError, match="needs training clips"):
-        clip_score(made(1, 1)[0], {})
+@pytest.mark.parametrize("form", ["frames", "clip"])
+def test_selective_mahalanobis_is_scikit_learns(form: str) -> None:
+    """Distances from 0 under the covariance of each domain, n - 1 below, the smaller one taken."""
+    domains = {"source": made(10, 4), "target": made(11, 2, scale=2.0)}
+    fitted = {name: fit_covariance(given(clips), 0.0) for name, clips in domains.items()}
+    (clip,) = made(12, 1, 12)
+    rows = clip.reshape(-1, 128).astype(np.float64)
+    found = []
+    for clips in domains.values():
+        known = EmpiricalCovariance(store_precision=True).fit(rows_of(clips))
+        known.location_ = np.zeros(128)
+        share = 1 - 1 / len(rows_of(clips))  # scikit-learn has n below
+        queries = rows if form == "frames" else rows.mean(axis=0, keepdims=True)
+        distances = share * known.mahalanobis(queries)
+        found.append(distances.reshape(12, 5).sum(axis=1) / 640 if form == "frames" else distances)
+    score, domain = ResidualScorer(form, fitted).score(clip)
+    assert score == pytest.approx(np.min(found, axis=0).mean(), rel=1e-6)
+    assert domain == list(domains)[int(np.sum(found, axis=1).argmin())]
+
+
+def test_the_error_alone_names_no_domain() -> None:
+    (clip,) = made(1, 1)
+    assert ResidualScorer("mse", {}).score(clip) == (mean_square(clip), "")

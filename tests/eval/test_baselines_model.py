@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from cache.base.errors import AsdError
-from cache.table import Section
-from eval.baselines.frames import FrameExtractor, Frames, read_frames
-from eval.baselines.model import Autoencoder
-from eval.baselines.training import FrameBatches, loss_fault, step, train, vector_starts
+from cache.table import ClipKey, Section
+from eval.baselines.frames import FrameBatches, FrameExtractor, Frames, read_frames, vector_starts
+from eval.baselines.model import Autoencoder, loss_fault, step, train
+from extractors.audio.hearing import Hearing
 from extractors.clips.listing import Clip, list_clips
 from tests.conftest import write_clip
 
@@ -40,13 +40,13 @@ def counted(lengths: list[int]) -> Frames:
         Clip(f"fan/train/{i}.wav", Path(f"{i}.wav"), Section("fan", 0), "train", "source")
         for i in range(len(lengths))
     )
-    return Frames(values, bounds, clips, tuple(map(str, range(len(lengths)))))
+    return Frames(values, bounds, clips, tuple(ClipKey(clip.clip_id, "") for clip in clips))
 
 
 def noise(lengths: list[int]) -> Frames:
     frames = counted(lengths)
     values = np.random.default_rng(0).normal(-30, 5, frames.values.shape).astype(np.float32)
-    return Frames(values, frames.bounds, frames.clips, frames.hashes)
+    return Frames(values, frames.bounds, frames.clips, frames.keys)
 
 
 def batches(frames: Frames, budget: int = LARGE, rows: list[int] | None = None) -> FrameBatches:
@@ -198,8 +198,8 @@ def listed(tmp_path: Path, seconds: list[float]) -> list[Clip]:
 
 def test_frames_beyond_the_budget_are_mapped_and_leave_no_file(tmp_path: Path) -> None:
     clips = listed(tmp_path, [1.0, 2.0, 1.5])
-    held = read_frames(clips, LARGE, tmp_path / "models")
-    mapped = read_frames(clips, 4096, tmp_path / "models")
+    held = read_frames(clips, Hearing(), LARGE, tmp_path / "models")
+    mapped = read_frames(clips, Hearing(), 4096, tmp_path / "models")
     assert isinstance(mapped.values.base, np.memmap)
     assert not isinstance(held.values.base, np.memmap)
     np.testing.assert_array_equal(mapped.values, held.values)
@@ -209,10 +209,10 @@ def test_frames_beyond_the_budget_are_mapped_and_leave_no_file(tmp_path: Path) -
 
 def test_clips_too_short_for_a_vector_are_named(tmp_path: Path) -> None:
     clips = listed(tmp_path, [0.127, 0.128])
-    frames = read_frames(clips, LARGE, tmp_path)
+    frames = read_frames(clips, Hearing(), LARGE, tmp_path)
     assert [clip.path.name for clip in frames.clips] == ["section_00_source_train_normal_0001.wav"]
     assert len(frames.values) == 5
     (fault,) = frames.faults
     assert "0.127 s is too short; 0.128 s make one vector" in str(fault)
     with pytest.raises(AsdError, match="fan: no training clip that can be used"):
-        read_frames(clips[:1], LARGE, tmp_path)
+        read_frames(clips[:1], Hearing(), LARGE, tmp_path)
