@@ -18,20 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 
 from benchmarks import beats_peer
 from benchmarks.timing import HEAD, Row, in_turn, machine, spread
 from cache.base.processors import cores
-from cache.store import Store
 from extractors import backbones, pooling
-from extractors.audio.decode import read_audio
 from extractors.backbone import Backbone, Source
-from extractors.clips.listing import list_clips
 from extractors.embedding.embedder import Forward, Output
-from extractors.embedding.throughput import Plan, candidates, rate, usual
-from extractors.engines.local import Extraction
+from extractors.embedding.throughput import Plan, candidates, rate
 
 SECONDS, RATE = 10, 16_000
 CPU = torch.device("cpu")
@@ -124,38 +119,6 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def from_files(ours: Backbone, plan: Plan, rounds: int) -> None:
-    """Print the row of a whole run, with reading, decoding, hashing and writing, beside the model alone."""
-    run = planned(ours, LAYERS, plan)
-    output = Output(ours.spec, LAYERS, pooling.find("mean", {}), "merge")
-    number = iter(range(100))
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "data"
-        (root / "noise" / "train").mkdir(parents=True)
-        for i in range(FILES):
-            wave = np.random.default_rng(i).normal(0, 0.1, SECONDS * RATE)
-            name = f"section_00_source_train_normal_{i:04d}.wav"
-            soundfile.write(root / "noise" / "train" / name, wave, RATE)
-        clips = list_clips([root]).clips
-        waves = np.stack([read_audio(clip.path, RATE).samples for clip in clips])
-
-        def whole() -> object:
-            store = Store(Path(folder) / str(next(number)))
-            return Extraction([Forward(ours, [output], CPU)], store, plan.batch).run(clips)
-
-        times = in_turn({"files": whole, "arrays": lambda: run(waves)}, rounds)
-    print(
-        Row(
-            "BEATs, from files to a table",
-            times["files"],
-            "the model alone",
-            times["arrays"],
-            FILES,
-            1 / 1.05,
-        )
-    )
-
-
 def main() -> None:
     """Print everything."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
@@ -172,7 +135,6 @@ def main() -> None:
         for size in (1, 2, 8):
             compare(peer, ours, plan, size, rounds)
         against_products(ours, rounds)
-        from_files(ours, usual(ours.spec, CPU), rounds)
 
 
 if __name__ == "__main__":

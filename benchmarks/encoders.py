@@ -28,7 +28,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from benchmarks.timing import machine, seconds, spread
+from benchmarks.timing import HEAD, Row, machine, seconds
 from extractors import backbones
 from extractors.backbone import Source
 from extractors.backbones import ced, eat, fisher
@@ -296,9 +296,8 @@ def speed(peer: Peer, path: Path, batch: int, budget: float) -> None:
         while len(pairs) < 3 or time.perf_counter() - begin < budget:
             pairs.append((seconds(ours), seconds(theirs)))
     own, other = zip(*pairs, strict=True)
-    ratios = [theirs_ / ours_ for ours_, theirs_ in pairs]
-    cells = peer.name, batch, spread(list(own)), spread(list(other)), spread(ratios), len(pairs)
-    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+    what = f"{peer.name}, {backbone.spec.dim} wide, batch {batch}"
+    print(Row(what, own, "its publisher's network", other, batch, 1.0), flush=True)
 
 
 def main() -> None:
@@ -321,8 +320,7 @@ def main() -> None:
         for length in (6.24, 10.0, 18.0):
             compare(peer, path, length)
         print(f"\n{machine()}, {torch.get_num_threads()} threads\n")
-        print("| network | batch | ours, s | theirs, s | ours is faster by | pairs |")
-        print("| --- | ---: | ---: | ---: | ---: | ---: |")
+        print(HEAD)
         for batch in (1, 8):
             speed(peer, path, batch, args.seconds)
 

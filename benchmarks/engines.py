@@ -8,7 +8,6 @@ to calibrate on. Prints Markdown; exports go to a folder that is removed.
 
 from __future__ import annotations
 
-import datetime as dt
 import os
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
-from benchmarks.timing import in_turn, machine, seconds, spread
+from benchmarks.timing import HEAD, Row, in_turn, machine, seconds
 from cache.base.processors import cores
 from cache.files.atomic import scratch_folder
 from extractors.embedding import formats, graphs
@@ -57,7 +56,7 @@ def variants(exact: Forward, samples: list[Samples]) -> Iterator[tuple[str, Forw
         yield f"{engine}, {INT8}", replace(exact, backbone=integers, outputs=smaller)
 
 
-def compare(name: str) -> list[str]:
+def compare(name: str) -> list[Row]:
     """Measure one network; return its rows."""
     exact = load_forwards(ExtractRequest(backbone=(name,), weights=("random",), device="cpu"))[0]
     samples = sounds(exact.backbone.spec.sample_rate, CLIPS)
@@ -66,13 +65,11 @@ def compare(name: str) -> list[str]:
     verdicts = {each: formats.judged(exact, forwards[each], samples, 0.0) for each in list(forwards)[1:]}
     torch.set_num_threads(cores())  # `judged` computes with as many workers as pay
     times = in_turn({each: lambda f=forward: f(clip) for each, forward in forwards.items()}, ROUNDS)
-    rows = [f"| {name}, torch | {spread([1 / t for t in times[LOCAL]])} | 1 | 1 | 0 |"]
+    rows = []
     for each, verdict in verdicts.items():
-        ratios = [a / b for a, b in zip(times[LOCAL], times[each], strict=True)]
-        pace = spread([1 / t for t in times[each]])
-        told = f"{verdict.rho:.5f} | {verdict.points:.2f}"
-        taken = "" if verdict.alike else ", refused"
-        rows.append(f"| {name}, {each}{taken} | {pace} | {spread(ratios)} | {told} |")
+        told = f"ranks {verdict.rho:.5f}, AUC moved {verdict.points:.2f}"
+        what = f"{name} by {each} ({told}{'' if verdict.alike else ': refused'})"
+        rows.append(Row(what, times[each], "ours by torch, float32", times[LOCAL], 1, 2.0))
     return rows
 
 
@@ -80,13 +77,11 @@ def main() -> None:
     """Measure, and print a table."""
     torch.set_num_threads(cores())
     libraries = ", ".join(f"{library} {version(library)}" for library in graphs.LIBRARIES.values())
-    print(f"{dt.datetime.now().astimezone().date()}, {machine()}, {libraries}\n")
+    print(f"{machine()}, {libraries}\n")
     with scratch_folder() as folder:
         os.environ["ASD_HOME"] = str(folder)  # where exports are kept
         rows = [row for name in sys.argv[1:] or ["beats"] for row in compare(name)]
-    print("\n| network, engine | clips/s | times torch | rank correlation | AUC moved, points |")
-    print("\n".join(["| --- | ---: | ---: | ---: | ---: |", *rows]))
-    print(f"\nload now {os.getloadavg()[0]:.1f}")
+    print(HEAD, *rows, sep="\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import torch
 
-from benchmarks.timing import in_turn, spread
+from benchmarks.timing import HEAD, Row, in_turn
 from cache.base.processors import model_name
 from cache.store import Store
 from extractors.audio.decode import decode_file, read_audio, resampled
@@ -53,7 +53,7 @@ def forward_of(backbone: str) -> Forward:
 
 
 def reading(clips: list[Clip]) -> None:
-    """Print files a second of ways to read."""
+    """Print the rows of ways to read, in processor seconds."""
     logmel = forward_of("logmel")
 
     def features(clip: Clip) -> object:
@@ -62,8 +62,8 @@ def reading(clips: list[Clip]) -> None:
     ways: dict[str, Callable[[Clip], object]] = {
         "`soundfile.read`": lambda clip: soundfile.read(clip.path, dtype="float32"),
         "decoded, with SHA-256 and checks of header and numbers": lambda clip: decode_file(clip.path),
-        "and what the recording turns out to be": lambda clip: resampled(decode_file(clip.path), 16_000),
-        "and log-mel": features,
+        "and looked at: what its recording is": lambda clip: resampled(decode_file(clip.path), 16_000),
+        "and to log-mel": features,
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(_ROUNDS + 1):
@@ -72,16 +72,14 @@ def reading(clips: list[Clip]) -> None:
             for clip in clips:
                 way(clip)
             if turn:
-                rates[name].append(len(clips) / (time.process_time() - begin))
-    print("| what | files/s of a core | of `soundfile.read` |\n| --- | ---: | ---: |")
-    alone = rates["`soundfile.read`"]
-    for name, found in rates.items():
-        shares = [100 * a / b for a, b in zip(found, alone, strict=True)]
-        print(f"| {name} | {spread(found)} | {spread(shares)} % |")
+                rates[name].append(time.process_time() - begin)
+    alone = rates.pop("`soundfile.read`")
+    for (name, found), goal in zip(rates.items(), (0.8, None, None), strict=True):
+        print(Row(f"a file {name}, of a core", found, "`soundfile.read`", alone, len(clips), goal, "files"))
 
 
 def beside(clips: list[Clip]) -> None:
-    """Print how much longer from files to a table takes than the network alone."""
+    """Print the row of the whole way from files to a table beside the network alone."""
     beats = forward_of("beats")
     read = [read_audio(clip.path, 16_000).samples[None] for clip in clips]
 
@@ -96,17 +94,14 @@ def beside(clips: list[Clip]) -> None:
             Extraction([beats], Store(Path(folder)), batch_size=1).run(clips)
 
     times = in_turn({"alone": alone, "table": to_a_table}, _DEEP_ROUNDS)
-    ratios = [b / a for a, b in zip(times["alone"], times["table"], strict=True)]
-    print("\n| BEATs, seconds a clip, batch 1 | alone | from files to a table | ratio |")
-    print("| --- | ---: | ---: | ---: |")
-    each = 1 / len(clips)
-    print(f"| | {spread(times['alone'], each)} | {spread(times['table'], each)} | {spread(ratios)} |")
+    what = "BEATs, from files to a table"
+    print(Row(what, times["table"], "the model alone", times["alone"], len(clips), 1 / 1.05))
 
 
 def main() -> None:
     """Measure, and print tables."""
     torch.set_num_threads(1)
-    print(f"{model_name()}, soundfile {soundfile.__version__}, NumPy {np.__version__}\n")
+    print(f"{model_name()}, soundfile {soundfile.__version__}, NumPy {np.__version__}\n{HEAD}")
     with TemporaryDirectory() as folder:
         root = Path(sys.argv[1]) if len(sys.argv) > 1 else written(Path(folder))
         clips = list(list_clips([root]).clips)[:_FILES]

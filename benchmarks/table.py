@@ -14,7 +14,7 @@ import sys
 
 from benchmarks.timing import HEAD, machine
 
-NAMES = ("frontend", "beats", "ast_", "panns", "scoring")
+NAMES = ("frontend", "reading", "beats", "ast_", "panns", "engines", "scoring")
 
 
 def rows(name: str) -> list[str]:
