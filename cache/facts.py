@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from cache.base.errors import listing
+from cache.base.text import counted
 
 SILENT, CONSTANT = "silent", "constant"
 _OTHER = 1.2  # ratio of bandwidths from which recordings are not of one kind
@@ -173,17 +174,15 @@ def told(remarks: Sequence[Remark]) -> list[str]:
     kinds: dict[str, list[Remark]] = defaultdict(list)
     for each in remarks:
         kinds[each.text].append(each)
-    return [_line(text, of_kind) for text, of_kind in kinds.items()]
-
-
-def _line(text: str, remarks: Sequence[Remark]) -> str:
-    clips = sum(each.clips for each in remarks)
-    places = Counter[str]()
-    for each in remarks:
-        places[each.where] += each.clips
-    named = listing([f"{where} {count}" for where, count in places.items()], _NAMED)
-    what = "1 clip is" if clips == 1 else f"{clips} clips are"
-    return f"{what} {text} ({named}; e.g. {remarks[0].example})"
+    lines = []
+    for text, of_kind in kinds.items():
+        places = Counter[str]()
+        for each in of_kind:
+            places[each.where] += each.clips
+        named = listing([f"{where} {count}" for where, count in places.items()], _NAMED)
+        what = counted(places.total(), "clip is", "clips are")
+        lines.append(f"{what} {text} ({named}; e.g. {of_kind[0].example})")
+    return lines
 
 
 def _hertz(frequency: float) -> str:

@@ -38,7 +38,7 @@ _SMALLEST = 2**26  # bytes that reading any table may take
 _VECTORS = "embedding"
 _PLACE_COLUMNS = ("machine_type", "section", "split")
 _KEY_COLUMNS = ("clip_id", "content_sha256", "domain", "condition", "attributes")
-_FACTS = "facts"  # JSON; tables of before it was kept have no such column
+_FACTS = "facts"  # JSON; no such column where nothing is known of any recording
 _TEXT_COLUMNS = ("machine_type", "split", "domain", "condition", "attributes", _FACTS)
 _AS_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # made once: a call a clip
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cache.base.errors import AsdError
 from cache.base.options import Options, documented, option
 from cache.files.places import place
 from cache.heard import WHOLE, read_channel, read_length
 from cache.recipe import Recipe, concatenation
-from cache.store import Store
+
+if TYPE_CHECKING:  # of pyarrow, which the options below do not need
+    from cache.store import Store
 
 DEFAULT_CACHE_DIR = Path("artifacts")
 BOTH, ALL = "both", "all"  # channels, a table each: near and far; every one that there is

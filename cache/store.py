@@ -1,4 +1,4 @@
-"""The store: where tables lie, and how they are written, found, read and checked."""
+"""The store: where tables lie, and how they are written, found and read."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ from cache.files.locks import locked
 from cache.parquet import read_blocks, read_digest, read_keys, read_recipe, read_table, write_table
 from cache.recipe import Recipe
 from cache.table import SPLITS, ClipKey, EmbeddingTable, Section, append_rows, join_columns
-
-DAMAGED = "damaged"  # below the cache folder: tables that were moved aside
-_TRIES = 5  # to look at a table that is being replaced all the time
 
 
 @dataclass(frozen=True)
@@ -189,7 +186,7 @@ class Store:
             return join_columns(_named_apart(parts, recipe))
         path = self.path(recipe, section, split)
         table, stored = read_table(path)
-        _expect(path, table, stored, (recipe, section, split))
+        expect_at(path, table, stored, (recipe, section, split))
         return table
 
     def read_blocks(
@@ -216,7 +213,7 @@ class Store:
             return
         path = self.path(recipe, section, split)
         for table, stored in read_blocks(path, rows):
-            _expect(path, table, stored, (recipe, section, split))
+            expect_at(path, table, stored, (recipe, section, split))
             yield table
 
     def keys(self, recipe: Recipe, section: Section, split: str) -> dict[str, ClipKey]:
@@ -260,9 +257,9 @@ class Store:
     def tables(self, recipe: Recipe | None = None) -> list[StoredTable]:
         """Every table on disk, or those of one recipe; a concatenation has those of its parents."""
         if recipe is None:
-            return sorted(_stored(self.root, "*"), key=lambda stored: stored.path)
+            return sorted(stored_below(self.root, "*"), key=lambda stored: stored.path)
         parts = [
-            {(s.section, s.split): s for s in _stored(self.root, each.fingerprint)}
+            {(s.section, s.split): s for s in stored_below(self.root, each.fingerprint)}
             for each in recipe.parents or (recipe,)
         ]
         shared = set.intersection(*map(set, parts))
@@ -282,85 +279,6 @@ class Store:
                 # Another run has removed it since it was listed.
         return sorted(found.values(), key=str)
 
-    def verify(self) -> Iterator[tuple[StoredTable, AsdError | None]]:
-        """Read every table in full; one that another run removes meanwhile is passed over.
-
-        Yields
-        ------
-        stored, fault
-            The table, and what is wrong with it or ``None``.
-        """
-        for stored in [*self.tables(), *_strays(self.root)]:
-            try:
-                fault = self._fault(stored)
-            except FileNotFoundError:
-                continue
-            yield stored, fault
-
-    def set_aside(self, stored: StoredTable) -> Path | None:
-        """Move a faulty table to the same place below ``damaged/``, where nothing is read from.
-
-        Returns
-        -------
-        Path or None
-            Where it is now; ``None`` where another run has made it anew or removed it meanwhile.
-
-        Raises
-        ------
-        AsdError
-            If the file system refuses to give or to move it.
-        """
-        with self._locked(stored.fingerprint):
-            try:
-                fault = self._fault(stored)
-            except FileNotFoundError:
-                return None
-            if fault is None:
-                return None
-            if isinstance(fault, objects.Unreachable):
-                raise fault
-            place = self.root / DAMAGED / stored.path.relative_to(self.root)
-            number = sum(1 for _ in places.matching(place.parent, f"{place.stem}*{place.suffix}"))
-            target = place.with_stem(f"{place.stem}-{number}") if number else place
-            move(stored.path, target)
-            return target
-
-    def _fault(self, stored: StoredTable) -> AsdError | None:
-        """Say what is wrong with a table, as it is now and not half a moment before.
-
-        Raises
-        ------
-        FileNotFoundError
-            If it is gone.
-        objects.Unreachable
-            If a store does not answer.
-        """
-        for _ in range(_TRIES):
-            fault, version = None, places.version(stored.path)
-            if not version:
-                raise FileNotFoundError(stored.path)
-            try:
-                self._check(stored)
-            except AsdError as error:
-                if isinstance(error, objects.Unreachable) and places.is_remote(stored.path):
-                    raise  # neither this table nor any other
-                fault = error
-            except MemoryError:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever its bytes cause, others are read too
-                fault = AsdError(f"{stored.path} is damaged ({error!r})")
-            if fault is None or places.version(stored.path) == version:
-                break
-        return fault
-
-    def _check(self, stored: StoredTable) -> None:
-        table, recipe = read_table(stored.path)
-        if recipe.fingerprint != stored.fingerprint:
-            raise AsdError(f"{stored.path} was made by recipe {recipe.fingerprint}; move it to that folder")
-        if str(stored.path) != str(self.path(recipe, stored.section, stored.split)):
-            raise AsdError(f"{stored.path} lies in no section's folder and is never read; delete it")
-        _expect(stored.path, table, recipe, (recipe, stored.section, stored.split))
-
     def _locked(self, fingerprint: str) -> AbstractContextManager[None]:
         return locked(self.root / fingerprint)
 
@@ -369,7 +287,14 @@ def _sign(fingerprint: str) -> str:
     return f"writing-{fingerprint}"
 
 
-def _expect(path: Path, table: EmbeddingTable, stored: Recipe, place: tuple[Recipe, Section, str]) -> None:
+def expect_at(path: Path, table: EmbeddingTable, stored: Recipe, place: tuple[Recipe, Section, str]) -> None:
+    """Refuse a table that is not what its place says.
+
+    Raises
+    ------
+    AsdError
+        Naming both.
+    """
     recipe, section, split = place
     if stored != recipe or (table.section, table.split) != (section, split):
         raise AsdError(
@@ -378,21 +303,15 @@ def _expect(path: Path, table: EmbeddingTable, stored: Recipe, place: tuple[Reci
         )
 
 
-def _stored(root: Path, fingerprint: str) -> Iterator[StoredTable]:
-    for path in _table_files(root, fingerprint):
-        with suppress(AsdError):  # what lies elsewhere is named by `Store.verify`
+def stored_below(root: Path, fingerprint: str) -> Iterator[StoredTable]:
+    """List the tables of a recipe, ``*`` for any, in folders of sections."""
+    for path in table_files(root, fingerprint):
+        with suppress(AsdError):  # what lies elsewhere is named by `cache.upkeep.verify`
             yield StoredTable(path, path.parts[-4], Section.at(path.parent), path.stem)
 
 
-def _strays(root: Path) -> list[StoredTable]:
-    """Tables in folders that are no section's, each under the name of none."""
-    known = {stored.path for stored in _stored(root, "*")}
-    strays = sorted(path for path in _table_files(root, "*") if path not in known)
-    nowhere = Section("no section", 0)
-    return [StoredTable(path, path.parts[-4], nowhere, path.stem) for path in strays]
-
-
-def _table_files(root: Path, fingerprint: str) -> Iterator[Path]:
+def table_files(root: Path, fingerprint: str) -> Iterator[Path]:
+    """List files that are named as tables are, wherever their folder belongs."""
     for path in places.matching(root, f"{fingerprint}/*/section_*/*.parquet"):
         hidden = path.name.startswith(".") or path.parts[-4].startswith(".")  # half removed
         if path.stem in SPLITS and not hidden:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -139,7 +139,9 @@ class EmbeddingTable:
         if order != list(range(len(order))):
             object.__setattr__(self, "keys", tuple(self.keys[row] for row in order))
             object.__setattr__(self, "embeddings", self.embeddings[order])
-        _check_unique(self.clip_ids)
+        for before, clip_id in pairwise(self.clip_ids):
+            if before == clip_id:
+                raise AsdError(f"two clips with one id {clip_id!r}: clip ids must be unique")
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -287,11 +289,3 @@ def _check_blocks(table: EmbeddingTable) -> None:
             f"{table.section} {table.split}: blocks {dict(table.blocks)} do not cover the "
             f"{table.width} columns one after the other"
         )
-
-
-def _check_unique(clip_ids: Iterable[str]) -> None:
-    previous = None
-    for clip_id in clip_ids:
-        if clip_id == previous:
-            raise AsdError(f"two clips with one id {clip_id!r}: clip ids must be unique")
-        previous = clip_id

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import shutil
 import weakref
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from cache.base.errors import AsdError
-from cache.base.text import masked, parse_json
-from cache.files.atomic import write_atomic
-from cache.heard import SIGNAL_SUFFIXES, split_id
+from cache.heard import split_id
 from cache.recipe import concatenation
 from cache.select import Selection
 from cache.store import Store
 from cache.table import DOMAINS, Section
+from eval.recordings import Recordings, Sounds, recordings_of, remember
 from eval.scoring.findings import Results, clip_results
 from eval.scoring.sections import score_blocks
 from extractors import backbones
 from extractors.audio.hearing import Heard
 from extractors.backbones import split_name
-from extractors.clips.clip import RECORDING_SUFFIXES, Clip, Fault, Listing
+from extractors.clips.clip import Listing
 from extractors.request import ExtractRequest
 from index.bank import Bank, locate
 from index.build import BuildRequest, build
@@ -40,12 +34,6 @@ from index.scorer import DEFAULT
 if TYPE_CHECKING:
     from extractors.extract import Inference
 
-_LOG = logging.getLogger(__name__)
-Samples: TypeAlias = NDArray[Any]
-Sound: TypeAlias = str | PathLike[str] | Samples | tuple[Samples, float]
-Sounds: TypeAlias = Sound | Sequence[Sound]
-
-RECORDINGS = "recordings.json"  # in a bank's folder: where the normal recordings lie
 TABLES = "tables"  # in a bank's folder: the embeddings of the normal recordings
 _MACHINE = "machine"  # what an unnamed one is called
 
@@ -134,7 +122,7 @@ class Detector:
         self._bank: Bank | None = None
         self._normal: dict[str, str] = {}
         self._inference: Inference | None = None
-        self._counted = 0
+        self._recordings = Recordings(self._root / "arrays")
 
     def fit(self, normal: Sounds, target: Sounds | None = None, *, rate: float | None = None) -> Detector:
         """Learn what is normal.
@@ -160,7 +148,7 @@ class Detector:
         AsdError
             If nothing can be read, or a recording cannot be used: all are named.
         """
-        self._listing, self._counted = Listing(()), 0
+        self._listing, self._recordings = Listing(()), Recordings(self._root / "arrays")
         return self._learn(normal, target, rate)
 
     def add(self, normal: Sounds, target: Sounds | None = None, *, rate: float | None = None) -> Detector:
@@ -190,7 +178,7 @@ class Detector:
         """
         bank = self._fitted()
         section = self._chosen(bank, machine)
-        return self.judge(self._clips(sounds, "test", None, rate, section), section)
+        return self.judge(self._recordings.clips(sounds, section, "test", None, rate), section)
 
     def judge(self, listing: Listing, section: Section) -> Results:
         """Judge clips that are listed already; see `score`.
@@ -321,9 +309,9 @@ class Detector:
 
         domain = None if target is None else DOMAINS[0]
         section = self._section
-        new = [self._clips(normal, "train", domain, rate, section)]
+        new = [self._recordings.clips(normal, section, "train", domain, rate)]
         if target is not None:
-            new.append(self._clips(target, "train", DOMAINS[1], rate, section))
+            new.append(self._recordings.clips(target, section, "train", DOMAINS[1], rate))
         clips = (*self._listing.clips, *(clip for listing in new for clip in listing.clips))
         if faults := [fault for listing in new for fault in listing.faults]:
             raise AsdError("\n".join(["recordings that cannot be used:", *map(str, faults)]))
@@ -357,156 +345,7 @@ class Detector:
             return {clip.clip_id: str(clip.path.resolve()) for clip in self._listing.clips}
         return recordings_of(self._fitted().root) | self._normal
 
-    def _clips(
-        self, sounds: Sounds, split: str, domain: str | None, rate: float | None, section: Section
-    ) -> Listing:
-        """List recordings of any kind as clips of one section."""
-        from extractors.clips.folders import audio_files  # noqa: PLC0415 (as above)
-
-        clips: list[Clip] = []
-        faults: list[Fault] = []
-        for sound in _each(sounds):
-            if isinstance(sound, str | PathLike):
-                path = Path(sound)
-                if _is_root(path):
-                    found = self._of_root(path, split, section)
-                    clips += [
-                        replace(clip, section=section, domain=domain or clip.domain) for clip in found.clips
-                    ]
-                    faults += found.faults
-                elif path.is_dir():
-                    files, unreadable, _ = audio_files(path)
-                    faults += unreadable
-                    clips += [
-                        Clip(
-                            f"{path.resolve().name}/{file.relative_to(path).as_posix()}",
-                            file,
-                            section,
-                            split,
-                            domain,
-                        )
-                        for file in files
-                    ]
-                elif path.suffix.lower() in RECORDING_SUFFIXES and path.is_file():
-                    clips.append(Clip(path.name, path, section, split, domain))
-                else:
-                    raise AsdError(
-                        f"{path} is neither a folder, a manifest nor one of {', '.join(RECORDING_SUFFIXES)}"
-                    )
-            else:
-                samples, own = sound if isinstance(sound, tuple) else (sound, rate)
-                clips.append(self._written(np.asarray(samples), own, section, split, domain))
-        if rate is not None:
-            clips = [_with_rate(clip, rate) for clip in clips]
-        if not clips:
-            raise AsdError(
-                f"no recordings in {sounds!r}: expected {', '.join(RECORDING_SUFFIXES)} at any depth"
-            )
-        return Listing(tuple(clips), tuple(faults))
-
-    def _of_root(self, root: Path, split: str, section: Section) -> Listing:
-        """List the clips of a split of a data root's one machine, or of the one of this name."""
-        from extractors.clips.listing import list_clips  # noqa: PLC0415 (as above)
-
-        listing = list_clips([root])
-        for note in listing.notes:
-            _LOG.info("%s", note)
-        held = [clip for clip in listing.clips if clip.split == split]
-        machines = {clip.section: str(clip.section) for clip in held}
-        if len(machines) > 1:
-            named = (section.machine_type, str(section))
-            machines = {s: t for s, t in machines.items() if s.machine_type in named or t in named}
-        if len(machines) != 1:
-            what = "normal" if split == "train" else "new"
-            known = sorted({str(clip.section) for clip in held})
-            if known:
-                raise AsdError(
-                    f"{root} holds {', '.join(known)}, and a detector is of one machine: name it, "
-                    f"machine={known[0].partition('/')[0]!r}, or give its own folder"
-                )
-            raise AsdError(
-                f"{root} is read as a data root and holds no {what} recordings of a machine; for "
-                f"{'train/ or normal/' if split == 'train' else 'test/ or new/'} give that folder itself"
-            )
-        return Listing(tuple(clip for clip in held if clip.section in machines), listing.faults)
-
-    def _written(
-        self, samples: Samples, rate: float | None, section: Section, split: str, domain: str | None
-    ) -> Clip:
-        """Write an array as a file, so that it is read and refused as every recording is."""
-        import soundfile  # noqa: PLC0415 (where arrays come)
-
-        if rate is None or rate != int(rate) or rate <= 0:
-            raise AsdError(f"an array comes with rate={rate}: give its sampling rate, whole Hz")
-        if samples.ndim not in (1, 2) or samples.size == 0:
-            raise AsdError(f"an array of shape {samples.shape}: expected (samples,) or (samples, channels)")
-        if not np.issubdtype(samples.dtype, np.floating):
-            if not np.issubdtype(samples.dtype, np.signedinteger):
-                raise AsdError(f"an array of {samples.dtype}: expected floats in [-1, 1] or signed integers")
-            samples = samples / -float(np.iinfo(samples.dtype).min)
-        name = f"array_{self._counted:06d}.wav"
-        self._counted += 1
-        path = self._root / "arrays" / name
-        path.parent.mkdir(exist_ok=True)
-        soundfile.write(path, samples, int(rate), subtype="FLOAT")
-        return Clip(name, path, section, split, domain)
-
-
-def recordings_of(bank: Path) -> dict[str, str]:
-    """Where the normal recordings of a bank lie, by id; empty where it does not say."""
-    try:
-        found: dict[str, str] = parse_json((bank / RECORDINGS).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found
-
-
-def remember(bank: Path, recordings: Mapping[str, str]) -> None:
-    """Note beside a bank where normal recordings lie, to be compared with; those noted before stay.
-
-    Parameters
-    ----------
-    bank
-        Its folder.
-    recordings
-        Clip id, of a window too, to the recording's path.
-    """
-    told = {
-        split_id(clip_id)[0]: path if "://" in path else str(Path(path).resolve())
-        for clip_id, path in recordings.items()
-    }
-    text = json.dumps({**recordings_of(bank), **told}, indent=0)
-    write_atomic(bank / RECORDINGS, masked(text).encode())
-
 
 def cautions_of(fitted: FittedSection) -> tuple[str, ...]:
     """Say what a threshold promises, and what a reader of decisions must know."""
     return fitted.promise(), *fitted.cautions().values()
-
-
-def _with_rate(clip: Clip, rate: float) -> Clip:
-    """Tell a file of numbers its rate, unless a manifest told another; sound has its own."""
-    if clip.path.suffix.lower() not in SIGNAL_SUFFIXES or clip.signal.rate:
-        return clip
-    if rate != int(rate) or rate <= 0:
-        raise AsdError(f"rate={rate}: expected whole Hz above 0")
-    return replace(clip, signal=replace(clip.signal, rate=int(rate), own=True))
-
-
-def _is_root(path: Path) -> bool:
-    """Tell a manifest, a machine's folder or a folder of machines from a folder of recordings."""
-    from extractors.clips.folders import is_machine, visible_folders  # noqa: PLC0415 (as above)
-    from extractors.clips.manifest import is_manifest  # noqa: PLC0415
-
-    if not path.is_dir():
-        return is_manifest(path)
-    return is_machine(path) or any(map(is_machine, visible_folders(path)))
-
-
-def _each(sounds: Sounds) -> Sequence[Sound]:
-    """Tell one recording from a list of them."""
-    if isinstance(sounds, str | PathLike | np.ndarray):
-        return [sounds]
-    if isinstance(sounds, tuple) and len(sounds) == 2 and np.isscalar(sounds[1]):
-        return [cast(tuple[Samples, float], sounds)]
-    return list(cast(Sequence[Sound], sounds))

@@ -14,11 +14,10 @@ from eval.metrics.sections import SectionResult, SectionTruth, evaluate_section
 from eval.metrics.uncertainty import Tally
 from eval.results.clips import read_clips
 from eval.results.description import SystemDescription, read_description
-from eval.results.marks import marked
 from eval.results.names import DECISIONS, SCORES, misnamed, section_files, sections_in
 from eval.results.rows import raise_faults, some
 from eval.results.submission import Submission, read_submission
-from eval.results.truth import find_truth, truth_from_names, truth_sections
+from eval.results.truth import find_truth, marked, truth_from_names, truth_sections
 
 
 @dataclass(frozen=True)

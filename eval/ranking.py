@@ -10,9 +10,9 @@ from pathlib import Path
 from cache.base.errors import AsdError
 from cache.table import Section
 from eval.judge import JudgeRequest, JudgeResult, judge
-from eval.metrics.comparison import Comparison, compare, drawn_runs, several
 from eval.metrics.intervals import Interval, ResamplingPlan, has_parts, percentiles
 from eval.metrics.sections import FIGURES, summarise
+from eval.metrics.uncertainty import Comparison, compare, drawn_runs, several
 from eval.results.names import sections_in
 
 

@@ -20,39 +20,32 @@ compute the task's official figures where the truth is known."""
 _EXAMPLES = """--backbone logmel --ground-truth ground_truth --out results
 --submission ours theirs --ground-truth ground_truth --out results
 logmel --data dev_data eval_data --ground-truth ground_truth --out results"""
-
-
 _MACHINES = 12  # of which a verdict is told; the page has them all
 
 
 def _show(done: EvaluateResult, wanted: EvaluateRequest, console: Console) -> None:
-    left_out, out = len(done.left_out), wanted.out
+    out, runs = wanted.out, len(done.results)
     if done.ranking is not None:
-        entries, runs = done.ranking.entries, len(done.results)
-        counts = (
-            f"{counted(len(entries), 'system')}, {counted(runs, 'run')} evaluated, "
-            f"{counted(len(done.refused), 'system')} refused"
-        )
+        systems, refused = len(done.ranking.entries), len(done.refused)
         console.made(
-            f"{format_ranking(done.ranking)}\n\n{counts}: ranking.{{csv,json,md}} and a folder a "
-            f"run in {out}", made=out, systems=len(entries), runs=runs, refused=len(done.refused),
+            f"{format_ranking(done.ranking)}\n\n{counted(systems, 'system')}, {counted(runs, 'run')} "
+            f"evaluated, {counted(refused, 'system')} refused: ranking.{{csv,json,md}} and a folder a run "
+            f"in {out}",
+            made=out, systems=systems, runs=runs, refused=refused,
         )  # fmt: skip
         return
     for one in done.verdicts[:_MACHINES]:
         console.made(one.text, **{key: value for key, value in vars(one).items() if key != "name"})
     if len(done.verdicts) > _MACHINES:
         console.made(f"and {len(done.verdicts) - _MACHINES} machines more: see the page")
+    lost = f", {counted(len(done.left_out), 'clip')} left out" * bool(done.left_out)
     for result in done.results:
-        sections = len(result.sections) + len(result.unknown)
-        scored = f"{counted(sections, 'section')} scored" + f", {counted(left_out, 'clip')} left out" * bool(
-            left_out
-        )
-        made = ["report.html"] * wanted.report + ["results.{csv,json,md}"] * bool(result.sections)
-        table = f"{format_table(result)}\n\n" if result.sections else ""
-        scored += "" if result.sections else " without ground truth"
+        judged, sections = bool(result.sections), len(result.sections) + len(result.unknown)
+        made = ["report.html"] * wanted.report + ["results.{csv,json,md}"] * judged + ["submission"]
+        table, how = (f"{format_table(result)}\n\n", "") if judged else ("", " without ground truth")
         console.made(
-            f"{table}{scored}: {', '.join([*made, 'submission'])} in {out}", made=out,
-            sections=sections, left_out=left_out, official_score=result.summary.official,
+            f"{table}{counted(sections, 'section')} scored{lost}{how}: {', '.join(made)} in {out}",
+            made=out, sections=sections, left_out=len(done.left_out), official_score=result.summary.official,
         )  # fmt: skip
     if wanted.report and done.results and not console.speech.json:
         console.made(f"look and listen: asd open {shlex.quote(str(out))}")
@@ -88,9 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = {"silent": "not played"}.get(kind, kind.replace("_", " "))
         console.some(name, getattr(done, kind))
     _show(done, wanted, console)
-    if not done.results:
-        return 2
-    return 1 if done.left_out or done.refused or done.outdated else 0
+    incomplete = done.left_out or done.refused or done.outdated
+    return 2 if not done.results else 1 if incomplete else 0
 
 
 if __name__ == "__main__":

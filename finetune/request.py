@@ -179,6 +179,8 @@ class TrainRequest(Options):
             raise AsdError("--patience watches held-out clips: give --hold-out 0.1, say")
         if labelling.kind != "attributes" and (labelling.attributes or labelling.pseudo):
             raise AsdError("--attributes and --pseudo-labels belong to --labels attributes")
+        if labelling.pseudo_by != "section" and not labelling.pseudo:
+            raise AsdError("--pseudo-by says what --pseudo-labels N clusters: give N too")
         if labelling.groups and labelling.kind != "groups":
             raise AsdError("--groups belongs to --labels groups")
         if len(set(self.seeds)) < len(self.seeds):

@@ -20,11 +20,6 @@ _EXAMPLE = (
 )
 
 
-def _speaks() -> bool:
-    """Tell whether this is the first of the processes that a launcher started, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """Fine-tune a backbone.
@@ -51,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         trained = train(request, told)
     console.notes(trained.notes)
     console.some("left out", trained.faults)
-    if _speaks():
+    if os.environ.get("RANK", "0") == "0":  # of the processes that a launcher started, the first speaks
         console.notes(trained.made[0].notes)
         for made in trained.made:
             last = made.history[-1] if made.history else {}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from cache.base.errors import AsdError
 from cache.base.progress import Progress, unseen
@@ -17,8 +16,8 @@ from extractors.embedding import models
 from extractors.fetching.offline import apply_offline
 from finetune.data.waveforms import MemoryRoom, read_waveforms
 from finetune.loop.model_file import Maker, TrainingRecord, load_tunable
-from finetune.loop.state import Row, TrainingHistory
-from finetune.request import Settings, TrainRequest
+from finetune.loop.state import TrainingHistory
+from finetune.request import TrainRequest
 from finetune.synthesis.folder import list_pseudo_anomalies
 
 _GIB = 2**30
@@ -63,7 +62,12 @@ def train(request: TrainRequest, told: Progress = unseen) -> TrainResult:
         If the data or weights are not to be had, a file holds another training, or training fails.
     """
     apply_offline(request)
-    settings, device = _settings(request), find_device(request.device)
+    device, named = find_device(request.device), request.settings.backbone
+    name, _ = backbones.split_name(named)
+    weights = [request.weights] if request.weights else []
+    source = models.source_of(weights, named, [name], request.accept_weights)
+    (hearing,) = hearings(request.heard)
+    settings = replace(request.settings, backbone=name, source=source, hearing=hearing)
     rate = load_tunable(settings, request.seeds[0], device).spec.sample_rate
     listing = settings.hearing.cut(list_clips(request.data).only(request.machine, ["train"]))
     clips = [*listing.clips, *_pseudo_anomalies(request, listing.clips)]
@@ -73,17 +77,10 @@ def train(request: TrainRequest, told: Progress = unseen) -> TrainResult:
     made = []
     for seed in request.seeds:
         path = request.path(seed)
-        made.append(maker.make(path, seed, _history(path, request.tensorboard)))
+        folder = request.tensorboard and request.tensorboard / path.stem
+        made.append(maker.make(path, seed, TrainingHistory(path.with_suffix(".csv"), folder).write))
     faults = dict.fromkeys(map(str, [*listing.faults, *waveforms.faults]))
     return TrainResult(tuple(made), len(waveforms.clips), tuple(faults), tuple(listing.notes))
-
-
-def _settings(request: TrainRequest) -> Settings:
-    name, _ = backbones.split_name(request.settings.backbone)
-    given = [request.weights] if request.weights else []
-    source = models.source_of(given, request.settings.backbone, [name], request.accept_weights)
-    (hearing,) = hearings(request.heard)
-    return replace(request.settings, backbone=name, source=source, hearing=hearing)
 
 
 def _pseudo_anomalies(request: TrainRequest, clips: Sequence[Clip]) -> list[Clip]:
@@ -96,7 +93,3 @@ def _pseudo_anomalies(request: TrainRequest, clips: Sequence[Clip]) -> list[Clip
     if found and not kept:
         raise AsdError(f"no pseudo-anomalies of {', '.join(sorted(machines))}")
     return kept
-
-
-def _history(path: Path, tensorboard: Path | None) -> Callable[[list[Row]], object]:
-    return TrainingHistory(path.with_suffix(".csv"), tensorboard and tensorboard / path.stem).write

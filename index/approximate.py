@@ -61,7 +61,9 @@ def build_inverted(vectors: NDArray[np.float32], least_recall: float) -> Inverte
     index.train(vectors[seen])
     index.add(vectors)
     sample = np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64)
-    exact = _nearest_other(_flat(vectors), vectors, sample)
+    flat = faiss.IndexFlatL2(width)
+    flat.add(vectors)
+    exact = _nearest_other(flat, vectors, sample)
     recall, index.nprobe = 0.0, 1
     while index.nprobe <= max(1, cells // 4):
         recall = float((_nearest_other(index, vectors, sample) <= exact * (1 + 1e-5)).mean())
@@ -72,12 +74,6 @@ def build_inverted(vectors: NDArray[np.float32], least_recall: float) -> Inverte
         f"the inverted-file index of {count} vectors reaches a recall@1 of {recall:.3f} only, "
         f"below {least_recall}; use --search exact, or accept it with --recall {recall:.2f}"
     )
-
-
-def _flat(vectors: NDArray[np.float32]) -> faiss.IndexFlatL2:
-    flat = faiss.IndexFlatL2(vectors.shape[1])
-    flat.add(vectors)
-    return flat
 
 
 def _nearest_other(

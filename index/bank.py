@@ -68,22 +68,17 @@ class Bank:
         Path
             Its record.
         """
+        record, files = self.root / str(fitted.section) / RECORD, {}
         with locked(self.root):
-            return self._write(fitted)
-
-    def _write(self, fitted: FittedSection) -> Path:
-        folder = self.root / str(fitted.section)
-        files = {}
-        for name, data in data_files(fitted):
-            sha256 = hashlib.sha256(data).hexdigest()
-            stem, suffix = name.rsplit(".", 1)
-            files[name] = {"file": f"{stem}-{sha256[:12]}.{suffix}", "sha256": sha256}
-            write_atomic(folder / files[name]["file"], data)
-        record = folder / RECORD
-        told = told_of(fitted, files)
-        write_atomic(record, record_bytes(told))
-        for path in unnamed(record, told):
-            places.remove(path)
+            for name, data in data_files(fitted):
+                sha256 = hashlib.sha256(data).hexdigest()
+                stem, suffix = name.rsplit(".", 1)
+                files[name] = {"file": f"{stem}-{sha256[:12]}.{suffix}", "sha256": sha256}
+                write_atomic(record.with_name(files[name]["file"]), data)
+            told = told_of(fitted, files)
+            write_atomic(record, record_bytes(told))
+            for path in unnamed(record, told):
+                places.remove(path)
         return record
 
     def discard(self, section: Section) -> None:
@@ -226,15 +221,15 @@ def find_bank(cache_dir: Path, recipe: Recipe, scorer_name: str) -> Bank:
     if not banks:
         raise AsdError(f"no bank of {scorer_name} for {recipe} in {folder}; {REMEDY}")
     if len(banks) > 1:
-        listed = "\n".join(f"  --bank {bank.root}  {_described(bank)}" for bank in banks)
-        raise AsdError(f"{len(banks)} banks of {scorer_name} for {recipe}; choose one:\n{listed}")
+        listed = []
+        for bank in banks:
+            record = read_record(bank.root / str(bank.sections()[0]) / RECORD)
+            options = {**record["options"], "synthetic clips": record["synthetic"]}
+            told = " ".join(f"{name}={value}" for name, value in options.items())
+            listed.append(f"  --bank {bank.root}  {told}")
+        lines = "\n".join(listed)
+        raise AsdError(f"{len(banks)} banks of {scorer_name} for {recipe}; choose one:\n{lines}")
     return banks[0]
-
-
-def _described(bank: Bank) -> str:
-    record = read_record(bank.root / str(bank.sections()[0]) / RECORD)
-    options = {**record["options"], "synthetic clips": record.get("synthetic", 0)}
-    return " ".join(f"{name}={value}" for name, value in options.items())
 
 
 def _read_data(path: Path, sha256: str) -> bytes:

@@ -24,7 +24,7 @@ from cache.heard import split_id
 from cache.recipe import Recipe
 from cache.select import Selection, cache_dir_option, choose
 from cache.store import Store
-from cache.table import EmbeddingTable, Section
+from cache.table import Section
 from extractors.weights.published import with_hashes
 from index.bank import Bank, bank_root
 from index.calibration import ThresholdOptions, calibrate
@@ -154,7 +154,7 @@ def _fit(section: Section, wanted: FitRequest, request: BuildRequest) -> FittedS
     # Asked before the rows are read: should they change in between, the section is fitted again.
     digest = wanted.digest(section)
     whole = wanted.taken(wanted.store.read(wanted.recipe, section, "train"))
-    taken = whole if request.synthetic else _recordings(whole)
+    taken = wanted.without_synthetic(whole)
     table = without_copies(taken)
     fitted = request.unfitted()
     fitted.fit(table)
@@ -177,14 +177,6 @@ def _fit(section: Section, wanted: FitRequest, request: BuildRequest) -> FittedS
         recordings=len({split_id(clip_id)[0] for clip_id in table.clip_ids}),
         usual=usual(key.facts for key in taken.keys),
     )
-
-
-def _recordings(table: EmbeddingTable) -> EmbeddingTable:
-    """Return the table without its synthetic clips."""
-    rows = [row for row, key in enumerate(table.keys) if not key.synthetic]
-    if not rows:
-        raise AsdError(f"{table.section} has only synthetic training clips; --synthetic fits to them")
-    return table if len(rows) == len(table) else table.select(rows)
 
 
 def _trained_sections(

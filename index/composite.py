@@ -81,7 +81,9 @@ class CompositeScorer(ABC):
         self._names = [part.name for part in planned]
         self._texts = [part.text for part in planned]
         self._shares = np.array([part.share for part in planned])
-        self._columns = [_column_numbers(reference, part.blocks) for part in planned]
+        self._columns = [
+            np.concatenate([np.arange(*reference.blocks[name]) for name in part.blocks]) for part in planned
+        ]
         self._width = reference.width
         self._scorers = [parse_member(text) for text in self._texts]
         for scorer, part in zip(self._scorers, planned, strict=True):
@@ -101,7 +103,12 @@ class CompositeScorer(ABC):
 
     def score(self, queries: NDArray[np.float32]) -> Floats:
         """Score (Q, D) embeddings: (Q,)."""
-        return self.merge(self._scores(queries))
+        self._check(queries)
+        scores = [
+            scorer.score(np.ascontiguousarray(queries[:, columns]))
+            for scorer, columns in zip(self._scorers, self._columns, strict=True)
+        ]
+        return self.merge(np.array(scores))
 
     def explain(self, queries: NDArray[np.float32]) -> Neighbours:
         """Take the reason of the part that decided; see `Scorer.explain`."""
@@ -146,13 +153,13 @@ class CompositeScorer(ABC):
         self._names, self._texts = arrays["names"].tolist(), arrays["texts"].tolist()
         self._mean, self._deviation = arrays["mean"], arrays["deviation"]
         self._train_scores = np.asarray(state["train_scores"])
-        # Banks of before shares were had parts of equal ones.
-        self._shares = np.asarray(state.get("shares", np.ones(len(self._names))))
+        self._shares = np.asarray(state["shares"])
         self._width = int(np.asarray(state["width"]))
         self._scorers = [parse_member(text) for text in self._texts]
         self._columns = []
         for place, scorer in enumerate(self._scorers):
-            own = _unnested(state, f"part{place}.")
+            prefix = f"part{place}."
+            own = {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
             self._columns.append(np.asarray(own.pop("columns")))
             scorer.restore(own)
 
@@ -162,20 +169,3 @@ class CompositeScorer(ABC):
                 f"embeddings of shape {queries.shape} against training clips of {self._width} "
                 "values; extract both with one recipe"
             )
-
-    def _scores(self, queries: NDArray[np.float32]) -> Floats:
-        self._check(queries)
-        return np.array(
-            [
-                scorer.score(np.ascontiguousarray(queries[:, columns]))
-                for scorer, columns in zip(self._scorers, self._columns, strict=True)
-            ]
-        )
-
-
-def _column_numbers(table: EmbeddingTable, blocks: Sequence[str]) -> NDArray[np.intp]:
-    return np.concatenate([np.arange(*table.blocks[name]) for name in blocks])
-
-
-def _unnested(state: State, prefix: str) -> State:
-    return {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}

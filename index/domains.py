@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.options import option
-from cache.table import DOMAINS, EmbeddingTable
+from cache.table import DOMAINS, EmbeddingTable, domain_or_source
 from index.knn import Nearest, NearestNeighbours, SearchKind
 from index.scorer import Neighbours, State
 from index.space import Metric, Space, SpaceOptions, restored
@@ -69,6 +69,16 @@ class Memory:
     neighbours: NearestNeighbours
     clip_ids: NDArray[np.str_]
     parents: NDArray[np.intp]
+
+    def made_of(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """(n, E) vectors that have each training row for a parent, padded with -1."""
+        order = np.argsort(self.parents, axis=None, kind="stable")
+        parents = self.parents.ravel()[order]
+        first, last = np.searchsorted(parents, rows, "left"), np.searchsorted(parents, rows, "right")
+        made = np.full((len(rows), max(1, int((last - first).max(initial=0)))), -1)
+        for place, (start, stop) in enumerate(zip(first, last, strict=True)):
+            made[place, : stop - start] = order[start:stop] // self.parents.shape[1]
+        return made
 
 
 def remember(
@@ -217,10 +227,30 @@ class DomainScorer(SpaceOptions, ABC):
         return cast(Metric, getattr(self, "metric", "euclidean"))
 
 
+def usual_distances(own: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Take the median distance inside each domain as its unit.
+
+    Parameters
+    ----------
+    own
+        Domain to the leave-one-out distances of its training clips to their own domain, (n,).
+
+    Returns
+    -------
+    dict
+        A domain whose median is zero or unknown (one clip, or duplicates) has the other's, and 1
+        where neither has one.
+    """
+    medians = {domain: float(np.median(distances)) for domain, distances in own.items() if distances.size}
+    usable = {domain: median for domain, median in medians.items() if median > 0}
+    fallback = next(iter(usable.values()), 1.0)
+    return {domain: usable.get(domain, fallback) for domain in own}
+
+
 def training_set(reference: EmbeddingTable, space: Space) -> TrainingSet:
     """Put the (N, D) training clips of a section into a space."""
-    target = reference.domain_rows("target")
-    rows = {"source": np.setdiff1d(np.arange(len(reference)), target), "target": target}
+    of = np.array([domain_or_source(key.domain) for key in reference.keys])
+    rows = {domain: np.flatnonzero(of == domain) for domain in DOMAINS}
     return TrainingSet(
         space.apply(reference.embeddings),
         {domain: found for domain, found in rows.items() if found.size},
@@ -257,7 +287,7 @@ class NeighbourScorer(DomainScorer):
         rows = training.left_out(domain)
         distances = np.full((len(rows), len(DOMAINS)), np.inf)
         for name, memory in self._memories.items():
-            excluded = _made_of(memory, rows)
+            excluded = memory.made_of(rows)
             left = len(memory.neighbours) - (excluded >= 0).sum(axis=1)
             for count in np.unique(np.minimum(left, self.k)):  # one k a call
                 some = np.flatnonzero(np.minimum(left, self.k) == count)
@@ -290,15 +320,3 @@ class NeighbourScorer(DomainScorer):
             distances[:, DOMAINS.index(domain)] = mean
             every[domain] = found
         return distances, every
-
-
-def _made_of(memory: Memory, rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """(n, E) memory rows that have each training row for a parent, padded with -1."""
-    order = np.argsort(memory.parents, axis=None, kind="stable")
-    parents = memory.parents.ravel()[order]
-    first, last = np.searchsorted(parents, rows, "left"), np.searchsorted(parents, rows, "right")
-    made = np.full((len(rows), max(1, int((last - first).max(initial=0)))), -1)
-    width = memory.parents.shape[1]
-    for place, (start, stop) in enumerate(zip(first, last, strict=True)):
-        made[place, : stop - start] = order[start:stop] // width
-    return made

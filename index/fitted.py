@@ -28,7 +28,7 @@ from index.scorer import Scorer, State, find
 from index.threshold import ENOUGH, Threshold, largest_limit, largest_p_values, vary
 
 RECORD = "record.json"
-FORMAT = 2  # 1 had no digest of the record itself
+FORMAT = 2
 REMEDY = "build it with `python -m index.run`"
 _DIGEST = "sha256"  # of all else that the record says
 
@@ -55,7 +55,8 @@ def read_record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AsdError(f"{path} is not a bank record ({error!r}); {REMEDY}") from error
     if not known:
-        raise AsdError(f"{path} has format {record['format']!r}, known is {FORMAT}; {REMEDY}")
+        held = f"format {record['format']!r}, known is {FORMAT}"
+        raise AsdError(f"{path} was made by another version ({held}): {REMEDY} again")
     if not intact:
         raise AsdError(f"{path} is damaged: what it says does not match its SHA-256; {REMEDY}")
     return record
@@ -138,11 +139,6 @@ class JudgedSection:
     def promise(self) -> str:
         """Say how often a normal clip is flagged, and on what condition."""
         known = self.calibration
-        if not known.grouping:
-            return (
-                "built before clips recorded together were left out together: more normal clips "
-                "may be flagged than promised; build the bank again"
-            )
         vary = f"if new recordings vary as the {known.count} groups did that were left out in turn"
         return f"about {frequency(self.promised)} normal clips is flagged {vary} ({known.told})"
 
@@ -178,7 +174,7 @@ class JudgedSection:
         elif count < ENOUGH or self.calibration.count == 1:
             known = "all of one group" if count >= ENOUGH else f"of {ENOUGH} that it takes"
             words["threshold"] = f"the threshold is a guess: {count} different training clips, {known}"
-        elif self.promised < rarest and self.calibration.grouping:
+        elif self.promised < rarest:
             words["threshold"] = (
                 f"the threshold is extrapolated: {self.calibration.count} groups of training clips "
                 f"show nothing rarer than {frequency(rarest)}, {frequency(self.promised)} is asked"
@@ -334,13 +330,9 @@ def restored(
             state |= read_npz(data)
     options: dict[str, Option] = record["options"]
     scorer = make(find(record["scorer"]), options)
-    held_out = np.asarray(state.pop(_HELD_OUT, np.empty(0)))
-    groups = np.asarray(state.pop(_GROUPS, np.arange(len(held_out))))  # banks of before: no groups
-    told: Mapping[str, Any] = record.get("calibration", {})
-    calibration = Calibration(
-        told.get("grouping", ""), told.get("assumed", ""), int(told.get("groups", 0)),
-        held_out, groups,
-    )  # fmt: skip
+    held_out, groups = (np.asarray(state.pop(name)) for name in (_HELD_OUT, _GROUPS))
+    told: Mapping[str, Any] = record["calibration"]
+    calibration = Calibration(told["grouping"], told["assumed"], told["groups"], held_out, groups)
     scorer.restore(state)
     limits = dict(record["threshold"])
     limits["value"] = np.inf if limits["value"] is None else limits["value"]
@@ -351,11 +343,7 @@ def restored(
         scorer=scorer,
         threshold=Threshold(**limits),
         clips=record["clips"],
-        synthetic=int(record.get("synthetic", 0)),
-        left_out=int(record.get("left_out", 0)),
-        recordings=int(record.get("recordings", 0)),
-        training=str(record.get("training", "")),  # banks of before did not say
-        copies=int(record.get("copies", 0)),
-        usual=Usual(**record["usual"]) if record.get("usual") else None,
+        **{name: record[name] for name in ("synthetic", "left_out", "recordings", "training", "copies")},
+        usual=Usual(**record["usual"]) if record["usual"] else None,
         calibration=calibration,
     )

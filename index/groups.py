@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError, listing
 from cache.heard import split_id
-from cache.table import ClipKey, EmbeddingTable
+from cache.table import EmbeddingTable
 from index.knn import NearestNeighbours
 from index.space import SpaceOptions
 
@@ -177,7 +177,7 @@ def _day(name: str) -> str:
 
 
 def _values(table: EmbeddingTable, name: str) -> list[str]:
-    values = [_value(key, name) for key in table.keys]
+    values = [key.domain if name == "domain" else (key.attributes or {}).get(name) for key in table.keys]
     lacking = [key.clip_id for key, value in zip(table.keys, values, strict=True) if value is None]
     if lacking:
         known = sorted({name for key in table.keys for name in key.attributes or {}})
@@ -186,10 +186,6 @@ def _values(table: EmbeddingTable, name: str) -> list[str]:
             f"no {name}, {lacking[0]} for one; known are {', '.join(known) or 'none'}"
         )
     return [str(value) for value in values]
-
-
-def _value(key: ClipKey, name: str) -> str | None:
-    return key.domain if name == "domain" else (key.attributes or {}).get(name)
 
 
 def _numbers(names: Sequence[str]) -> NDArray[np.intp]:

@@ -145,7 +145,12 @@ class NearestNeighbours:
             If k is larger than the reference allows, a query is not finite or has another width.
         """
         excluded = np.full((len(queries), 1), -1) if excluded is None else excluded
-        self._check(queries, k + int((excluded >= 0).sum(axis=1).max(initial=0)))
+        needed = k + int((excluded >= 0).sum(axis=1).max(initial=0))
+        if needed > len(self):
+            raise AsdError(f"{needed} neighbours asked of a reference of {len(self)}; lower k")
+        if queries.ndim != 2 or queries.shape[1] != self.width:
+            raise AsdError(f"queries of shape {queries.shape} against a reference of {self.width} values")
+        check_finite(queries, "query")
         if not len(queries):
             return Nearest(np.empty((0, k)), np.empty((0, k), dtype=np.intp))
         queries = np.ascontiguousarray(queries, dtype=np.float32)
@@ -156,8 +161,10 @@ class NearestNeighbours:
         if count < len(self):
             doubt = np.isinf(costs[:, -1])  # an inverted file's cells may hold too few
             if self.is_exact or gains is not None:
+                lengths = np.einsum("qd,qd->q", queries, queries, dtype=np.float64)
+                error = _TOLERANCE * (lengths + self._largest)
                 # The last proposal bounds what was not proposed, up to float32's error.
-                doubt |= costs[:, -1] + self._error(queries) * weights.max() >= bound
+                doubt |= costs[:, -1] + error * weights.max() >= bound
             for query in np.flatnonzero(doubt):
                 one, every = slice(query, query + 1), np.arange(len(self))[None]
                 rest = (excluded[one], k)
@@ -206,13 +213,6 @@ class NearestNeighbours:
 
     def _measure(self) -> None:
         self._largest = float(np.einsum("nd,nd->n", self.vectors, self.vectors).max())
-
-    def _check(self, queries: NDArray[np.float32], needed: int) -> None:
-        if needed > len(self):
-            raise AsdError(f"{needed} neighbours asked of a reference of {len(self)}; lower k")
-        if queries.ndim != 2 or queries.shape[1] != self.width:
-            raise AsdError(f"queries of shape {queries.shape} against a reference of {self.width} values")
-        check_finite(queries, "query")
 
     def _propose(
         self, queries: NDArray[np.float32], count: int, weights: NDArray[np.float64] | None
@@ -268,10 +268,6 @@ class NearestNeighbours:
                 difference = np.subtract(near, query, dtype=np.float64)  # (q, C, D)
                 squared[part, block] = np.square(difference, out=difference).sum(axis=-1)
         return squared
-
-    def _error(self, queries: NDArray[np.float32]) -> NDArray[np.float64]:
-        lengths = np.einsum("qd,qd->q", queries, queries, dtype=np.float64)
-        return np.asarray(_TOLERANCE * (lengths + self._largest))
 
 
 @contextmanager

@@ -48,6 +48,17 @@ class FitRequest:
     grouping: str
     clips: Collection[str] | None = None
 
+    def is_met_by(self, found: FittedSection) -> bool:
+        """Whether a section was fitted so, to the same clips, and says to which."""
+        limits = found.threshold
+        made = (found.scorer_name, limits.method, limits.percentile, found.calibration.grouping)
+        return (
+            found.training == self.digest(found.section)
+            and made == (self.scorer_name, self.method, self.percentile, self.grouping)
+            and options_of(found.scorer) == options_of(self.scorer)
+            and not (found.left_out if self.with_synthetic else found.synthetic)
+        )
+
     def digest(self, section: Section) -> str | None:
         """Tell the training clips that take part from others; ``None`` where there is no table."""
         whole = self.store.digest(self.recipe, section, "train")
@@ -74,6 +85,19 @@ class FitRequest:
             raise AsdError(f"{table.section}: none of its {len(table)} training clips is in the data")
         return table if len(rows) == len(table) else table.select(rows)
 
+    def without_synthetic(self, table: EmbeddingTable) -> EmbeddingTable:
+        """Give the table without its synthetic clips, unless they take part.
+
+        Raises
+        ------
+        AsdError
+            If there are no others.
+        """
+        rows = [row for row, key in enumerate(table.keys) if self.with_synthetic or not key.synthetic]
+        if not rows:
+            raise AsdError(f"{table.section} has only synthetic training clips; --synthetic fits to them")
+        return table if len(rows) == len(table) else table.select(rows)
+
 
 def fitted_before(bank: Bank, section: Section, wanted: FitRequest) -> FittedSection | None:
     """Give a bank's section if fitting it again would make the same of the same clips.
@@ -95,20 +119,7 @@ def fitted_before(bank: Bank, section: Section, wanted: FitRequest) -> FittedSec
         raise  # says nothing of the section
     except AsdError:
         return None
-    if not _is_as_wanted(found, wanted):
+    if not wanted.is_met_by(found):
         return None
     bank.tidy(section)
     return found
-
-
-def _is_as_wanted(found: FittedSection, wanted: FitRequest) -> bool:
-    digest = wanted.digest(found.section)
-    limits = found.threshold
-    made = (found.scorer_name, limits.method, limits.percentile, found.calibration.grouping)
-    return (
-        digest is not None
-        and found.training == digest
-        and made == (wanted.scorer_name, wanted.method, wanted.percentile, wanted.grouping)
-        and options_of(found.scorer) == options_of(wanted.scorer)
-        and not (found.left_out if wanted.with_synthetic else found.synthetic)
-    )

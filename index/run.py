@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from cache.base.arguments import Parser, add_arguments, from_arguments, option_value
+from cache.base.arguments import add_arguments, from_arguments, option_value
 from cache.base.console import console_of, parser_of
 from cache.base.errors import AsdError, guarded
 from cache.base.options import option_names
@@ -16,13 +16,6 @@ from index.build import BuildRequest, build
 from index.scorer import DEFAULT, find, names
 
 _ABOUT = "Fit one scorer a section to the training clips and save them as a bank."
-
-
-def _parser(scorer: str) -> Parser:
-    parser = parser_of("index.run", _ABOUT, "--backbone logmel --scorer min-distance")
-    add_arguments(parser, BuildRequest)
-    add_arguments(parser.add_argument_group(f"options of {scorer}"), find(scorer))
-    return parser
 
 
 def _refuse(unknown: str, scorer: str) -> None:
@@ -55,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if argv is None else argv
     scorer = option_value("--scorer", arguments, DEFAULT).partition(":")[0]
-    parser = _parser(scorer)
+    parser = parser_of("index.run", _ABOUT, "--backbone logmel --scorer min-distance")
+    add_arguments(parser, BuildRequest)
+    add_arguments(parser.add_argument_group(f"options of {scorer}"), find(scorer))
     for unknown in parser.parse_known_args(arguments)[1][:1]:
         _refuse(unknown, scorer)
     args = parser.parse_args(arguments)

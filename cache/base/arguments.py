@@ -62,7 +62,9 @@ class _Entry:
         """Text for a help page, with the choices and the default."""
         text, default = self.meta.text, self.item.default
         if "{choices}" in text:
-            text = text.replace("{choices}", ", ".join(map(_shown, self.choices)))
+            origins = [(choice, getattr(choice, "origin", "")) for choice in self.choices]
+            shown = [f"{choice} (of {origin})" if origin else str(choice) for choice, origin in origins]
+            text = text.replace("{choices}", ", ".join(shown))
         if "(default:" in text or default in (MISSING, None, (), "", False):
             return text
         told = ("yes" if default else "no") if isinstance(default, bool) else default
@@ -131,12 +133,6 @@ class _Entry:
         if type(value) is not self.kind:
             raise AsdError(f"{key} {value!r}: expected {self.expected}")
         return self.checked(value, key)
-
-
-def _shown(choice: object) -> str:
-    """Show a choice with the package it comes from, where that is not ours."""
-    origin = getattr(choice, "origin", "")
-    return f"{choice} (of {origin})" if origin else str(choice)
 
 
 def add_arguments(parser: _ActionsContainer, owner: type) -> None:

@@ -253,11 +253,8 @@ def find_in(kinds: Mapping[str, type[T]], what: str) -> Callable[[str], type[T]]
 
 def text_of(name: str, made: Any) -> str:
     """Write the text that `parse` reads, every option in it."""
-    return ":".join([name, *(f"{key}={_text(value)}" for key, value in options_of(made).items())])
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    values = {k: str(v).lower() if isinstance(v, bool) else v for k, v in options_of(made).items()}
+    return ":".join([name, *(f"{key}={value}" for key, value in values.items())])
 
 
 def value_of(kind: Any, text: str) -> Any:

@@ -10,7 +10,6 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -94,10 +93,12 @@ def read_parquet(source: Any, size: int, columns: Collection[str] | None = None)
     if texts:
         step = min(max(_AT_ONCE // max(total - plain, 1), _LEAST_ROWS), _MOST_ROWS)
         source.seek(0)
-        coded = [name for name in texts if _is_text(schema.field(name).type)]
+        kind_of = {name: schema.field(name).type for name in texts}
+        coded = [n for n, kind in kind_of.items() if pa.types.is_string(kind) or pa.types.is_binary(kind)]
         with pq.ParquetFile(source, read_dictionary=coded, page_checksum_verification=True) as file:
             found |= _decoded(file.iter_batches(batch_size=step, columns=texts), texts, size)
-    kinds = {name: _plain(schema.field(name).type) for name in names}
+    kinds = {name: schema.field(name).type for name in names}
+    kinds = {n: kind.value_type if pa.types.is_dictionary(kind) else kind for n, kind in kinds.items()}
     arrays = [pa.chunked_array(found[name], type=kinds[name]) for name in names]
     fields = [schema.field(name).with_type(kinds[name]) for name in names]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, schema.metadata))
@@ -177,18 +178,12 @@ def _is_fixed(kind: pa.DataType) -> bool:
     return bool(pa.types.is_primitive(kind))
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_binary(kind))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
 def _decoded(
     batches: Iterable[pa.RecordBatch], names: Collection[str], size: int
 ) -> dict[str, list[pa.Array]]:
     """Columns in parts, texts plain; counted before a text is written out in each of its rows."""
+    import pyarrow.compute as pc  # noqa: PLC0415 -- a tenth of a second, which a help page need not take
+
     found: dict[str, list[pa.Array]] = {name: [] for name in names}
     total = 0
     for batch in batches:

@@ -87,17 +87,13 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
         If a store does not answer.
     """
     with objects.reaching(path) if places.is_remote(path) else nullcontext():
-        return _read_bytes(path, most)
-
-
-def _read_bytes(path: Path, most: int) -> bytes:
-    data = bytearray()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            data += block
-            if len(data) > most:
-                raise AsdError(f"{path}: larger than {most:,} bytes; split it into several")
-    return bytes(data)
+        data = bytearray()
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                data += block
+                if len(data) > most:
+                    raise AsdError(f"{path}: larger than {most:,} bytes; split it into several")
+        return bytes(data)
 
 
 def read_table(path: Path, *, short: bool = False) -> TextTable:

@@ -22,9 +22,10 @@ from cache.heard import split_id
 from cache.select import Selection, cache_dir_option
 from cache.store import Store
 from cache.table import DOMAINS, Section
-from eval.detector import TABLES, Detector, remember
+from eval.detector import TABLES, Detector
 from eval.monitor.check import BankRequest, recordings_in, recordings_option
-from eval.results.marks import read_marks
+from eval.recordings import remember
+from eval.results.truth import read_marks
 from extractors.clips.clip import Clip, Fault, Listing
 from index.bank import Bank, locate
 from index.build import BuildRequest, build

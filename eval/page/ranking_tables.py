@@ -7,7 +7,7 @@ import io
 import json
 from pathlib import Path
 
-from eval.metrics.comparison import Comparison
+from eval.metrics.uncertainty import Comparison
 from eval.ranking import Entry, Ranking, Spread, System
 from eval.results.folder import ResultsFolder
 from eval.results.grid import align_rows, markdown_rows, mean_and_deviation, percent

@@ -11,8 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing
 from cache.base.text import composed
+from cache.files.text_tables import read_table
 from cache.table import DOMAINS, Section
 from eval.metrics.sections import SectionTruth
 from eval.results.names import (
@@ -31,6 +32,7 @@ from extractors.clips.listing import parse_name
 T = TypeVar("T")
 
 _DATA = "ground_truth_data"
+_MARK_COLUMNS = ("machine_type", "section", "clip", "mark")  # of what a listener marked in the page
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,56 @@ def align(submission: Submission, truth: Mapping[str, Truth]) -> SectionTruth:
         originals,
         all_synthetic(submission.section, made),
     )
+
+
+def read_marks(path: Path, section: Section) -> dict[str, str]:
+    """Read the marks of one section: clip to ``normal`` or ``abnormal``.
+
+    Raises
+    ------
+    AsdError
+        If it is no such table, or a mark is another.
+    """
+    table = read_table(path)
+    if missing := [name for name in _MARK_COLUMNS if name not in table.columns]:
+        raise AsdError(
+            f"{path}: no column {missing[0]!r}; expected the page's marks, {', '.join(_MARK_COLUMNS)}"
+        )
+    found, faults = {}, [f"row {number}: {fault}" for number, fault in table.faults.items()]
+    own = (section.machine_type, str(section.number))
+    for number, row in table.rows.items():
+        if row["mark"] not in ("normal", "abnormal"):
+            faults.append(f"row {number}: mark {row['mark']!r}; expected normal or abnormal")
+        elif (row["machine_type"], row["section"].lstrip("0") or "0") == own:
+            found[row["clip"]] = row["mark"]
+    if faults:
+        raise AsdError(f"{path}: {listing(faults)}")
+    return found
+
+
+def marked(path: Path, submission: Submission) -> tuple[Submission, SectionTruth | None]:
+    """Give the part of a submission that is marked, with the marks as its truth.
+
+    Returns
+    -------
+    Submission, SectionTruth or None
+        The whole and ``None`` where not both kinds are marked: there is nothing to compare.
+
+    Raises
+    ------
+    AsdError
+        If a clip is marked that was not scored.
+    """
+    marks = {clip_name(clip): mark for clip, mark in read_marks(path, submission.section).items()}
+    rows = [row for row, file in enumerate(submission.files) if clip_name(file) in marks]
+    if strange := sorted(set(marks) - {clip_name(submission.files[row]) for row in rows}):
+        raise AsdError(f"{path}: {submission.section} has no scores of {listing(strange)}, which are marked")
+    if len(set(marks.values())) < 2:
+        return submission, None
+    decisions = None if submission.decisions is None else submission.decisions[np.array(rows)]
+    files = tuple(submission.files[row] for row in rows)
+    part = Submission(submission.section, files, submission.scores[np.array(rows)], decisions)
+    return part, align(part, {file: Truth(marks[clip_name(file)] == "abnormal") for file in files})
 
 
 def _as_known(files: Iterable[str], truth: Mapping[str, Truth]) -> list[str]:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cache.base.errors import AsdError
@@ -249,7 +248,7 @@ def _signals(folder: Path, rows: Sequence[_Row]) -> Iterator[tuple[_Row, pa.Arra
             ids, signals = (table.column(at).combine_chunks() for at in (0, 1))
             for row in members:
                 at = int(row["signal_row"])
-                there[ids[at].as_py()] = pc.list_flatten(signals.slice(at, 1))
+                there[ids[at].as_py()] = signals.slice(at, 1).flatten()
         except (OSError, ValueError, IndexError, pa.ArrowException) as error:
             raise AsdError(f"{path} is damaged: {error}; build the set anew") from error
         for row in members:

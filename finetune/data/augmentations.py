@@ -10,7 +10,6 @@ from torch import Generator, Tensor
 
 from cache.base.errors import AsdError
 from cache.base.options import Span, option
-from extractors.device import torchaudio
 from finetune.data.augmentation import (
     Augmentation,
     Batch,
@@ -18,7 +17,20 @@ from finetune.data.augmentation import (
     SpectrogramAugmentation,
     WaveformAugmentation,
 )
-from finetune.data.signals import SHORTEST, at_pitch, beta, chosen, fitted, partners, uniform, with_noise
+from finetune.data.signals import (
+    SHORTEST,
+    at_pitch,
+    at_speed,
+    beta,
+    chosen,
+    partners,
+    played,
+    stripe,
+    uniform,
+    with_noise,
+)
+
+_SILENT = 1e-12  # a level below which nothing is to be restored
 
 
 @dataclass(frozen=True)
@@ -45,16 +57,13 @@ def coloured(white: Tensor, exponent: float) -> Tensor:
     return noise
 
 
-_SILENT = 1e-12  # a level below which nothing is to be restored
-
-
 @dataclass(frozen=True)
 class Pitch(WaveformAugmentation):
     """Stretched in time by a phase vocoder (Flanagan and Golden 1966), then played faster.
 
     The vocoder takes about 3 dB from noise, whose bins lose their common phase; the level of the
-    clip is restored. Computed on the CPU, clip by clip. A clip shorter than two windows of 1024
-    samples has no pitch to shift and stays as it is.
+    clip is restored. A clip shorter than two windows of 1024 samples has no pitch to shift and stays
+    as it is.
     """
 
     semitones: Span = option(Span(-2.0, 2.0), "range of the shift", least=-12.0, most=12.0)
@@ -64,51 +73,25 @@ class Pitch(WaveformAugmentation):
         if waveforms.shape[1] < SHORTEST:
             return waveforms
         ratios = 2 ** (uniform(len(waveforms), generator, self.semitones) / 12)
-        shifted = [
-            _shifted(clip, ratio, generator)
-            for clip, ratio in zip(waveforms.cpu(), ratios.tolist(), strict=True)
-        ]
-        return torch.cat(shifted).to(waveforms.device)
-
-
-def _shifted(clip: Tensor, ratio: float, generator: Generator) -> Tensor:
-    """(T,) to (1, T), all frequencies multiplied by the ratio."""
-    played = torch.from_numpy(at_pitch(clip.double().numpy(), ratio)).float()
-    whole = fitted(played[None], len(clip), generator)
-    return whole * (_level(clip) / _level(whole).clamp_min(_SILENT))
-
-
-def _level(waveform: Tensor) -> Tensor:
-    return waveform.square().mean().sqrt()
-
-
-# Zero crossings of the interpolating sinc: torchaudio's usual 6 leak -47 dB.
-_WIDTH = 64
+        shifted = played(waveforms, ratios, at_pitch, generator)
+        before, after = (sound.square().mean(1, keepdim=True).sqrt() for sound in (waveforms, shifted))
+        return shifted * (before / after.clamp_min(_SILENT))
 
 
 @dataclass(frozen=True)
 class Speed(WaveformAugmentation):
     """``x(f t)``: Ko et al. 2015, "Audio augmentation for speech recognition".
 
-    The factor f is drawn in steps of 0.01, which keeps the resampler's filters small. A clip that
-    became longer is cut at random, one that became shorter goes on from its beginning; see
-    `fitted`.
+    A clip that became longer is cut at random, one that became shorter goes on from its beginning;
+    see `fitted`.
     """
 
     factor: Span = option(Span(0.9, 1.1), "range of the factor f", least=0.5, most=2.0)
 
     def change(self, waveforms: Tensor, generator: Generator) -> Tensor:
         """See `WaveformAugmentation.change`."""
-        low, high = (round(100 * end) for end in self.factor)
-        draws = uniform(len(waveforms), generator, Span(low, high + 1)).floor().clamp(low, high)
-        changed = waveforms.clone()
-        for percent in sorted(set(draws.tolist())):
-            rows = (draws == percent).nonzero()[:, 0].to(waveforms.device)
-            faster = torchaudio().functional.resample(
-                waveforms[rows], int(percent), 100, lowpass_filter_width=_WIDTH
-            )
-            changed[rows] = fitted(faster, waveforms.shape[1], generator)
-        return changed
+        factors = uniform(len(waveforms), generator, self.factor)
+        return played(waveforms, factors, at_speed, generator)
 
 
 @dataclass(frozen=True)
@@ -142,14 +125,13 @@ class Mixup(Augmentation):
         other[rows] = partners(~torch.eye(count, dtype=torch.bool)[rows], generator)
         weight, other = weight.to(batch.waveforms.device), other.to(batch.waveforms.device)
         mixed = torch.lerp(batch.waveforms[other], batch.waveforms, weight[:, None])
-        return replace(batch, waveforms=mixed, labels=self._labels(batch, other, weight))
-
-    def _labels(self, batch: Batch, other: Tensor, weight: Tensor) -> Mixture:
         first = batch.labels.first
         if self.labels == "soft":
-            return Mixture(first, first[other], weight)
-        is_mixed = other != torch.arange(len(other), device=other.device)
-        return Mixture.plain(first.masked_fill(is_mixed, batch.classes))
+            labels = Mixture(first, first[other], weight)
+        else:
+            is_mixed = other != torch.arange(count, device=other.device)
+            labels = Mixture.plain(first.masked_fill(is_mixed, batch.classes))
+        return replace(batch, waveforms=mixed, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -195,17 +177,9 @@ class SpecAugment(SpectrogramAugmentation):
         widths = ((self.time, self.time_masks), (self.frequency, self.frequency_masks))
         for axis, (share, count) in zip(axes, widths, strict=True):
             for _ in range(count):
-                mask = _mask(len(spectrograms), spectrograms.shape[axis], share, generator)
-                shape = [len(spectrograms), *[1] * (spectrograms.ndim - 1)]
-                shape[axis] = spectrograms.shape[axis]
+                clips, length = len(spectrograms), spectrograms.shape[axis]
+                mask = stripe(clips, length, round(share * length), generator)
+                shape = [clips, *[1] * (spectrograms.ndim - 1)]
+                shape[axis] = length
                 spectrograms = torch.where(mask.to(fill.device).view(shape), fill, spectrograms)
         return spectrograms
-
-
-def _mask(clips: int, length: int, share: float, generator: Generator) -> Tensor:
-    """One stripe a clip: (clips, length) bool."""
-    widest = round(share * length)
-    width = (uniform(clips, generator) * (widest + 1)).long()
-    start = (uniform(clips, generator) * (length - width + 1)).long()
-    places = torch.arange(length, device=start.device)
-    return (places >= start[:, None]) & (places < (start + width)[:, None])

@@ -88,20 +88,20 @@ class Batches:
         generator = torch.Generator().manual_seed(seed_of(self.seed, *place))
         waveforms = self.waveforms.batch(rows, self.samples, generator).to(self.device)
         labels = Mixture.plain(torch.from_numpy(self.classes[list(rows)])).to(self.device)
-        batch = Batch(waveforms, labels, self._machines(rows).to(self.device), self.count)
+        machines = [clip.section.machine_type for clip in self.waveforms.clips]
+        numbers = torch.from_numpy(np.unique(machines, return_inverse=True)[1].astype(np.int64)[list(rows)])
+        batch = Batch(waveforms, labels, numbers.to(self.device), self.count)
         with torch.no_grad():
             changed = self.augmentations.batch(batch, generator)
             inputs = backbone.inputs(changed.waveforms)
             if self.augmentations.of_spectrograms:
-                inputs = self._masked(inputs, backbone.spec.name, generator)
+                if inputs.time is None or inputs.frequency is None:
+                    name = backbone.spec.name
+                    raise AsdError(f"this {name} hears waveforms: there is no spectrogram for specaugment")
+                axes = (inputs.time, inputs.frequency)
+                values = self.augmentations.spectrograms(inputs.values, axes, generator)
+                inputs = replace(inputs, values=values)
         return inputs, changed.labels
-
-    def _masked(self, inputs: Inputs, name: str, generator: torch.Generator) -> Inputs:
-        if inputs.time is None or inputs.frequency is None:
-            raise AsdError(f"this {name} hears waveforms: there is no spectrogram for specaugment")
-        axes = (inputs.time, inputs.frequency)
-        values = self.augmentations.spectrograms(inputs.values, axes, generator)
-        return replace(inputs, values=values)
 
     def plain(self, rows: Sequence[int], backbone: Tunable) -> Inputs:
         """Build a batch without augmentation, the same one each time."""
@@ -109,8 +109,3 @@ class Batches:
         with torch.no_grad():
             waveforms = self.waveforms.batch(rows, self.samples, generator).to(self.device)
             return backbone.inputs(waveforms)
-
-    def _machines(self, rows: Sequence[int]) -> torch.Tensor:
-        names = [clip.section.machine_type for clip in self.waveforms.clips]
-        numbers = np.unique(names, return_inverse=True)[1]
-        return torch.from_numpy(numbers[list(rows)].astype(np.int64))

@@ -49,7 +49,10 @@ class Sampler(options.Options, ABC):
         if not clips:
             raise AsdError("no clips to train on; give data with training clips")
         random = np.random.default_rng((seed, epoch))
-        shown = [_shown(draw, random) for draw in self.draws(clips)]
+        shown = []
+        for draw in self.draws(clips):
+            whole, rest = divmod(draw.total, len(draw.rows))
+            shown += [np.tile(draw.rows, whole), random.choice(draw.rows, rest, replace=False)]
         return random.permutation(np.concatenate(shown))
 
     @abstractmethod
@@ -141,9 +144,3 @@ def _grouped(
     for row in rows.tolist():
         found[key(clips[row])].append(row)
     return [np.array(group, dtype=np.int64) for group in found.values()]
-
-
-def _shown(draw: Draw, random: np.random.Generator) -> NDArray[np.int64]:
-    whole, rest = divmod(draw.total, len(draw.rows))
-    once_more = random.choice(draw.rows, rest, replace=False)
-    return np.concatenate([np.tile(draw.rows, whole), once_more])

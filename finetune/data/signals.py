@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import soxr
@@ -13,6 +14,7 @@ from torch import Generator, Tensor
 from cache.base.options import Span
 from extractors.device import torchaudio
 
+Samples = NDArray[np.float64]
 _UNIT = Span(0.0, 1.0)
 
 
@@ -76,18 +78,43 @@ def fitted(waveforms: Tensor, length: int, generator: Generator) -> Tensor:
     constant power at the seam: silence, or a click, would tell the network what was done.
     """
     piece = waveforms
+    fade = min(_FADE, piece.shape[1] // 2)
+    angle = torch.linspace(0, math.pi / 2, fade, device=piece.device, dtype=piece.dtype)
     while waveforms.shape[1] < length:
-        waveforms = _joined(waveforms, piece)
+        seen = waveforms.shape[1] - fade
+        seam = waveforms[:, seen:] * angle.cos() + piece[:, :fade] * angle.sin()
+        waveforms = torch.cat([waveforms[:, :seen], seam, piece[:, fade:]], dim=1)
     return cropped(waveforms, length, generator)
 
 
-def _joined(before: Tensor, after: Tensor) -> Tensor:
-    fade = min(_FADE, after.shape[1] // 2)
-    if not fade:
-        return torch.cat([before, after], dim=1)
-    angle = torch.linspace(0, math.pi / 2, fade, device=before.device, dtype=before.dtype)
-    seam = before[:, -fade:] * angle.cos() + after[:, :fade] * angle.sin()
-    return torch.cat([before[:, :-fade], seam, after[:, fade:]], dim=1)
+def played(
+    waveforms: Tensor, factors: Tensor, play: Callable[[Samples, float], Samples], generator: Generator
+) -> Tensor:
+    """Play each of (B, T) clips by a factor of its own, on the CPU, and bring it to its length again.
+
+    Parameters
+    ----------
+    waveforms
+        (B, T) float32.
+    factors
+        (B,).
+    play
+        `at_speed` or `at_pitch`.
+    generator
+        See `fitted`.
+    """
+    clips = zip(waveforms.cpu().double().numpy(), factors.tolist(), strict=True)
+    sounds = [torch.from_numpy(play(clip, factor)).float()[None] for clip, factor in clips]
+    whole = [fitted(sound, waveforms.shape[1], generator) for sound in sounds]
+    return torch.cat(whole).to(waveforms.device)
+
+
+def stripe(clips: int, length: int, widest: int, generator: Generator) -> Tensor:
+    """Draw one stripe a clip, its width from 0 to the widest, then its place: (clips, length) bool."""
+    width = (uniform(clips, generator) * (widest + 1)).long()
+    start = (uniform(clips, generator) * (length - width + 1)).long()
+    places = torch.arange(length, device=start.device)
+    return (places >= start[:, None]) & (places < (start + width)[:, None])
 
 
 def with_noise(waveforms: Tensor, noise: Tensor, snr: Span, generator: Generator) -> Tensor:
@@ -115,8 +142,6 @@ def with_noise(waveforms: Tensor, noise: Tensor, snr: Span, generator: Generator
 
 _FFT, _HOP = 1024, 256  # samples: 64 ms at 16 kHz, four windows over each other
 SHORTEST = 2 * _FFT  # samples: less has no pitch to shift
-
-Samples = NDArray[np.float64]
 
 
 def at_speed(wave: Samples, factor: float) -> Samples:

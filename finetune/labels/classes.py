@@ -48,6 +48,10 @@ class Labelling(Options):
         0, "clusters of frozen embeddings, for sections without attributes (default: none)",
         least=0, flag="--pseudo-labels", metavar="N",
     )  # fmt: skip
+    pseudo_by: str = option(
+        labels.CLUSTERED[0], "what these clusters are of: a section, or each domain of it",
+        choices=labels.CLUSTERED,
+    )  # fmt: skip
     groups: str = option(
         "", "CSV machine_type,group; or a number of clusters of frozen embeddings",
         metavar="FILE|N",
@@ -86,7 +90,10 @@ class Labelling(Options):
         """
         clips = waveforms.clips
         normal = [row for row, clip in enumerate(clips) if clip.condition != ANOMALY]
-        texts = [self._pseudo_anomaly(clip) for clip in clips]
+        texts = [
+            f"{clip.section.machine_type}/{PSEUDO_ANOMALY}" if self.by_machine else PSEUDO_ANOMALY
+            for clip in clips
+        ]
         named, notes = self._normal([clips[row] for row in normal], waveforms, normal, backbone)
         for row, text in zip(normal, named, strict=True):
             texts[row] = text
@@ -126,7 +133,8 @@ class Labelling(Options):
         bare = [i for i, clip in enumerate(clips) if texts[i] == str(clip.section)]
         if self.pseudo > 1 and bare:
             frozen = _frozen(waveforms, [rows[i] for i in bare], backbone)
-            made = labels.pseudo_labels(frozen, [clips[i] for i in bare], self.pseudo, self.seed)
+            unlabelled = [clips[i] for i in bare]
+            made = labels.pseudo_labels(frozen, unlabelled, self.pseudo, self.seed, self.pseudo_by)
             for i, text in zip(bare, made, strict=True):
                 texts[i] = text
             notes.append(f"{len(bare)} clips without attributes are labelled by clusters")
@@ -134,9 +142,6 @@ class Labelling(Options):
         if merged:
             notes.append(f"{merged} combinations of fewer than {self.least} clips are merged")
         return merged_texts, notes
-
-    def _pseudo_anomaly(self, clip: Clip) -> str:
-        return f"{clip.section.machine_type}/{PSEUDO_ANOMALY}" if self.by_machine else PSEUDO_ANOMALY
 
 
 def _frozen(waveforms: Waveforms, rows: Sequence[int], backbone: Tunable) -> NDArray[np.float32]:
@@ -146,11 +151,8 @@ def _frozen(waveforms: Waveforms, rows: Sequence[int], backbone: Tunable) -> NDA
     spec = backbone.spec
     output = Output(spec, spec.layer, find("mean", {}), "merge")
     forward = Forward(backbone, [output], backbone.trainable.device)
-    return np.concatenate([forward(_long_enough(waveforms, r, spec.min_samples)) .values[0]
-                           for r in rows])  # fmt: skip
-
-
-def _long_enough(waveforms: Waveforms, row: int, least: int) -> NDArray[np.float32]:
-    """(1, T) of a clip, repeated where it is too short for the backbone."""
-    samples = waveforms.held[row]
-    return np.resize(samples, max(least, len(samples)))[None]
+    found = []
+    for row in rows:
+        samples = waveforms.held[row]  # repeated where it is too short for the backbone
+        found.append(forward(np.resize(samples, max(spec.min_samples, len(samples)))[None]).values[0])
+    return np.concatenate(found)

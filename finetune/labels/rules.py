@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,11 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.files.text_tables import read_table
-from cache.table import SYNTHETIC
+from cache.table import SYNTHETIC, domain_or_source
 from extractors.clips.listing import Clip
 
 KINDS = ("attributes", "machine", "groups")
+CLUSTERED = ("section", "domain")  # what clips without attributes are clustered within
 RARE = "rare"
 _GROUP_COLUMNS = ("machine_type", "group")
 
@@ -176,9 +176,9 @@ def cluster_machines(embeddings: NDArray[np.float32], clips: Sequence[Clip], cou
 
 
 def pseudo_labels(
-    embeddings: NDArray[np.float32], clips: Sequence[Clip], clusters: int, seed: int
+    embeddings: NDArray[np.float32], clips: Sequence[Clip], clusters: int, seed: int, by: str = "section"
 ) -> list[str]:
-    """Split sections into clusters of frozen embeddings.
+    """Split sections, or the domains of each, into clusters of frozen embeddings.
 
     k-means on unit vectors, that is, by cosine.
 
@@ -189,24 +189,28 @@ def pseudo_labels(
     clips
         The clips, of sections without attributes.
     clusters
-        A section, 2 or more; as many as it has different clips at most.
+        A section or domain, 2 or more; as many as it has different clips at most.
     seed
         Of k-means.
+    by
+        One of `CLUSTERED`; a clip of unknown domain is of the source.
 
     Returns
     -------
     list of str
-        ``<section>/cluster=<n>`` of each clip.
+        ``<section>/cluster=<n>`` of each clip, or ``<section>/<domain>/cluster=<n>``.
     """
     from sklearn.cluster import KMeans  # noqa: PLC0415 -- heavy, seldom used
 
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     texts = [""] * len(clips)
-    order = sorted(range(len(clips)), key=lambda i: clips[i].section)
-    for section, group in groupby(order, key=lambda i: clips[i].section):
-        rows = list(group)
+    places: dict[str, list[int]] = defaultdict(list)
+    for row, clip in enumerate(clips):
+        domain = f"/{domain_or_source(clip.domain)}" if by == "domain" else ""
+        places[f"{clip.section}{domain}"].append(row)
+    for place, rows in places.items():
         count = min(clusters, len(np.unique(unit[rows], axis=0)))
         found = KMeans(count, n_init=4, random_state=seed).fit_predict(unit[rows])
         for row, number in zip(rows, found, strict=True):
-            texts[row] = f"{section}/cluster={number}"
+            texts[row] = f"{place}/cluster={number}"
     return texts

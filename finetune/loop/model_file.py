@@ -149,7 +149,8 @@ class Maker:
         optimising = Optimising(learner, opened, batches, settings.rates, settings.portions)
         state = path.with_suffix(".training")
         course = replace(settings.course, held=held)
-        training = Training(optimising, course, state, _digest(record), told, self.progress)
+        digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+        training = Training(optimising, course, state, digest, told, self.progress)
         return training, record, embedding
 
     def _record(
@@ -212,10 +213,6 @@ def load_tunable(settings: Settings, seed: int, device: torch.device) -> Tunable
     if not hasattr(backbone, "trainable"):
         raise AsdError(f"{settings.backbone} has nothing to train; logmel:cnn is a small network on log-mel")
     return cast(Tunable, backbone)
-
-
-def _digest(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:

@@ -140,22 +140,18 @@ class Optimising:
                 torch.manual_seed(seed_of(self.batches.seed, *place))
                 with self.exact():
                     loss: Tensor = self.model(inputs, mixture)
-            self._check(loss, rows, place)
+            if not torch.isfinite(loss):
+                names = [self.batches.waveforms.clips[row].clip_id for row in rows.tolist()]
+                raise AsdError(
+                    f"the loss is {loss.item()} in epoch {place[0] + 1}, step {place[1] + 1}, of the "
+                    f"clips {listing(names, _NAMED)}; look at them, or lower --learning-rate"
+                )
             self.accelerator.backward(loss * share)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             raise AsdError(_too_large(len(rows), self.portions)) from error
         return loss.item()
-
-    def _check(self, loss: Tensor, rows: NDArray[np.int64], place: tuple[int, ...]) -> None:
-        if torch.isfinite(loss):
-            return
-        names = [self.batches.waveforms.clips[row].clip_id for row in rows.tolist()]
-        raise AsdError(
-            f"the loss is {loss.item()} in epoch {place[0] + 1}, step {place[1] + 1}, of the clips "
-            f"{listing(names, _NAMED)}; look at them, or lower --learning-rate"
-        )
 
 
 def _too_large(clips: int, portions: Portions) -> str:

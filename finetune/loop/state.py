@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import pickle
 import warnings
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from cache.base.errors import AsdError
 from cache.files.atomic import write_atomic
+from extractors.clips.names import write_table
 from extractors.weights.loading import check_archive
 
 Row = dict[str, float]
@@ -128,11 +128,8 @@ class TrainingHistory:
     def write(self, rows: list[Row]) -> None:
         """Write a history of one row or more, of which all but the last are written already."""
         names = dict.fromkeys(name for row in rows for name in row)
-        text = io.StringIO(newline="")
-        table = csv.DictWriter(text, list(names), restval="", lineterminator="\n")
-        table.writeheader()
-        table.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
-        write_atomic(self.path, text.getvalue().encode())
+        written = [{name: f"{value:.6g}" for name, value in row.items()} for row in rows]
+        write_table(self.path, list(names), written)
         if self._writer is not None:
             step = round(rows[-1]["epoch"])
             for name, value in rows[-1].items():

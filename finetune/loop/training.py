@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -154,7 +154,8 @@ class Training:
         done = state.epoch * self._steps + state.step
         total = self.course.epochs * self._steps
         steps = Steps(total, self.progress, done)
-        while state.epoch < self.course.epochs and not self._is_enough(state):
+        patience = float("inf") if self.course.patience is None else self.course.patience
+        while state.epoch < self.course.epochs and state.epoch - state.best_epoch < patience:
             learner.train()
             self._epoch(state, steps)
         if state.best:
@@ -196,7 +197,9 @@ class Training:
                "rate": rates.network * factor, **self._evidence(state.epoch)}  # fmt: skip
         state.history.append(row)
         state.epoch, state.step, state.losses = state.epoch + 1, 0, []
-        self._keep_best(state, row)
+        if row.get("held_loss", float("inf")) < state.best_loss:
+            state.best_loss, state.best_epoch = row["held_loss"], state.epoch
+            state.best = self._tensors() if self.course.patience is not None else {}
         self._save(state)
         self._tell(state)
 
@@ -225,25 +228,14 @@ class Training:
         return row
 
     def _embedded(self, rows: NDArray[np.int64]) -> Tensor:
-        return torch.cat(list(self._embeddings(rows)))
-
-    def _embeddings(self, rows: NDArray[np.int64]) -> Iterator[Tensor]:
+        found = []
         learner, batches = self.optimising.learner, self.optimising.batches
         size = self.optimising.portions.batch
         for start in range(0, len(rows), size):
             inputs = batches.plain(rows[start : start + size].tolist(), learner.backbone)
             with torch.no_grad(), self.optimising.accelerator.autocast(), self.optimising.exact():
-                embeddings = learner.embed(inputs)
-            yield embeddings
-
-    def _keep_best(self, state: State, row: Row) -> None:
-        if row.get("held_loss", float("inf")) < state.best_loss:
-            state.best_loss, state.best_epoch = row["held_loss"], state.epoch
-            state.best = self._tensors() if self.course.patience is not None else {}
-
-    def _is_enough(self, state: State) -> bool:
-        patience = self.course.patience
-        return patience is not None and state.epoch - state.best_epoch >= patience
+                found.append(learner.embed(inputs))
+        return torch.cat(found)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Copy what training changes."""

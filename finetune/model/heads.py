@@ -109,10 +109,10 @@ class ArcFace(Head):
     def _losses(self, found: Tensor, classes: Tensor) -> Tensor:
         """Losses (B,) of cosines (B, K) for one class a clip."""
         own = found.gather(1, classes[:, None])
-        logits = self.options.scale * found.scatter(1, classes[:, None], self._with_margin(own))
+        logits = self.options.scale * found.scatter(1, classes[:, None], self.with_margin(own))
         return nn.functional.cross_entropy(logits, classes, reduction="none")
 
-    def _with_margin(self, cosine: Tensor) -> Tensor:
+    def with_margin(self, cosine: Tensor) -> Tensor:
         """``cos(theta + m)`` of a cosine, and what stands for it beyond pi."""
         margin = self.options.margin
         sine = (1 - cosine.square()).clamp_min(_SMALLEST).sqrt()

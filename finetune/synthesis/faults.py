@@ -9,7 +9,7 @@ import numpy as np
 from numpy.random import Generator
 
 from cache.base.options import Span, option
-from extractors.demo.waves import Wave, coloured_noise, impulses, jitter, ring, slow
+from extractors.demo.waves import coloured_noise, impulses, jitter, ring, slow
 from finetune.synthesis.method import Material, SyntheticSound, added, draw, draw_ratio
 
 _SLIP = 0.01  # standard deviation of an interval; 1 to 2 %, Randall & Antoni 2011, section 2
@@ -40,19 +40,15 @@ class Bearing:
         frequency, decay = draw_ratio(rng, self.frequency), draw_ratio(rng, self.decay)
         resonance = draw(rng, self.resonance) * material.sample_rate / 2
         level, samples = draw(rng, self.level), len(material.wave)
-        train = _impacts(rng, frequency, samples, material.sample_rate)
+        seconds = samples / material.sample_rate
+        count = int(1.1 * frequency * seconds) + 8  # some fall behind the end
+        intervals = rng.normal(1.0, _SLIP, count) / frequency  # (K,) s
+        intervals[0] = rng.random() * min(1 / frequency, 0.9 * seconds)  # one in any case
+        gains = rng.lognormal(0, _UNEVEN, count)
+        train = impulses(np.cumsum(intervals), gains, samples, material.sample_rate)
         part = ring(train, resonance, decay, material.sample_rate)
         drawn = {"frequency": frequency, "resonance": resonance, "decay": decay, "level": level}
         return SyntheticSound(added(material.wave, part, level), dict(drawn))
-
-
-def _impacts(rng: Generator, frequency: float, samples: int, sample_rate: int) -> Wave:
-    """Impulses at a mean frequency, Hz, at least one; (samples,)."""
-    seconds = samples / sample_rate
-    count = int(1.1 * frequency * seconds) + 8  # some fall behind the end
-    intervals = rng.normal(1.0, _SLIP, count) / frequency  # (K,) s
-    intervals[0] = rng.random() * min(1 / frequency, 0.9 * seconds)
-    return impulses(np.cumsum(intervals), rng.lognormal(0, _UNEVEN, count), samples, sample_rate)
 
 
 _ORDERS = 10
@@ -74,21 +70,16 @@ class Harmonics:
     def apply(self, rng: Generator, material: Material) -> SyntheticSound:
         """Add the tones; see `Method`."""
         frequency, level = draw_ratio(rng, self.frequency), draw(rng, self.level)
-        tones = _tones(rng, frequency, len(material.wave), material.sample_rate)
+        samples, rate = len(material.wave), material.sample_rate
+        wander = _WANDER * slow(rng, samples, _KNOTS, rate)  # (T,)
+        turns = np.cumsum((1 + wander) * frequency / rate)  # (T,)
+        tones = np.zeros(samples)
+        for order in range(1, _ORDERS + 1):
+            gain, phase = jitter(rng, 3.0) / order, rng.random()
+            if order == 1 or order * frequency < 0.45 * rate:  # the first in any case
+                tones += gain * np.cos(2 * np.pi * (order * turns + phase))
         drawn = {"frequency": frequency, "level": level}
         return SyntheticSound(added(material.wave, tones, level), dict(drawn))
-
-
-def _tones(rng: Generator, frequency: float, samples: int, sample_rate: int) -> Wave:
-    """Sum the orders below half the sample rate, the first in any case; (samples,)."""
-    wander = _WANDER * slow(rng, samples, _KNOTS, sample_rate)  # (T,)
-    turns = np.cumsum((1 + wander) * frequency / sample_rate)  # (T,)
-    total = np.zeros(samples)
-    for order in range(1, _ORDERS + 1):
-        gain, phase = jitter(rng, 3.0) / order, rng.random()
-        if order == 1 or order * frequency < 0.45 * sample_rate:
-            total += gain * np.cos(2 * np.pi * (order * turns + phase))
-    return total
 
 
 _BAND = (0.15, 0.8)  # of the scraping, as shares of half the sample rate

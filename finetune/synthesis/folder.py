@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections import Counter
@@ -15,6 +14,7 @@ from cache.base.options import option_names, text_of
 from cache.base.progress import Progress, unseen
 from cache.base.text import parse_json
 from cache.files.atomic import write_atomic
+from cache.files.text_tables import read_table
 from cache.table import Section
 from extractors.clips.folders import PSEUDO
 from extractors.clips.listing import Clip
@@ -57,10 +57,14 @@ def list_pseudo_anomalies(root: Path) -> tuple[Clip, ...]:
     """
     path = root / MANIFEST
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if f"/{PSEUDO}/" in row["path"]]
-        clips = tuple(sorted((_clip(root, row) for row in rows), key=lambda clip: clip.clip_id))
-    except (OSError, KeyError, ValueError, csv.Error) as error:
+        clips = [
+            Clip(
+                row["path"], root / row["path"], Section(row["machine_type"], int(row["section"])), "train",
+                row["domain"], row["condition"], dict(parse_json(row["attributes"])),
+            )
+            for row in read_table(path).rows.values() if f"/{PSEUDO}/" in row["path"]
+        ]  # fmt: skip
+    except (AsdError, KeyError, ValueError) as error:
         raise AsdError(
             f"{path} cannot be read ({error}); write it with `python -m finetune.synthesise --as "
             f"anomalies --to {root}`, which finishes what was stopped"
@@ -69,7 +73,7 @@ def list_pseudo_anomalies(root: Path) -> tuple[Clip, ...]:
     if gone or not clips:
         what = f"{gone[0]} is gone from {root}" if gone else f"no pseudo-anomalies in {root}"
         raise AsdError(f"{what}; run `python -m finetune.synthesise --as anomalies` again")
-    return clips
+    return tuple(sorted(clips, key=lambda clip: clip.clip_id))
 
 
 def _row(one: FilePlan, record: SoundRecord) -> dict[str, object]:
@@ -87,13 +91,6 @@ def _row(one: FilePlan, record: SoundRecord) -> dict[str, object]:
         "parameters": json.dumps({**record.parameters, "lowered": record.lowered}),
         "seed": " ".join(map(str, record.seed)),
     }
-
-
-def _clip(root: Path, row: Mapping[str, str]) -> Clip:
-    section = Section(row["machine_type"], int(row["section"]))
-    attributes = dict(parse_json(row["attributes"]))
-    path = root / row["path"]
-    return Clip(row["path"], path, section, "train", row["domain"], row["condition"], attributes)
 
 
 _RECIPE = "recipe.json"
@@ -132,13 +129,18 @@ def recipe(order: Order, clips: Sequence[Clip]) -> str:
         The training clips; their ids and sizes stand for them.
     """
     listed = "".join(f"{clip.clip_id}\t{clip.path.stat().st_size}\n" for clip in clips)
+    methods = {}  # as written, to the fields that are no options
+    for name, method in order.methods.items():
+        options = option_names(type(method))
+        rest = {field: value for field, value in vars(method).items() if field not in options}
+        methods[text_of(name, method)] = rest
     record = {
         "as": order.kind,
         "from": order.domain if order.kind == "normals" else None,
         "held_out": order.held_out if order.kind == "proxy" else None,
         "per_section": order.per_section,
         "seed": order.seed,
-        "methods": {text_of(name, m): _settings(m) for name, m in order.methods.items()},
+        "methods": methods,
         "data": hashlib.sha256(listed.encode()).hexdigest(),
     }
     return json.dumps(record, indent=2) + "\n"
@@ -203,7 +205,7 @@ def write_clips(
         told(done, len(planned))
         there = (root / one.path).exists()
         try:
-            record = _present(root / one.path, one) if there else _make(root, one, methods)
+            record = _clip_at(root / one.path, one, methods)
         except MethodUnavailable:
             raise
         except AsdError as error:
@@ -222,32 +224,20 @@ def write_clips(
     return FolderReport(sorted(one.path for one in written), made, lowered, reasons)
 
 
-def _settings(method: Method) -> dict[str, object]:
-    """Fields of a method that are no options."""
-    options = option_names(type(method))
-    return {name: value for name, value in vars(method).items() if name not in options}
-
-
-def _make(root: Path, one: FilePlan, methods: Mapping[str, Method]) -> SoundRecord:
-    if not one.seed:
+def _clip_at(path: Path, one: FilePlan, methods: Mapping[str, Method]) -> SoundRecord:
+    """Make a clip, or read the record of one made before: a file of ours is whole, or not there."""
+    copied = SoundRecord(one.method, tuple(clip.clip_id for clip in one.sources), {}, ())
+    if path.exists():
+        record = read_record(path) if one.seed else copied
+        if record is None or not record.matches(one):
+            raise AsdError(f"{path} is not what this recipe makes; delete it")
+        return record
+    if one.seed:
+        data, record = render(one, methods[one.method])
+    else:
         try:
-            data = one.sources[0].path.read_bytes()
+            data, record = one.sources[0].path.read_bytes(), copied
         except OSError as error:
             raise AsdError(f"{one.sources[0].path}: {error.strerror}") from error
-        write_atomic(root / one.path, data)
-        return _copied(one)
-    data, record = render(one, methods[one.method])
-    write_atomic(root / one.path, data)
+    write_atomic(path, data)
     return record
-
-
-def _present(path: Path, one: FilePlan) -> SoundRecord:
-    """Read the record of a clip made before; a file of ours is whole, or it is not there."""
-    record = read_record(path) if one.seed else _copied(one)
-    if record is None or not record.matches(one):
-        raise AsdError(f"{path} is not what this recipe makes; delete it")
-    return record
-
-
-def _copied(one: FilePlan) -> SoundRecord:
-    return SoundRecord(one.method, tuple(clip.clip_id for clip in one.sources), {}, ())

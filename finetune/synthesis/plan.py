@@ -21,7 +21,7 @@ from finetune.synthesis.method import Method
 Members = Sequence[Clip]
 
 
-def hold_out(clips: Members, share: float, seed: int) -> list[Clip]:
+def tested_clips(clips: Members, share: float, seed: int) -> list[Clip]:
     """Choose the clips of a section that test a proxy.
 
     Parameters
@@ -46,7 +46,12 @@ def hold_out(clips: Members, share: float, seed: int) -> list[Clip]:
     section = clips[0].section
     # The last number is none of a turn's: its order of clips would be this one's.
     rng = np.random.default_rng((seed, zlib.crc32(str(section).encode()), 2**31))
-    contents = {clip.clip_id: _content(clip) for clip in clips}
+    contents = {}
+    for clip in clips:
+        try:
+            contents[clip.clip_id] = content_sha256(clip.path)
+        except AsdError as error:
+            raise AsdError(f"{clip.path} {error}") from error
     chosen = set()
     for _, members in sorted(by_domain(clips).items()):
         count = min(max(1, round(share * len(members))), len(members) - 1)
@@ -55,13 +60,6 @@ def hold_out(clips: Members, share: float, seed: int) -> list[Clip]:
     if not tested or len(tested) == len(clips):
         raise AsdError(f"{len(clips)} training clips are too few to hold some out")
     return tested
-
-
-def _content(clip: Clip) -> str:
-    try:
-        return content_sha256(clip.path)
-    except AsdError as error:
-        raise AsdError(f"{clip.path} {error}") from error
 
 
 def by_domain(clips: Members) -> dict[str, list[Clip]]:
@@ -197,13 +195,12 @@ def _proxy(order: Order, clips: Members) -> Iterator[FilePlan]:
     Nothing that a pseudo-anomaly is made of stays in training, and copies of one recording stay
     together: a scorer that remembers its training clips gets no hint of a test clip.
     """
-    tested = hold_out(clips, order.held_out, order.seed)
+    tested = tested_clips(clips, order.held_out, order.seed)
     kept = [clip for clip in clips if clip not in tested]
     for split, members in (("train", kept), ("test", tested)):
-        for number, clip in _numbered(members):
-            name = ClipName(
-                clip.section.number, f"{number:04d}", domain_or_source(clip.domain), split, "normal"
-            )
+        for number, clip in (pair for own in by_domain(members).values() for pair in enumerate(own)):
+            domain = domain_or_source(clip.domain)
+            name = ClipName(clip.section.number, f"{number:04d}", domain, split, "normal")
             marked = {**clip.attributes, **({SYNTHETIC: HELD_OUT} if split == "test" else {})}
             yield FilePlan(clip.section, split, name, marked, (clip,))
     yield from _made(order, by_domain(tested), tested, ("test", "test", "anomaly"))
@@ -251,9 +248,3 @@ def _sources(
             drawn = rng.choice(len(others), wanted, replace=False)
             return (first, *(others[row] for row in drawn))
     raise AsdError(f"one clip alone, and {name} takes {wanted + 1}")
-
-
-def _numbered(clips: Members) -> Iterator[tuple[int, Clip]]:
-    """Give the clips of each domain numbers from 0."""
-    for members in by_domain(clips).values():
-        yield from enumerate(members)

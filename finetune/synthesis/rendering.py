@@ -82,7 +82,11 @@ def render(planned: FilePlan, method: Method) -> tuple[bytes, SoundRecord]:
         raise AsdError(f"{first.path}: {planned.method} gives silence or no numbers")
     wave, lowered = levelled(wave, rms(waves[0]))
     name, sources, seed = _identity(planned)
-    parameters = {key: _rounded(value) for key, value in made.parameters.items()}
+    # Six significant digits: more than anybody hears, the same text on every machine.
+    parameters = {
+        key: value if isinstance(value, str) else float(f"{value:.6g}")
+        for key, value in made.parameters.items()
+    }
     record = SoundRecord(name, sources, parameters, seed, round(lowered, 3))
     return wav_bytes(wave, rate, json.dumps(asdict(record))), record
 
@@ -124,8 +128,3 @@ def _decoded(clips: tuple[Clip, ...]) -> tuple[tuple[Wave, ...], int]:
             raise AsdError(f"{clip.path}: silent, so that no level can be set against it")
         waves.append(wave)
     return tuple(waves), rate
-
-
-def _rounded(value: float | str) -> float | str:
-    """Six significant digits: more than anybody hears, the same text on every machine."""
-    return value if isinstance(value, str) else float(f"{value:.6g}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from index.domains import NeighbourScorer
+from index.domains import NeighbourScorer, usual_distances
 from index.scorer import Neighbours
 
 
@@ -36,10 +36,7 @@ class DomainScale(NeighbourScorer):
         self, own: Mapping[str, NDArray[np.float64]]
     ) -> tuple[Mapping[str, float], Mapping[str, float]]:
         """Scale by the median leave-one-out distance of each domain."""
-        medians = {domain: float(np.median(d)) for domain, d in own.items() if d.size}
-        usable = {domain: median for domain, median in medians.items() if median > 0}
-        fallback = next(iter(usable.values()), 1.0)
-        return dict.fromkeys(own, 0.0), {domain: usable.get(domain, fallback) for domain in own}
+        return dict.fromkeys(own, 0.0), usual_distances(own)
 
 
 @dataclass

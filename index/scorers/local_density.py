@@ -192,7 +192,9 @@ class Ldn(DomainScorer):
         distances = np.full((len(vectors), len(DOMAINS)), np.inf)
         for domain, memory in self._memories.items():
             gains = self._gains[domain]
-            found = memory.neighbours.search(vectors, 1, gains=self._roots(gains))
+            # Of the Euclidean distance, so that they order as the gains of the metric's own do.
+            roots = np.sqrt(gains) if self.metric == "cosine" else gains
+            found = memory.neighbours.search(vectors, 1, gains=roots)
             plain = self._space.distance(found.distances[:, 0])
             distances[:, DOMAINS.index(domain)] = plain * gains[found.rows[:, 0]]
         return distances
@@ -210,10 +212,6 @@ class Ldn(DomainScorer):
         """Take back what `state` gave."""
         super().restore(state)
         self._gains = {domain: np.asarray(state[f"{domain}.gains"]) for domain in self._memories}
-
-    def _roots(self, gains: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Gains of the Euclidean distance that order as the gains of the metric's own do."""
-        return np.sqrt(gains) if self.metric == "cosine" else gains
 
 
 _LEAST = 1e-12  # variance of densities below which they explain nothing, as in BEAM's public code

@@ -12,6 +12,7 @@ from cache.base.options import option
 from cache.table import DOMAINS
 from index.covariance import Covariance, fit_covariance
 from index.domains import DomainScorer, TrainingSet
+from index.knn import check_finite
 from index.scorer import State
 
 
@@ -43,9 +44,10 @@ class Mahalanobis(DomainScorer):
 
     def distances(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
         """Mahalanobis distances to both means; see `DomainScorer.distances`."""
+        check_finite(vectors, "query")
         distances = np.full((len(vectors), len(DOMAINS)), np.inf)
         for domain, covariance in self._covariances.items():
-            distances[:, DOMAINS.index(domain)] = np.sqrt(covariance.squared(_checked(vectors)))
+            distances[:, DOMAINS.index(domain)] = np.sqrt(covariance.squared(vectors))
         return distances
 
     def leave_one_out(self, training: TrainingSet, domain: str) -> NDArray[np.float64]:
@@ -84,13 +86,6 @@ class Mahalanobis(DomainScorer):
         if not 0 < amount <= 1:
             raise AsdError(f"--shrinkage {self.shrinkage!r}: expected auto or a number in (0, 1]")
         return amount
-
-
-def _checked(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if bad.size:
-        raise AsdError(f"query {bad[0]} and {bad.size - 1} more hold NaN or infinity")
-    return vectors
 
 
 SCORER = Mahalanobis

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cache.base.options import option
 from cache.table import DOMAINS, EmbeddingTable
 from index.covariance import Whitening, fit_covariance, whitening
-from index.domains import TrainingSet, training_set
+from index.domains import TrainingSet, training_set, usual_distances
 from index.knn import NearestNeighbours, SearchKind
 from index.scorer import Neighbours, State
 from index.space import SpaceOptions, restored
@@ -185,7 +185,7 @@ class Pooled(SpaceOptions):
             shared = replace(shared, shrinkage=1.0)  # a line tells Ledoit and Wolf of no noise
         own = whitening(shared, np.array(list(means.values())))
         white_means = np.full((len(DOMAINS), own.width), np.nan)
-        medians: dict[str, float] = {}
+        inner = {domain: np.empty(0) for domain in DOMAINS}
         references = {}
         for domain, part in parts.items():
             white_means[DOMAINS.index(domain)] = own.apply(means[domain][None])[0]
@@ -194,10 +194,8 @@ class Pooled(SpaceOptions):
             if len(part) > 1:
                 sample = np.searchsorted(training.rows[domain], training.left_out(domain))
                 found = references[domain].search(white[sample], 1, sample[:, None])
-                medians[domain] = float(np.median(found.distances))
-        usable = {domain: median for domain, median in medians.items() if median > 0}
-        fallback = next(iter(usable.values()), 1.0)
-        units = np.array([usable.get(domain, fallback) for domain in DOMAINS])
+                inner[domain] = found.distances[:, 0]
+        units = np.array(list(usual_distances(inner).values()))
         return Fit(own, white_means, units, references)
 
     def _left_out(

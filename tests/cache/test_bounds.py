@@ -20,6 +20,7 @@ from cache.base.errors import AsdError
 from cache.files.bounds import MOST, allowed, read_npz, read_parquet
 from cache.parquet import read_keys, read_table, write_table
 from cache.store import Store
+from cache.upkeep import verify
 from index.knn import NearestNeighbours
 from tests.conftest import make_recipe, make_table
 
@@ -53,7 +54,7 @@ def test_a_table_of_more_rows_than_its_size_holds_is_refused_unread(tmp_path: Pa
     assert path.stat().st_size < 2**20
     for read in (read_table, read_keys):
         assert peak(lambda read=read: read(path)) < 2**24
-    (_, fault), *_ = Store(tmp_path).verify()
+    (_, fault), *_ = verify(Store(tmp_path))
     assert "verify --repair" in str(fault)
 
 
@@ -167,4 +168,4 @@ def test_json_without_end_in_a_table_is_a_fault_of_that_table(tmp_path: Path) ->
     for deep in (b"[" * 100_000, json.dumps({"backbone": "x"}).encode()):
         metadata = {**arrow.schema.metadata, b"asd.recipe": deep}
         pq.write_table(arrow.replace_schema_metadata(metadata), path)
-        assert [fault is None for _, fault in store.verify()] == [True, False]
+        assert [fault is None for _, fault in verify(store)] == [True, False]

@@ -24,6 +24,7 @@ from cache.recipe import Recipe, concatenation, from_json
 from cache.run import main
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
+from cache.upkeep import verify
 from tests.conftest import make_recipe, make_table
 
 SECTION = Section("fan", 0)
@@ -115,7 +116,7 @@ def test_a_parquet_file_of_another_recipe_in_its_place_is_refused(tmp_path: Path
     place.write_bytes(stray.read_bytes())
     with pytest.raises(AsdError, match="pooling=mean[+]std .*its place says"):
         store.read(narrow, SECTION, "train")
-    assert "move it" in next(str(fault) for _, fault in store.verify() if fault)
+    assert "move it" in next(str(fault) for _, fault in verify(store) if fault)
 
 
 def test_discarding_rows(tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_damage_anywhere_in_a_file_is_found(tmp_path: Path) -> None:
         assert table.keys == good.keys
         np.testing.assert_array_equal(table.embeddings, good.embeddings)
     path.write_bytes(whole[: len(whole) // 2])
-    (_, fault), *_ = store.verify()
+    (_, fault), *_ = verify(store)
     assert "run the extraction again" in str(fault)
 
 
@@ -178,7 +179,7 @@ def test_verify_passes_over_what_another_run_removes_or_replaces(
     monkeypatch.setattr(Store, "tables", lambda *_: listed)
     whole = gone.read_bytes()
     gone.unlink()
-    assert [(stored.split, fault) for stored, fault in store.verify()] == [("test", None)]
+    assert [(stored.split, fault) for stored, fault in verify(store)] == [("test", None)]
     assert store.recipes() == [recipe]
     gone.write_bytes(whole[:-50])  # as it is read, another run writes it anew
     versions = iter([1, 2, 3])
@@ -190,7 +191,7 @@ def test_verify_passes_over_what_another_run_removes_or_replaces(
         return state(path)
 
     monkeypatch.setattr(places, "version", version)
-    assert [fault for _, fault in store.verify()] == [None, None]
+    assert [fault for _, fault in verify(store)] == [None, None]
 
 
 def test_what_the_system_does_not_give_is_not_called_damaged(

@@ -10,12 +10,10 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from cache.table import Section
-from eval.metrics.areas import weighted_parts
-from eval.metrics.comparison import compare, several
-from eval.metrics.intervals import ResamplingPlan, Scores, official
+from eval.metrics.intervals import ResamplingPlan, Scores, official, weighted_parts
 from eval.metrics.rules import RULES
 from eval.metrics.sections import SectionTruth, evaluate_section
-from eval.metrics.uncertainty import bootstrap, jackknife, uncertainty
+from eval.metrics.uncertainty import bootstrap, compare, jackknife, several, uncertainty
 
 FAN, PUMP = Section("fan", 0), Section("pump", 0)
 RULE = RULES[2023]

@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 
 from cache.base.errors import AsdError
 from cache.table import Section
-from eval.results.marks import marked, read_marks
 from eval.results.submission import Submission
+from eval.results.truth import marked, read_marks
 from eval.run import main
 
 FAN = Section("fan", 0)

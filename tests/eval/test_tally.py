@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cache.table import Section
-from eval.metrics import areas
+from eval.metrics import intervals
 from eval.metrics.intervals import ResamplingPlan, Scores, official
 from eval.metrics.rules import RULES, Rule
 from eval.metrics.sections import SectionTruth, evaluate_section
@@ -103,14 +103,14 @@ def many_scores(count: int) -> Scores:
 def test_intervals_in_parts_are_those_at_once(rule: Rule, monkeypatch: pytest.MonkeyPatch) -> None:
     one, found = {Section("fan", 0): many_scores(150)}, []
     for at_once in (10**9, 2000, 1):
-        monkeypatch.setattr(areas, "_AT_ONCE", at_once)
+        monkeypatch.setattr(intervals, "_AT_ONCE", at_once)
         found.append(uncertainty(one, rule, ResamplingPlan(resamples=300)))
     assert found[0] is not None
     assert found[0] == found[1] == found[2]
 
 
 def test_memory_of_intervals_does_not_grow_with_the_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(areas, "_AT_ONCE", 1 << 16)
+    monkeypatch.setattr(intervals, "_AT_ONCE", 1 << 16)
     peaks = []
     for count in (400, 1600):
         one = many_scores(count)

@@ -17,6 +17,7 @@ from cache.files.atomic import leftovers
 from cache.run import main as cache_main
 from cache.store import Store
 from cache.table import EmbeddingTable
+from cache.upkeep import verify
 from extractors.audio.batches import DecodedClip, equal_lengths
 from extractors.audio.decode import Recording
 from extractors.clips.listing import list_clips
@@ -206,7 +207,7 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_tables(tmp_path: Path
         process.wait()
         store = Store(folder)
         rows.append(sum(len(pair) for pair in tables(folder).values()) if store.tables() else 0)
-        assert all(fault is None for _, fault in store.verify())
+        assert all(fault is None for _, fault in verify(store))
     assert rows == sorted(rows)
     run(root, tmp_path / "killed")
     assert_same(tmp_path / "killed", tmp_path / "whole")

@@ -86,7 +86,7 @@ def test_arcface_pulls_a_clip_at_every_angle_towards_its_class() -> None:
     with torch.no_grad():
         made.centres.copy_(torch.eye(2, D))
     theta = torch.linspace(0, torch.pi, 721, dtype=torch.float64)
-    logits = made._with_margin(theta.cos())
+    logits = made.with_margin(theta.cos())
     assert logits.diff().max() < 0
     assert logits.diff().min() > -0.005  # no jump where one formula follows the other
     opposite = torch.zeros(1, D)

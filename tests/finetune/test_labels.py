@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+from sklearn.preprocessing import normalize
 
 from cache.base.errors import AsdError
 from cache.table import Section
@@ -112,6 +115,21 @@ def test_clusters_are_pseudo_labels_within_a_section() -> None:
         assert all(row.startswith(f"fan/section_0{section}/cluster=") for row in rows)
     few = labels.pseudo_labels(np.ones((3, 2), np.float32), clips[:3], 9, seed=0)
     assert set(few) == {"fan/section_00/cluster=0"}
+
+
+def test_clusters_within_a_domain_are_those_of_scikit_learn() -> None:
+    random = np.random.default_rng(3)
+    centres = random.normal(0, 1, (4, 8))
+    kinds = np.arange(40) % 4
+    values = (centres[kinds] + random.normal(0, 0.05, (40, 8))).astype(np.float32)
+    domains = ["target" if row < 12 else "source" if row % 2 else None for row in range(40)]
+    section = Section("fan", 3)
+    clips = [Clip(str(i), Path(str(i)), section, "train", d, "normal", {}) for i, d in enumerate(domains)]
+    found = np.array(labels.pseudo_labels(values, clips, 4, seed=0, by="domain"))
+    for place, rows in (("target", slice(0, 12)), ("source", slice(12, 40))):
+        expected = KMeans(4, n_init=4, random_state=0).fit_predict(normalize(values[rows]))
+        assert adjusted_rand_score(expected, found[rows]) == 1
+        assert set(found[rows]) == {f"fan/section_03/{place}/cluster={number}" for number in range(4)}
 
 
 @pytest.fixture

@@ -344,7 +344,7 @@ def test_options_that_would_do_nothing_are_refused(root: Path, tmp_path: Path, e
         ("normals", "bearing"): "bearing makes a fault, which is no normal sound",
         ("proxy", "clipping", "--from", "source"): "--from means nothing to --as proxy",
         ("normals", "speed", "--held-out", "0.2"): "--held-out means nothing to --as normals",
-        ("proxy", "speed", "--held-out", "1"): "a share between 0 and 1",
+        ("proxy", "speed", "--held-out", "1"): "--held-out 1: expected a number from 0.001 to 0.999",
         ("proxy", "speed", "--model", "x"): "--model is for sounds from text",
         ("proxy", "speed", "--per-section", "0"): "--per-section 0",
         ("proxy", "speed", "--seed", "-1"): "--seed -1",

@@ -270,9 +270,10 @@ class Victim:
         from cache.base.errors import AsdError  # noqa: PLC0415
         from cache.parquet import read_recipe  # noqa: PLC0415
         from cache.store import Store  # noqa: PLC0415
+        from cache.upkeep import verify  # noqa: PLC0415
         from index.bank import Bank  # noqa: PLC0415
 
-        checked = list(Store(self.output).verify())
+        checked = list(verify(Store(self.output)))
         faults = [str(fault) for _, fault in checked if fault is not None]
         rows = sum(read_recipe(stored.path)[1] for stored, fault in checked if fault is None)
         bank = Bank(self.output)

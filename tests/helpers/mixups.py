@@ -182,11 +182,12 @@ def _readings(folder: Path) -> list[str]:
     """What is read of a cache, a bank and results: digests, or the errors."""
     from cache.base.errors import AsdError  # noqa: PLC0415
     from cache.store import Store  # noqa: PLC0415
+    from cache.upkeep import verify  # noqa: PLC0415
     from eval.results.folder import sum_faults  # noqa: PLC0415
     from index.bank import Bank  # noqa: PLC0415
 
     store, bank = Store(folder / "swap-cache"), Bank(folder / "swap-out" / "bank")
-    read = [str(fault) for _, fault in store.verify() if fault]
+    read = [str(fault) for _, fault in verify(store) if fault]
     found = [_REFUSED + fault for fault in read]
     found += [
         store.digest(recipe, one.section, one.split) or ""

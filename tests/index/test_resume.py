@@ -109,19 +109,17 @@ def test_synthetic_clips_asked_for_fit_the_sections_that_have_some(
     assert numbers == [1, 1]
 
 
-def test_a_bank_of_before_scores_and_is_built_again(
+def test_a_bank_of_another_version_is_refused_and_built_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = fleet(tmp_path, 1)
     built(store)
     path = tmp_path / "bank" / "fan" / "section_00" / "record.json"
     record = json.loads(path.read_text())
-    new = ("training", "left_out", "recordings", "copies", "calibration", "sha256")
-    told = {name: value for name, value in record.items() if name not in new}
-    digest = index.fitted.digest(told)
-    path.write_text(json.dumps({**told, "sha256": digest}))
-    assert scored(store, tmp_path / "out", "--no-report") == 0
-    assert "other training clips" not in capsys.readouterr().err
+    told = {name: value for name, value in record.items() if name != "sha256"} | {"format": 1}
+    path.write_text(json.dumps(told | {"sha256": index.fitted.digest(told)}))
+    assert scored(store, tmp_path / "out", "--no-report") == 2
+    assert "made by another version (format 1, known is 2): build it with" in capsys.readouterr().err
     numbers = written(monkeypatch)
     built(store)
     assert numbers == [0]
