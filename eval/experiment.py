@@ -226,17 +226,12 @@ def _tune(
         part = ResultsFolder(wanted.out / _TUNED / f"seed_{seed}")
         score_all(replace(scored, report=False, figures=False, note=()), part, told)
         every.append(embedded)
-    _include(results, wanted.out / _TUNED, experiment.seeds)
-    return every
-
-
-def _include(results: ResultsFolder, folder: Path, seeds: Sequence[int]) -> None:
-    """Count these seeds among the results; other seeds in the folder are an earlier run's."""
-    runs = {folder / f"seed_{seed}" for seed in seeds}
-    for path in set(folder.glob("seed_*")) - runs:
+    runs = {wanted.out / _TUNED / f"seed_{seed}" for seed in experiment.seeds}
+    for path in set((wanted.out / _TUNED).glob("seed_*")) - runs:  # of an earlier run
         ResultsFolder(path).clear()
     for path in runs:
         results.include(ResultsFolder(path))
+    return every
 
 
 def _with_bank(wanted: EvaluateRequest, embedded: _Preparation, bank: Path) -> EvaluateRequest:
@@ -257,14 +252,12 @@ def _check_weights(experiment: Experiment) -> None:
         f"  backbones.{name}.weights: no file {choice.weights}; --set "
         f"backbones.{name}.weights=PATH says where it lies"
         for name, choice in experiment.backbones.items()
-        if choice.weights and not _can_be_had(choice.weights)
+        if choice.weights
+        and not located(choice.weights).exists()
+        and (find(choice.weights) is None or is_offline())
     ]
     if faults:
         raise AsdError("\n".join(["weights that the experiment needs are missing:", *faults]))
-
-
-def _can_be_had(weights: str) -> bool:
-    return located(weights).exists() or (find(weights) is not None and not is_offline())
 
 
 def _facts(experiment: Experiment, command: str) -> list[str]:

@@ -14,15 +14,6 @@ _ABOUT = """List backbones, poolings and scorers, ours and those of other instal
 each can be loaded. Exit code 1 if one cannot: the others work without it."""
 
 
-def _kinds() -> dict[str, tuple[Sequence[str], Callable[[str], object]]]:
-    """Name what there is of each kind, and what loads one."""
-    return {
-        "backbone": (backbones.names(), backbones.find),
-        "pooling": (pooling.names(), lambda name: pooling.find(name, {})),
-        "scorer": (scorer.names(), scorer.find),
-    }
-
-
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
     """List backbones, poolings and scorers.
@@ -40,7 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = parser_of("eval.list", _ABOUT)
     console = console_of(parser.parse_args(argv))
     faults = []
-    for kind, (names, find) in _kinds().items():
+    kinds: dict[str, tuple[Sequence[str], Callable[[str], object]]] = {
+        "backbone": (backbones.names(), backbones.find),
+        "pooling": (pooling.names(), lambda name: pooling.find(name, {})),
+        "scorer": (scorer.names(), scorer.find),
+    }
+    for kind, (names, find) in kinds.items():
         for name in names:
             origin = getattr(name, "origin", "") or "machine-asd"
             try:

@@ -126,7 +126,9 @@ class SpaceOptions:
             if self.blocks == "equal" and len(groups) > 1:
                 columns = slice(start, stop)
                 block = reference.embeddings[:, columns]
-                length = _mean_square(block, centre[columns], scale[columns]) ** 0.5 or 1.0
+                middle, unit = centre[columns], scale[columns]
+                squares = [np.square((block[rows] - middle) / unit).sum() for rows in _chunks(block)]
+                length = (float(np.sum(squares)) / len(block)) ** 0.5 or 1.0  # of a row, on average
             scale[start:stop] *= length / root
         return Space(metric, centre, scale, np.empty((0, 2), dtype=np.intp), np.empty(0))
 
@@ -145,14 +147,6 @@ def _chunks(embeddings: NDArray[np.float32]) -> Iterator[slice]:
     step = max(1, (1 << 24) // max(1, embeddings.shape[1]))
     for start in range(0, len(embeddings), step):
         yield slice(start, start + step)
-
-
-def _mean_square(
-    block: NDArray[np.float32], centre: NDArray[np.float64], scale: NDArray[np.float64]
-) -> float:
-    """Mean squared length of the rows of a block after the transform."""
-    squares = [np.square((block[rows] - centre) / scale).sum() for rows in _chunks(block)]
-    return float(np.sum(squares)) / len(block)
 
 
 def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,6 @@ from cache.base.processors import cores
 from cache.base.progress import Progress, unseen
 from cache.facts import Remark, differences, remarks_of
 from cache.facts import told as said_of
-from cache.table import EmbeddingTable
 from eval.baselines.frames import SAMPLE_RATE
 from eval.baselines.jobs import jobs_of, run_jobs
 from eval.baselines.machine import JobResult, JobSettings, SectionOutcome
@@ -47,7 +46,6 @@ from eval.scoring.maps import write_map
 from eval.scoring.sections import SectionScores, surplus, write_reasons, write_windows
 from extractors.clips.listing import Listing, list_clips
 from extractors.device import find_device
-from index.fitted import JudgedSection
 from index.scorer import explained, find
 
 _GIB = 2**30
@@ -230,7 +228,11 @@ def _write_scores(
         judged = one.judged[place]
         name = str(judged.section)
         scored = _write_section(request, part, one, place)
-        found = [remark for table in (one.train, one.test) for remark in _remarks(table, judged)]
+        found = []
+        for table in (one.train, one.test):
+            heard, where = {key.clip_id: key.facts for key in table.keys}, f"{table.section} {table.split}"
+            found += remarks_of(where, heard)
+            found += differences(where, heard, judged.usual, SAMPLE_RATE) if table is one.test else []
         remarks += found
         thresholds[name] = scored.limit if np.isfinite(scored.limit) else None
         cautions[name] = [*judged.cautions().values(), *said_of(found)]
@@ -284,12 +286,3 @@ def _write_section(
     write_clips(part, judged.section, test.keys, known)
     write_map(part, train, lambda: [test], request.map)
     return scored
-
-
-def _remarks(table: EmbeddingTable, judged: JudgedSection) -> list[Remark]:
-    facts = {key.clip_id: key.facts for key in table.keys}
-    where = f"{table.section} {table.split}"
-    found = remarks_of(where, facts)
-    if table.split == "test":
-        found += differences(where, facts, judged.usual, SAMPLE_RATE)
-    return found

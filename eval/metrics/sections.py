@@ -137,7 +137,9 @@ def evaluate_section(
     values = checked("test", scores)
     called = None if decisions is None else np.asarray(decisions)
     anomaly, masks = np.asarray(truth.anomaly, dtype=bool), _domains(truth)
-    _check_lengths(values, values if called is None else called, anomaly, *masks.values())
+    columns = (values, anomaly, *masks.values(), *(() if called is None else (called,)))
+    if len(shapes := {column.shape for column in columns}) > 1:
+        raise AsdError(f"scores, decisions and labels of shapes {sorted(shapes)}: one of each a clip")
     areas = {
         name: _unless_empty(pauc if name.startswith("pauc") else auc, values[low], values[high])
         for name, (low, high) in area_masks(truth, rule).items()
@@ -203,12 +205,6 @@ def summarise(results: Mapping[Section, SectionResult], rule: Rule = DEFAULT) ->
         {name: _mean(harmonic_mean, column) for name, column in columns.items()},
         {name: _mean(statistics.fmean, column) for name, column in columns.items()},
     )
-
-
-def _check_lengths(*columns: NDArray[np.generic]) -> None:
-    shapes = [column.shape for column in columns]
-    if len(set(shapes)) != 1:
-        raise AsdError(f"scores, decisions and labels of shapes {shapes}: one of each a clip")
 
 
 def _domains(truth: SectionTruth) -> dict[str, NDArray[np.bool_]]:

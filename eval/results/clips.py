@@ -78,7 +78,12 @@ def read_clips(directory: Path, section: Section) -> Clips | None:
         tests = [row for row in rows if row["name"]]
         hashes = {row["clip_id"]: row["content_sha256"] for row in rows}
         known = all(row["condition"] for row in tests)
-        labels = {row["name"]: _truth(row) for row in tests}
+        labels = {
+            row["name"]: Truth(
+                row["condition"] == "anomaly", row["domain"] or None, synthetic=bool(int(row["synthetic"]))
+            )
+            for row in tests
+        }
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, csv.Error, AsdError) as error:
@@ -99,8 +104,3 @@ def labels_of(table: EmbeddingTable) -> dict[str, Truth] | None:
 def _row(name: str, key: ClipKey) -> list[str]:
     file_id, told = split_id(key.clip_id)[0], (key.condition or "", key.domain or "")
     return [name, file_id, *told, str(int(key.synthetic)), key.content_sha256]
-
-
-def _truth(row: Mapping[str, str]) -> Truth:
-    synthetic = bool(int(row["synthetic"]))
-    return Truth(row["condition"] == "anomaly", row["domain"] or None, synthetic=synthetic)

@@ -18,7 +18,11 @@ def align_rows(rows: Rows, names: int) -> list[str]:
         How many columns from the left hold names, which stand to the left; figures to the right.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_align(row, widths, names) for row in rows]
+    sides = [str.ljust] * names + [str.rjust] * (len(widths) - names)
+    lines = [
+        "  ".join(put(cell, width) for put, cell, width in zip(sides, row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
     return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
 
 
@@ -26,7 +30,8 @@ def markdown_rows(rows: Rows, names: int) -> list[str]:
     """Lay a table out in Markdown; parameters as in `align_rows`."""
     header, *body = rows
     rule = [*["---"] * names, *["---:"] * (len(header) - names)]
-    return [f"| {' | '.join(map(_cell, row))} |" for row in (header, rule, *body)]
+    cells = [[one_line(cell).replace("|", "\\|") for cell in row] for row in (header, rule, *body)]
+    return [f"| {' | '.join(row)} |" for row in cells]
 
 
 def percent(value: float | None) -> str:
@@ -42,15 +47,3 @@ def mean_and_deviation(mean: float | None, deviation: float | None) -> str:
 def one_line(text: str) -> str:
     """Put text on one line, every run of white space a blank."""
     return " ".join(text.split())
-
-
-def _align(row: Sequence[str], widths: Sequence[int], names: int) -> str:
-    cells = [
-        cell.ljust(width) if place < names else cell.rjust(width)
-        for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]
-    return "  ".join(cells).rstrip()
-
-
-def _cell(text: str) -> str:
-    return one_line(text).replace("|", "\\|")

@@ -71,12 +71,12 @@ def write_submission(results: ResultsFolder, submission: Submission) -> list[Pat
     columns: dict[str, list[str]] = {SCORES: list(map(repr, submission.scores.tolist()))}
     if submission.decisions is not None:
         columns[DECISIONS] = list(map(str, submission.decisions.tolist()))
-    return [
-        results.write(
-            file_name(kind, submission.section), _encode(zip(submission.files, column, strict=True))
-        )
-        for kind, column in columns.items()
-    ]
+    written = []
+    for kind, column in columns.items():
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(zip(submission.files, column, strict=True))
+        written.append(results.write(file_name(kind, submission.section), text.getvalue().encode()))
+    return written
 
 
 def read_submission(directory: Path, section: Section) -> Submission:
@@ -126,12 +126,6 @@ def _score(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"score {text!r} is not a finite number")
     return value
-
-
-def _encode(rows: Iterable[tuple[str, str]]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode()
 
 
 def _column_faults(

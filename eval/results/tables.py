@@ -214,7 +214,9 @@ def _csv(result: SystemResult) -> str:
     header = ["machine_type", "section", *FIGURES, *_COUNTS, "transductive", "proxy"]
     writer = csv.DictWriter(text, header, restval="", lineterminator="\n")
     writer.writeheader()
-    for row in chain(_section_rows(result), _mean_rows(result)):
+    means = {"arithmetic mean": result.summary.arithmetic, "harmonic mean": result.summary.harmonic}
+    rows: list[dict[str, object]] = [{"machine_type": kind, **mean} for kind, mean in means.items()]
+    for row in chain(_section_rows(result), rows):
         flags = {"transductive": str(result.transductive).lower(), "proxy": _proxy(result)}
         writer.writerow({**row, **flags})
     return text.getvalue()
@@ -234,13 +236,12 @@ def _section_rows(result: SystemResult) -> Iterator[dict[str, object]]:
         yield row
 
 
-def _mean_rows(result: SystemResult) -> Iterator[dict[str, object]]:
-    yield {"machine_type": "arithmetic mean", **result.summary.arithmetic}
-    yield {"machine_type": "harmonic mean", **result.summary.harmonic}
-
-
 def _record(result: SystemResult) -> dict[str, object]:
     """Every figure at full precision; ``None`` becomes null."""
+    found, parts, interval = result.uncertainty, dict[Section, Mapping[str, Interval]](), None
+    if found is not None:
+        both = {"bootstrap": _span(found.bootstrap), "jackknife": _span(found.jackknife)}
+        parts, interval = dict(found.parts), {"level": found.level, **both}
     return {
         "title": result.title,
         "transductive": result.transductive,
@@ -250,18 +251,18 @@ def _record(result: SystemResult) -> dict[str, object]:
         "year": result.rule.year,
         "rule": result.rule.source,
         "part": result.part or None,
-        "interval": _intervals(result.uncertainty),
+        "interval": interval,
         "harmonic_mean": dict(result.summary.harmonic),
         "arithmetic_mean": dict(result.summary.arithmetic),
         "sections": [
             {
                 "machine_type": section.machine_type,
                 "section": section.number,
-                **found.figures,
-                "intervals": _part_intervals(result.uncertainty, section),
-                "counts": {domain: dict(count) for domain, count in found.counts.items()},
+                **of.figures,
+                "intervals": {name: _span(part) for name, part in parts.get(section, {}).items()},
+                "counts": {domain: dict(count) for domain, count in of.counts.items()},
             }
-            for section, found in sorted(result.sections.items())
+            for section, of in sorted(result.sections.items())
         ],
         "no_ground_truth": [str(section) for section in sorted(result.unknown)],
     }
@@ -269,21 +270,6 @@ def _record(result: SystemResult) -> dict[str, object]:
 
 def _proxy(result: SystemResult) -> str:
     return PROXY if result.proxy else ""
-
-
-def _intervals(found: Uncertainty | None) -> dict[str, object] | None:
-    if found is None:
-        return None
-    return {
-        "level": found.level,
-        "bootstrap": _span(found.bootstrap),
-        "jackknife": _span(found.jackknife),
-    }
-
-
-def _part_intervals(found: Uncertainty | None, section: Section) -> dict[str, object]:
-    parts = found.parts.get(section, {}) if found else {}
-    return {name: _span(interval) for name, interval in parts.items()}
 
 
 def _span(interval: Interval) -> list[float]:

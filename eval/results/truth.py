@@ -180,7 +180,10 @@ def align(submission: Submission, truth: Mapping[str, Truth]) -> SectionTruth:
         some are synthetic and some are not.
     """
     by_clip = {clip_name(name): found for name, found in truth.items()}
-    wanted, known = _as_known(submission.files, by_clip), list(map(clip_name, truth))
+    # Clips may be given by their original, attribute-bearing names.
+    originals_of = {clip_name(one.name): clip for clip, one in by_clip.items() if one.name}
+    given, known = list(map(clip_name, submission.files)), list(map(clip_name, truth))
+    wanted = [clip if clip in by_clip else originals_of.get(clip, clip) for clip in given]
     faults = name_differences(wanted, known, ("the submission", "the ground truth"))
     faults += _twice(wanted, "the submission") + _twice(known, "the ground truth")
     clips = [clip for clip in wanted if clip in by_clip]
@@ -253,13 +256,6 @@ def marked(path: Path, submission: Submission) -> tuple[Submission, SectionTruth
     files = tuple(submission.files[row] for row in rows)
     part = Submission(submission.section, files, submission.scores[np.array(rows)], decisions)
     return part, align(part, {file: Truth(marks[clip_name(file)] == "abnormal") for file in files})
-
-
-def _as_known(files: Iterable[str], truth: Mapping[str, Truth]) -> list[str]:
-    """Name clips as the truth does, also those given by their original, attribute-bearing name."""
-    originals = {clip_name(one.name): clip for clip, one in truth.items() if one.name}
-    clips = [clip_name(file) for file in files]
-    return [clip if clip in truth else originals.get(clip, clip) for clip in clips]
 
 
 def _read(folder: Path, section: Section, parse: Callable[[str], T]) -> Rows[T]:

@@ -177,7 +177,10 @@ def _bands(heard: Floats, known: Floats, rate: int) -> list[Difference | None]:
     """Find bursts and lasting changes in thirds of an octave."""
     frequencies, ours = _spectra(heard, rate, _FRAME)
     _, theirs = _spectra(known, rate, _FRAME)
-    edges = _third_octaves(frequencies)
+    # First bin and the one behind the last of each third of an octave that has any (IEC 61260-1, base 2).
+    tops = _LOWEST * 2 ** (np.arange(1, 60) / 3)
+    cuts = np.searchsorted(frequencies, [_LOWEST, *tops[tops < frequencies[-1]], frequencies[-1] + 1])
+    edges = [(int(a), int(b)) for a, b in pairwise(cuts) if b > a]
     levels, usual = _band_levels(ours, edges), _band_levels(theirs, edges)
     starts, ends = frequencies[[a for a, _ in edges]], frequencies[[b - 1 for _, b in edges]]
     hop, seconds = _FRAME / 2, len(heard) / rate
@@ -186,13 +189,6 @@ def _bands(heard: Floats, known: Floats, rate: int) -> list[Difference | None]:
         _burst(levels, middle, np.quantile(usual, 0.99, axis=1) - normally, (starts, ends, hop)),
         _lasting(middle - normally, starts, ends, (seconds, rate / 2)),
     ]
-
-
-def _third_octaves(frequencies: Floats) -> list[tuple[int, int]]:
-    """First bin and the one behind the last of each band that has any (IEC 61260-1, base 2)."""
-    tops = _LOWEST * 2 ** (np.arange(1, 60) / 3)
-    cuts = np.searchsorted(frequencies, [_LOWEST, *tops[tops < frequencies[-1]], frequencies[-1] + 1])
-    return [(int(a), int(b)) for a, b in pairwise(cuts) if b > a]
 
 
 def _band_levels(power: Floats, edges: list[tuple[int, int]]) -> Floats:

@@ -236,9 +236,10 @@ def recipe_forwards(recipe: Recipe, weights: Sequence[str], device: str = "cpu")
     """
     models: dict[tuple[str, str | None, Hearing, tuple[Setting, ...]], list[Recipe]] = {}
     for parent in recipe.parents or (recipe,):
-        settings = dict(parent.settings)
+        settings = dict(parent.settings)  # which model of the hub, or which variant
+        named = f"{settings['model']}@{settings['revision']}" if "model" in settings else ""
         model = (
-            _named(parent),
+            f"{parent.backbone}:{named or settings.get('variant', '')}",
             parent.weights,
             hearing_of(parent),
             tuple(settings.get(n, "") for n in NETWORK),
@@ -258,13 +259,6 @@ def recipe_forwards(recipe: Recipe, weights: Sequence[str], device: str = "cpu")
             source = replace(source, accepted=(sha256,))
         forwards.append(_forward(recipes, source, device))
     return forwards
-
-
-def _named(recipe: Recipe) -> str:
-    """Name the backbone as on the command line: which model of the hub, which variant."""
-    settings = dict(recipe.settings)
-    model = f"{settings['model']}@{settings['revision']}" if "model" in settings else ""
-    return f"{recipe.backbone}:{model or settings.get('variant', '')}"
 
 
 def _forward(recipes: Sequence[Recipe], source: Source, device: str) -> Forward:

@@ -197,7 +197,10 @@ class _Run:
         for table in tables:
             answer = self.answers.get(table.key)
             if answer is None or answer.failure:
-                lost.append(self._lost(table, answer.failure if answer else self.reason or _DIED))
+                held = [self.store.keys(o.recipe, *table.key) for each in self.forwards for o in each.outputs]
+                ids = (clip.clip_id for clip in table.clips)
+                gone = tuple(i for i in ids if not all(i in rows for rows in held))
+                lost.append(Lost(table, gone, answer.failure if answer else self.reason or _DIED))
             else:
                 for whole, part in zip(reports, answer.reports, strict=True):
                     whole.add(part)
@@ -237,13 +240,6 @@ class _Run:
         if self.request.device == "cuda" and not found:
             raise AsdError("--device cuda: no machine of the cluster has a GPU; use auto or cpu")
         return int(found)
-
-    def _lost(self, table: Table, reason: str) -> Lost:
-        held = [
-            self.store.keys(output.recipe, *table.key) for each in self.forwards for output in each.outputs
-        ]
-        ids = (clip.clip_id for clip in table.clips)
-        return Lost(table, tuple(i for i in ids if not all(i in rows for rows in held)), reason)
 
 
 @contextmanager
