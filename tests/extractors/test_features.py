@@ -16,7 +16,7 @@ from extractors import backbones, pooling
 from extractors.backbone import ArrayFeatures, Features, Source
 from extractors.backbones import logmel
 from extractors.nets.filters import slaney_filters
-from extractors.nets.melspectrogram import LogMelFrames
+from extractors.nets.melspectrogram import LogMel
 from tests.helpers.small_models import SMALL
 
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def test_log_mel_is_librosas(kind: str) -> None:
     )
     expected = 10 * np.log10(np.maximum(power, 1e-10)).T
     ours = logmel.LogMelFrames(16_000, 1024, 512, 128)(wave)
-    networks = LogMelFrames(16_000, 1024, 512, 128)(torch.from_numpy(wave)[None])[0].numpy()
+    networks = LogMel(16_000, 1024, 512, 128)(torch.from_numpy(wave)[None])[0].numpy()
     # Far from a tone, float32 leaves only rounding noise: compare what carries power.
     loud = expected > expected.max() - 80
     for frames in (ours, networks):
