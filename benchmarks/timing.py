@@ -85,7 +85,7 @@ class Row:
         rates = [
             f"{spread([self.work / t for t in times])} {self.unit}/s" for times in (self.ours, self.theirs)
         ]
-        goal = "" if self.goal is None else f"{self.goal:g}"
+        goal = "" if self.goal is None else f"{self.goal:.3g}"
         if self.goal is not None and float(np.median(self.ratios)) < self.goal:
             goal += ", missed"
         return f"| {self.what} | {rates[0]} | {self.peer} | {rates[1]} | {spread(self.ratios)} | {goal} |"
