@@ -64,7 +64,7 @@ class ExportRequest(Options):
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """What was written: the folder, its sections, and the backbones of their vectors."""
 
     folder: Path
@@ -72,7 +72,7 @@ class Exported:
     parts: tuple[str, ...]
 
 
-def export(request: ExportRequest) -> Exported:
+def export(request: ExportRequest) -> ExportResult:
     """Write a bank as a folder of its own.
 
     Raises
@@ -107,7 +107,7 @@ def export(request: ExportRequest) -> Exported:
     for name, data in files.items():
         write_atomic(folder / name, data)
     write_atomic(folder / "bank.json", json.dumps(record, indent=1).encode())
-    return Exported(folder, tuple(told), tuple(part["backbone"] for part in parts))
+    return ExportResult(folder, tuple(told), tuple(part["backbone"] for part in parts))
 
 
 def _section(name: str, fitted: FittedSection, files: dict[str, bytes]) -> dict[str, Any]:
