@@ -14,10 +14,11 @@ from cache.files.locks import locked
 from cache.parquet import read_table
 from cache.recipe import Recipe
 from cache.select import Cache
-from cache.store import Store, StoredTable, expect_at, stored_below, table_files
+from cache.store import Store, StoredTable, expect_at, table_files
 from cache.table import Section
 
 DAMAGED = "damaged"  # below the cache folder: tables that were moved aside
+_NOWHERE = Section("no section", 0)  # of tables in folders that are no section's
 _TRIES = 5  # to look at a table that is being replaced all the time
 
 
@@ -59,19 +60,21 @@ def verify(store: Store) -> Iterator[tuple[StoredTable, AsdError | None]]:
         The table, and what is wrong with it or ``None``. Of tables in folders that are no
         section's, the section is none.
     """
-    known = {stored.path for stored in store.tables()}
-    nowhere = Section("no section", 0)
-    strays = [
-        StoredTable(path, path.parts[-4], nowhere, path.stem)
-        for path in sorted(table_files(store.root, "*"))
-        if path not in known
-    ]
-    for stored in [*sorted(stored_below(store.root, "*"), key=lambda one: one.path), *strays]:
+    found = [_stored_at(path) for path in sorted(table_files(store.root, "*"))]  # once: others write
+    for stored in sorted(found, key=lambda one: one.section == _NOWHERE):
         try:
             fault = _fault(store, stored)
         except FileNotFoundError:
             continue
         yield stored, fault
+
+
+def _stored_at(path: Path) -> StoredTable:
+    try:
+        section = Section.at(path.parent)
+    except AsdError:
+        section = _NOWHERE
+    return StoredTable(path, path.parts[-4], section, path.stem)
 
 
 @documented

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,12 +176,20 @@ def test_verify_passes_over_what_another_run_removes_or_replaces(
     table = random_table()
     gone = store.write(table, recipe)
     store.write(replace(table, split="test"), recipe)
-    listed = store.tables()
-    monkeypatch.setattr(Store, "tables", lambda *_: listed)
     whole = gone.read_bytes()
-    gone.unlink()
-    assert [(stored.split, fault) for stored, fault in verify(store)] == [("test", None)]
-    assert store.recipes() == [recipe]
+    listing = places.matching
+
+    def overtaken(*asked: object) -> Iterator[Path]:
+        """List what is there; then one table goes and another one comes."""
+        yield from list(listing(*asked))
+        gone.unlink(missing_ok=True)
+        store.write(replace(table, section=Section("valve", 1)), recipe)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(places, "matching", overtaken)
+        assert [(stored.split, fault) for stored, fault in verify(store)] == [("test", None)]
+    assert [recipe] == store.recipes()
+    places.remove_tree(tmp_path / recipe.fingerprint / "valve")
     gone.write_bytes(whole[:-50])  # as it is read, another run writes it anew
     versions = iter([1, 2, 3])
     state = places.version
