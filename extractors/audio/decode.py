@@ -279,6 +279,12 @@ def seconds_of(path: Path, signal: Signal = PLAIN) -> float:
         return float(file.frames / file.samplerate)
 
 
+def channels_in(path: Path, signal: Signal = PLAIN) -> int:
+    """Count the channels of a file by its header; raises as `seconds_of`."""
+    with opened(path, signal) as (file, _):
+        return int(file.channels)
+
+
 def _energy(samples: NDArray[np.float32]) -> float:
     return float(np.square(samples, dtype=np.float64).sum())
 

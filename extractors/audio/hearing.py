@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +25,23 @@ from cache.heard import (
 )
 from cache.recipe import Recipe, Setting
 from cache.select import ALL, channels_of
-from extractors.audio.decode import seconds_of
-from extractors.audio.files import opened
-from extractors.clips.listing import Clip, Fault, Listing
+from extractors.audio.decode import channels_in, seconds_of
+from extractors.clips.clip import Clip, Fault, Listing, read_each
 
 _READERS = 4  # threads that read headers
 _LEAST = 1e-3  # s; ids tell times to the millisecond
+
+
+def rate_option() -> Any:
+    """Declare ``--rate`` of recordings, the same in every request."""
+    text = "of files of numbers (CSV, NPY, MAT, TDMS, HDF5, Parquet) that do not tell it"
+    return option(None, text, metavar="HZ", least=1)
+
+
+def column_option() -> Any:
+    """Declare ``--column`` of recordings, the same in every request."""
+    text = "columns of files of numbers, by name or number (default: all, as channels)"
+    return option("", text, metavar="NAME[,NAME...]")
 
 
 @documented
@@ -58,14 +69,8 @@ class Heard(Options):
     hop: float | None = option(
         None, "between windows' starts (default: --window)", metavar="SECONDS", least=_LEAST
     )
-    rate: int | None = option(
-        None, "of files of numbers (CSV, NPY, MAT, TDMS, HDF5, Parquet) that do not tell it",
-        metavar="HZ", least=1,
-    )  # fmt: skip
-    column: str = option(
-        "", "columns of files of numbers, by name or number (default: all, as channels)",
-        metavar="NAME[,NAME...]",
-    )  # fmt: skip
+    rate: int | None = rate_option()
+    column: str = column_option()
     remove_dc: bool = option(False, "subtract each channel's mean before anything else")
 
 
@@ -146,13 +151,11 @@ class Hearing:
             )
         if self.window is None:
             return listing
-        with ThreadPoolExecutor(_READERS, "length") as pool:
-            lengths = list(pool.map(_seconds, listing.clips))
         clips: list[Clip] = []
         faults = list(listing.faults)
-        for clip, seconds in zip(listing.clips, lengths, strict=True):
-            if isinstance(seconds, str):
-                faults.append(Fault(clip.path, seconds))
+        for clip, seconds in read_each(listing.clips, seconds_of, _READERS):
+            if isinstance(seconds, Fault):
+                faults.append(seconds)
             elif len(spans := self.spans(seconds)) == 1:
                 clips.append(clip)
             else:
@@ -197,10 +200,9 @@ def resolved(heard: Heard, clips: Sequence[Clip]) -> Heard:
     (hearing,) = hearings(replace(heard, channel=AVERAGE, window=None, hop=None))
     met: dict[int, str] = {}
     told = hearing.cut(Listing(tuple(clips))).clips
-    with ThreadPoolExecutor(_READERS, "channels") as pool:
-        for clip, count in zip(told, pool.map(_channels, told), strict=True):
+    for clip, count in read_each(told, channels_in, _READERS):
+        if not isinstance(count, Fault):  # of those it is told where they are read
             met.setdefault(count, clip.clip_id)
-    met.pop(0, None)
     if len(met) > 1:
         listed = ", ".join(f"{count} ({clip_id})" for count, clip_id in met.items())
         raise AsdError(
@@ -218,19 +220,3 @@ def hearings(heard: Heard) -> list[Hearing]:
     length = read_length(heard.length)
     signal = Signal(heard.rate, heard.column, heard.remove_dc)
     return [Hearing(channel, heard.window, hop, length, signal) for channel in channels]
-
-
-def _channels(clip: Clip) -> int:
-    """Count a file's channels; 0 of one that cannot be opened, which is told where it is read."""
-    try:
-        with opened(clip.path, clip.signal) as (file, _):
-            return int(file.channels)
-    except AsdError:
-        return 0
-
-
-def _seconds(clip: Clip) -> float | str:
-    try:
-        return seconds_of(clip.path, clip.signal)
-    except AsdError as error:
-        return str(error)
