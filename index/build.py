@@ -25,6 +25,7 @@ from cache.recipe import Recipe
 from cache.select import Selection, cache_dir_option, choose
 from cache.store import Store
 from cache.table import Section
+from extractors.embedding.ranges import bring
 from extractors.weights.published import with_hashes
 from index.bank import Bank, bank_root
 from index.calibration import ThresholdOptions, calibrate
@@ -121,6 +122,7 @@ def build(request: BuildRequest, told: Progress = unseen) -> BuildResult:
     check_grouping(request.group)
     store = Store(request.cache_dir)
     recipe = choose(store, with_hashes(request.tables))
+    bring(recipe, store.root)
     scorer = request.unfitted()
     root = request.bank or bank_root(
         request.cache_dir, recipe, request.scorer_name, scorer, with_synthetic=request.synthetic
