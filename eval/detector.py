@@ -27,8 +27,9 @@ from extractors.backbones import split_name
 from extractors.clips.clip import Listing
 from extractors.request import ExtractRequest
 from index.bank import Bank, locate
-from index.build import BuildRequest, build
+from index.build import build
 from index.fitted import FittedSection
+from index.request import BuildRequest
 from index.scorer import DEFAULT
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from cache.base.text import shown
 from eval.judge import JudgeResult
-from eval.page.build import PlaybackOptions, write_page
+from eval.page.build import write_page
 from eval.page.data import label
 from eval.page.verdict import MachineVerdict, verdict
+from eval.request import PlaybackOptions
 from eval.results.folder import ResultsFolder
 from eval.results.tables import SystemResult, write_results
 

@@ -178,7 +178,8 @@ def _add(parser: _ActionsContainer, entry: _Entry) -> None:
     else:
         settings |= {"type": entry.read, "metavar": entry.metavar}
         if by_place:
-            settings["nargs"] = "*" if entry.several else "?"
+            optional, needed = ("*", "+") if entry.several else ("?", None)
+            settings["nargs"] = needed if entry.item.default is MISSING else optional
         else:
             if entry.several:
                 settings["nargs"] = entry.meta.nargs

@@ -22,57 +22,21 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from cache.base.errors import AsdError
-from cache.base.options import Options, documented, option
 from cache.base.text import shown
 from cache.files.atomic import scratch_folder
-from cache.files.places import place
 from cache.table import Section
 from eval.detector import Detector
 from eval.monitor.check import judge_arrivals
 from eval.monitor.history import Judgement, facts_of
 from eval.monitor.prometheus import Labelled, metric
+from eval.monitor.request import TOKEN, ServeRequest
 from eval.monitor.sources import Arrival, recorded_at
 from extractors.clips.clip import AUDIO_SUFFIXES
 from index.bank import locate
 
-TOKEN = "ASD_SERVE_TOKEN"  # noqa: S105 (the variable's name)
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _FORMATS = {"s16le": "<i2", "f32le": "<f4"}
 _OPEN = {"/health"}  # without a token
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # s, of the histogram
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class ServeRequest(Options):
-    """Banks to serve, the address, and the limits."""
-
-    banks: tuple[Path, ...] = option(
-        (), "banks, each known by its folder's name", flag="banks", metavar="BANK", read=place
-    )
-    host: str = option(
-        "127.0.0.1", f"address to listen on; others than this machine's own need a token in {TOKEN}"
-    )
-    port: int = option(8765, "port to listen on; 0 for any free one", least=0, most=65535)
-    megabytes: float = option(50.0, "largest request, MB", least=0.001, flag="--max-megabytes", metavar="MB")
-    patience: float = option(
-        60.0, "seconds after which a request is given up, waiting included", least=0.1, flag="--timeout",
-        metavar="S",
-    )  # fmt: skip
-    queue: int = option(
-        16, "recordings that wait or are judged; further ones are refused with status 429", least=1
-    )
-    weights: tuple[str, ...] = option(
-        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.host not in _LOOPBACK and not os.environ.get(TOKEN):
-            raise AsdError(
-                f"--host {self.host} lets other machines in: set a secret in {TOKEN}, which clients send as "
-                "`Authorization: Bearer ...`"
-            )
 
 
 _BODY = {

@@ -28,8 +28,7 @@ except SystemExit:
 print("loaded", *(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)
 """
 COMMANDS = ("extractors.run", "index.run", "finetune.run", "finetune.synthesise", "cache.run",
-            "extractors.weights.run", "extractors.data.run", "eval.list", "index.show",
-            "eval.demo", "cache.asd", "eval.monitor.history_run")  # fmt: skip
+            "extractors.weights.run", "extractors.data.run", "cache.asd")  # fmt: skip
 
 
 def loaded_by(code: str, *arguments: object) -> list[str]:

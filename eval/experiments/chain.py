@@ -19,7 +19,7 @@ from cache.recipe import Recipe, concatenation
 from cache.select import Selection
 from cache.store import Store
 from eval.baselines.request import BaselineRequest
-from eval.evaluate import EvaluateRequest, EvaluateResult, Limits, check, judge_all, score_all
+from eval.evaluate import EvaluateResult, check, judge_all, score_all
 from eval.experiments.file import (
     AutoencoderChoice,
     BackboneChoice,
@@ -29,13 +29,15 @@ from eval.experiments.file import (
     read_text,
     training,
 )
+from eval.request import EvaluateRequest, Limits
 from eval.results.folder import ResultsFolder
 from extractors.audio.hearing import Heard
 from extractors.fetching.offline import is_offline
 from extractors.request import ExtractRequest
 from extractors.weights.published import find, located
 from index.bank import Bank
-from index.build import BuildRequest, build
+from index.build import build
+from index.request import BuildRequest
 
 if TYPE_CHECKING:
     from extractors.extract import ExtractResult
