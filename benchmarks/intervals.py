@@ -1,23 +1,31 @@
-"""How often intervals hold the true official score, by simulation.
+"""How often intervals hold the true official score, by simulation, and what they cost.
 
 Scores of normal clips are drawn from N(0, 1) and of anomalies from N(d, 1), so that the official
-score of endless clips is known. Run: ``python -m benchmarks.intervals``.
+score of endless clips is known. Run: ``python -m benchmarks.intervals``; ``python -m
+benchmarks.intervals cost`` for CPU time and memory by the number of labelled clips.
 """
 
 from __future__ import annotations
 
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable
+
 import numpy as np
 from scipy.stats import norm
 
+from benchmarks.timing import spread
 from cache.table import Section
 from eval.metrics.intervals import Floats, ResamplingPlan, Scores
 from eval.metrics.rules import DEFAULT
 from eval.metrics.sections import SectionTruth
-from eval.metrics.uncertainty import uncertainty
+from eval.metrics.uncertainty import bootstrap, jackknife, uncertainty
 
 ROUNDS = 1000
 CASES = ((1, 15, 1.2), (1, 50, 0.5), (1, 50, 1.2), (1, 50, 2.5), (7, 50, 0.5))
 FLEETS = ((100, 50, 0.5), (1000, 50, 0.5))
+CLIPS = (200, 5_000, 20_000)
 SECTIONS = 4_000  # drawn in all for each of these
 
 
@@ -49,6 +57,33 @@ def measure(machines: int, each: int, shift: float, rounds: int) -> Floats:
     return found / rounds
 
 
+def cost(action: Callable[[], object], rounds: int = 5) -> str:
+    """CPU seconds of a call, median with minimum and maximum, and the most memory it held beyond before."""
+    seconds = []
+    for _ in range(rounds):
+        begin = time.process_time()
+        action()
+        seconds.append(time.process_time() - begin)
+    tracemalloc.start()
+    action()
+    held = tracemalloc.get_traced_memory()[1] / 2**20
+    tracemalloc.stop()
+    return f"{spread(seconds)} s, {held:.0f} MiB"
+
+
+def costs() -> None:
+    """Print one line a number of labelled clips of one section."""
+    print("| labelled clips | bootstrap | jackknife |")
+    print("| ---: | ---: | ---: |")
+    for each in CLIPS:
+        sections = {Section("m", 0): draw(np.random.default_rng(0), each // 4, 1.2)}
+        calls: list[Callable[[], object]] = [
+            lambda one=sections: bootstrap(one, DEFAULT, ResamplingPlan()),
+            lambda one=sections: jackknife(one, DEFAULT, 0.95),
+        ]
+        print(f"| {each} | {' | '.join(cost(call) for call in calls)} |", flush=True)
+
+
 def main() -> None:
     """Print one line a case."""
     print("| machines | clips a kind | true score | bootstrap: held, width | jackknife |")
@@ -62,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    costs() if sys.argv[1:] == ["cost"] else main()

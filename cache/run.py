@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from cache.base.arguments import add_arguments, from_arguments
-from cache.base.console import Console, Speech, console_of, parser_of
+from cache.base.console import Command, Console, call_one, parser_of
 from cache.base.errors import AsdError, guarded
 from cache.select import Cache
 from cache.store import Store
@@ -55,10 +53,10 @@ def _gc(request: CleanRequest, console: Console) -> int:
     return 0
 
 
-_COMMANDS: dict[str, tuple[str, type[Cache], Callable[[Any, Console], int]]] = {
-    "ls": ("what the cache holds, a line a recipe", Cache, _ls),
-    "verify": ("read every table in full; exit code 1 on a fault", VerifyRequest, _verify),
-    "gc": ("remove what killed runs left, and recipes no longer wanted", CleanRequest, _gc),
+_COMMANDS = {
+    "ls": Command("what the cache holds, a line a recipe", Cache, _ls),
+    "verify": Command("read every table in full; exit code 1 on a fault", VerifyRequest, _verify),
+    "gc": Command("remove what killed runs left, and recipes no longer wanted", CleanRequest, _gc),
 }
 
 
@@ -67,14 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """List, verify or clean up; 0, 1 where `verify` found a fault, 2 for a mistake in the call."""
     about = "What the cache folder holds: list, verify, clean up."
     parser = parser_of("cache.run", about, "ls --cache-dir artifacts")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    for name, (told, request, _) in _COMMANDS.items():
-        command = commands.add_parser(name, help=told)
-        add_arguments(command, Speech)
-        add_arguments(command, request)
-    args = parser.parse_args(argv)
-    _, request, action = _COMMANDS[args.command]
-    return action(from_arguments(request, args), console_of(args))
+    return call_one(parser, _COMMANDS, argv)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from cache.base.errors import AsdError
-from cache.heard import split_id
+from cache.heard import Heard, split_id
 from cache.recipe import concatenation
 from cache.select import Selection
 from cache.store import Store
@@ -22,7 +22,6 @@ from eval.recordings import Recordings, Sounds, recordings_of, remember
 from eval.scoring.findings import Results, clip_results
 from eval.scoring.sections import score_blocks
 from extractors import backbones
-from extractors.audio.hearing import Heard
 from extractors.backbones import split_name
 from extractors.clips.clip import Listing
 from extractors.request import ExtractRequest

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -183,6 +183,56 @@ def entry_point(
         return main
 
     return made
+
+
+@dataclass(frozen=True)
+class Command:
+    """One of the commands that a module has.
+
+    Attributes
+    ----------
+    does
+        What the page of all of them says of it.
+    request
+        The dataclass whose options it takes.
+    call
+        Does it: request and console to exit code.
+    about, epilog
+        What its own help says before and after its options.
+    """
+
+    does: str
+    request: type
+    call: Callable[[Any, Console], int]
+    about: str | None = None
+    epilog: str | None = None
+
+
+def call_one(parser: Parser, commands: Mapping[str, Command], argv: Sequence[str] | None) -> int:
+    """Parse a command line that begins with a command, and call that one.
+
+    Parameters
+    ----------
+    parser
+        Of `parser_of`.
+    commands
+        By what is typed.
+    argv
+        Arguments; the process's own by default.
+
+    Returns
+    -------
+    int
+        Its exit code.
+    """
+    several = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for name, each in commands.items():
+        one = several.add_parser(name, help=each.does, description=each.about, epilog=each.epilog)
+        add_arguments(one.add_argument_group("what is said"), Speech)
+        add_arguments(one, each.request)
+    args = parser.parse_args(argv)
+    meant = commands[args.command]
+    return meant.call(from_arguments(meant.request, args), console_of(args))
 
 
 def console_of(args: Namespace) -> Console:

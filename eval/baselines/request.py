@@ -8,9 +8,10 @@ from pathlib import Path
 from cache.base.errors import AsdError
 from cache.base.options import REQUIRED, documented, option, option_group
 from cache.files.places import here, place
+from cache.heard import Heard
 from cache.select import ALL, cache_dir_option
 from eval.request import PlaybackOptions
-from extractors.audio.hearing import Heard, Hearing, hearings
+from extractors.audio.hearing import Hearing, hearings
 from extractors.request import device_option
 from index.groups import check_grouping
 from index.request import ThresholdOptions

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from cache.base.errors import AsdError, reasons
 from cache.base.progress import Progress, unseen
 from cache.base.text import masked
+from cache.heard import Heard
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection
 from cache.store import Store
@@ -31,7 +32,6 @@ from eval.experiments.file import (
 )
 from eval.request import EvaluateRequest, Limits
 from eval.results.folder import ResultsFolder
-from extractors.audio.hearing import Heard
 from extractors.fetching.offline import is_offline
 from extractors.request import ExtractRequest
 from extractors.weights.published import find, located

@@ -17,6 +17,7 @@ from eval.metrics.rules import Rule
 from eval.metrics.sections import SectionTruth, area_masks
 
 Floats = NDArray[np.float64]
+Counts = NDArray[np.intp]
 
 _AT_ONCE = 1 << 19  # weights (4 MiB) that are looked at in one go; some ten arrays of that size come of it
 
@@ -135,7 +136,7 @@ def _resamples(section: Section, truth: SectionTruth, plan: ResamplingPlan) -> I
         return source.multinomial(count, even, size=part.stop - part.start)
 
     rng = np.random.default_rng([plan.seed, zlib.crc32(str(section).encode())])
-    parts = parts_of(plan.resamples, len(truth.anomaly))
+    parts = _parts_of(plan.resamples, len(truth.anomaly))
     strata = []
     for rows in strata_of(truth):
         # All draws of a stratum come before the next one's: of several parts, each stratum goes on by itself.
@@ -156,7 +157,7 @@ def strata_of(truth: SectionTruth) -> list[NDArray[np.intp]]:
     return [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
 
 
-def parts_of(rows: int, width: int) -> list[slice]:
+def _parts_of(rows: int, width: int) -> list[slice]:
     """Cut (rows, width) weights into parts, so that memory does not grow with the product.
 
     None has a single row, unless it is all: NumPy adds up one row in another order than several.
@@ -243,6 +244,67 @@ def partial_areas(normal: Floats, anomaly: Floats, p: float = MAX_FPR) -> Floats
     taken = np.minimum(false[:, 1:], p) - np.minimum(false[:, :-1], p)
     rise = tall * np.divide(taken, wide, out=np.zeros_like(taken), where=wide > 0)
     area = (taken * (true[:, :-1] + rise / 2)).sum(axis=1)
+    return _standardised(area, p)
+
+
+def left_out_parts(scores: Floats, truth: SectionTruth, rule: Rule) -> Floats:
+    """Figures of one section without each of its clips, in the time of sorting them.
+
+    Parameters
+    ----------
+    scores, truth, rule
+        As of `weighted_parts`.
+
+    Returns
+    -------
+    ndarray
+        (N, P); row i is `weighted_parts` with weight 0 for clip i and 1 for all others.
+    """
+    levels = np.unique(-scores, return_inverse=True)[1]  # 0 is the highest score
+    masks = area_masks(truth, rule)
+    whole = weighted_parts(scores, truth, rule, np.ones((1, len(scores))))
+    found = np.repeat(whole, len(scores), axis=0)
+    for name, column in zip(rule.parts, found.T, strict=True):
+        normal, anomaly = (np.bincount(levels[mask], minlength=levels.max() + 1) for mask in masks[name])
+        # The whole area is the partial one up to a rate of 1, which standardising leaves as it is.
+        without = _areas_without(normal, anomaly, MAX_FPR if name.startswith("pauc") else 1.0)
+        for mask, areas in zip(masks[name], without, strict=True):
+            column[mask] = areas[levels[mask]]
+    return found
+
+
+def _areas_without(normal: Counts, anomaly: Counts, p: float) -> tuple[Floats, Floats]:
+    """Standardised areas up to a rate p without one normal clip, and without one anomaly, of each score.
+
+    `normal`, `anomaly`: (L,) clips of each score, from the highest down. The curve is drawn over counts,
+    not rates: anomalies found, over normal clips called. Without a normal clip its part behind that clip
+    moves left by one; without an anomaly its part behind that anomaly sinks by one.
+    """
+    normals, anomalies = int(normal.sum()), int(anomaly.sum())
+    start, end = np.cumsum(normal) - normal, np.cumsum(normal)
+    height = np.cumsum(anomaly) - anomaly  # at the start of each step; it climbs evenly over a tie
+    filled = np.cumsum(normal * (height + anomaly / 2))  # area up to the end of each step
+
+    def steps(reach: float, width: Counts) -> Floats:
+        """(L,) area of each step up to a count."""
+        taken = np.clip(reach - start, 0, width)
+        return np.asarray(taken * (height + anomaly * taken / np.maximum(width, 1) / 2))
+
+    reach = p * (normals - 1)
+    before = np.minimum(steps(reach, normal).sum(), filled - normal * (height + anomaly / 2))
+    behind = np.maximum(steps(reach + 1, normal).sum(), filled) - filled
+    less = before + steps(reach, normal - 1) + behind
+    reach = p * normals
+    taken = np.clip(reach - start, 0, normal)
+    lost = reach - np.minimum(reach, end) + taken * taken / np.maximum(normal, 1) / 2
+    sunk = steps(reach, normal).sum() - lost
+    without_normal = _ratio(less, np.float64((normals - 1) * anomalies))
+    without_anomaly = _ratio(sunk, np.float64(normals * (anomalies - 1)))
+    return _standardised(without_normal, p), _standardised(without_anomaly, p)
+
+
+def _standardised(area: Floats, p: float) -> Floats:
+    """Area up to a rate p, so that chance is 0.5 and a perfect system 1 (McClish 1989)."""
     least = p * p / 2
     return np.asarray((1 + (area - least) / (p - least)) / 2)
 
@@ -254,5 +316,5 @@ def _rates(counts: Floats) -> Floats:
     return np.concatenate([np.zeros((len(rates), 1)), rates], axis=1)
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
+def _ratio(part: Floats, whole: Floats | np.float64) -> Floats:
     return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0))

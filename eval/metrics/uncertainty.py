@@ -18,12 +18,11 @@ from eval.metrics.intervals import (
     Uncertainty,
     drawn,
     has_parts,
+    left_out_parts,
     official,
-    parts_of,
     percentiles,
     point,
     strata_of,
-    weighted_parts,
 )
 from eval.metrics.rules import Rule
 
@@ -225,13 +224,7 @@ class _LeftOut:
         strata = strata_of(one.truth)
         if any(rows.size < 2 for rows in strata):
             return False
-        count = len(one.scores)
-        left = []
-        for part in parts_of(count, count):
-            weights = np.ones((part.stop - part.start, count))
-            np.fill_diagonal(weights[:, part], 0)
-            left.append(weighted_parts(one.scores, one.truth, self._rule, weights))
-        terms = self._rule.terms(np.concatenate(left))
+        terms = self._rule.terms(left_out_parts(one.scores, one.truth, self._rule))
         self._sections.append(section)
         self._whole.append(float(self._rule.terms(point(one, self._rule))))
         self._without.append([terms[rows] for rows in strata])

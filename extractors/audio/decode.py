@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.facts import Facts
-from cache.heard import AVERAGE, CANCEL, CHANNELS, PLAIN, RESIDUAL, Signal, Span, read_channel
+from cache.heard import AVERAGE, CANCEL, CHANNELS, LONGEST, PLAIN, RESIDUAL, Signal, Span, read_channel
 from extractors.audio.files import (
-    LONGEST,
     blocks,
     check_length,
     decoder,
@@ -277,6 +276,12 @@ def seconds_of(path: Path, signal: Signal = PLAIN) -> float:
     """
     with opened(path, signal) as (file, _):
         return float(file.frames / file.samplerate)
+
+
+def channels_in(path: Path, signal: Signal = PLAIN) -> int:
+    """Count the channels of a file by its header; raises as `seconds_of`."""
+    with opened(path, signal) as (file, _):
+        return int(file.channels)
 
 
 def _energy(samples: NDArray[np.float32]) -> float:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.base.options import Options, documented, option
 from cache.heard import (
     AVERAGE,
     PLAIN,
     RESIDUAL,
     WHOLE,
+    Heard,
     Length,
     Signal,
     Span,
@@ -25,48 +24,11 @@ from cache.heard import (
 )
 from cache.recipe import Recipe, Setting
 from cache.select import ALL, channels_of
-from extractors.audio.decode import seconds_of
-from extractors.audio.files import opened
-from extractors.clips.listing import Clip, Fault, Listing
+from extractors.audio.decode import channels_in, seconds_of
+from extractors.clips.clip import Clip, Fault, Listing, read_each
 
 _READERS = 4  # threads that read headers
 _LEAST = 1e-3  # s; ids tell times to the millisecond
-
-
-@documented
-@dataclass(frozen=True)
-class Heard(Options):
-    """Options of what is heard of a recording; `hearings` makes a `Hearing` a table of them."""
-
-    channel: str = option(
-        AVERAGE,
-        "average of all channels; near, far (2026's first and second) or a number; cancel: near "
-        "less what far hears too; residual:W: near's embedding less W times far's; both: a table "
-        "of near and one of far; 0,1,2: one of each; all: one of every channel, where all clips have as many",
-        metavar="NAME",
-    )
-    length: str = option(
-        WHOLE,
-        "bring clips to it: longer ones are cut, shorter ones padded with silence (zero), repeated "
-        "(tile) or left (cut, where no policy is named)",
-        metavar="SECONDS[:POLICY]",
-    )
-    window: float | None = option(
-        None, "cut longer recordings into windows, each a clip of its own", metavar="SECONDS",
-        least=_LEAST,
-    )  # fmt: skip
-    hop: float | None = option(
-        None, "between windows' starts (default: --window)", metavar="SECONDS", least=_LEAST
-    )
-    rate: int | None = option(
-        None, "of files of numbers (CSV, NPY, MAT, TDMS, HDF5, Parquet) that do not tell it",
-        metavar="HZ", least=1,
-    )  # fmt: skip
-    column: str = option(
-        "", "columns of files of numbers, by name or number (default: all, as channels)",
-        metavar="NAME[,NAME...]",
-    )  # fmt: skip
-    remove_dc: bool = option(False, "subtract each channel's mean before anything else")
 
 
 @dataclass(frozen=True)
@@ -146,13 +108,11 @@ class Hearing:
             )
         if self.window is None:
             return listing
-        with ThreadPoolExecutor(_READERS, "length") as pool:
-            lengths = list(pool.map(_seconds, listing.clips))
         clips: list[Clip] = []
         faults = list(listing.faults)
-        for clip, seconds in zip(listing.clips, lengths, strict=True):
-            if isinstance(seconds, str):
-                faults.append(Fault(clip.path, seconds))
+        for clip, seconds in read_each(listing.clips, seconds_of, _READERS):
+            if isinstance(seconds, Fault):
+                faults.append(seconds)
             elif len(spans := self.spans(seconds)) == 1:
                 clips.append(clip)
             else:
@@ -197,10 +157,9 @@ def resolved(heard: Heard, clips: Sequence[Clip]) -> Heard:
     (hearing,) = hearings(replace(heard, channel=AVERAGE, window=None, hop=None))
     met: dict[int, str] = {}
     told = hearing.cut(Listing(tuple(clips))).clips
-    with ThreadPoolExecutor(_READERS, "channels") as pool:
-        for clip, count in zip(told, pool.map(_channels, told), strict=True):
+    for clip, count in read_each(told, channels_in, _READERS):
+        if not isinstance(count, Fault):  # of those it is told where they are read
             met.setdefault(count, clip.clip_id)
-    met.pop(0, None)
     if len(met) > 1:
         listed = ", ".join(f"{count} ({clip_id})" for count, clip_id in met.items())
         raise AsdError(
@@ -218,19 +177,3 @@ def hearings(heard: Heard) -> list[Hearing]:
     length = read_length(heard.length)
     signal = Signal(heard.rate, heard.column, heard.remove_dc)
     return [Hearing(channel, heard.window, hop, length, signal) for channel in channels]
-
-
-def _channels(clip: Clip) -> int:
-    """Count a file's channels; 0 of one that cannot be opened, which is told where it is read."""
-    try:
-        with opened(clip.path, clip.signal) as (file, _):
-            return int(file.channels)
-    except AsdError:
-        return 0
-
-
-def _seconds(clip: Clip) -> float | str:
-    try:
-        return seconds_of(clip.path, clip.signal)
-    except AsdError as error:
-        return str(error)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from cache.base.errors import AsdError
 from cache.base.text import shown
 from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal, Span
 from cache.table import SPLITS, SYNTHETIC, Section
 
+T = TypeVar("T")
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 RECORDING_SUFFIXES = (*AUDIO_SUFFIXES, *SIGNAL_SUFFIXES)
 
@@ -99,6 +102,36 @@ class Listing:
         if not clips:
             raise AsdError(f"no clips of {', '.join(splits)} in the data")
         return Listing(clips, self.faults, self.notes)
+
+
+def read_each(
+    clips: Sequence[Clip], read: Callable[[Path, Signal], T], threads: int
+) -> Iterator[tuple[Clip, T | Fault]]:
+    """Read something of every clip's file, several side by side.
+
+    Parameters
+    ----------
+    clips
+        Any number.
+    read
+        Path, and what is told of it as a file of numbers, to what is wanted.
+    threads
+        How many at once.
+
+    Yields
+    ------
+    clip, T or Fault
+        In the order of the clips; a fault where `read` raised an `AsdError`.
+    """
+
+    def one(clip: Clip) -> tuple[Clip, T | Fault]:
+        try:
+            return clip, read(clip.path, clip.signal)
+        except AsdError as error:
+            return clip, Fault(clip.path, str(error))
+
+    with ThreadPoolExecutor(threads, "reader") as pool:
+        yield from pool.map(one, clips)
 
 
 def joined(listings: Sequence[Listing]) -> Listing:

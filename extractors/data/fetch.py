@@ -10,11 +10,14 @@ from pathlib import Path
 from threading import Event
 
 from cache.base.errors import AsdError
+from cache.base.options import REQUIRED, Options, documented, option
+from cache.files.places import here
 from extractors.clips.dataset import DataSet, datasets
 from extractors.data.archive import ROOTS, Archive, bring
+from extractors.data.bearings import PREFIX
 from extractors.data.zenodo import DATASETS, PARTS, Record, is_elsewhere, page_of, read_record
 from extractors.fetching.download import Remote, megabytes, require_room
-from extractors.fetching.offline import is_offline
+from extractors.fetching.offline import is_offline, offline_option
 
 _LOG = logging.getLogger(__name__)
 ARCHIVES = "archives"  # the folder of archives, below that of the data roots
@@ -28,29 +31,39 @@ any other use.
 """
 
 
+def names() -> list[str]:
+    """List what may be fetched: the challenge's sets, others, and those of bearing-datasets as one."""
+    return [*DATASETS, *datasets(), PREFIX.removesuffix(":")]
+
+
+def _named(text: str) -> str:
+    """Read the name of a set; what follows a colon is a set of bearing-datasets."""
+    name, colon, inner = text.partition(":")
+    if bool(colon) != (name + ":" == PREFIX) or (colon and not inner.isidentifier()):
+        raise AsdError(f"NAME {text}: expected one of {', '.join(names())}, the last as {PREFIX}NAME")
+    return text
+
+
+@documented
 @dataclass(frozen=True)
-class FetchRequest:
-    """What to fetch.
+class FetchRequest(Options):
+    """Which data set is fetched, and how much of it."""
 
-    Attributes
-    ----------
-    dataset
-        A name of `DATASETS` or of `extractors.clips.dataset.datasets`.
-    to
-        Folder in which the data roots are made.
-    parts
-        Of the challenge's sets, of `PARTS`; ``None`` for all.
-    machines
-        Only their archives; empty for all.
-    keep_archives
-        Whether archives stay once they are unpacked.
-    """
-
-    dataset: str
-    to: Path
-    parts: Sequence[str] | None = None
-    machines: Sequence[str] = ()
-    keep_archives: bool = False
+    dataset: str = option(
+        REQUIRED, "{choices}:NAME of bearing-datasets", choices=names, named=True, read=_named, flag="NAME"
+    )
+    to: Path = option(REQUIRED, "where the data roots are made", read=here, metavar="DIR")
+    parts: tuple[str, ...] = option(
+        (), "of the challenge: development, further training, evaluation data (default: all)",
+        choices=PARTS, flag="--part",
+    )  # fmt: skip
+    machines: tuple[str, ...] = option(
+        (), "only these; of bearing-datasets, channels (default: all)", flag="--machine", metavar="NAME"
+    )
+    keep_archives: bool = option(
+        False, f"keep the archives in DIR/{ARCHIVES} (default: delete each once it is unpacked)"
+    )
+    offline: bool = offline_option()
 
     @property
     def published(self) -> DataSet | None:

@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
-from cache.base.errors import AsdError, listing
+from cache.base.errors import listing
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.base.processors import cores
 from cache.base.progress import underway
+from cache.base.text import counted
 from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
+from cache.files.places import place
+from cache.heard import column_option, rate_option
 from cache.table import Section
-from extractors.clips.dataset import Kind, KnownSet, datasets, find_known
-from extractors.clips.listing import Clip, Fault, Listing
+from extractors.clips.clip import Clip, Fault, Listing, read_each
+from extractors.clips.dataset import KNOWN, Kind, KnownSet, datasets, find_known
 from extractors.clips.names import parse_stem
 from extractors.data.probe import Probe, probe
 
 _TRAINING_CLIPS, _TEST_CLIPS = 1000, 200  # of a section, in every year
 
+_HEADER = ("machine", "section", "split", "domain", "condition", "clips", "Hz", "channels", "s")
+_VALUES = 6  # of an attribute, that a table names
 GroupKey = tuple[str, int, str, str | None, str | None]  # machine, section, split, domain, condition
+Probed = Sequence[tuple[Clip, Probe]]
+Attributes = Mapping[str, Mapping[str, Mapping[str, int]]]  # section to name to value to count
+
+
+@documented
+@dataclass(frozen=True)
+class SurveyRequest(Options):
+    """Which data roots are surveyed, and against what."""
+
+    roots: tuple[Path, ...] = option(REQUIRED, "data roots or manifests", read=place, flag="ROOT")
+    year: int | None = option(
+        None, "compare with the data of this year, {choices}; every absent machine is a finding then "
+        "(default: found out)", choices=sorted({int(one.year) for one in KNOWN}),
+    )  # fmt: skip
+    rate: int | None = rate_option()
+    column: str = column_option()
 
 
 @dataclass(frozen=True)
@@ -50,6 +73,20 @@ class Group:
     channels: Mapping[int, int]
     seconds: tuple[float, float]
 
+    @property
+    def row(self) -> tuple[str, ...]:
+        """Its cells in the table of a survey."""
+        low, high = (f"{seconds:.4g}" for seconds in self.seconds)
+        return (
+            self.machine_type,
+            f"{self.section:02d}",
+            *(text or "-" for text in (self.split, self.domain, self.condition)),
+            str(self.clips),
+            "/".join(map(str, self.sample_rates)),
+            "/".join(map(str, self.channels)),
+            low if low == high else f"{low} to {high}",
+        )
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -70,63 +107,80 @@ class Survey:
     """
 
     groups: Sequence[Group]
-    attributes: Mapping[str, Mapping[str, Mapping[str, int]]]
+    attributes: Attributes
     known: Sequence[KnownSet]
     findings: Sequence[str]
     notes: Sequence[str]
 
+    def __str__(self) -> str:
+        parts = [_table([_HEADER, *(group.row for group in self.groups)])]
+        rows = [("section", "attribute", "")]
+        for section, names in self.attributes.items():
+            for name, counts in names.items():
+                usual_first = sorted(counts, key=lambda value: (-counts[value], value))
+                each = [f"{value or '(empty)'} x {counts[value]}" for value in usual_first[:_VALUES]]
+                rest = ", ..." if len(counts) > _VALUES else ""
+                rows.append((section, name, f"{len(counts)} values: {', '.join(each)}{rest}"))
+        if self.attributes:
+            parts.append(_table(rows))
+        clips = counted(sum(group.clips for group in self.groups), "clip")
+        machines = counted(len({group.machine_type for group in self.groups}), "machine")
+        known = f"; compared with {', '.join(map(str, self.known))}" if self.known else ""
+        return "\n".join([*parts, f"{clips} of {machines}, {counted(len(self.findings), 'finding')}{known}"])
 
-def survey(listing: Listing, year: int | None = None) -> Survey:
+    def next(self, roots: Sequence[object]) -> str:
+        """Say what to do after a look at data roots."""
+        folder = shlex.join(map(str, roots))
+        splits = {group.split for group in self.groups}
+        if "train" not in splits:
+            return f"put recordings of the machine as it should sound into a folder normal/ in {folder}"
+        if "test" not in splits:
+            return f"put recordings to be judged into a folder new/ beside the normal ones in {folder}"
+        first = "see to what was found, then " if self.findings else ""
+        return f"{first}asd run default --data {folder} --out results"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines) + "\n"
+
+
+def survey(found: Listing, year: int | None = None) -> Survey:
     """Read every file of a listing.
 
     Parameters
     ----------
-    listing
+    found
         Of `extractors.clips.listing.list_clips`.
     year
         Compare with the data of this year, where every absence is a finding; ``None`` finds the
         year out and takes machines and sets that are wholly absent as left out on purpose.
     """
-    clips, probes, faults = _read(listing)
-    groups = _groups(clips, probes)
-    known, alike = _known(clips, probes, year)
-    absent, missing = _missing(clips, known)
-    findings = [f"left out: {fault}" for fault in (*listing.faults, *faults)]
-    findings += [*_duplicates(clips, probes), *_mixed(groups), *missing]
-    lacking, put_right = _sounds(clips, probes)
-    findings += lacking
-    notes = [*listing.notes, *alike, *_scales(clips, probes), *_rare(clips), *put_right]
-    (notes if year is None else findings).extend(absent)
-    return Survey(groups, _attributes(clips), known, findings, notes)
-
-
-def _read(listing: Listing) -> tuple[list[Clip], list[Probe], list[Fault]]:
-    clips, probes, faults = [], [], []
-    with (
-        ThreadPoolExecutor(cores(), "probe") as pool,
-        underway("looking at", "clip", len(listing.clips)) as told,
-    ):
-        found = pool.map(_probe, listing.clips)
-        for clip, result in zip(listing.clips, found, strict=True):
+    probed: list[tuple[Clip, Probe]] = []
+    faults = list(found.faults)
+    with underway("looking at", "clip", len(found.clips)) as told:
+        for clip, one in read_each(found.clips, probe, cores()):
             told(1)
-            if isinstance(result, Probe):
-                clips.append(clip)
-                probes.append(result)
+            if isinstance(one, Fault):
+                faults.append(one)
             else:
-                faults.append(Fault(clip.path, result))
-    return clips, probes, faults
+                probed.append((clip, one))
+    groups, attributes = _groups(probed), _attributes(probed)
+    known, alike = _known(probed, year)
+    absent, missing = _missing(probed, known)
+    lacking, put_right = _sounds(probed)
+    findings = [f"left out: {fault}" for fault in faults]
+    findings += [*_alike(probed), *_mixed(groups), *missing, *lacking]
+    notes = [*found.notes, *alike, *_oddities(probed, attributes), *put_right]
+    (notes if year is None else findings).extend(absent)
+    return Survey(groups, attributes, known, findings, notes)
 
 
-def _probe(clip: Clip) -> Probe | str:
-    try:
-        return probe(clip.path, clip.signal)
-    except AsdError as error:
-        return str(error)
-
-
-def _groups(clips: Sequence[Clip], probes: Sequence[Probe]) -> list[Group]:
+def _groups(probed: Probed) -> list[Group]:
     together: dict[GroupKey, list[Probe]] = defaultdict(list)
-    for clip, found in zip(clips, probes, strict=True):
+    for clip, found in probed:
         section = clip.section
         split = "supplemental" if "supplemental" in clip.attributes else clip.split
         key = (section.machine_type, section.number, split, clip.domain, clip.condition)
@@ -143,9 +197,9 @@ def _groups(clips: Sequence[Clip], probes: Sequence[Probe]) -> list[Group]:
     ]
 
 
-def _attributes(clips: Sequence[Clip]) -> dict[str, dict[str, dict[str, int]]]:
+def _attributes(probed: Probed) -> Attributes:
     found: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    for clip in clips:
+    for clip, _ in probed:
         for name, value in clip.attributes.items():
             found[str(clip.section)][name][value] += 1
     return {
@@ -154,30 +208,25 @@ def _attributes(clips: Sequence[Clip]) -> dict[str, dict[str, dict[str, int]]]:
     }
 
 
-def _scales(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]:
-    """Say what files of numbers are in: columns, units, and how far their values go."""
+def _oddities(probed: Probed, attributes: Attributes) -> Iterator[str]:
+    """Say how far the values of files of numbers go, and which attribute values a single clip has."""
     peaks: dict[tuple[Section, str], float] = {}
-    for clip, found in zip(clips, probes, strict=True):
+    for clip, found in probed:
         if found.columns:
             key = clip.section, found.columns
             peaks[key] = max(peaks.get(key, 0.0), found.peak)
     for (section, columns), peak in peaks.items():
         yield f"{section}: numbers, not sound: {columns}; values up to {peak:.4g}, kept in their scale"
-
-
-def _rare(clips: Sequence[Clip]) -> Iterator[str]:
-    for section, names in _attributes(clips).items():
-        once = [
-            f"{name}={value}" for name, values in names.items() for value in values
-            if values[value] == 1
-        ]  # fmt: skip
+    for name, kinds in attributes.items():
+        once = [f"{kind}={value}" for kind, values in kinds.items() for value in values if values[value] == 1]
         if once:
-            yield f"{section}: attribute values of one clip only: {listing(once, 5)}"
+            yield f"{name}: attribute values of one clip only: {listing(once, 5)}"
 
 
-def _duplicates(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]:
+def _alike(probed: Probed) -> Iterator[str]:
+    """Name clips that are one recording."""
     same: dict[str, list[Clip]] = defaultdict(list)
-    for clip, found in zip(clips, probes, strict=True):
+    for clip, found in probed:
         same[found.content_sha256].append(clip)
     for group in same.values():
         if len(group) > 1:
@@ -186,10 +235,10 @@ def _duplicates(clips: Sequence[Clip], probes: Sequence[Probe]) -> Iterator[str]
             yield f"{what}: {listing([clip.clip_id for clip in group], 5)}"
 
 
-def _sounds(clips: Sequence[Clip], probes: Sequence[Probe]) -> tuple[list[str], list[str]]:
+def _sounds(probed: Probed) -> tuple[list[str], list[str]]:
     """Say what was heard: clips without sound or of another bandwidth; headers put right."""
     places: dict[tuple[Section, str], dict[str, Facts]] = defaultdict(dict)
-    for clip, found in zip(clips, probes, strict=True):
+    for clip, found in probed:
         places[clip.section, clip.split][clip.clip_id] = found.facts
     lacking: list[Remark] = []
     put_right: list[Remark] = []
@@ -212,21 +261,15 @@ def _mixed(groups: Sequence[Group]) -> Iterator[str]:
             met[group.machine_type].update(getattr(group, what))
         for machine, counts in met.items():
             if len(counts) > 1:
-                listed = ", ".join(f"{n} clips of {v} {unit}" for v, n in sorted(counts.items()))
-                yield f"{machine}: mixed recordings: {listed}"
+                each = ", ".join(f"{n} clips of {v} {unit}" for v, n in sorted(counts.items()))
+                yield f"{machine}: mixed recordings: {each}"
 
 
-def _known(
-    clips: Sequence[Clip], probes: Sequence[Probe], year: int | None
-) -> tuple[list[KnownSet], list[str]]:
+def _known(probed: Probed, year: int | None) -> tuple[list[KnownSet], list[str]]:
     """Find published sets that the clips are of, and say which they only resemble."""
-    named = [
-        (clip, found.channels)
-        for clip, found in zip(clips, probes, strict=True)
-        if parse_stem(clip.path.stem) is not None
-    ]
+    named = [(clip, found.channels) for clip, found in probed if parse_stem(clip.path.stem) is not None]
     if not named:
-        return _known_sets(clips)
+        return _known_sets(probed)
     usual = Counter(channels for _, channels in named).most_common(1)[0][0]
     counts = Counter((clip.section, clip.split) for clip, _ in named)
     sections = {section for section, _ in counts}
@@ -246,9 +289,9 @@ def _known(
     return [], [note]
 
 
-def _known_sets(clips: Sequence[Clip]) -> tuple[list[KnownSet], list[str]]:
+def _known_sets(probed: Probed) -> tuple[list[KnownSet], list[str]]:
     """Find public sets beside the challenge's by their machines' names, as `_known` does."""
-    counts = Counter((clip.section.machine_type, clip.section.number) for clip in clips)
+    counts = Counter((clip.section.machine_type, clip.section.number) for clip, _ in probed)
     found: list[KnownSet] = []
     notes = []
     for each in (one for published in datasets().values() for one in published.known if one.counts):
@@ -264,12 +307,12 @@ def _known_sets(clips: Sequence[Clip]) -> tuple[list[KnownSet], list[str]]:
     return found, notes
 
 
-def _missing(clips: Sequence[Clip], known: Sequence[KnownSet]) -> tuple[list[str], list[str]]:
+def _missing(probed: Probed, known: Sequence[KnownSet]) -> tuple[list[str], list[str]]:
     """Find what known sets have and the clips lack: wholly absent things, and wrong counts."""
     absent: dict[str, list[str]] = defaultdict(list)
     wrong: dict[str, list[str]] = defaultdict(list)
     kinds: dict[tuple[str, int], Counter[Kind]] = defaultdict(Counter)
-    for clip in clips:
+    for clip, _ in probed:
         if "supplemental" not in clip.attributes:
             key = (clip.section.machine_type, clip.section.number)
             kinds[key][clip.split, clip.domain, clip.condition] += 1

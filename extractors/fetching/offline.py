@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from platformdirs import user_cache_path
 
 from cache.base.errors import NO_HOME, AsdError
-from cache.base.options import Options, option
+from cache.base.options import option
 from cache.files.places import OFFLINE, check_reachable, is_offline
 
-__all__ = ["VARIABLE", "Offline", "apply_offline", "is_offline", "offline_option"]
+__all__ = ["VARIABLE", "apply_offline", "is_offline", "offline_option"]
 
 VARIABLE = OFFLINE
 # What Hugging Face's libraries read, once, when they are imported.
@@ -35,13 +34,6 @@ def offline_option() -> Any:
     return option(False, f"ask no address, say what to bring instead (also: {VARIABLE}=1)")
 
 
-@dataclass(frozen=True)
-class Offline(Options):
-    """The option of a command that has no request."""
-
-    offline: bool = offline_option()
-
-
 def apply_offline(args: _Request) -> None:
     """Ask no address from here on, in this process and those it starts, where that is asked for.
 
@@ -52,7 +44,7 @@ def apply_offline(args: _Request) -> None:
     Parameters
     ----------
     args
-        A request, or the parsed arguments of a command that has none.
+        A request.
 
     Raises
     ------

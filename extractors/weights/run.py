@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-from cache.base.arguments import Parser, add_arguments
-from cache.base.console import Console, Speech, console_of, parser_of
+from cache.base.console import Command, Console, call_one, parser_of
 from cache.base.errors import AsdError, guarded
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.atomic import file_sha256
 from cache.files.places import here
-from extractors.fetching.offline import Offline, apply_offline, home
+from extractors.fetching.offline import apply_offline, home, offline_option
 from extractors.weights.published import AST_REVISION, CHECKPOINTS, find, named, path_of
 from extractors.weights.store import expected_hash, fetch, is_intact, matching
 
 
-def _parser() -> Parser:
-    about = f"""Published checkpoints: what there is, bring it here, check it.
-They lie in {home() / "weights"}; ASD_HOME chooses another place."""
-    parser = parser_of("extractors.weights", about)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    listing = commands.add_parser("list", help="what is known, and what of it is here")
-    listing.set_defaults(call=_list)
-    fetching = commands.add_parser("fetch", help="bring checkpoints here")
-    fetching.add_argument("names", nargs="+", metavar="NAME", help="of the list")
-    add_arguments(fetching, Offline)
-    fetching.set_defaults(offline=False)
-    fetching.set_defaults(call=_fetch)
-    verifying = commands.add_parser("verify", help="hold files against what is published")
-    verifying.add_argument("files", nargs="+", type=here, metavar="FILE")
-    verifying.set_defaults(call=_verify)
-    for command in (listing, fetching, verifying):
-        add_arguments(command, Speech)
-    return parser
+@documented
+@dataclass(frozen=True)
+class BringRequest(Options):
+    """Checkpoints to bring here."""
+
+    names: tuple[str, ...] = option(REQUIRED, "of the list", flag="NAME")
+    offline: bool = offline_option()
 
 
-def _list(_: Namespace, console: Console) -> int:
+@documented
+@dataclass(frozen=True)
+class ProofRequest(Options):
+    """Files to compare with what is published."""
+
+    files: tuple[Path, ...] = option(REQUIRED, "weights files", read=here, flag="FILE")
+
+
+def _list(_: Options, console: Console) -> int:
     for checkpoint in CHECKPOINTS:
         variant = f":{checkpoint.variant}" if checkpoint.variant else ""
         state = "here" if path_of(checkpoint).is_file() else "not here"
@@ -58,9 +56,9 @@ def _list(_: Namespace, console: Console) -> int:
     return 0
 
 
-def _fetch(args: Namespace, console: Console) -> int:
-    apply_offline(args)
-    for checkpoint in [named(name) for name in args.names]:
+def _fetch(request: BringRequest, console: Console) -> int:
+    apply_offline(request)
+    for checkpoint in [named(name) for name in request.names]:
         if checkpoint.model:
             # The hub's client, and torch behind it, are loaded only where they are needed.
             from extractors.backbone import Source  # noqa: PLC0415
@@ -78,9 +76,9 @@ def _fetch(args: Namespace, console: Console) -> int:
     return 0
 
 
-def _verify(args: Namespace, console: Console) -> int:
+def _verify(request: ProofRequest, console: Console) -> int:
     code = 0
-    for path in args.files:
+    for path in request.files:
         sha256, is_known = file_sha256(path), matching(path)
         expected = find(path.name)
         if is_known is None and expected is not None and is_intact(path, expected):
@@ -94,6 +92,13 @@ def _verify(args: Namespace, console: Console) -> int:
         told = f"{path}: SHA-256 {sha256} is of no checkpoint known here{told}"
         console.made(told, file=path, sha256=sha256, name=None)
     return code
+
+
+_COMMANDS = {
+    "list": Command("what is known, and what of it is here", Options, _list),
+    "fetch": Command("bring checkpoints here", BringRequest, _fetch),
+    "verify": Command("compare files with what is published", ProofRequest, _verify),
+}
 
 
 @guarded
@@ -110,6 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0; 1 where a file is not what is published; 2 for a mistake, or a file that cannot be had.
     """
-    args = _parser().parse_args(argv)
-    code: int = args.call(args, console_of(args))
-    return code
+    about = f"""Published checkpoints: what there is, bring it here, check it.
+They lie in {home() / "weights"}; ASD_HOME chooses another place."""
+    return call_one(parser_of("extractors.weights", about), _COMMANDS, argv)

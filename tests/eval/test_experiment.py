@@ -14,6 +14,7 @@ import pytest
 from cache.base.errors import AsdError
 from cache.base.options import option_names
 from cache.files.atomic import file_sha256
+from cache.heard import Heard
 from cache.store import Store
 from cache.table import SPLITS, Section
 from eval.experiments.chain import build_request, extract_request, recipes_of
@@ -27,7 +28,6 @@ from eval.experiments.file import (
 from eval.request import EvaluateRequest, shipped
 from eval.results.submission import read_submission
 from eval.run import main
-from extractors.audio.hearing import Heard
 from extractors.clips.listing import Clip, Listing
 from extractors.extract import ExtractResult
 from extractors.request import ExtractRequest

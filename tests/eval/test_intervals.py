@@ -10,7 +10,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from cache.table import Section
-from eval.metrics.intervals import ResamplingPlan, Scores, official, weighted_parts
+from eval.metrics.intervals import ResamplingPlan, Scores, left_out_parts, official, weighted_parts
 from eval.metrics.rules import RULES
 from eval.metrics.sections import SectionTruth, evaluate_section
 from eval.metrics.uncertainty import bootstrap, compare, jackknife, several, uncertainty
@@ -53,11 +53,37 @@ def test_weighted_areas_are_scikit_learns_of_repeated_clips(
         assert value == pytest.approx(expected, abs=1e-12)
 
 
+@settings(deadline=None, max_examples=150)
+@given(
+    # Scores with many ties; domain and condition; from one clip to 45, so that a tenth of the normal clips
+    # falls between two of them, and one normal clip or one anomaly comes up.
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=45),
+    st.sampled_from([2020, 2021, 2023]),
+)
+def test_figures_without_a_clip_are_those_of_the_other_clips(rows: list[tuple[int, int]], year: int) -> None:
+    scores, kinds = (np.array(column) for column in zip(*rows, strict=True))
+    truth = SectionTruth(kinds % 2 == 1, kinds >= 2)
+    found = left_out_parts(scores.astype(float), truth, RULES[year])
+    each = weighted_parts(scores.astype(float), truth, RULES[year], 1 - np.eye(len(scores)))
+    np.testing.assert_allclose(found, each, rtol=0, atol=1e-12)
+
+
+def test_figures_without_a_clip_need_no_weight_a_pair_of_clips() -> None:
+    one = scored(np.random.default_rng(2), 1.0, each=10_000)  # 40,000 clips: 12 GiB of weights
+    found = left_out_parts(one.scores, one.truth, RULE)
+    some = np.arange(0, 40_000, 5_000)
+    weights = np.ones((len(some), 40_000))
+    weights[np.arange(len(some)), some] = 0
+    each = weighted_parts(one.scores, one.truth, RULE, weights)
+    np.testing.assert_allclose(found[some], each, rtol=0, atol=1e-12)
+
+
 def test_huge_scores_do_not_overflow() -> None:
     rng = np.random.default_rng(0)
     one = scored(rng, 1.0)
     huge = Scores(one.scores * 1e307, one.truth)
     assert official({FAN: huge}, RULE) == official({FAN: one}, RULE)
+    assert jackknife({FAN: huge}, RULE, 0.95) == jackknife({FAN: one}, RULE, 0.95)
 
 
 def test_the_point_is_the_official_score() -> None:

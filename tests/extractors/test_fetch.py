@@ -21,6 +21,7 @@ import pytest
 from extractors.clips.listing import list_clips
 from extractors.data import archive
 from extractors.data.archive import Archive
+from extractors.data.fetch import FetchRequest, look_up
 from extractors.data.run import main
 from extractors.data.zenodo import DATASETS, PARTS
 from extractors.fetching.download import Remote
@@ -386,3 +387,17 @@ def test_two_processes_at_once(zenodo: Zenodo, tmp_path: Path, clips: dict[str, 
     assert [process.returncode for process in both] == [0, 0], said
     assert zenodo.asked() == ["dev_fan.zip"]
     assert below(tmp_path / "to" / "dev_data") == set(clips)
+
+
+@pytest.mark.parametrize("name", ["dcase2030", "bearing", "dcase2023:fan", "bearing:../rig"])
+def test_a_set_that_there_is_not(name: str, tmp_path: Path, error_of: ErrorOf) -> None:
+    said = error_of(main, "fetch", name, "--to", tmp_path)
+    assert said.startswith(f"error: NAME {name}: expected ")
+    assert "mimii-dg" in said
+
+
+def test_a_program_asks_with_the_same_request(zenodo: Zenodo, tmp_path: Path) -> None:  # noqa: ARG001
+    assert FetchRequest("dcase2023", tmp_path).parts == ()
+    found = look_up(FetchRequest("dcase2023", tmp_path, machines=("fan",)))
+    assert found.roots == [str(tmp_path / "dev_data")]
+    assert "archives to be fetched: 1" in found.notice
