@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cache.base.errors import AsdError
 from cache.base.options import REQUIRED, documented, option, option_group
@@ -11,10 +12,12 @@ from cache.files.places import here, place
 from cache.heard import Heard
 from cache.select import ALL, cache_dir_option
 from eval.request import PlaybackOptions
-from extractors.audio.hearing import Hearing, hearings
 from extractors.request import device_option
 from index.groups import check_grouping
 from index.request import ThresholdOptions
+
+if TYPE_CHECKING:
+    from extractors.audio.hearing import Hearing
 
 MODES = ("mse", "mahalanobis")
 PAPER = "paper"  # the mode that runs both
@@ -106,6 +109,8 @@ class BaselineRequest(ThresholdOptions):
         AsdError
             If several tables are asked for, or one that only embeddings can make.
         """
+        from extractors.audio.hearing import hearings  # noqa: PLC0415 (a help page needs none)
+
         channel = self.heard.channel
         found = hearings(self.heard) if channel != ALL else []
         if len(found) != 1 or found[0].residual is not None:
