@@ -103,11 +103,11 @@ class Choice:
         """Lay the candidates out, a line each below a header."""
         rows = [["embeddings", "scorer", *self.kinds, "pseudo-AUC, %", ""]]
         for one in self.candidates:
-            name = [str(one.recipe), one.scorer]
-            each = [percent(float(values.mean())) for values in one.known.values()]
-            known = [*each, percent(one.area), "behind" if one.behind else ""]
-            vetoed = ["-"] * (len(self.kinds) + 1) + [f"vetoed: {one.veto}"]
-            rows.append([*name, *(vetoed if one.veto else known)])
+            cells = ["-"] * (len(self.kinds) + 1) + [f"vetoed: {one.veto}"]
+            if not one.veto:
+                each = [percent(float(values.mean())) for values in one.known.values()]
+                cells = [*each, percent(one.area), "behind" if one.behind else ""]
+            rows.append([str(one.recipe), one.scorer, *cells])
         return align_rows(rows, 2)
 
 

@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import soundfile
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
@@ -54,6 +55,37 @@ _BODY = {
         },
     }
 }
+
+
+class ScoreQuery(BaseModel):
+    """Parameters of a request to judge: of which bank and machine, and what raw samples are."""
+
+    bank: str | None = None
+    machine: str | None = None
+    rate: int | None = None
+    channels: int = 1
+    format: str = "s16le"
+    words: bool = True
+
+    def recording(self, data: bytes, rate: int) -> bytes:
+        """Make a recording of raw samples."""
+        channels, form = self.channels, self.format
+        if form not in _FORMATS:
+            raise HTTPException(422, f"format {form!r}; expected {' or '.join(_FORMATS)}")
+        kind = np.dtype(_FORMATS[form])
+        if not (1 <= channels <= 64 and 1 <= rate <= 1_000_000):
+            raise HTTPException(
+                422, f"rate {rate}, channels {channels}: expected 1 to 1000000 Hz and 1 to 64"
+            )
+        if not data or len(data) % (kind.itemsize * channels):
+            raise HTTPException(
+                422, f"{len(data)} bytes are no whole samples of {channels} channels of {form}"
+            )
+        buffer = io.BytesIO()
+        subtype = "PCM_16" if form == "s16le" else "FLOAT"
+        samples = np.frombuffer(data, kind).reshape(-1, channels)
+        soundfile.write(buffer, samples, rate, subtype=subtype, format="WAV")
+        return buffer.getvalue()
 
 
 @dataclass
@@ -129,23 +161,14 @@ class _Service:
         text.append(f"asd_score_seconds_sum {self.seconds!r}\nasd_score_seconds_count {total!r}\n")
         return Response("".join(text), media_type="text/plain; version=0.0.4")
 
-    async def score(  # noqa: PLR0913, PLR0917 (a query's parameters)
-        self,
-        asked: Request,
-        bank: str | None = None,
-        machine: str | None = None,
-        rate: int | None = None,
-        channels: int = 1,
-        format: str = "s16le",  # noqa: A002 (as it is called in a query)
-        words: bool = True,
-    ) -> dict[str, Any]:
+    async def score(self, asked: Request, query: Annotated[ScoreQuery, Query()]) -> dict[str, Any]:
         """Judge a recording: a file as multipart form data, or raw samples with `rate`."""
         began = time.monotonic()
-        detector, section = self.chosen(bank, machine)
+        detector, section = self.chosen(query)
         name, data = await _body(asked, self.request)
-        if rate is not None:
-            name, data = "samples.wav", _samples(data, rate, channels, format)
-        judgement = await self.judged(lambda: _judge(detector, section, (name, data), words))
+        if query.rate is not None:
+            name, data = "samples.wav", query.recording(data, query.rate)
+        judgement = await self.judged(lambda: _judge(detector, section, (name, data), query.words))
         took = time.monotonic() - began
         self.seconds += took
         self.took[next((edge for edge in _BUCKETS if took <= edge), float("inf"))] += 1
@@ -154,15 +177,15 @@ class _Service:
             raise HTTPException(422, judgement.sentence)
         return facts_of(judgement)
 
-    def chosen(self, bank: str | None, machine: str | None) -> tuple[Detector, Section]:
+    def chosen(self, query: ScoreQuery) -> tuple[Detector, Section]:
         """Find the bank and the section of a query."""
-        if bank is None and len(self.detectors) > 1:
+        if query.bank is None and len(self.detectors) > 1:
             raise HTTPException(422, f"say which bank=: {', '.join(self.detectors)}")
-        detector = self.detectors.get(bank or next(iter(self.detectors)))
+        detector = self.detectors.get(query.bank or next(iter(self.detectors)))
         if detector is None:
-            raise HTTPException(404, f"no bank {bank!r}; there are {', '.join(self.detectors)}")
+            raise HTTPException(404, f"no bank {query.bank!r}; there are {', '.join(self.detectors)}")
         try:
-            return detector, detector.section(machine)
+            return detector, detector.section(query.machine)
         except AsdError as error:
             raise HTTPException(422, str(error)) from error
 
@@ -244,22 +267,6 @@ async def _body(asked: Request, request: ServeRequest) -> tuple[str, bytes]:
             return PurePosixPath(file.filename or "recording.wav").name, await file.read()
     except (MultiPartException, TimeoutError) as error:
         raise HTTPException(400, f"not read: {error}") from error
-
-
-def _samples(data: bytes, rate: int, channels: int, form: str) -> bytes:
-    """Make a recording of raw samples."""
-    if form not in _FORMATS:
-        raise HTTPException(422, f"format {form!r}; expected {' or '.join(_FORMATS)}")
-    kind = np.dtype(_FORMATS[form])
-    if not (1 <= channels <= 64 and 1 <= rate <= 1_000_000):
-        raise HTTPException(422, f"rate {rate}, channels {channels}: expected 1 to 1000000 Hz and 1 to 64")
-    if not data or len(data) % (kind.itemsize * channels):
-        raise HTTPException(422, f"{len(data)} bytes are no whole samples of {channels} channels of {form}")
-    buffer = io.BytesIO()
-    subtype = "PCM_16" if form == "s16le" else "FLOAT"
-    samples = np.frombuffer(data, kind).reshape(-1, channels)
-    soundfile.write(buffer, samples, rate, subtype=subtype, format="WAV")
-    return buffer.getvalue()
 
 
 def _judge(detector: Detector, section: Section, sent: tuple[str, bytes], words: bool) -> Judgement:
