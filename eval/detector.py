@@ -18,8 +18,8 @@ from cache.recipe import concatenation
 from cache.select import Selection
 from cache.store import Store
 from cache.table import DOMAINS, Section
-from eval.recordings import Recordings, Sounds, recordings_of, remember
 from eval.scoring.findings import Results, clip_results
+from eval.scoring.recordings import Recordings, Sounds, recordings_of, remember
 from eval.scoring.sections import score_blocks
 from extractors import backbones
 from extractors.backbones import split_name

@@ -16,9 +16,9 @@ from cache.select import choose
 from cache.store import Store
 from eval.judge import JudgeRequest, JudgeResult, judge, years_told
 from eval.metrics.rules import choose_rule
-from eval.page.ranking_tables import write_ranking
 from eval.page.verdict import MachineVerdict
-from eval.ranking import Ranking, System, called, rank, read_system, run_folders
+from eval.ranking.systems import Ranking, System, called, rank, read_system, run_folders
+from eval.ranking.tables import write_ranking
 from eval.report import ReportRequest, ReportResult, report
 from eval.request import EvaluateRequest, PlaybackOptions
 from eval.results.folder import ResultsFolder

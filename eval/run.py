@@ -25,7 +25,7 @@ _MACHINES = 12  # of which a verdict is told; the page has them all
 
 def _show(done: EvaluateResult, wanted: EvaluateRequest, console: Console) -> None:
     out, runs = wanted.out, len(done.results)
-    from eval.page.ranking_tables import format_ranking  # noqa: PLC0415
+    from eval.ranking.tables import format_ranking  # noqa: PLC0415
     from eval.results.tables import format_table  # noqa: PLC0415
 
     if done.ranking is not None:

@@ -151,7 +151,7 @@ def open_page(request: OpenRequest, console: Console) -> int:
 @entry_point(ExportRequest, "eval.verbs export", _EXPORT, "results/bank edge")
 def export(request: ExportRequest, console: Console) -> int:
     """Export a bank."""
-    from eval.export import export as write  # noqa: PLC0415
+    from eval.export.bank import export as write  # noqa: PLC0415
 
     done = write(request)
     told = f"{counted(len(done.sections), 'section')}, {listing(done.sections)}, of {', '.join(done.parts)}"

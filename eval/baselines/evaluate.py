@@ -34,8 +34,8 @@ from eval.baselines.request import MODES, PAPER, BaselineRequest, read_shrinkage
 from eval.baselines.scoring import ResidualScoring
 from eval.judge import JudgeRequest, JudgeResult, judge
 from eval.metrics.intervals import ResamplingPlan
-from eval.page.ranking_tables import write_ranking
-from eval.ranking import Ranking, System, rank
+from eval.ranking.systems import Ranking, System, rank
+from eval.ranking.tables import write_ranking
 from eval.report import ReportRequest, ReportResult, report
 from eval.request import PlaybackOptions
 from eval.results.clips import write_clips

@@ -19,7 +19,7 @@ def main(request: BaselineRequest, console: Console) -> int:
     """Run the task's baselines; exit code 1 where clips were left out or a loss did not fall."""
     from eval.baselines.evaluate import evaluate  # noqa: PLC0415 (torch)
     from eval.baselines.published import format_comparison  # noqa: PLC0415
-    from eval.page.ranking_tables import format_ranking  # noqa: PLC0415
+    from eval.ranking.tables import format_ranking  # noqa: PLC0415
 
     request = replace(request, command=command_line("python -m eval.baselines.run", console.arguments))
     with console.progress("epoch") as told:

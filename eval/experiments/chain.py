@@ -185,7 +185,7 @@ def baseline_request(system: AutoencoderChoice, heard: Heard, wanted: EvaluateRe
 def _embed(experiment: Experiment, wanted: EvaluateRequest, bank: Path) -> _Preparation:
     """Extract every backbone and fit the scorer."""
     # Torch is loaded only where clips are to be extracted.
-    from eval.recordings import remember  # noqa: PLC0415
+    from eval.scoring.recordings import remember  # noqa: PLC0415
     from extractors.extract import extract  # noqa: PLC0415
 
     extracted = extract(extract_request(experiment, wanted))

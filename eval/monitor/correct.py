@@ -24,8 +24,8 @@ from cache.table import DOMAINS, Section
 from eval.detector import TABLES, Detector
 from eval.monitor.check import recordings_in
 from eval.monitor.request import Addition, Correction, Recalibration, Removal
-from eval.recordings import remember
 from eval.results.truth import read_marks
+from eval.scoring.recordings import remember
 from extractors.clips.clip import Clip, Fault, Listing
 from index.bank import Bank, locate
 from index.build import build

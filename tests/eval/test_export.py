@@ -14,9 +14,9 @@ import pytest
 import soundfile
 
 from cache.base.errors import AsdError
-from eval.export import export
+from eval.export.bank import export
+from eval.export.standalone import read_wav
 from eval.request import ExportRequest
-from eval.standalone import read_wav
 from eval.verbs import export as main
 from extractors.embedding import graphs
 from machine_asd import Detector

@@ -76,7 +76,7 @@ def export(request: ExportRequest) -> ExportResult:
         modules |= {f"extractors.backbones.{part['backbone']}" for part in parts if "network" not in part}
     paths, root = _closure(modules), Path(own.__file__ or "").parents[1]
     files |= {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
-    files["score.py"] = (root / "eval" / "standalone.py").read_bytes()
+    files["score.py"] = (root / "eval" / "export" / "standalone.py").read_bytes()
     network = ", and onnxruntime" if any("network" in part for part in parts) else ""
     files["README.md"] = _README.format(network=network).encode()
     record = {
