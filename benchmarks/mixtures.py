@@ -28,9 +28,9 @@ from eval.results.submission import Submission
 from eval.results.truth import find_truth
 from extractors import pooling
 from extractors.audio.decode import read_audio
+from extractors.audio.waves import Wave
 from extractors.backbone import ArrayBackbone, Source
 from extractors.clips.listing import Clip, list_clips
-from extractors.demo.waves import Wave
 from extractors.embedding.models import load_model
 from finetune.synthesis.method import Material, added, find, levelled, rms
 from index.scorers.fusion import Fusion

@@ -17,8 +17,8 @@ from PIL import Image
 from scipy.signal import spectrogram
 
 from cache.base.options import parse
+from extractors.audio.waves import SAMPLE_RATE, ratio
 from extractors.demo.machines import NOISES, Valve
-from extractors.demo.waves import SAMPLE_RATE, ratio
 from finetune.synthesis.method import Material, find, levelled, rms
 
 # One strength of each that the eye can see, and what to look for.

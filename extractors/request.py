@@ -92,7 +92,8 @@ class ExtractRequest(Options):
     )
     actors: int | None = option(
         None, "with --engine ray: processes that hold the backbones, a GPU each where the cluster "
-        "has any (default: one a table, as far as the cluster holds them)", least=1, metavar="N",
+        "has any, or an even part of one where it has fewer GPUs than these (default: one a table, as "
+        "far as the cluster holds them)", least=1, metavar="N",
     )  # fmt: skip
     device: str = device_option()
     dtype: str = option(

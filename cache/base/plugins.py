@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from importlib.abc import InspectLoader
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from cache.base.errors import AsdError, needed
 from cache.base.options import nearest
@@ -42,22 +44,29 @@ class Plugins:
         Entry points of other packages; empty where none is asked for.
     kin
         OfferedName to ``module:class`` of choices that share a module, which is no choice itself.
+    shared
+        Modules of kin that name them themselves, in a table ``CHOICES`` of name to class.
     """
 
     package: str
     kind: str
     group: str = ""
     kin: Mapping[str, str] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
+
+    @cached_property
+    def _kin(self) -> dict[str, str]:
+        return dict(self.kin) | {name: place for module in self.shared for name, place in _choices(module)}
 
     @cached_property
     def _modules(self) -> dict[str, str]:
         spec = find_spec(self.package) if self.package else None
         folders = list(spec.submodule_search_locations or []) if spec else []
         found = [module.name for module in pkgutil.iter_modules(folders) if module.name[0] != "_"]
-        shared = {place.partition(":")[0] for place in self.kin.values()}
+        shared = {place.partition(":")[0] for place in self._kin.values()}
         paths = {name.rstrip("_").replace("_", "-"): f"{self.package}.{name}" for name in found}
         return {name: path for name, path in paths.items() if path not in shared} | {
-            name: place.partition(":")[0] for name, place in self.kin.items()
+            name: place.partition(":")[0] for name, place in self._kin.items()
         }
 
     @cached_property
@@ -126,7 +135,18 @@ class Plugins:
         AsdError
             As `find` does, and if the module holds no such thing.
         """
-        return part(self.find(name), self.kin.get(name, attribute).rpartition(":")[2], self.kind)
+        return part(self.find(name), self._kin.get(name, attribute).rpartition(":")[2], self.kind)
+
+
+def _choices(module: str) -> Iterator[tuple[str, str]]:
+    """Read the table ``CHOICES`` of a module from its source: importing it may load a network's library."""
+    spec = find_spec(module)
+    source = spec.loader.get_source(module) if spec and isinstance(spec.loader, InspectLoader) else None
+    for line in ast.parse(source or "").body:
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "CHOICES":
+            table = cast("ast.Dict", line.value)
+            for name, owner in zip(table.keys, table.values, strict=True):
+                yield ast.literal_eval(cast("ast.expr", name)), f"{module}:{ast.unparse(owner)}"
 
 
 def part(module: ModuleType, name: str, kind: str) -> object:

@@ -16,7 +16,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.random import Generator
 
-from extractors.demo.waves import (
+from extractors.audio.waves import (
     SAMPLE_RATE,
     Wave,
     coloured_noise,

@@ -35,9 +35,9 @@ from cache.base.console import console_of, parser_of
 from cache.base.errors import AsdError, guarded
 from cache.files.atomic import write_atomic
 from cache.files.places import here
+from extractors.audio.waves import SAMPLE_RATE, Wave, ratio, unit_rms, wav_bytes
 from extractors.clips.names import ClipName, write_attributes
 from extractors.demo.machines import NOISES, Fan, MachineFault, Operation, Valve
-from extractors.demo.waves import SAMPLE_RATE, Wave, ratio, unit_rms, wav_bytes
 
 _TRUTHS = ("data", "domain", "attributes")  # kinds of ground truth
 _SECONDS = (6, 8, 10)

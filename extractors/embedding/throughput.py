@@ -182,6 +182,8 @@ def machine_key(forward: Forward) -> str:
         library = f"torch {torch.__version__}"
         if device.type == "cuda":
             chip = torch.cuda.get_device_name(str(device))
+            if (part := torch.cuda.get_per_process_memory_fraction()) < 1:
+                chip += f", {part:.2g} of its memory"  # of several actors on it
     top = max(output.layer for output in forward.outputs)
     settings = dict(spec.settings)
     model = ":".join([spec.name, *(str(settings[name]) for name in ("variant", "model") if name in settings)])

@@ -6,6 +6,7 @@ A pass runs in a process of its own, which imports no torch.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import secrets
 import socket
@@ -42,11 +43,14 @@ class Room:
     free_cpus: float
     free_gpus: float
 
-    def holds(self, cpus: int, gpus: int) -> int:
-        """Count the workers of such needs that find a place at once."""
-        per_node = [min(n.cpus // cpus, n.gpus // gpus if gpus else n.cpus) for n in self.nodes]
-        free = min(self.free_cpus // cpus, self.free_gpus // gpus if gpus else self.free_cpus)
-        return int(min(sum(per_node), free))
+    def holds(self, cpus: int, per_gpu: int) -> int:
+        """Count the workers that find a place at once: of so many CPUs each, so many to a GPU, or 0."""
+
+        def places(cpus_there: float, gpus_there: float) -> int:
+            by_cpus = int(cpus_there // cpus)
+            return min(by_cpus, int(gpus_there * per_gpu + 1e-6)) if per_gpu else by_cpus
+
+        return min(sum(places(n.cpus, n.gpus) for n in self.nodes), places(self.free_cpus, self.free_gpus))
 
     @property
     def emptied(self) -> Room:
@@ -70,17 +74,27 @@ class Share:
     ----------
     actors
         Their number.
-    cpus, gpus
-        Each one's; it computes on its GPU, or else with as many threads as it has CPUs.
+    cpus
+        Each one's; it computes with as many threads, unless it has a GPU.
+    per_gpu
+        How many of them compute on one GPU; 0 where they compute on none.
     """
 
     actors: int
     cpus: int
-    gpus: int
+    per_gpu: int
+
+    @property
+    def gpus(self) -> float:
+        """Each one's part of a GPU, in the four digits that Ray knows, rounded so that all find a place."""
+        return math.floor(1e4 / self.per_gpu) / 1e4 if self.per_gpu else 0
 
 
-def share(room: Room, tables: int, actors: int | None, gpus: int) -> Share:
+def share(room: Room, tables: int, actors: int | None, *, gpu: bool) -> Share:
     """Share a cluster out: a worker a table where it holds so many, each with the most CPUs.
+
+    Each has a GPU of its own, unless more are asked for than the whole cluster has GPUs: then the fewest
+    to a GPU with which it holds them.
 
     Parameters
     ----------
@@ -90,24 +104,26 @@ def share(room: Room, tables: int, actors: int | None, gpus: int) -> Share:
         To be made; never more workers than that.
     actors
         Workers asked for; ``None`` for as many as there is room.
-    gpus
-        A worker's: 0 or 1.
+    gpu
+        Whether they compute on GPUs.
 
     Raises
     ------
     AsdError
         If there is no room for one, or for those asked for: they would wait for ever.
     """
-    held = room.holds(1, gpus)
+    asked = min(tables, actors or 0)
+    per_gpu = next((n for n in range(1, asked + 1) if room.emptied.holds(1, n) >= asked), 1) if gpu else 0
+    held = room.holds(1, per_gpu)
     wanted = min(tables, actors or held)
     if not 0 < wanted <= held:
-        needs = "a CPU and a GPU" if gpus else "a CPU"
+        needs = "a CPU" + (f" and 1/{per_gpu} of a GPU" if per_gpu > 1 else " and a GPU" if gpu else "")
         remedy = "ask for fewer" if held else "wait for other work to end, or add machines"
         raise AsdError(
             f"the cluster holds {held} of {max(wanted, 1)} actors, each with {needs}: {room}; {remedy}"
         )
-    cpus = next(n for n in range(_MOST_CPUS, 0, -1) if room.holds(n, gpus) >= wanted)
-    return Share(wanted, cpus, gpus)
+    cpus = next(n for n in range(_MOST_CPUS, 0, -1) if room.holds(n, per_gpu) >= wanted)
+    return Share(wanted, cpus, per_gpu)
 
 
 ADDRESS = "RAY_ADDRESS"
@@ -177,7 +193,7 @@ def room() -> Room:
     return Room(nodes, free.get("CPU", 0.0), free.get("GPU", 0.0))
 
 
-def settled_share(tables: int, actors: int | None, gpus: int) -> Share:
+def settled_share(tables: int, actors: int | None, *, gpu: bool) -> Share:
     """Share the cluster out, see `share`; waits a little for what is about to become free.
 
     Raises
@@ -188,11 +204,11 @@ def settled_share(tables: int, actors: int | None, gpus: int) -> Share:
     begin = time.monotonic()
     while True:
         now = room()
-        best = share(now.emptied, tables, actors, gpus)
-        if now.holds(best.cpus, gpus) >= best.actors:
+        best = share(now.emptied, tables, actors, gpu=gpu)
+        if now.holds(best.cpus, best.per_gpu) >= best.actors:
             return best
         if time.monotonic() - begin > _SETTLED:
-            return share(now, tables, actors, gpus)
+            return share(now, tables, actors, gpu=gpu)
         time.sleep(0.5)
 
 
@@ -269,7 +285,7 @@ class Pipeline:
         done = ray.data.from_arrow(list(rows)).map_batches(
             Actor,
             fn_constructor_args=(contract,),
-            batch_size=None,
+            batch_size=1,  # a table each; of actors with GPUs, Ray refuses to choose
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=pool.share.actors, max_tasks_in_flight_per_actor=1),
             num_cpus=pool.share.cpus,

@@ -103,7 +103,7 @@ class Round:
         alive = any(name.startswith(self.pool.name) for name in ray.util.list_named_actors())
         self.seen |= alive
         share = self.pool.share
-        return not self.seen or (alive and room().emptied.holds(share.cpus, share.gpus) > 0)
+        return not self.seen or (alive and room().emptied.holds(share.cpus, share.per_gpu) > 0)
 
 
 _FRUITLESS = 2  # passes in a row that finish no table; then what is left is given up
@@ -208,18 +208,21 @@ class _Run:
 
     def _pass(self, tables: Sequence[Table]) -> bool:
         """Try these tables; whether any worker came to work on one."""
-        gpus = self._gpus()
+        gpu = self._has_gpus()
         # Of the actors asked for, a later pass takes what a cluster that lost machines still holds.
         asked, self.asked = self.asked, None
         most = min(len(tables), self.request.actors or len(tables))
-        share = settled_share(most, asked, gpus)
+        share = settled_share(most, asked, gpu=gpu)
         orders = Orders(
-            replace(self.request, device="cuda" if gpus else "cpu"),
+            replace(self.request, device="cuda" if gpu else "cpu"),
             Path.cwd(),
             tuple(output.recipe for each in self.forwards for output in each.outputs),
             self.token,
             share.cpus,
+            share.per_gpu,
         )
+        if share.per_gpu > 1:
+            _LOG.info("%d actors, %d to a GPU, each with its part of the memory", share.actors, share.per_gpu)
         round_ = Round(TableWorker, orders, Pool(share))
         sizes = {table.key: len(table.clips) * len(self.forwards) for table in tables}
         for answer in round_.answers(tables):
@@ -233,13 +236,13 @@ class _Run:
         self.reason = round_.reason
         return round_.began
 
-    def _gpus(self) -> int:
+    def _has_gpus(self) -> bool:
         if self.request.device == "cpu":
-            return 0
+            return False
         found = any(node.gpus >= 1 for node in room().nodes)
         if self.request.device == "cuda" and not found:
             raise AsdError("--device cuda: no machine of the cluster has a GPU; use auto or cpu")
-        return int(found)
+        return found
 
 
 @contextmanager

@@ -42,6 +42,8 @@ class Orders:
         A file in the cache folder, made for this run.
     cpus
         Threads to use.
+    per_gpu
+        How many actors compute on one GPU; 0 where they compute on none.
     """
 
     request: ExtractRequest
@@ -49,6 +51,7 @@ class Orders:
     recipes: tuple[Recipe, ...]
     token: Path
     cpus: int
+    per_gpu: int = 0
 
 
 class TableWorker:
@@ -122,6 +125,10 @@ def _ready(orders: Orders) -> Extraction:
         os.chdir(orders.folder)
     take_cores(orders.cpus)
     torch.set_num_threads(orders.cpus)
+    if orders.per_gpu > 1:
+        # Batches are measured and halved against this, not against what a neighbour may be about to take; a
+        # tenth is left for what CUDA keeps for each process beside torch's own memory.
+        torch.cuda.set_per_process_memory_fraction(0.9 / orders.per_gpu)
     if not places.exists(orders.token):
         raise AsdError(
             f"{orders.token.parent} is not the folder that the run writes to: every machine needs "

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from cache.base.errors import AsdError
 from cache.base.options import Span, option
+from extractors.audio.waves import at_speed, mixed, rms
 from finetune.data.augmentation import (
     Augmentation,
     Batch,
@@ -20,9 +21,9 @@ from finetune.data.augmentation import (
 from finetune.data.signals import (
     SHORTEST,
     at_pitch,
-    at_speed,
     beta,
     chosen,
+    coloured,
     partners,
     played,
     stripe,
@@ -47,16 +48,6 @@ class Noise(WaveformAugmentation):
         return with_noise(waveforms, noise, self.snr, generator)
 
 
-def coloured(white: Tensor, exponent: float) -> Tensor:
-    """Shape white noise (B, T) to a power density of ``1 / f^exponent``, without a mean."""
-    spectrum = torch.fft.rfft(white)
-    bins = torch.arange(1, spectrum.shape[1], device=white.device, dtype=white.dtype)
-    spectrum[:, 1:] *= (bins / len(bins)) ** (-exponent / 2)
-    spectrum[:, 0] = 0
-    noise: Tensor = torch.fft.irfft(spectrum, n=white.shape[1])
-    return noise
-
-
 @dataclass(frozen=True)
 class Pitch(WaveformAugmentation):
     """Stretched in time by a phase vocoder (Flanagan and Golden 1966), then played faster.
@@ -74,8 +65,7 @@ class Pitch(WaveformAugmentation):
             return waveforms
         ratios = 2 ** (uniform(len(waveforms), generator, self.semitones) / 12)
         shifted = played(waveforms, ratios, at_pitch, generator)
-        before, after = (sound.square().mean(1, keepdim=True).sqrt() for sound in (waveforms, shifted))
-        return shifted * (before / after.clamp_min(_SILENT))
+        return shifted * (rms(waveforms) / rms(shifted).clamp_min(_SILENT))
 
 
 @dataclass(frozen=True)
@@ -83,7 +73,7 @@ class Speed(WaveformAugmentation):
     """``x(f t)``: Ko et al. 2015, "Audio augmentation for speech recognition".
 
     A clip that became longer is cut at random, one that became shorter goes on from its beginning;
-    see `fitted`.
+    see `extractors.audio.waves.lengthened`.
     """
 
     factor: Span = option(Span(0.9, 1.1), "range of the factor f", least=0.5, most=2.0)
@@ -96,7 +86,7 @@ class Speed(WaveformAugmentation):
 
 @dataclass(frozen=True)
 class Mixup(Augmentation):
-    """``w x + (1 - w) x'``, w of Beta(alpha, alpha): Zhang et al. 2018 (arXiv 1710.09412).
+    """``w x + (1 - w) x'``, w of Beta(alpha, alpha): see `extractors.audio.waves.mixed`.
 
     x' is any other clip of the batch; a batch of one stays as it is. With ``soft`` labels the mixed
     clip is a normal one of class y by w and of y' by 1 - w. With ``extra`` it belongs to class K,
@@ -124,14 +114,14 @@ class Mixup(Augmentation):
         other = torch.arange(count)
         other[rows] = partners(~torch.eye(count, dtype=torch.bool)[rows], generator)
         weight, other = weight.to(batch.waveforms.device), other.to(batch.waveforms.device)
-        mixed = torch.lerp(batch.waveforms[other], batch.waveforms, weight[:, None])
+        waveforms = mixed(batch.waveforms, batch.waveforms[other], weight[:, None])
         first = batch.labels.first
         if self.labels == "soft":
             labels = Mixture(first, first[other], weight)
         else:
             is_mixed = other != torch.arange(count, device=other.device)
             labels = Mixture.plain(first.masked_fill(is_mixed, batch.classes))
-        return replace(batch, waveforms=mixed, labels=labels)
+        return replace(batch, waveforms=waveforms, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -183,3 +173,13 @@ class SpecAugment(SpectrogramAugmentation):
                 shape[axis] = length
                 spectrograms = torch.where(mask.to(fill.device).view(shape), fill, spectrograms)
         return spectrograms
+
+
+CHOICES = {
+    "mixup": Mixup,
+    "noise": Noise,
+    "other-machine": OtherMachine,
+    "pitch": Pitch,
+    "specaugment": SpecAugment,
+    "speed": Speed,
+}

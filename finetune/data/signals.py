@@ -1,20 +1,17 @@
-"""What augmentations draw, and what is done to waveforms: lengths, noise at a ratio, speed and pitch."""
+"""What augmentations draw, and what is done to a batch of waveforms, see `extractors.audio.waves`; pitch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
-import soxr
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from cache.base.options import Span
-from extractors.device import torchaudio
+from extractors.audio.waves import F, Wave, at_speed, colour, lengthened, with_part
 
-Samples = NDArray[np.float64]
 _UNIT = Span(0.0, 1.0)
 
 
@@ -59,9 +56,6 @@ def partners(allowed: Tensor, generator: Generator) -> Tensor:
     return best.indices.masked_fill(best.values < 0, -1)
 
 
-_FADE = 256  # samples, 16 ms at 16 kHz: too short to hear, long enough not to click
-
-
 def cropped(waveforms: Tensor, length: int, generator: Generator) -> Tensor:
     """Cut (B, T) to (B, length), T >= length, each clip from a beginning of its own."""
     latest = waveforms.shape[1] - length
@@ -71,24 +65,13 @@ def cropped(waveforms: Tensor, length: int, generator: Generator) -> Tensor:
     return waveforms.gather(1, starts[:, None] + torch.arange(length, device=waveforms.device))
 
 
-def fitted(waveforms: Tensor, length: int, generator: Generator) -> Tensor:
-    """Bring (B, T), T >= 1, to (B, length).
-
-    Longer clips are cut at random. Shorter ones go on from their beginning, with a crossfade of
-    constant power at the seam: silence, or a click, would tell the network what was done.
-    """
-    piece = waveforms
-    fade = min(_FADE, piece.shape[1] // 2)
-    angle = torch.linspace(0, math.pi / 2, fade, device=piece.device, dtype=piece.dtype)
-    while waveforms.shape[1] < length:
-        seen = waveforms.shape[1] - fade
-        seam = waveforms[:, seen:] * angle.cos() + piece[:, :fade] * angle.sin()
-        waveforms = torch.cat([waveforms[:, :seen], seam, piece[:, fade:]], dim=1)
-    return cropped(waveforms, length, generator)
+def fitted(wave: NDArray[F], samples: int, generator: Generator) -> Tensor:
+    """Bring a (T,) wave to (1, samples) float32: cut at random, or `lengthened`."""
+    return cropped(torch.from_numpy(lengthened(wave, samples)).float()[None], samples, generator)
 
 
 def played(
-    waveforms: Tensor, factors: Tensor, play: Callable[[Samples, float], Samples], generator: Generator
+    waveforms: Tensor, factors: Tensor, play: Callable[[Wave, float], Wave], generator: Generator
 ) -> Tensor:
     """Play each of (B, T) clips by a factor of its own, on the CPU, and bring it to its length again.
 
@@ -104,8 +87,7 @@ def played(
         See `fitted`.
     """
     clips = zip(waveforms.cpu().double().numpy(), factors.tolist(), strict=True)
-    sounds = [torch.from_numpy(play(clip, factor)).float()[None] for clip, factor in clips]
-    whole = [fitted(sound, waveforms.shape[1], generator) for sound in sounds]
+    whole = [fitted(play(clip, factor), waveforms.shape[1], generator) for clip, factor in clips]
     return torch.cat(whole).to(waveforms.device)
 
 
@@ -135,34 +117,26 @@ def with_noise(waveforms: Tensor, noise: Tensor, snr: Span, generator: Generator
         (B, T). A silent clip, or one whose noise is silent, has no ratio and stays as it is.
     """
     ratios = uniform(len(waveforms), generator, snr).to(waveforms.device, waveforms.dtype)
-    noisy = torchaudio().functional.add_noise(waveforms, noise, ratios)
-    is_silent = noise.square().sum(1, keepdim=True) == 0  # torchaudio divides by it
+    is_silent = ~noise.any(1, keepdim=True)
+    noisy = with_part(waveforms, noise, -ratios[:, None])
     return torch.where(is_silent, waveforms, noisy)
+
+
+def coloured(white: Tensor, exponent: float) -> Tensor:
+    """Shape white noise (B, T) to a power density of ``1 / f^exponent``, without a mean."""
+    spectrum = torch.fft.rfft(white)
+    bins = torch.arange(1, spectrum.shape[1], device=white.device, dtype=white.dtype)
+    spectrum[:, 1:] *= colour(bins / len(bins), -exponent / 2)
+    spectrum[:, 0] = 0
+    noise: Tensor = torch.fft.irfft(spectrum, n=white.shape[1])
+    return noise
 
 
 _FFT, _HOP = 1024, 256  # samples: 64 ms at 16 kHz, four windows over each other
 SHORTEST = 2 * _FFT  # samples: less has no pitch to shift
 
 
-def at_speed(wave: Samples, factor: float) -> Samples:
-    """Play a wave faster: tempo and pitch times `factor`.
-
-    Parameters
-    ----------
-    wave
-        (T,).
-    factor
-        Above 0; below 1 it is slower.
-
-    Returns
-    -------
-    Samples
-        (about T / factor,).
-    """
-    return np.asarray(soxr.resample(wave, factor, 1.0, quality="HQ"), dtype=np.float64)
-
-
-def at_pitch(wave: Samples, factor: float) -> Samples:
+def at_pitch(wave: Wave, factor: float) -> Wave:
     """Shift the pitch of a wave: stretched in time without a change of pitch, then played faster.
 
     The vocoder takes about 3 dB from noise, whose bins lose their common phase.
@@ -176,7 +150,7 @@ def at_pitch(wave: Samples, factor: float) -> Samples:
 
     Returns
     -------
-    Samples
+    Wave
         (about T - 1024,), the tempo as it was.
     """
     return at_speed(stretched(torch.from_numpy(wave), factor).numpy(), factor)

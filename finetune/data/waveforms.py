@@ -67,7 +67,7 @@ class Waveforms:
 
     def batch(self, rows: Sequence[int], samples: int, generator: torch.Generator) -> Tensor:
         """Take clips as (B, samples) float32: see `finetune.data.signals.fitted`."""
-        cut = [fitted(torch.from_numpy(self.held[row].copy())[None], samples, generator) for row in rows]
+        cut = [fitted(self.held[row].copy(), samples, generator) for row in rows]
         return torch.cat(cut)
 
 

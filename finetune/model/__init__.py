@@ -2,9 +2,4 @@
 
 from cache.base.plugins import Plugins
 
-HEADS = Plugins("", "head", kin={
-    "adacos": "finetune.model.heads:AdaCosOptions",
-    "arcface": "finetune.model.heads:ArcFaceOptions",
-    "linear": "finetune.model.heads:LinearOptions",
-    "subcluster-adacos": "finetune.model.heads:SubclusterAdaCosOptions",
-})  # fmt: skip
+HEADS = Plugins("", "head", shared=("finetune.model.heads",))

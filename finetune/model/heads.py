@@ -218,3 +218,11 @@ class SubclusterAdaCos(ScaledHead):
     def _by_class(self, values: Tensor) -> Tensor:
         """(B, K C) to (B, K, C)."""
         return values.reshape(len(values), self.classes, -1)
+
+
+CHOICES = {
+    "adacos": AdaCosOptions,
+    "arcface": ArcFaceOptions,
+    "linear": LinearOptions,
+    "subcluster-adacos": SubclusterAdaCosOptions,
+}

@@ -11,9 +11,9 @@ from scipy.fft import irfft, rfft
 from scipy.interpolate import CubicSpline
 
 from cache.base.options import Span, option
-from extractors.demo.waves import coloured_noise, unit_rms
-from finetune.data.signals import SHORTEST, at_pitch, at_speed
-from finetune.synthesis.method import Material, SyntheticSound, added, draw, fitted
+from extractors.audio.waves import at_speed, coloured_noise, fitted, mixed, unit_rms, with_part
+from finetune.data.signals import SHORTEST, at_pitch
+from finetune.synthesis.method import Material, SyntheticSound, draw
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class MixedPair:
         first, second = material.waves
         weight = draw(rng, self.weight)
         other = unit_rms(fitted(second, len(first)))
-        return SyntheticSound(weight * unit_rms(first) + (1 - weight) * other, {"weight": weight})
+        return SyntheticSound(mixed(unit_rms(first), other, weight), {"weight": weight})
 
 
 _LOWEST = 40.0  # Hz; below, microphones of the task record next to nothing
@@ -88,7 +88,7 @@ class AmbientNoise:
         """Add noise; see `Method`."""
         snr, slope, rate = draw(rng, self.snr), draw(rng, self.slope), material.sample_rate
         noise = coloured_noise(rng, len(material.wave), slope, (_LOWEST, rate / 2), rate)
-        return SyntheticSound(added(material.wave, noise, -snr), {"snr": snr, "slope": slope})
+        return SyntheticSound(with_part(material.wave, noise, -snr), {"snr": snr, "slope": slope})
 
 
 _LOWEST = 62.5  # Hz, the first knot
@@ -118,3 +118,12 @@ class Equalisation:
         decibel = CubicSpline(octaves, gains)(np.log2(frequency / _LOWEST))  # (F,)
         wave = irfft(10 ** (decibel / 20) * rfft(material.wave), samples)
         return SyntheticSound(np.asarray(wave), {"deviation": deviation, "tilt": tilt})
+
+
+CHOICES = {
+    "equalisation": Equalisation,
+    "mixup": MixedPair,
+    "noise": AmbientNoise,
+    "pitch": PitchShift,
+    "speed": SpeedChange,
+}

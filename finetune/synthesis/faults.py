@@ -9,8 +9,8 @@ import numpy as np
 from numpy.random import Generator
 
 from cache.base.options import Span, option
-from extractors.demo.waves import coloured_noise, impulses, jitter, ring, slow
-from finetune.synthesis.method import Material, SyntheticSound, added, draw, draw_ratio
+from extractors.audio.waves import coloured_noise, impulses, jitter, ring, slow, with_part
+from finetune.synthesis.method import Material, SyntheticSound, draw, draw_ratio
 
 _SLIP = 0.01  # standard deviation of an interval; 1 to 2 %, Randall & Antoni 2011, section 2
 _UNEVEN = 0.2  # standard deviation of the logarithm of an impact's strength
@@ -48,7 +48,7 @@ class Bearing:
         train = impulses(np.cumsum(intervals), gains, samples, material.sample_rate)
         part = ring(train, resonance, decay, material.sample_rate)
         drawn = {"frequency": frequency, "resonance": resonance, "decay": decay, "level": level}
-        return SyntheticSound(added(material.wave, part, level), dict(drawn))
+        return SyntheticSound(with_part(material.wave, part, level), dict(drawn))
 
 
 _ORDERS = 10
@@ -79,7 +79,7 @@ class Harmonics:
             if order == 1 or order * frequency < 0.45 * rate:  # the first in any case
                 tones += gain * np.cos(2 * np.pi * (order * turns + phase))
         drawn = {"frequency": frequency, "level": level}
-        return SyntheticSound(added(material.wave, tones, level), dict(drawn))
+        return SyntheticSound(with_part(material.wave, tones, level), dict(drawn))
 
 
 _BAND = (0.15, 0.8)  # of the scraping, as shares of half the sample rate
@@ -108,7 +108,7 @@ class Rubbing:
         window = 0.5 * (1 - np.cos(2 * np.pi * place))  # (T,)
         part = window * coloured_noise(rng, samples, 0.0, band, rate)
         drawn = {"frequency": frequency, "contact": contact, "level": level}
-        return SyntheticSound(added(material.wave, part, level), dict(drawn))
+        return SyntheticSound(with_part(material.wave, part, level), dict(drawn))
 
 
 @dataclass(frozen=True)
@@ -167,3 +167,13 @@ class Dropouts:
             wave[start : start + gap] = 0.0
         drawn = {"share": share, "length": gap / material.sample_rate, "gaps": float(count)}
         return SyntheticSound(wave if wave.any() else material.wave, dict(drawn))
+
+
+CHOICES = {
+    "bearing": Bearing,
+    "clipping": Clipping,
+    "dropouts": Dropouts,
+    "harmonics": Harmonics,
+    "modulation": Modulation,
+    "rubbing": Rubbing,
+}

@@ -12,9 +12,9 @@ import soundfile
 from cache.base.errors import AsdError
 from cache.base.text import parse_json
 from extractors.audio.decode import decode_file, resampled
+from extractors.audio.waves import Wave, fitted, wav_bytes
 from extractors.clips.listing import Clip
-from extractors.demo.waves import Wave, wav_bytes
-from finetune.synthesis.method import Material, Method, Parameters, fitted, levelled, rms
+from finetune.synthesis.method import Material, Method, Parameters, levelled
 from finetune.synthesis.plan import FilePlan
 
 _SHORTEST = 0.05  # s; in less, no method does what it says
@@ -80,7 +80,7 @@ def render(planned: FilePlan, method: Method) -> tuple[bytes, SoundRecord]:
     wave = fitted(made.wave, len(waves[0]))
     if not np.isfinite(wave).all() or not wave.any():
         raise AsdError(f"{first.path}: {planned.method} gives silence or no numbers")
-    wave, lowered = levelled(wave, rms(waves[0]))
+    wave, lowered = levelled(wave, waves[0])
     name, sources, seed = _identity(planned)
     # Six significant digits: more than anybody hears, the same text on every machine.
     parameters = {

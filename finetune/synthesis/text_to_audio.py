@@ -20,9 +20,9 @@ from numpy.random import Generator
 
 from cache.base.options import Span, option
 from cache.table import SYNTHETIC
-from extractors.demo.waves import Wave
+from extractors.audio.waves import Wave, fitted
 from extractors.device import transformers
-from finetune.synthesis.method import Material, MethodUnavailable, Parameters, SyntheticSound, draw, fitted
+from finetune.synthesis.method import Material, MethodUnavailable, Parameters, SyntheticSound, draw
 
 _LOG = logging.getLogger(__name__)
 
@@ -232,3 +232,9 @@ class AudioLDM2(TextToAudio):
         """
         cls = transformers().GPT2LMHeadModel
         return {"language_model": cls.from_pretrained(name, subfolder="language_model", **how)}
+
+
+CHOICES = {
+    "audioldm": AudioLDM,
+    "audioldm2": AudioLDM2,
+}

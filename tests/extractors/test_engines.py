@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
+import pyarrow as pa
 import pytest
+from ray.data import Dataset
 
 from cache.base.errors import AsdError
 from extractors.clips.listing import Clip, Fault, list_clips
-from extractors.engines import tables
-from extractors.engines.cluster import Node, Room, Share, share
+from extractors.engines import tables, worker
+from extractors.engines.cluster import Node, Pipeline, Pool, Room, Share, share
 from extractors.engines.local import Report
+from extractors.engines.worker import Orders
+from extractors.request import ExtractRequest
 from extractors.run import main
 from tests.conftest import write_root
 
 ErrorOf = Callable[..., str]
 
 
-def room(*nodes: tuple[int, int], free: tuple[int, int] | None = None) -> Room:
+def room(*nodes: tuple[int, int], free: tuple[float, float] | None = None) -> Room:
     return Room([Node(*node) for node in nodes], *(free or (10_000, 10_000)))
 
 
@@ -38,17 +43,26 @@ def room(*nodes: tuple[int, int], free: tuple[int, int] | None = None) -> Room:
         (room((4, 8)), (14, None, 1), Share(4, 1, 1)),  # a GPU needs a processor
         (room((64, 8)), (14, 3, 1), Share(3, 8, 1)),
         (room((64, 0), free=(5, 0)), (14, None, 0), Share(5, 1, 0)),
+        (room((8, 1)), (14, 2, 1), Share(2, 4, 2)),  # one GPU, half of it each
+        (room((8, 1)), (14, None, 1), Share(1, 8, 1)),  # only where asked for
+        (room((16, 2)), (14, 4, 1), Share(4, 4, 2)),
+        (room((16, 2)), (14, 3, 1), Share(3, 5, 2)),
+        (room((4, 1), (4, 1)), (14, 6, 1), Share(6, 1, 3)),
+        (room((64, 1)), (7, 7, 1), Share(7, 8, 7)),
     ],
 )
 def test_a_cluster_is_shared_out(cluster: Room, wanted: tuple[int, int | None, int], expected: Share) -> None:
-    assert share(cluster, *wanted) == expected
+    tables_wanted, actors, gpu = wanted
+    assert share(cluster, tables_wanted, actors, gpu=bool(gpu)) == expected
 
 
 @pytest.mark.parametrize(
     ("cluster", "wanted", "message"),
     [
         (room((2, 0)), (14, 3, 0), "holds 2 of 3 actors, each with a CPU: 1 machines, "),
-        (room((8, 1)), (14, 2, 1), "holds 1 of 2 actors, each with a CPU and a GPU"),
+        (room((1, 1)), (14, 2, 1), "holds 1 of 2 actors, each with a CPU and a GPU"),
+        (room((8, 1), free=(8, 0.5)), (14, 2, 1), "holds 1 of 2 actors, each with a CPU and 1/2 of a GPU"),
+        (room((16, 2), free=(16, 1.5)), (2, 2, 1), "holds 1 of 2 actors, each with a CPU and a GPU"),
         (room((8, 0), free=(0, 0)), (14, None, 0), "0 of 8 CPUs and 0 of 0 GPUs free; wait for"),
         (room(), (1, None, 0), "holds 0 of 1 actors"),
     ],
@@ -56,8 +70,58 @@ def test_a_cluster_is_shared_out(cluster: Room, wanted: tuple[int, int | None, i
 def test_what_would_wait_for_ever_is_refused(
     cluster: Room, wanted: tuple[int, int | None, int], message: str
 ) -> None:
+    tables_wanted, actors, gpu = wanted
     with pytest.raises(AsdError, match=message):
-        share(cluster, *wanted)
+        share(cluster, tables_wanted, actors, gpu=bool(gpu))
+
+
+class Asked(Dataset):
+    """Passes Ray's own checks of what it is asked for, keeps what they pass on, and runs nothing."""
+
+    told: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __del__(self) -> None:
+        pass
+
+    def map_batches_internal(self, *_: Any, **told: Any) -> Asked:
+        Asked.told = told
+        return self
+
+    def iter_batches(self, **_: Any) -> Iterator[pa.Table]:
+        return iter(())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_actors_on_one_gpu_ask_ray_for_parts_that_find_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(share: Share) -> dict[str, Any]:
+        list(Pipeline().answers([], [], Pool(share)))
+        return Asked.told
+
+    monkeypatch.setattr("ray.data.from_arrow", Asked)
+    for per_gpu in range(1, 40):
+        part = asked(Share(per_gpu, 1, per_gpu))["num_gpus"]
+        units = round(part * 10_000)  # Ray counts whole ones of these
+        assert part == units / 10_000
+        assert 10_000 - per_gpu < units * per_gpu <= 10_000
+    halves = asked(Share(2, 4, 2))
+    assert (halves["num_cpus"], halves["num_gpus"], halves["compute"].max_size) == (4, 0.5, 2)
+    assert asked(Share(2, 4, 0))["num_gpus"] == 0
+
+
+def test_an_actor_takes_its_part_of_a_gpus_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[float] = []
+    monkeypatch.setattr("torch.cuda.set_per_process_memory_fraction", parts.append)
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
+    monkeypatch.setattr("extractors.engines.worker.take_cores", lambda _: None)
+    monkeypatch.chdir(tmp_path)
+    request = ExtractRequest(data=(tmp_path,), device="cuda")
+    for per_gpu in (0, 1, 2, 3):
+        # It refuses the folder, and only then would look for a GPU.
+        worker.TableWorker(Orders(request, tmp_path, (), tmp_path / "none" / "token", 1, per_gpu))
+    assert parts == [0.45, pytest.approx(0.3)]
 
 
 def test_tables_travel_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

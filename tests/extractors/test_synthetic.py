@@ -15,12 +15,12 @@ from scipy.signal import butter, hilbert, sosfilt
 
 from cache.table import Section
 from eval.results.truth import read_ground_truth
+from extractors.audio.waves import SAMPLE_RATE, coloured_noise, impulses, ring
 from extractors.clips.listing import list_clips
 from extractors.data.run import main as check
 from extractors.demo import run as synthetic
 from extractors.demo.machines import BEARING_ORDER, BLADES, NOISES, Fan, MachineFault, Operation, Valve
 from extractors.demo.run import main, make_clip
-from extractors.demo.waves import SAMPLE_RATE, coloured_noise, impulses, ring
 
 PLANS = [plan for plan in synthetic._PLANS if plan.split == "test" or int(plan.number) < 6]
 

@@ -12,18 +12,9 @@ from scipy.signal import hilbert, welch
 
 from cache.base.errors import AsdError
 from cache.base.options import parse
-from finetune.data.signals import at_pitch, at_speed, stretched
-from finetune.synthesis.method import (
-    PEAK,
-    Material,
-    SyntheticSound,
-    added,
-    find,
-    fitted,
-    levelled,
-    names,
-    rms,
-)
+from extractors.audio.waves import at_speed, fitted, rms, with_part
+from finetune.data.signals import at_pitch, stretched
+from finetune.synthesis.method import PEAK, Material, SyntheticSound, find, levelled, names
 from finetune.synthesis.text_to_audio import TextToAudio
 
 RATES = (16_000, 44_100)
@@ -256,13 +247,13 @@ def test_equalisation_leaves_a_flat_response_alone() -> None:
 
 def test_a_part_comes_at_its_level_and_a_result_at_its_clips_own() -> None:
     wave, part = white(1.0), white(1.0, seed=9)
-    assert decibel(added(wave, part, -7) - wave, wave) == pytest.approx(-7)
-    scaled, lowered = levelled(4 * wave, 0.05)
+    assert decibel(with_part(wave, part, -7) - wave, wave) == pytest.approx(-7)
+    scaled, lowered = levelled(4 * wave, 0.05 * part / rms(part))
     assert rms(scaled) == pytest.approx(0.05)
     assert lowered == 0
     peaky = np.zeros(1_000)
     peaky[3] = 1.0
-    scaled, lowered = levelled(peaky, 0.5)
+    scaled, lowered = levelled(peaky, np.full(9, 0.5))
     assert np.abs(scaled).max() == pytest.approx(PEAK)
     assert lowered == pytest.approx(20 * np.log10(0.5 * np.sqrt(1_000) / PEAK))
 

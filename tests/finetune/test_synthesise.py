@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from extractors.audio import decode as audio
+from extractors.audio.waves import rms
 from extractors.clips.listing import list_clips
 from finetune.synthesis import folder, rendering
 from finetune.synthesis.folder import list_pseudo_anomalies
-from finetune.synthesis.method import rms
 from finetune.synthesise import main
 from tests.conftest import write_clip, write_root
 
