@@ -14,8 +14,6 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from cache.base.errors import AsdError
 from cache.base.text import parse_json
 from cache.files.atomic import atomic_path, file_hash, write_atomic
@@ -135,6 +133,8 @@ def alone(folder: Path, name: str, *, quietly: bool = False) -> Iterator[None]:
     quietly
         Say nothing of waiting: it is short.
     """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 (for fetching only)
+
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f".{name}.lock")
     try:
