@@ -15,6 +15,7 @@ from cache.recipe import Recipe
 from cache.select import choose
 from cache.store import Store
 from cache.table import Section
+from extractors.embedding.ranges import bring
 from extractors.weights.published import with_hashes
 from index.bank import Bank, bank_root
 from index.calibration import calibrate
@@ -70,6 +71,7 @@ def build(request: BuildRequest, told: Progress = unseen) -> BuildResult:
     check_grouping(request.group)
     store = Store(request.cache_dir)
     recipe = choose(store, with_hashes(request.tables))
+    bring(recipe, store.root)
     scorer = request.unfitted()
     root = request.bank or bank_root(
         request.cache_dir, recipe, request.scorer_name, scorer, with_synthetic=request.synthetic

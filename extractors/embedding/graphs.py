@@ -19,7 +19,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,18 +29,16 @@ from torch.overrides import TorchFunctionMode
 
 from cache.base.errors import AsdError, needed
 from cache.base.processors import cores
-from cache.base.text import parse_json
 from cache.files.atomic import scratch_folder, write_atomic
 from extractors.backbone import ArrayBackbone, Backbone, Features, Inputs, NetworkBackbone
 from extractors.embedding.embedder import Forward
+from extractors.embedding.ranges import Ranges, folder, keep, ranges_of
 from extractors.embedding.revisions import code_of
-from extractors.fetching.offline import home
 from extractors.request import ONNX, OPENVINO
 from extractors.weights.loading import tensors_sha256
 
 Array = NDArray[np.float32]
 Run = Callable[[Array], Sequence[Array]]  # a clip's input to what the layers make of it, in order
-Ranges = Mapping[str, tuple[float, float]]  # tensor of a graph to its least and largest value
 LIBRARIES = {ONNX: "onnxruntime", OPENVINO: "openvino"}
 _OPSET = 20
 _NEAR = 1e-4  # of a layer's largest value: what a graph in float32 may differ by from torch
@@ -49,11 +46,6 @@ _HELD = 4  # lengths whose graphs stay loaded; each holds all weights
 _TRACING = threading.Lock()  # the exporter's state is the process's
 _SHA256 = 32  # bytes at a kept graph's end
 _LOG = logging.getLogger(__name__)
-
-
-def folder() -> Path:
-    """Give the folder of exported graphs, beside the weights."""
-    return home() / "graphs"
 
 
 class GraphBackbone:
@@ -378,7 +370,7 @@ def calibrated(backbone: GraphBackbone, samples: Sequence[Array], layers: Sequen
     Returns
     -------
     str
-        The name that `GraphBackbone` takes: 16 digits of the file's SHA-256.
+        The name that `GraphBackbone` takes, see `keep`.
     """
     import onnx  # noqa: PLC0415 (an extra)
 
@@ -399,33 +391,7 @@ def calibrated(backbone: GraphBackbone, samples: Sequence[Array], layers: Sequen
         for name, found in zip((*given, *outputs), (values, *run(values)), strict=True):
             ends.setdefault(name, []).extend((float(found.min()), float(found.max())))
     ranges = {name: (min(both), max(both)) for name, both in ends.items()}
-    data = json.dumps(ranges, sort_keys=True, indent=1).encode()
-    name = hashlib.sha256(data).hexdigest()[:16]
-    write_atomic(_ranges_path(name), data)
-    return name
-
-
-def ranges_of(calibration: str) -> Ranges:
-    """Read ranges that `calibrated` kept.
-
-    Raises
-    ------
-    AsdError
-        If they are not here, or damaged.
-    """
-    path = _ranges_path(calibration)
-    remedy = "copy it from the machine that made the tables, or extract and build anew"
-    try:
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest()[:16] != calibration:
-            raise AsdError(f"{path} is damaged: its SHA-256 is not its name; {remedy}")
-        return {name: (low, high) for name, (low, high) in parse_json(data).items()}
-    except OSError as error:
-        raise AsdError(f"{path}: {error.strerror}; {remedy}") from error
-
-
-def _ranges_path(calibration: str) -> Path:
-    return folder() / f"ranges-{calibration}.json"
+    return keep(ranges)
 
 
 def _products(graph: Any) -> list[Any]:
