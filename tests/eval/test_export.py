@@ -16,7 +16,7 @@ import soundfile
 from cache.base.errors import AsdError
 from eval.export import ExportRequest, export, main
 from eval.standalone import read_wav
-from extractors.embedding import graphs
+from extractors.embedding import runners
 from machine_asd import Detector
 from tests.conftest import RATE, write_clip
 from tests.helpers.small_models import write_beats
@@ -128,7 +128,7 @@ def test_a_graph_unlike_torchs_network_is_refused(
 ) -> None:
     pytest.importorskip("onnxruntime")
     saved(Detector("logmel:cnn", weights=("random",)), sounds, tmp_path / "bank")
-    monkeypatch.setattr(graphs, "runner", lambda *_: lambda _: [np.ones((1, 256), np.float32)])
+    monkeypatch.setattr(runners, "runner", lambda *_: lambda _: [np.ones((1, 256), np.float32)])
     request = ExportRequest(bank=tmp_path / "bank", out=tmp_path / "e", seconds=1.0, weights=("random",))
     with pytest.raises(AsdError, match="logmel cannot be exported: its graph differs by .* at most 1e-04"):
         export(request)
