@@ -15,6 +15,7 @@ from cache.base.errors import AsdError
 from cache.base.options import Options, documented, option
 from cache.files.places import place
 from cache.table import Section
+from eval.monitor.correct import GIVEN
 from eval.monitor.evidence import Evidence, Level, exceedance_levels
 from eval.monitor.history import History, utc
 from index.bank import locate
@@ -22,6 +23,8 @@ from index.fitted import FittedSection
 
 Floats = NDArray[np.float64]
 FEWEST = 20  # unflagged clips that say anything
+# Groupings in which no new clip is of a group that was left out: each is a recording of its own.
+_APART = ("none", "file", GIVEN)
 
 Direction = Literal["up", "down"]
 _DIRECTIONS: tuple[tuple[Direction, float], ...] = (("up", 1.0), ("down", -1.0))
@@ -199,6 +202,10 @@ def levels_below(fitted: FittedSection, sign: float, *, cut: bool) -> list[Level
     if not np.isfinite(fitted.threshold.value):
         raise AsdError(f"{fitted.section}: the bank has no threshold, so that nothing was judged")
     scores = fitted.train_scores()
+    if sign < 0 and fitted.calibration.grouping not in _APART:
+        # A new clip may be like those of a group that the bank holds, which was judged without it: of such
+        # clips nothing has moved, and their scores are as low as a clip's of that group left out alone.
+        scores = fitted.scorer.train_scores()
     reference = scores[scores <= fitted.threshold.value] if cut else scores
     groups = fitted.calibration.count or fitted.recordings or scores.size
     return exceedance_levels(sign * reference, max(1, round(groups * (reference.size / scores.size))))

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from cache.asd import main as asd
+from cache.store import Store
 from cache.table import Section
 from eval.detector import Detector
 from eval.monitor.drift import began, drift
 from eval.monitor.evidence import Evidence, exceedance_levels
 from eval.monitor.history import History, Judgement
-from index.bank import Bank
-from tests.conftest import write_clip
+from index.bank import Bank, find_bank
+from index.run import main as build
+from tests.conftest import make_recipe, make_table, write_clip
 from tests.index.test_versions import content
 
 Scores = Callable[[np.random.Generator, int], np.ndarray]
@@ -27,7 +30,8 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("normal")
     for i in range(120):
         write_clip(root / f"n{i:03d}.wav", i, seconds=0.1)
-    return Detector("logmel", scorer="min-distance", machine="pump").fit(root).save(root / "pump.bank")
+    detector = Detector("logmel", scorer="min-distance", machine="pump", group="file")
+    return detector.fit(root).save(root / "pump.bank")
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,42 @@ def test_the_largest_of_several_windows_drifts_too(
     (found,) = drift(windows_bank, tmp_path, 1000.0)
     assert found.direction == direction
     assert direction is None or (found.since is not None and abs(found.since - 1e9 - 200) <= 40)
+
+
+@pytest.fixture(scope="module")
+def states_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a machine with six ways of running, whose clips `--group auto` leaves out together."""
+    cache = Store(tmp_path_factory.mktemp("states"))
+    cache.write(make_table(states(120, 0), ["source"] * 120), make_recipe(backbone="logmel"))
+    options = ["--scorer", "min-distance", "--cache-dir", str(cache.root), "--backbone", "logmel"]
+    assert build(options) == 0
+    return find_bank(cache.root, make_recipe(backbone="logmel"), "min-distance").root
+
+
+def states(count: int, seed: int) -> NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    return (5 * np.eye(6)[np.arange(count) % 6] + rng.normal(0, 0.1, (count, 6))).astype(np.float32)
+
+
+@pytest.mark.parametrize(("seed", "direction"), [(2, None), (0, "down")])  # 0: the bank's own clips, again
+def test_clips_like_those_of_a_group_that_the_bank_holds_have_not_moved(
+    states_bank: Path, tmp_path: Path, seed: int, direction: str | None
+) -> None:
+    bank = Bank(states_bank)
+    (section,) = bank.sections()
+    fitted = bank.read(section, bank.recipe())
+    assert fitted.calibration.count == 6
+    scores = fitted.scorer.score(np.concatenate([states(300, 1), states(100, seed)]))
+    judgements = [
+        Judgement(1e9 + i, f"{i}.wav", f"{i:064x}", section.machine_type, section.number, float(score),
+                  decision=int(score > fitted.threshold.value), bank=bank.fingerprint(section))
+        for i, score in enumerate(scores)
+    ]  # fmt: skip
+    History(tmp_path / "history").append(judgements, {})
+    (found,) = drift(states_bank, tmp_path, 1000.0)
+    assert found.clips == 400
+    assert found.direction == direction
+    assert direction is None or (found.since is not None and abs(found.since - 1e9 - 300) <= 10)
 
 
 def test_the_likeliest_beginning_is_the_one_of_all_pairs() -> None:
