@@ -64,9 +64,10 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for editors and type checkers
     from cache.base.errors import AsdError
     from cache.store import Store
     from eval.detector import Detector
-    from eval.evaluate import EvaluateRequest, EvaluateResult, evaluate
+    from eval.evaluate import EvaluateResult, evaluate
     from eval.judge import JudgeRequest, JudgeResult, judge
     from eval.report import ReportRequest, ReportResult, report
+    from eval.request import EvaluateRequest
     from eval.results.folder import ResultsFolder
     from eval.score import ScoreRequest, ScoreResult, score
     from eval.scoring.findings import ClipResult, Neighbour, Results
@@ -75,7 +76,8 @@ if TYPE_CHECKING:  # what `__getattr__` finds, for editors and type checkers
     from finetune.request import TrainRequest
     from finetune.train import TrainResult, train
     from index.bank import Bank
-    from index.build import BuildRequest, BuildResult, build
+    from index.build import BuildResult, build
+    from index.request import BuildRequest
 
 __all__ = [
     "AsdError",
@@ -116,7 +118,8 @@ _PLACES = {
     "cache.base.errors": "AsdError",
     "cache.store": "Store",
     "eval.detector": "Detector",
-    "eval.evaluate": "EvaluateResult EvaluateRequest evaluate",
+    "eval.evaluate": "EvaluateResult evaluate",
+    "eval.request": "EvaluateRequest",
     "eval.scoring.findings": "ClipResult Neighbour Results",
     "eval.judge": "JudgeResult JudgeRequest judge",
     "eval.report": "ReportResult ReportRequest report",
@@ -127,7 +130,8 @@ _PLACES = {
     "finetune.request": "TrainRequest",
     "finetune.train": "TrainResult train",
     "index.bank": "Bank",
-    "index.build": "BuildRequest BuildResult build",
+    "index.build": "BuildResult build",
+    "index.request": "BuildRequest",
 }
 
 

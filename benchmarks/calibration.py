@@ -32,7 +32,8 @@ from eval.results.submission import Submission
 from eval.results.truth import find_truth
 from extractors.run import main as extract
 from index.bank import Bank
-from index.build import BuildRequest, build
+from index.build import build
+from index.request import BuildRequest
 from index.threshold import fit_threshold
 
 SCORERS = ("fusion", "pooled", "min-distance")

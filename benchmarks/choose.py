@@ -18,8 +18,9 @@ from scipy.stats import spearmanr
 
 from benchmarks.scorers import evaluate, read_tables
 from cache.store import Store
-from eval.choice import ChoiceRequest, choose
+from eval.choice import choose
 from eval.metrics.sections import official_score
+from eval.request import ChoiceRequest
 from extractors.run import main as extract
 from index.scorer import parse_member
 

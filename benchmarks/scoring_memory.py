@@ -21,7 +21,8 @@ from cache.table import ClipKey, EmbeddingTable, Section
 from eval.results.folder import ResultsFolder
 from eval.score import ScoreRequest, score
 from index.bank import Bank
-from index.build import BuildRequest, build
+from index.build import build
+from index.request import BuildRequest
 
 WIDTH, TRAINING = 512, 1000
 RECIPE = Recipe(backbone="beats", layer=0, pooling="mean", bands="merge", sample_rate=16_000)

@@ -24,7 +24,7 @@ class Verb:
 # A line of the page that `asd` alone shows, to its verbs. Whoever adds a command adds it here.
 VERBS: dict[str, dict[str, Verb]] = {
     "begin": {
-        "demo": Verb("eval.demo:main", "made-up machines, start to end"),
+        "demo": Verb("eval.verbs:demo", "made-up machines, start to end"),
         "doctor": Verb("extractors.run:main", "is all here?", ("--doctor",)),
     },
     "data": {
@@ -35,11 +35,11 @@ VERBS: dict[str, dict[str, Verb]] = {
     "models": {
         "weights": Verb("extractors.weights.run:main", "checkpoints"),
         "train": Verb("finetune.run:main", "fine-tune a backbone"),
-        "list": Verb("eval.list:main", "what may be chosen"),
+        "list": Verb("eval.verbs:list_names", "what may be chosen"),
     },
     "detect": {
         "extract": Verb("extractors.run:main", "clips to embeddings"),
-        "choose": Verb("eval.choose:main", "which of these"),
+        "choose": Verb("eval.verbs:choose", "which of these"),
         "build": Verb("index.run:main", "these to a bank"),
         "score": Verb("eval.run:main", "test clips with it"),
         "judge": Verb("eval.run:main", "submissions against the truth", ("--submission",)),
@@ -50,15 +50,15 @@ VERBS: dict[str, dict[str, Verb]] = {
     },
     "daily": {
         "watch": Verb("eval.monitor.run:watch_main", "alarms"),
-        "drift": Verb("eval.monitor.history_run:drift_main", "is the bank out of date?"),
+        "drift": Verb("eval.monitor.run:drift_main", "is the bank out of date?"),
         "serve": Verb("eval.monitor.run:serve_main", "HTTP"),
-        "history": Verb("eval.monitor.history_run:main", "what was judged"),
-        "open": Verb("eval.open:main", "the page"),
+        "history": Verb("eval.monitor.run:history_main", "what was judged"),
+        "open": Verb("eval.verbs:open_page", "the page"),
     },
     "folders": {
         "cache": Verb("cache.run:main", "embedding tables"),
         "bank": Verb("eval.monitor.bank_run:main", "what a bank holds; add, undo ..."),
-        "export": Verb("eval.export:main", "a bank for NumPy alone"),
+        "export": Verb("eval.verbs:export", "a bank for NumPy alone"),
     },
 }
 

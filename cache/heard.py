@@ -10,11 +10,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from cache.base.errors import AsdError
+from cache.base.options import Options, documented, option
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SIGNAL_SUFFIXES = (".csv", ".tsv", ".npy", ".mat", ".tdms", ".h5", ".hdf5", ".parquet")
 AVERAGE, CANCEL, RESIDUAL = "average", "cancel", "residual"
@@ -22,7 +25,8 @@ AVERAGE, CANCEL, RESIDUAL = "average", "cancel", "residual"
 CHANNELS = {"near": 0, "far": 1}
 WHOLE = "whole"
 POLICIES = ("zero", "tile", "cut")
-_LEAST, _MOST = 1e-3, 86_400.0  # s
+_LEAST, _MOST = 1e-3, 86_400.0  # s; ids tell times to the millisecond
+LONGEST = 3600.0  # s; a recording that is read whole may have, unless told otherwise
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ class Length:
         ndarray
             (..., ``round(seconds * rate)``), or shorter where the policy is ``cut``.
         """
+        import numpy as np  # noqa: PLC0415 (a help page needs none)
+
         wanted = max(1, round(self.seconds * rate))
         lacking = wanted - samples.shape[-1]
         if lacking <= 0 or self.policy == "cut":
@@ -165,6 +171,48 @@ def read_channel(text: str) -> str:
     raise AsdError(
         f"channel {text!r} is not one of {AVERAGE}, {', '.join(CHANNELS)}, 0, 1, ..., {CANCEL}, {RESIDUAL}:W"
     )
+
+
+def rate_option() -> Any:
+    """Declare ``--rate`` of recordings, the same in every request."""
+    text = "of files of numbers (CSV, NPY, MAT, TDMS, HDF5, Parquet) that do not tell it"
+    return option(None, text, metavar="HZ", least=1)
+
+
+def column_option() -> Any:
+    """Declare ``--column`` of recordings, the same in every request."""
+    text = "columns of files of numbers, by name or number (default: all, as channels)"
+    return option("", text, metavar="NAME[,NAME...]")
+
+
+@documented
+@dataclass(frozen=True)
+class Heard(Options):
+    """Options of what is heard of a recording; `hearings` makes a `Hearing` a table of them."""
+
+    channel: str = option(
+        AVERAGE,
+        "average of all channels; near, far (2026's first and second) or a number; cancel: near "
+        "less what far hears too; residual:W: near's embedding less W times far's; both: a table "
+        "of near and one of far; 0,1,2: one of each; all: one of every channel, where all clips have as many",
+        metavar="NAME",
+    )
+    length: str = option(
+        WHOLE,
+        "bring clips to it: longer ones are cut, shorter ones padded with silence (zero), repeated "
+        "(tile) or left (cut, where no policy is named)",
+        metavar="SECONDS[:POLICY]",
+    )
+    window: float | None = option(
+        None, "cut longer recordings into windows, each a clip of its own", metavar="SECONDS",
+        least=_LEAST,
+    )  # fmt: skip
+    hop: float | None = option(
+        None, "between windows' starts (default: --window)", metavar="SECONDS", least=_LEAST
+    )
+    rate: int | None = rate_option()
+    column: str = column_option()
+    remove_dc: bool = option(False, "subtract each channel's mean before anything else")
 
 
 Span = tuple[float, float]  # start and end in a file, s

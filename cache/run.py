@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from cache.base.console import Command, Console, call_one, parser_of
 from cache.base.errors import AsdError, guarded
-from cache.select import Cache
-from cache.store import Store
-from cache.upkeep import CleanRequest, VerifyRequest, clean, holdings, repaired, verify
+from cache.select import Cache, CleanRequest, VerifyRequest
 
 
 def _ls(request: Cache, console: Console) -> int:
+    from cache.store import Store  # noqa: PLC0415 (a help page needs no Arrow)
+    from cache.upkeep import holdings  # noqa: PLC0415
+
     held = list(holdings(Store(request.cache_dir)))
     for one in held:
         told = f"{one.tables} tables, {one.clips} clips, {one.mib:.1f} MiB"
@@ -25,6 +26,9 @@ def _ls(request: Cache, console: Console) -> int:
 
 
 def _verify(request: VerifyRequest, console: Console) -> int:
+    from cache.store import Store  # noqa: PLC0415
+    from cache.upkeep import repaired, verify  # noqa: PLC0415
+
     store = Store(request.cache_dir)
     checked = list(verify(store))
     faulty = [(stored, fault) for stored, fault in checked if fault is not None]
@@ -41,6 +45,8 @@ def _verify(request: VerifyRequest, console: Console) -> int:
 
 
 def _gc(request: CleanRequest, console: Console) -> int:
+    from cache.upkeep import clean  # noqa: PLC0415
+
     gone = clean(request)
     done, said = ("to remove", "would remove") if request.dry_run else ("removed", "removed")
     for path in (*gone.files, *gone.folders):

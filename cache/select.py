@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # of pyarrow, which the options below do not need
     from cache.store import Store
 
 DEFAULT_CACHE_DIR = Path("artifacts")
+DAMAGED = "damaged"  # below the cache folder: tables that were moved aside
 BOTH, ALL = "both", "all"  # channels, a table each: near and far; every one that there is
 
 
@@ -107,6 +108,26 @@ class Cache(Options):
     """Where tables and banks lie."""
 
     cache_dir: Path = cache_dir_option()
+
+
+@documented
+@dataclass(frozen=True)
+class VerifyRequest(Cache):
+    """Which tables are read, and what becomes of faulty ones."""
+
+    repair: bool = option(
+        False,
+        f"move faulty tables to {DAMAGED}/ in the cache folder, so that the next extraction makes them anew",
+    )
+
+
+@documented
+@dataclass(frozen=True)
+class CleanRequest(Cache):
+    """What is to be removed beside what killed runs left."""
+
+    recipes: tuple[str, ...] = option((), "remove these", flag="--recipe", metavar="FINGERPRINT")
+    dry_run: bool = option(False, "only say what would go")
 
 
 def choose(store: Store, wanted: Selection) -> Recipe:

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.base.errors import AsdError
-from cache.base.options import documented, option
 from cache.files import objects, places
 from cache.files.atomic import leftovers, move
 from cache.files.locks import locked
 from cache.parquet import read_table
 from cache.recipe import Recipe
-from cache.select import Cache
+from cache.select import DAMAGED, CleanRequest
 from cache.store import Store, StoredTable, expect_at, table_files
 from cache.table import Section
 
-DAMAGED = "damaged"  # below the cache folder: tables that were moved aside
 _NOWHERE = Section("no section", 0)  # of tables in folders that are no section's
 _TRIES = 5  # to look at a table that is being replaced all the time
 
@@ -75,17 +73,6 @@ def _stored_at(path: Path) -> StoredTable:
     except AsdError:
         section = _NOWHERE
     return StoredTable(path, path.parts[-4], section, path.stem)
-
-
-@documented
-@dataclass(frozen=True)
-class VerifyRequest(Cache):
-    """Which tables are read, and what becomes of faulty ones."""
-
-    repair: bool = option(
-        False,
-        f"move faulty tables to {DAMAGED}/ in the cache folder, so that the next extraction makes them anew",
-    )
 
 
 def repaired(store: Store, stored: StoredTable) -> tuple[str, dict[str, object]]:
@@ -154,15 +141,6 @@ def _check(store: Store, stored: StoredTable) -> None:
     if str(stored.path) != str(store.path(recipe, stored.section, stored.split)):
         raise AsdError(f"{stored.path} lies in no section's folder and is never read; delete it")
     expect_at(stored.path, table, recipe, (recipe, stored.section, stored.split))
-
-
-@documented
-@dataclass(frozen=True)
-class CleanRequest(Cache):
-    """What is to be removed beside what killed runs left."""
-
-    recipes: tuple[str, ...] = option((), "remove these", flag="--recipe", metavar="FINGERPRINT")
-    dry_run: bool = option(False, "only say what would go")
 
 
 @dataclass(frozen=True)

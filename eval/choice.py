@@ -5,51 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.base.options import Options, documented, option
 from cache.base.progress import Progress, Steps, unseen
 from cache.recipe import Recipe
-from cache.select import cache_dir_option
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
 from eval.metrics.official import auc
+from eval.request import KINDS, ChoiceRequest
+from eval.results.grid import align_rows, percent
 from index.calibration import folds_of
 from index.groups import group_clips, originals
 from index.scorer import parse_member
 
 Floats = NDArray[np.float64]
-KINDS = ("resampled", "machine", "domain", "attribute")
 _MOST = 64  # pseudo-outliers of a kind and fold
 _DRAWS = 2000  # of the bootstrap
 _ERROR = 0.05  # of calling any candidate worse that is not
 _EQUAL = 0.2  # share of held-out clips of one and the same score that vetoes a candidate
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class ChoiceRequest(Options):
-    """Tables and scorers to choose from, and how normal clips are left out."""
-
-    recipe: tuple[str, ...] = option(
-        (), "of these tables, as `cache.run ls` shows them (default: all)", metavar="FINGERPRINT"
-    )
-    scorer: tuple[str, ...] = option(
-        ("fusion", "pooled", "min-distance", "mahalanobis", "ldn"),
-        "and these scorers, NAME[:OPTION=VALUE...]", metavar="NAME",
-    )  # fmt: skip
-    outliers: str = option(
-        "diverse", "pseudo-outliers: resampled, machine, domain, attribute, or all there are",
-        choices=(*KINDS, "diverse"),
-    )  # fmt: skip
-    machine: tuple[str, ...] = option((), "only these machine types (default: all)", metavar="NAME")
-    group: str = option("auto", "clips left out together, as of index.run")
-    seed: int = option(0, "of the clips drawn", least=0)
-    cache_dir: Path = cache_dir_option()
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +86,29 @@ class Choice:
     def level(self) -> tuple[Candidate, ...]:
         """Candidates not shown to be behind the best; one alone is the choice."""
         return tuple(one for one in self.candidates if not one.veto and not one.behind)
+
+    @property
+    def verdict(self) -> str:
+        """What to take, in a sentence."""
+        if not self.level:
+            return "every candidate is vetoed: none can be recommended"
+        if len(self.level) == 1:
+            return f"choose {self.level[0].scorer} on {self.level[0].recipe}"
+        return (
+            f"no difference shown between the best {len(self.level)}: keep the default where it is among "
+            "them, else the one that is cheapest to extract"
+        )
+
+    def table(self) -> list[str]:
+        """Lay the candidates out, a line each below a header."""
+        rows = [["embeddings", "scorer", *self.kinds, "pseudo-AUC, %", ""]]
+        for one in self.candidates:
+            cells = ["-"] * (len(self.kinds) + 1) + [f"vetoed: {one.veto}"]
+            if not one.veto:
+                each = [percent(float(values.mean())) for values in one.known.values()]
+                cells = [*each, percent(one.area), "behind" if one.behind else ""]
+            rows.append([str(one.recipe), one.scorer, *cells])
+        return align_rows(rows, 2)
 
 
 def choose(request: ChoiceRequest, told: Progress = unseen) -> Choice:

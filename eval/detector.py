@@ -13,22 +13,22 @@ from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 from cache.base.errors import AsdError
-from cache.heard import split_id
+from cache.heard import Heard, split_id
 from cache.recipe import concatenation
 from cache.select import Selection
 from cache.store import Store
 from cache.table import DOMAINS, Section
-from eval.recordings import Recordings, Sounds, recordings_of, remember
 from eval.scoring.findings import Results, clip_results
+from eval.scoring.recordings import Recordings, Sounds, recordings_of, remember
 from eval.scoring.sections import score_blocks
 from extractors import backbones
-from extractors.audio.hearing import Heard
 from extractors.backbones import split_name
 from extractors.clips.clip import Listing
 from extractors.request import ExtractRequest
 from index.bank import Bank, locate
-from index.build import BuildRequest, build
+from index.build import build
 from index.fitted import FittedSection
+from index.request import BuildRequest
 from index.scorer import DEFAULT
 
 if TYPE_CHECKING:
@@ -176,8 +176,7 @@ class Detector:
         AsdError
             If nothing was learnt yet, there is nothing to read, or the machine is not in the bank.
         """
-        bank = self._fitted()
-        section = self._chosen(bank, machine)
+        section = self.section(machine)
         return self.judge(self._recordings.clips(sounds, section, "test", None, rate), section)
 
     def judge(self, listing: Listing, section: Section) -> Results:
@@ -279,14 +278,7 @@ class Detector:
 
     def section(self, machine: str | None = None) -> Section:
         """Find the section that a machine's name means; none is needed where there is one only."""
-        return self._chosen(self._fitted(), machine)
-
-    def _fitted(self) -> Bank:
-        if self._bank is None:
-            raise AsdError("nothing was learnt yet: call fit() with normal recordings first")
-        return self._bank
-
-    def _chosen(self, bank: Bank, machine: str | None) -> Section:
+        bank = self._fitted()
         held = [s for s in bank.sections() if machine in (None, s.machine_type, str(s))]
         if len(held) == 1:
             return held[0]
@@ -294,6 +286,11 @@ class Detector:
         if machine is None:
             raise AsdError(f"the bank holds {known}: say which with machine=")
         raise AsdError(f"no one machine {machine!r} in the bank, which holds {known}")
+
+    def _fitted(self) -> Bank:
+        if self._bank is None:
+            raise AsdError("nothing was learnt yet: call fit() with normal recordings first")
+        return self._bank
 
     def _loaded(self, bank: Bank) -> Inference:
         from extractors.extract import Inference  # noqa: PLC0415 (torch, where clips are heard)

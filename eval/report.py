@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from cache.base.text import shown
 from eval.judge import JudgeResult
-from eval.page.build import PlaybackOptions, write_page
+from eval.page.build import write_page
 from eval.page.data import label
 from eval.page.verdict import MachineVerdict, verdict
+from eval.request import PlaybackOptions
 from eval.results.folder import ResultsFolder
 from eval.results.tables import SystemResult, write_results
 
@@ -87,29 +88,22 @@ def report(request: ReportRequest) -> ReportResult:
         part=run.part,
         proxy=described.proxy or run.is_proxy,
     )
-    silent: tuple[str, ...] = ()
-    verdicts: list[MachineVerdict] = []
     with results.run():
         if run.directory.resolve() == results.root.resolve():
             results.keep_scores()
         if result.sections:
             write_results(results, result)
-        if request.page:
-            page = write_page(results, run, result, request.audible)
-            silent = tuple(page.heard.faults)
-            verdicts += [
-                verdict(
-                    section,
-                    label(section, page.views),
-                    page.views[section],
-                    page.heard.differences,
-                    described.calibration.get(str(section)),
-                )
-                for section in sorted(run.unknown)
-            ]
+        page = write_page(results, run, result, request.audible) if request.page else None
         if request.figures:
             # Matplotlib is loaded only where figures are asked for.
             from eval.page.figures import write_figures  # noqa: PLC0415
 
             write_figures(results, run, result)
-    return ReportResult(result, silent, tuple(verdicts))
+    if page is None:
+        return ReportResult(result)
+    views, heard, known = page.views, page.heard, described.calibration
+    verdicts = (
+        verdict(section, label(section, views), views[section], heard.differences, known.get(str(section)))
+        for section in sorted(run.unknown)
+    )
+    return ReportResult(result, tuple(heard.faults), tuple(verdicts))

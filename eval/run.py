@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from cache.base.console import Console, parser_of, read
-from cache.base.errors import guarded
+from cache.base.console import Console, entry_point
 from cache.base.text import command_line, counted
-from eval.evaluate import EvaluateRequest, EvaluateResult, evaluate
-from eval.page.ranking_tables import format_ranking
-from eval.results.tables import format_table
+from eval.request import EvaluateRequest
 from extractors.fetching.offline import apply_offline
+
+if TYPE_CHECKING:
+    from eval.evaluate import EvaluateResult
 
 _ABOUT = """Score test clips with a bank, take submission folders of any system, or run a whole experiment;
 compute the task's official figures where the truth is known."""
@@ -25,6 +25,9 @@ _MACHINES = 12  # of which a verdict is told; the page has them all
 
 def _show(done: EvaluateResult, wanted: EvaluateRequest, console: Console) -> None:
     out, runs = wanted.out, len(done.results)
+    from eval.ranking.tables import format_ranking  # noqa: PLC0415
+    from eval.results.tables import format_table  # noqa: PLC0415
+
     if done.ranking is not None:
         systems, refused = len(done.ranking.entries), len(done.refused)
         console.made(
@@ -51,38 +54,22 @@ def _show(done: EvaluateResult, wanted: EvaluateRequest, console: Console) -> No
         console.made(f"look and listen: asd open {shlex.quote(str(out))}")
 
 
-@guarded
-def main(argv: Sequence[str] | None = None) -> int:
-    """Score test clips and evaluate the scores where their truth is known.
-
-    Parameters
-    ----------
-    argv
-        Arguments; the process's own by default.
-
-    Returns
-    -------
-    int
-        0; 1 where clips were left out or submissions refused; 2 for a mistake in the call.
-    """
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    wanted, console = read(parser_of("eval.run", _ABOUT, _EXAMPLES), EvaluateRequest, arguments)
-    wanted = replace(wanted, command=command_line("python -m eval.run", arguments))
+@entry_point(EvaluateRequest, "eval.run", _ABOUT, _EXAMPLES)
+def main(wanted: EvaluateRequest, console: Console) -> int:
+    """Score test clips, judge, report; 1 where clips were left out, submissions refused or clips outdated."""
     apply_offline(wanted)
+    wanted = replace(wanted, command=command_line("python -m eval.run", console.arguments))
+    if wanted.experiment:
+        from eval.experiments.chain import run_experiment as stage  # noqa: PLC0415 (all stages come with it)
+    else:
+        from eval.evaluate import evaluate as stage  # noqa: PLC0415
     with console.progress("section") as told:
-        if wanted.experiment:
-            from eval.experiment import run_experiment  # noqa: PLC0415 (all stages come with it)
-
-            done = run_experiment(wanted, told)
-        else:
-            done = evaluate(wanted, told)
+        done = stage(wanted, told)
     console.notes(done.notes)
-    for kind in ("left_out", "silent", "refused"):
-        name = {"silent": "not played"}.get(kind, kind.replace("_", " "))
+    for kind, name in {"left_out": "left out", "silent": "not played", "refused": "refused"}.items():
         console.some(name, getattr(done, kind))
     _show(done, wanted, console)
-    incomplete = done.left_out or done.refused or done.outdated
-    return 2 if not done.results else 1 if incomplete else 0
+    return 2 if not done.results else 1 if done.left_out or done.refused or done.outdated else 0
 
 
 if __name__ == "__main__":

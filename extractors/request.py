@@ -9,11 +9,10 @@ from typing import Any
 from cache.base.errors import AsdError
 from cache.base.options import Options, documented, option, option_group
 from cache.files.places import place
+from cache.heard import LONGEST, Heard
 from cache.select import cache_dir_option
 from cache.table import SPLITS
 from extractors import backbones
-from extractors.audio.files import LONGEST
-from extractors.audio.hearing import Heard
 from extractors.clips.machine import SUPPLEMENTS
 from extractors.fetching.offline import offline_option
 from extractors.pooling import BANDS

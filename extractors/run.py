@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cache.base.console import Console, parser_of, read
-from cache.base.errors import guarded
+from cache.base.console import Console, entry_point
 from cache.base.text import counted
-from extractors.clips.listing import check_roots
 from extractors.fetching.offline import apply_offline
 from extractors.request import ExtractRequest
 
@@ -42,27 +39,16 @@ def _show(extracted: ExtractResult, root: Path, console: Console) -> None:
                          clips=len(listing.clips), **facts)  # fmt: skip
 
 
-@guarded
-def main(argv: Sequence[str] | None = None) -> int:
-    """Extract embeddings.
-
-    Parameters
-    ----------
-    argv
-        Arguments; the process's own by default.
-
-    Returns
-    -------
-    int
-        0; 1 where clips were left out, or the doctor found a fault; 2 for a mistake in the call.
-    """
-    parser = parser_of("extractors.run", _ABOUT, _EXAMPLE)
-    request, console = read(parser, ExtractRequest, argv)
+@entry_point(ExtractRequest, "extractors.run", _ABOUT, _EXAMPLE)
+def main(request: ExtractRequest, console: Console) -> int:
+    """Extract embeddings; exit code 1 where clips were left out, or the doctor found a fault."""
     apply_offline(request)  # before the hub's client is loaded, which reads it once
     if request.doctor:
         from extractors.doctor import diagnose  # noqa: PLC0415
 
         return diagnose(request.device, request.cache_dir, console)
+    from extractors.clips.listing import check_roots  # noqa: PLC0415
+
     check_roots(request.data)
     from extractors.extract import extract  # noqa: PLC0415 -- torch comes with it
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from cache.base.errors import AsdError
 from cache.base.options import REQUIRED, Options, documented, option, option_group
 from cache.files.places import here, place
-from cache.heard import RESIDUAL
+from cache.heard import RESIDUAL, Heard
 from cache.select import cache_dir_option
 from extractors import backbones
-from extractors.audio.hearing import Heard, Hearing
+from extractors.audio.hearing import Hearing
 from extractors.backbone import EMBEDDINGS, Source
 from extractors.fetching.offline import offline_option
 from extractors.request import device_option

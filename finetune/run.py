@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 
-from cache.base.console import parser_of, read
-from cache.base.errors import guarded, needed
-from extractors.clips.listing import check_roots
+from cache.base.console import Console, entry_point
+from cache.base.errors import needed
 from extractors.fetching.offline import apply_offline
 from finetune.request import TrainRequest
 
@@ -20,22 +18,12 @@ _EXAMPLE = (
 )
 
 
-@guarded
-def main(argv: Sequence[str] | None = None) -> int:
-    """Fine-tune a backbone.
-
-    Parameters
-    ----------
-    argv
-        Arguments; the process's own by default.
-
-    Returns
-    -------
-    int
-        0; 1 where clips were left out; 2 for a mistake in the call.
-    """
-    request, console = read(parser_of("finetune.run", _ABOUT, _EXAMPLE), TrainRequest, argv)
+@entry_point(TrainRequest, "finetune.run", _ABOUT, _EXAMPLE)
+def main(request: TrainRequest, console: Console) -> int:
+    """Fine-tune a backbone; exit code 1 where clips were left out."""
     apply_offline(request)  # before the hub's client is loaded, which reads it once
+    from extractors.clips.listing import check_roots  # noqa: PLC0415
+
     check_roots(request.data)
     try:
         from finetune.train import train  # noqa: PLC0415 -- torch comes with it

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 
-EXACT_UP_TO = 200_000  # vectors; an exact search of 200 clips among them takes about a second
 _SAMPLE = 512  # reference vectors that recall is measured with
 _TRAINING = 64  # vectors a cell that k-means sees, of the 39 to 256 that FAISS advises
 

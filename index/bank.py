@@ -16,6 +16,7 @@ from cache.files.atomic import write_atomic
 from cache.files.locks import locked
 from cache.recipe import Recipe, from_json
 from cache.table import Section
+from extractors.embedding.ranges import bring, carry
 from index.fitted import (
     RECORD,
     REMEDY,
@@ -75,6 +76,7 @@ class Bank:
                 stem, suffix = name.rsplit(".", 1)
                 files[name] = {"file": f"{stem}-{sha256[:12]}.{suffix}", "sha256": sha256}
                 write_atomic(record.with_name(files[name]["file"]), data)
+            carry(fitted.recipe, self.root)
             told = told_of(fitted, files)
             write_atomic(record, record_bytes(told))
             for path in unnamed(record, told):
@@ -99,17 +101,19 @@ class Bank:
                 places.remove(path)
 
     def recipe(self) -> Recipe:
-        """Recipe of the embeddings that the bank's sections score.
+        """Recipe of the embeddings that the bank's sections score; ranges of 8-bit integers are brought here.
 
         Raises
         ------
         AsdError
-            If the bank is empty.
+            If the bank is empty, or the ranges of 8-bit integers in it are damaged.
         """
         sections = self.sections()
         if not sections:
             raise AsdError(f"no bank in {self.root}: {REMEDY}")
-        return from_json(json.dumps(read_record(self._record_path(sections[0]))["recipe"]))
+        recipe = from_json(json.dumps(read_record(self._record_path(sections[0]))["recipe"]))
+        bring(recipe, self.root)
+        return recipe
 
     def read(self, section: Section, recipe: Recipe) -> FittedSection:
         """Read a section that scores embeddings of a recipe.

@@ -3,78 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cache.base.errors import AsdError
-from cache.base.options import (
-    Option,
-    documented,
-    make,
-    option,
-    option_group,
-    options_of,
-)
 from cache.base.progress import Progress, Steps, unseen
 from cache.facts import usual
-from cache.files.places import place
 from cache.heard import split_id
 from cache.recipe import Recipe
-from cache.select import Selection, cache_dir_option, choose
+from cache.select import choose
 from cache.store import Store
 from cache.table import Section
+from extractors.embedding.ranges import bring
 from extractors.weights.published import with_hashes
 from index.bank import Bank, bank_root
-from index.calibration import ThresholdOptions, calibrate
+from index.calibration import calibrate
 from index.fitted import FittedSection
 from index.groups import check_grouping, group_clips, without_copies
+from index.request import BuildRequest
 from index.resume import FitRequest, fitted_before
-from index.scorer import DEFAULT, Scorer, names, parse_member
 from index.threshold import fit_threshold
 from index.versions import was_changed
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class BuildRequest(ThresholdOptions):
-    """Embedding tables, the scorer to fit to them, and where the bank goes.
-
-    Beside its options: `scorer_options`, further options of the scorer by name; `sections`, to fit
-    no others; `clips`, ids of training clips, to fit to no others.
-    """
-
-    scorer: str = option(DEFAULT, "{choices}", choices=names, named=True, metavar="NAME[:KEY=VALUE...]")
-    bank: Path | None = option(
-        None, "where to put it (default: in the cache folder)", read=place, metavar="DIR"
-    )
-    synthetic: bool = option(False, "let synthetic training clips into the bank (default: recordings alone)")
-    rebuild: bool = option(
-        False, "fit every section anew (default: not those that are there, of the same clips)"
-    )
-    cache_dir: Path = cache_dir_option()
-    tables: Selection = option_group(Selection, "which tables (needed only where the cache holds several)")
-    scorer_options: Mapping[str, Option] = field(default_factory=dict)
-    sections: Collection[Section] | None = None
-    clips: Collection[str] | None = None
-
-    def unfitted(self) -> Scorer:
-        """Make the scorer, not fitted.
-
-        Raises
-        ------
-        AsdError
-            If there is none of that name, or it has no such options.
-        """
-        written = parse_member(self.scorer)
-        values: dict[str, Any] = {**options_of(written), **self.scorer_options}
-        return make(type(written), values)
-
-    @property
-    def scorer_name(self) -> str:
-        """The scorer's name without its options."""
-        return self.scorer.strip().partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -121,6 +71,7 @@ def build(request: BuildRequest, told: Progress = unseen) -> BuildResult:
     check_grouping(request.group)
     store = Store(request.cache_dir)
     recipe = choose(store, with_hashes(request.tables))
+    bring(recipe, store.root)
     scorer = request.unfitted()
     root = request.bank or bank_root(
         request.cache_dir, recipe, request.scorer_name, scorer, with_synthetic=request.synthetic

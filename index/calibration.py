@@ -8,56 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.base.errors import AsdError
-from cache.base.options import Options, documented, option
 from cache.table import EmbeddingTable
-from index.groups import GROUPINGS, Groups
+from index.groups import Groups
 from index.scorer import Scorer
-from index.threshold import METHODS, share_of
 
 _FOLDS = 10  # at most: a scorer is fitted again for each
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class ThresholdOptions(Options):
-    """How a threshold is learnt from training clips."""
-
-    threshold: str = option("gamma", "how it is learnt from left-out training clips", choices=tuple(METHODS))
-    percentile: float = option(90.0, "normal clips meant to lie below the threshold, %", metavar="P")
-    false_alarms: str | None = option(
-        None,
-        "instead of --percentile, how often a normal clip may be flagged: 1/100 of the clips, or "
-        "1/day, 1/week, 1/month ... at a clip every --clip-interval; refused where the training "
-        "clips cannot show anything so rare",
-        metavar="RATE",
-    )
-    clip_interval: float = option(
-        60.0, "seconds from one clip to the next, for --false-alarms a day or month", least=0.001
-    )
-    group: str = option(
-        "auto",
-        f"which training clips were recorded together, and are left out together when the threshold "
-        f"is learnt: {', '.join(GROUPINGS)}; auto goes by their sound",
-        metavar="GROUPING",
-    )
-
-    def asked_percentile(self) -> float:
-        """Percentile of the threshold.
-
-        Raises
-        ------
-        AsdError
-            If it is asked for in two ways, or no rate.
-        """
-        if self.false_alarms is None:
-            return self.percentile
-        if self.percentile != ThresholdOptions.percentile:
-            raise AsdError(
-                f"--percentile {self.percentile:g} and --false-alarms {self.false_alarms} say the "
-                "same thing: leave one out"
-            )
-        return 100 * (1 - share_of(self.false_alarms, self.clip_interval))
 
 
 @dataclass(frozen=True, eq=False)

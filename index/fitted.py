@@ -144,7 +144,7 @@ class JudgedSection:
 
     def cautions(self) -> dict[str, str]:
         """Say what a reader of decisions must know of the training clips: kind to a sentence."""
-        count = sum(self.clips.values())
+        count, groups = sum(self.clips.values()), self.calibration.count
         words = {}
         if self.copies:
             verb = "is a copy" if self.copies == 1 else "are copies"
@@ -157,26 +157,25 @@ class JudgedSection:
                 f"{self.usual.lacking} of {self.usual.clips} training clips are silent or constant: "
                 "record them anew, or take them out and build the bank again"
             )
-        rarest = 1 / (self.calibration.count + 1)
+        rarest = 1 / (groups + 1)
         if np.isinf(self.threshold.value):
             reason = (
                 f"{count} different training {'clip' if count == 1 else 'clips'}"
                 if count < 3
                 else f"scores of the {count} training clips that do not vary"
                 if not vary(self.train_scores())
-                else f"{self.calibration.count or count} groups, which show nothing rarer than "
-                f"{frequency(rarest)}"
+                else f"{groups or count} groups, which show nothing rarer than {frequency(rarest)}"
             )
             words["threshold"] = (
                 f"not judged: no threshold can be learnt from {reason}; every decision will be 0. "
                 f"Record more normal clips, {ENOUGH} or more"
             )
-        elif count < ENOUGH or self.calibration.count == 1:
+        elif count < ENOUGH or groups == 1:
             known = "all of one group" if count >= ENOUGH else f"of {ENOUGH} that it takes"
             words["threshold"] = f"the threshold is a guess: {count} different training clips, {known}"
         elif self.promised < rarest:
             words["threshold"] = (
-                f"the threshold is extrapolated: {self.calibration.count} groups of training clips "
+                f"the threshold is extrapolated: {groups} groups of training clips "
                 f"show nothing rarer than {frequency(rarest)}, {frequency(self.promised)} is asked"
             )
         return words

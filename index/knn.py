@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from threading import Lock
 from typing import Any, Literal, NamedTuple
 
@@ -11,13 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-
-try:
-    import faiss
-
-    from index.approximate import EXACT_UP_TO, build_inverted
-except ImportError:  # a bank that was exported scores with NumPy alone
-    faiss = None  # type: ignore[assignment]
 
 SearchKind = Literal["auto", "exact", "inverted"]
 
@@ -27,7 +21,16 @@ _COSTS = 1 << 24  # float32 costs (64 MiB) held at once where a gain goes with e
 # Float32 error of |q|^2 + |r|^2 - 2 q.r, relative to |q|^2 + |r|^2: 2^-24 times a dot product's
 # error growth of about sqrt(D), D <= 10^4.
 _TOLERANCE = 1e-5
+EXACT_UP_TO = 200_000  # vectors; an exact search of 200 clips among them takes about a second
 _READING = Lock()
+
+
+@cache
+def _faiss() -> Any:
+    """Load FAISS where an index is made or read: a help page needs none, an exported bank has none."""
+    import faiss  # noqa: PLC0415
+
+    return faiss
 
 
 class Nearest(NamedTuple):
@@ -83,9 +86,11 @@ class NearestNeighbours:
             raise AsdError(f"a reference of shape {reference.shape}: nothing to be near to")
         check_finite(reference, "reference")
         reference = np.ascontiguousarray(reference, dtype=np.float32)
-        self._index: Any = faiss.IndexFlatL2(reference.shape[1])
+        self._index: Any = _faiss().IndexFlatL2(reference.shape[1])
         self.recall = 1.0
         if search == "inverted" or (search == "auto" and len(reference) > EXACT_UP_TO):
+            from index.approximate import build_inverted  # noqa: PLC0415 (FAISS)
+
             built = build_inverted(reference, recall)
             self._index, self.recall = built.index, built.recall
         else:
@@ -106,7 +111,7 @@ class NearestNeighbours:
     @property
     def is_exact(self) -> bool:
         """Whether the nearest vector is found for certain."""
-        return self._index is None or isinstance(self._index, faiss.IndexFlat)
+        return self._index is None or isinstance(self._index, _faiss().IndexFlat)
 
     @property
     def width(self) -> int:
@@ -173,7 +178,7 @@ class NearestNeighbours:
 
     def to_bytes(self) -> bytes:
         """Serialise as a FAISS index file, readable by ``faiss.read_index``."""
-        return bytes(faiss.serialize_index(self._index).tobytes())
+        return bytes(_faiss().serialize_index(self._index).tobytes())
 
     @classmethod
     def from_bytes(cls, data: bytes, recall: float = 1.0) -> NearestNeighbours:
@@ -184,6 +189,7 @@ class NearestNeighbours:
         AsdError
             If it is not an index of `to_bytes`.
         """
+        faiss = _faiss()
         try:
             with _bounded(len(data)):  # no part of a file is longer than the file, whatever it claims
                 index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
@@ -202,7 +208,7 @@ class NearestNeighbours:
         return made
 
     def _set_vectors(self) -> None:
-        index = self._index
+        faiss, index = _faiss(), self._index
         if isinstance(index, faiss.IndexFlat):
             flat = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
             self.vectors: NDArray[np.float32] = flat.reshape(index.ntotal, -1)  # a view, not a copy
@@ -273,6 +279,7 @@ class NearestNeighbours:
 @contextmanager
 def _bounded(size: int) -> Iterator[None]:
     """Let FAISS read nothing longer than `size`; its limits are the process's, so one read at a time."""
+    faiss = _faiss()
     with _READING:
         limits = {
             faiss.set_deserialization_vector_byte_limit: faiss.get_deserialization_vector_byte_limit(),

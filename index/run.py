@@ -12,7 +12,7 @@ from cache.base.console import console_of, parser_of
 from cache.base.errors import AsdError, guarded
 from cache.base.options import option_names
 from cache.base.text import counted
-from index.build import BuildRequest, build
+from index.request import BuildRequest
 from index.scorer import DEFAULT, find, names
 
 _ABOUT = "Fit one scorer a section to the training clips and save them as a bank."
@@ -57,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     own = {name: getattr(args, name) for name in option_names(find(scorer)) if hasattr(args, name)}
     request = replace(from_arguments(BuildRequest, args), scorer_options=own)
     console = console_of(args)
+    from index.build import build  # noqa: PLC0415 (a help page needs no Arrow)
+
     with console.progress("section") as told:
         built = build(request, told)
     for texts in built.notes:

@@ -9,11 +9,12 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any, TypeVar
 
 from cache.base.arguments import Parser, add_arguments, from_arguments
-from cache.base.errors import tell_some
+from cache.base.errors import Main, guarded, tell_some
 from cache.base.options import Options, option
 from cache.base.progress import DRAWING, PACKAGES, Progress
 
@@ -53,9 +54,12 @@ class Console:
     ----------
     speech
         How much, and in which form.
+    arguments
+        As the command was given them.
     """
 
     speech: Speech = Speech()
+    arguments: Sequence[str] = ()
 
     def made(self, text: str, **facts: Any) -> None:
         """Say a result: a line for people, or an object with these facts."""
@@ -151,6 +155,34 @@ def read(parser: Parser, request: type[T], argv: Sequence[str] | None) -> tuple[
     add_arguments(parser, request)
     args = parser.parse_args(argv)
     return from_arguments(request, args), console_of(args)
+
+
+def entry_point(
+    request: type[T], module: str, about: str, example: str = ""
+) -> Callable[[Callable[[T, Console], int]], Main]:
+    """Make a command of a function that does what a request asks for and returns the exit code.
+
+    The function imports its stage itself: a help page and a wrong option load no more than the request.
+
+    Parameters
+    ----------
+    request
+        The dataclass whose options the command takes.
+    module, about, example
+        As of `parser_of`.
+    """
+
+    def made(work: Callable[[T, Console], int]) -> Main:
+        @guarded
+        @wraps(work)
+        def main(argv: Sequence[str] | None = None) -> int:
+            arguments = sys.argv[1:] if argv is None else list(argv)
+            wanted, console = read(parser_of(module, about, example), request, arguments)
+            return work(wanted, replace(console, arguments=arguments))
+
+        return main
+
+    return made
 
 
 @dataclass(frozen=True)

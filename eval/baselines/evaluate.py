@@ -30,14 +30,14 @@ from eval.baselines.published import (
     comparison_csv,
     read_published,
 )
-from eval.baselines.request import PAPER, BaselineRequest
+from eval.baselines.request import MODES, PAPER, BaselineRequest, read_shrinkage
 from eval.baselines.scoring import ResidualScoring
 from eval.judge import JudgeRequest, JudgeResult, judge
 from eval.metrics.intervals import ResamplingPlan
-from eval.page.build import PlaybackOptions
-from eval.page.ranking_tables import write_ranking
-from eval.ranking import Ranking, System, rank
+from eval.ranking.systems import Ranking, System, rank
+from eval.ranking.tables import write_ranking
 from eval.report import ReportRequest, ReportResult, report
+from eval.request import PlaybackOptions
 from eval.results.clips import write_clips
 from eval.results.description import SystemDescription, promise_of, write_description
 from eval.results.folder import ResultsFolder
@@ -100,7 +100,11 @@ def evaluate(request: BaselineRequest, told: Progress = unseen) -> Baselines:
     """
     listing, device = _listing(request), find_device(request.device)
     folder = request.cache_dir / "baselines"
-    scorings = request.scorings()
+    if request.mode == PAPER:
+        scorings = {request.out / mode: ResidualScoring(mode) for mode in MODES}
+    else:
+        amount = read_shrinkage(request.shrinkage)
+        scorings = {request.out: ResidualScoring(request.mode, request.form, amount)}
     budget = round(request.memory * _GIB)
     settings = JobSettings(
         scorings=tuple(scorings.values()), hearing=request.hearing(), limits=request,

@@ -35,8 +35,8 @@ from eval.baselines.scoring import (
 )
 from extractors.audio.hearing import Hearing
 from extractors.clips.listing import Clip, Fault
-from index.calibration import ThresholdOptions
 from index.fitted import JudgedSection
+from index.request import ThresholdOptions
 
 
 @dataclass(frozen=True)

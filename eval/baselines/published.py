@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from cache.base.errors import AsdError
-from eval.ranking import Spread, System
+from eval.ranking.systems import Spread, System
 from eval.results.grid import align_rows, mean_and_deviation
 
 # The development data of DCASE 2023 Task 2. That of 2024 has the same names.

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cache.base.errors import AsdError
 from cache.base.options import REQUIRED, documented, option, option_group
 from cache.files.places import here, place
+from cache.heard import Heard
 from cache.select import ALL, cache_dir_option
-from eval.baselines.scoring import FORMS, MODES, ResidualScoring
-from eval.page.build import PlaybackOptions
-from extractors.audio.hearing import Heard, Hearing, hearings
+from eval.request import PlaybackOptions
 from extractors.request import device_option
-from index.calibration import ThresholdOptions
 from index.groups import check_grouping
+from index.request import ThresholdOptions
 
+if TYPE_CHECKING:
+    from extractors.audio.hearing import Hearing
+
+MODES = ("mse", "mahalanobis")
 PAPER = "paper"  # the mode that runs both
 
 
@@ -48,7 +52,7 @@ class BaselineRequest(ThresholdOptions):
     )
     form: str = option(
         "clip", "of mahalanobis: a distance a frame as printed, or one of the clip's mean residual "
-        "as in the published numbers", choices=FORMS,
+        "as in the published numbers", choices=("frames", "clip"),
     )  # fmt: skip
     shrinkage: str = option("0", "of the covariances: 0, as published, to 1, or auto", metavar="A")
     data: tuple[Path, ...] = option(
@@ -105,6 +109,8 @@ class BaselineRequest(ThresholdOptions):
         AsdError
             If several tables are asked for, or one that only embeddings can make.
         """
+        from extractors.audio.hearing import hearings  # noqa: PLC0415 (a help page needs none)
+
         channel = self.heard.channel
         found = hearings(self.heard) if channel != ALL else []
         if len(found) != 1 or found[0].residual is not None:
@@ -113,9 +119,3 @@ class BaselineRequest(ThresholdOptions):
                 "cancel or a number"
             )
         return found[0]
-
-    def scorings(self) -> dict[Path, ResidualScoring]:
-        """Folder of every system asked for, to how it scores."""
-        if self.mode != PAPER:
-            return {self.out: ResidualScoring(self.mode, self.form, read_shrinkage(self.shrinkage))}
-        return {self.out / mode: ResidualScoring(mode) for mode in MODES}

@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 
-from cache.base.console import parser_of, read
-from cache.base.errors import guarded
+from cache.base.console import Console, entry_point
 from cache.base.text import command_line
 from eval.baselines.request import BaselineRequest
-from eval.page.ranking_tables import format_ranking
 
 _ABOUT = "Train the task's autoencoder once a machine and seed, score its test clips."
 _EXAMPLE = """--mode mahalanobis --data dev_data eval_data --ground-truth ground_truth --out mahalanobis
 --mode paper --data dev_data --out paper"""
 
 
-@guarded
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the task's baselines.
-
-    Parameters
-    ----------
-    argv
-        Arguments; the process's own by default.
-
-    Returns
-    -------
-    int
-        0; 1 where clips were left out or a loss did not fall; 2 for a mistake in the call.
-    """
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    request, console = read(parser_of("eval.baselines.run", _ABOUT, _EXAMPLE), BaselineRequest, arguments)
-    request = replace(request, command=command_line("python -m eval.baselines.run", arguments))
-    # Torch comes with them.
-    from eval.baselines.evaluate import evaluate  # noqa: PLC0415
+@entry_point(BaselineRequest, "eval.baselines.run", _ABOUT, _EXAMPLE)
+def main(request: BaselineRequest, console: Console) -> int:
+    """Run the task's baselines; exit code 1 where clips were left out or a loss did not fall."""
+    from eval.baselines.evaluate import evaluate  # noqa: PLC0415 (torch)
     from eval.baselines.published import format_comparison  # noqa: PLC0415
+    from eval.ranking.tables import format_ranking  # noqa: PLC0415
 
+    request = replace(request, command=command_line("python -m eval.baselines.run", console.arguments))
     with console.progress("epoch") as told:
         done = evaluate(request, told)
     for ranking in done.rankings:

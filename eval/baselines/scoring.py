@@ -18,18 +18,17 @@ from cache.base.errors import AsdError
 from cache.facts import usual
 from cache.table import EmbeddingTable, Section, domain_or_source
 from extractors.clips.clip import Clip
-from index.calibration import Calibration, ThresholdOptions, folds_of
+from index.calibration import Calibration, folds_of
 from index.covariance import Covariance, fit_streamed
 from index.fitted import JudgedSection
 from index.groups import group_clips
+from index.request import ThresholdOptions
 from index.threshold import ENOUGH, Threshold, fit_threshold
 
 Floats = NDArray[np.float64]
 Residuals = NDArray[np.float32]  # (T, 5, 128)
 Clips = Callable[[], Iterator[Residuals]]  # gives the residuals of the same clips at every call
 
-MODES = ("mse", "mahalanobis")
-FORMS = ("frames", "clip")
 MAIN = -1  # in the place of a fold: the network that scores
 
 
@@ -89,7 +88,7 @@ class ResidualScorer:
     Attributes
     ----------
     form
-        ``mse``, or one of `FORMS`.
+        ``mse``, ``frames`` or ``clip``.
     covariances
         Domain to that of its residuals: of one domain or both. Where a section has no clips of one,
         the other decides alone.

@@ -15,8 +15,8 @@ from cache.base.arguments import from_table
 from cache.base.errors import AsdError
 from cache.base.options import Option, make
 from cache.files import text_tables
-from eval.experiments import shipped
 from eval.metrics.rules import RULES
+from eval.request import shipped
 from index.scorer import DEFAULT, find, names
 
 _MOST_BYTES = 2**20

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cache.base.errors import AsdError
-from eval.monitor.evidence import Evidence
+from eval.monitor.evidence import Evidence, levels_of
+from eval.monitor.request import VOTES, WatchOptions
+from index.fitted import FittedSection, frequency
+from index.threshold import PERIODS, share_of
 
 
 @dataclass(frozen=True)
@@ -174,3 +179,73 @@ class Alarm:
         self._votes = deque(votes, maxlen=self.rule.window)
         self._calm, self._sent, self._told = calm, sent, told
         self.raised, self.number = raised, number
+
+
+def rule_of(asked: WatchOptions, fitted: FittedSection, windows: int = 1) -> AlarmRule:
+    """Make the alarm rule for recordings of so many windows each.
+
+    Raises
+    ------
+    AsdError
+        If votes are none, or the bank cannot keep the rate, with the figures.
+    """
+    if asked.false_alarms is None:
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", (asked.votes or VOTES).strip())
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise AsdError(f"--votes {asked.votes}: expected K/N with 1 <= K <= N, as {VOTES}")
+        return AlarmRule(int(match[1]), int(match[2]), None, asked.clear, asked.cool_down)
+    if asked.votes is not None:
+        raise AsdError(
+            f"--votes {asked.votes} would add alarms of its own to --false-alarms "
+            f"{asked.false_alarms}, which is a promise: leave one out"
+        )
+    limit = 1 / share_of(asked.false_alarms, _interval(asked))
+    delay = Evidence(levels_of(fitted)).clips_to(limit, windows)
+    if delay > asked.within:
+        raise AsdError(
+            f"--false-alarms {asked.false_alarms} is one in {limit:,.0f} clips: of this bank's "
+            f"{fitted.calibration.count or len(fitted.train_scores())} groups of normal clips, evidence "
+            f"needs {delay} clips for it, all higher than any normal one, and --within {asked.within} are "
+            "allowed: record more normal clips, accept more false alarms, or a longer delay"
+        )
+    return AlarmRule(0, 1, limit, asked.clear, asked.cool_down)
+
+
+def _interval(asked: WatchOptions) -> float:
+    """Seconds from clip to clip."""
+    if asked.clip_interval is not None:
+        return asked.clip_interval
+    if asked.streams:
+        return asked.seconds
+    if (asked.false_alarms or "").partition("/")[2] in PERIODS:
+        raise AsdError(
+            f"--false-alarms {asked.false_alarms} is of a period: say with --clip-interval how many "
+            "seconds lie between clips"
+        )
+    return 1.0
+
+
+def promise_of(asked: WatchOptions, fitted: FittedSection, rule: AlarmRule, windows: int = 1) -> str:
+    """State in one sentence the rate of false alarms and the delay that a rule promises."""
+    groups = fitted.calibration.count or len(fitted.train_scores())
+    if rule.limit is not None:
+        delay = Evidence(levels_of(fitted)).clips_to(rule.limit, windows)
+        each = f" of {windows} windows" if windows > 1 else ""
+        # The least conformal p-value (Vovk et al. 2005), of the largest of several windows.
+        rarest = 1 - (1 - 1 / (groups + 1)) ** windows
+        return (
+            f"alarm by evidence: at most one false alarm in {rule.limit:,.0f} normal clips on average "
+            f"({asked.false_alarms}), if new recordings vary as the {groups} groups did; a fault takes at "
+            f"least {delay} clips{each} (one clip alone shows nothing rarer than 1 in "
+            f"{1 / rarest:.0f})"
+        )
+    from scipy.stats import binom  # noqa: PLC0415 (half a second that most commands do not need)
+
+    if math.isinf(fitted.threshold.value):
+        return "alarm by votes: this bank has no threshold, so that there will be no alarm"
+    share = float(binom.sf(rule.votes - 1, rule.window, fitted.promised))
+    return (
+        f"alarm by votes, {rule.votes} of {rule.window}: about {frequency(fitted.promised)} normal clips "
+        f"is flagged, which is {rule.votes} of {rule.window} at {frequency(share)} clips if they are "
+        "independent; --false-alarms keeps a rate"
+    )

@@ -11,54 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from cache.base.errors import AsdError, listing
-from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import place
 from cache.heard import split_id
 from cache.table import Section
 from eval.detector import Detector
 from eval.monitor.history import Judgement
+from eval.monitor.request import CheckRequest
 from eval.monitor.sources import Arrival, recorded_at
 from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
 from extractors.clips.folders import audio_files
 from index.bank import Bank, locate
 
 _BATCH = 32  # recordings between two lines of output at most
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class BankRequest(Options):
-    """A bank, one of its machines, and its checkpoints."""
-
-    bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
-    machine: str | None = option(
-        None, "which of the bank's machines (needed where it holds several)", metavar="NAME"
-    )
-    weights: tuple[str, ...] = option(
-        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
-    )
-
-
-def recordings_option() -> Any:
-    """Declare recordings, the same in every request."""
-    about = "recordings, or folders searched at any depth"
-    return option((), about, flag="clips", metavar="CLIPS", read=place)
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class CheckRequest(BankRequest):
-    """Recordings, and the bank that judges them."""
-
-    clips: tuple[Path, ...] = recordings_option()
-    normal: tuple[Path, ...] = option(
-        (),
-        "data roots of the normal recordings, to say what is different (default: where they lay when "
-        "the bank was saved, or the root that the clips lie in)",
-        metavar="ROOT",
-        read=place,
-    )
-    words: bool = option(True, "say what is different, which reads the nearest normal recording of each clip")
 
 
 @dataclass(frozen=True)

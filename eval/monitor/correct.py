@@ -15,76 +15,27 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from cache.base.errors import AsdError, listing
-from cache.base.options import REQUIRED, documented, option, options_of
+from cache.base.options import options_of
 from cache.files.atomic import scratch_folder, write_atomic
-from cache.files.places import place
 from cache.heard import split_id
-from cache.select import Selection, cache_dir_option
+from cache.select import Selection
 from cache.store import Store
 from cache.table import DOMAINS, Section
 from eval.detector import TABLES, Detector
-from eval.monitor.check import BankRequest, recordings_in, recordings_option
-from eval.recordings import remember
+from eval.monitor.check import recordings_in
+from eval.monitor.request import Addition, Correction, Recalibration, Removal
 from eval.results.truth import read_marks
+from eval.scoring.recordings import remember
 from extractors.clips.clip import Clip, Fault, Listing
 from index.bank import Bank, locate
-from index.build import BuildRequest, build
+from index.build import build
 from index.calibration import Calibration
 from index.fitted import frequency
+from index.request import BuildRequest
 from index.threshold import fit_threshold, share_of
 from index.versions import Versions
 
 Work: TypeAlias = tuple[int, Sequence[str]]  # how many clips a correction is of, and what else is to be known
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class Correction(BankRequest):
-    """A bank, one of its machines, and the reason for changing it."""
-
-    because: str = option(REQUIRED, "why, for the log", metavar="TEXT")
-    cache_dir: Path = cache_dir_option()
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class Addition(Correction):
-    """Recordings to add to the normal ones."""
-
-    clips: tuple[Path, ...] = recordings_option()
-    marks: Path | None = option(
-        None, "the page's marks.csv: of CLIPS, only what it marks as normal, nothing it marks as abnormal",
-        metavar="FILE", read=place,
-    )  # fmt: skip
-    domain: str | None = option(
-        None, "of the recordings, where the bank tells domains (default: source)", choices=DOMAINS
-    )
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class Removal(Correction):
-    """Training clips to remove."""
-
-    clips: tuple[str, ...] = option(
-        (), "ids of training clips, or their ends behind a slash; `*` stands for anything",
-        flag="clips", metavar="IDS",
-    )  # fmt: skip
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class Recalibration(Correction):
-    """Normal recordings to learn the threshold from, or another percentile of the same ones."""
-
-    clips: tuple[Path, ...] = recordings_option()
-    percentile: float | None = option(
-        None, "normal clips meant to lie below the threshold, % (default: the bank's)", metavar="P"
-    )
-    false_alarms: str | None = option(
-        None, "instead, how often a normal clip may be flagged: 1/100, or 1/day ...", metavar="RATE"
-    )
-    clip_interval: float = option(60.0, "seconds from clip to clip, for --false-alarms", least=0.001)
 
 
 GIVEN = "given"  # grouping of clips that were given to calibrate

@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.base.options import Options, documented, option
-from cache.files.places import place
 from cache.table import Section
 from eval.monitor.correct import GIVEN
 from eval.monitor.evidence import Evidence, Level, exceedance_levels
@@ -28,25 +26,6 @@ _APART = ("none", "file", GIVEN)
 
 Direction = Literal["up", "down"]
 _DIRECTIONS: tuple[tuple[Direction, float], ...] = (("up", 1.0), ("down", -1.0))
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class DriftRequest(Options):
-    """Banks, their histories, and the rate of false reports."""
-
-    pairs: tuple[Path, ...] = option(
-        (), "a bank and the --state folder of its watch; of further machines too",
-        flag="pairs", metavar="BANK HISTORY", read=place,
-    )  # fmt: skip
-    false_alarms: str = option(
-        "1/10000", "one false report in so many unflagged clips at most, on average", metavar="RATE"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.pairs or len(self.pairs) % 2:
-            raise AsdError("name a bank and its history, or several such pairs")
 
 
 @dataclass(frozen=True)

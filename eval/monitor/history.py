@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from cache.base.errors import AsdError
 from cache.base.text import parse_json
 from cache.files.atomic import write_atomic
+from eval.monitor.request import HistoryRequest
 
 _STATE = b"asd_state"
 _NAME = re.compile(r"(\d{10})-(\d{10})\.parquet")
@@ -254,6 +255,37 @@ class History:
                 )
             kept.append(span)
         return kept
+
+
+def rows_of(asked: HistoryRequest) -> list[dict[str, Any]]:
+    """Read the judgements that fit all filters.
+
+    Raises
+    ------
+    AsdError
+        If there is no history, or it is damaged.
+    """
+    rows = [row for one in History.below(asked.state) for row in one.read().to_pylist() if asked.fits(row)]
+    return rows if asked.last is None else rows[-asked.last :]
+
+
+def write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write judgements as CSV or Parquet, by the file's suffix."""
+    import pandas as pd  # noqa: PLC0415 (half a second that lines do not need)
+
+    frame = pd.DataFrame(rows, columns=["number", *(item.name for item in fields(Judgement))])
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        frame.to_parquet(path, index=False)
+    else:
+        raise AsdError(f"--table {path}: expected a name that ends in .csv or .parquet")
+
+
+def judgement_of(row: Mapping[str, Any]) -> Judgement:
+    """Read a judgement back from its row."""
+    told = {item.name: row[item.name] for item in fields(Judgement)}
+    return Judgement(**told | {"time": row["time"].timestamp()})
 
 
 def line_of(judgement: Judgement) -> str:

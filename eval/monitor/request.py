@@ -1,31 +1,61 @@
-"""Options of the command that watches, made into a watch with its promise in figures."""
+"""What the commands of every day are asked for: check, watch, serve, history, and corrections of a bank."""
 
 from __future__ import annotations
 
-import math
-import re
-import sys
-from contextlib import suppress
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from cache.base.errors import AsdError
-from cache.base.options import REQUIRED, documented, option
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import place
-from eval.detector import Detector
-from eval.monitor.alarm import AlarmRule
-from eval.monitor.check import BankRequest
-from eval.monitor.evidence import Evidence, levels_of
-from eval.monitor.sinks import Command, JsonLines, Mqtt, Sink, Webhook
-from eval.monitor.sources import FolderSource, PcmSource, RecordingSource, microphone
-from eval.monitor.watch import WatchRequest
-from extractors.audio.decode import seconds_of
-from extractors.audio.hearing import hearing_of
-from index.fitted import FittedSection, frequency
-from index.threshold import PERIODS, share_of
+from cache.select import cache_dir_option
+from cache.table import DOMAINS
 
 STDIN, MICROPHONE = "-", "microphone"
-_VOTES = "3/5"
+VOTES = "3/5"
+TOKEN = "ASD_SERVE_TOKEN"  # noqa: S105 (the variable's name)
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class BankRequest(Options):
+    """A bank, one of its machines, and its checkpoints."""
+
+    bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
+    machine: str | None = option(
+        None, "which of the bank's machines (needed where it holds several)", metavar="NAME"
+    )
+    weights: tuple[str, ...] = option(
+        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
+    )
+
+
+def recordings_option() -> Any:
+    """Declare recordings, the same in every request."""
+    about = "recordings, or folders searched at any depth"
+    return option((), about, flag="clips", metavar="CLIPS", read=place)
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class CheckRequest(BankRequest):
+    """Recordings, and the bank that judges them."""
+
+    clips: tuple[Path, ...] = recordings_option()
+    normal: tuple[Path, ...] = option(
+        (),
+        "data roots of the normal recordings, to say what is different (default: where they lay when "
+        "the bank was saved, or the root that the clips lie in)",
+        metavar="ROOT",
+        read=place,
+    )
+    words: bool = option(True, "say what is different, which reads the nearest normal recording of each clip")
 
 
 @documented
@@ -65,7 +95,7 @@ class WatchOptions(BankRequest):
     )
     votes: str | None = option(
         None,
-        f"alarm when K of the last N clips are abnormal (default: {_VOTES}, or none with --false-alarms)",
+        f"alarm when K of the last N clips are abnormal (default: {VOTES}, or none with --false-alarms)",
         metavar="K/N",
     )
     clear: int = option(5, "an alarm is over after so many normal clips in a row", least=1, metavar="CLIPS")
@@ -112,127 +142,178 @@ class WatchOptions(BankRequest):
         """Whether the source sends samples, not files."""
         return self.source in (STDIN, MICROPHONE)
 
-    def sinks(self) -> tuple[Sink, ...]:
-        """List the receivers of alarms.
 
-        Raises
-        ------
-        AsdError
-            If an address is none.
-        """
-        if self.webhook is not None and not re.match(r"https?://[^/]", self.webhook):
-            raise AsdError(f"--webhook {self.webhook}: expected http://HOST/... or https://HOST/...")
-        if self.on_alarm is not None and not self.on_alarm.strip():
-            raise AsdError("--on-alarm is empty: name a program")
-        found: list[Sink | None] = [
-            JsonLines(self.alarms) if self.alarms else None,
-            Command(self.on_alarm) if self.on_alarm else None,
-            Webhook(self.webhook) if self.webhook else None,
-            Mqtt(self.mqtt) if self.mqtt else None,
-        ]
-        return tuple(sink for sink in found if sink is not None)
+@documented
+@dataclass(frozen=True, kw_only=True)
+class ServeRequest(Options):
+    """Banks to serve, the address, and the limits."""
 
-    def rule(self, fitted: FittedSection, windows: int = 1) -> AlarmRule:
-        """Make the alarm rule for recordings of so many windows each.
+    banks: tuple[Path, ...] = option(
+        (), "banks, each known by its folder's name", flag="banks", metavar="BANK", read=place
+    )
+    host: str = option(
+        "127.0.0.1", f"address to listen on; others than this machine's own need a token in {TOKEN}"
+    )
+    port: int = option(8765, "port to listen on; 0 for any free one", least=0, most=65535)
+    megabytes: float = option(50.0, "largest request, MB", least=0.001, flag="--max-megabytes", metavar="MB")
+    patience: float = option(
+        60.0, "seconds after which a request is given up, waiting included", least=0.1, flag="--timeout",
+        metavar="S",
+    )  # fmt: skip
+    queue: int = option(
+        16, "recordings that wait or are judged; further ones are refused with status 429", least=1
+    )
+    weights: tuple[str, ...] = option(
+        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
+    )
 
-        Raises
-        ------
-        AsdError
-            If votes are none, or the bank cannot keep the rate, with the figures.
-        """
-        if self.false_alarms is None:
-            match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", (self.votes or _VOTES).strip())
-            if match is None or not 1 <= int(match[1]) <= int(match[2]):
-                raise AsdError(f"--votes {self.votes}: expected K/N with 1 <= K <= N, as {_VOTES}")
-            return AlarmRule(int(match[1]), int(match[2]), None, self.clear, self.cool_down)
-        if self.votes is not None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.host not in _LOOPBACK and not os.environ.get(TOKEN):
             raise AsdError(
-                f"--votes {self.votes} would add alarms of its own to --false-alarms "
-                f"{self.false_alarms}, which is a promise: leave one out"
+                f"--host {self.host} lets other machines in: set a secret in {TOKEN}, which clients send as "
+                "`Authorization: Bearer ...`"
             )
-        limit = 1 / share_of(self.false_alarms, self.interval())
-        delay = Evidence(levels_of(fitted)).clips_to(limit, windows)
-        if delay > self.within:
-            raise AsdError(
-                f"--false-alarms {self.false_alarms} is one in {limit:,.0f} clips: of this bank's "
-                f"{fitted.calibration.count or len(fitted.train_scores())} groups of normal clips, evidence "
-                f"needs {delay} clips for it, all higher than any normal one, and --within {self.within} are "
-                "allowed: record more normal clips, accept more false alarms, or a longer delay"
-            )
-        return AlarmRule(0, 1, limit, self.clear, self.cool_down)
 
-    def interval(self) -> float:
-        """Seconds from clip to clip.
 
-        Raises
-        ------
-        AsdError
-            If a rate of a period needs it and nothing says so.
-        """
-        if self.clip_interval is not None:
-            return self.clip_interval
-        if self.streams:
-            return self.seconds
-        if (self.false_alarms or "").partition("/")[2] in PERIODS:
-            raise AsdError(
-                f"--false-alarms {self.false_alarms} is of a period: say with --clip-interval how many "
-                "seconds lie between clips"
-            )
-        return 1.0
+def moment(text: str) -> float:
+    """Read a date, or date and time, of ISO 8601; UTC where it does not say: s since 1970."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise AsdError(f"{text!r} is no time: expected 2026-11-26 or 2026-11-26T08:00") from None
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
-    def promise(self, fitted: FittedSection, rule: AlarmRule, windows: int = 1) -> str:
-        """State in one sentence the rate of false alarms and the delay that a rule promises."""
-        groups = fitted.calibration.count or len(fitted.train_scores())
-        if rule.limit is not None:
-            delay = Evidence(levels_of(fitted)).clips_to(rule.limit, windows)
-            each = f" of {windows} windows" if windows > 1 else ""
-            # The least conformal p-value (Vovk et al. 2005), of the largest of several windows.
-            rarest = 1 - (1 - 1 / (groups + 1)) ** windows
-            return (
-                f"alarm by evidence: at most one false alarm in {rule.limit:,.0f} normal clips on average "
-                f"({self.false_alarms}), if new recordings vary as the {groups} groups did; a fault takes at "
-                f"least {delay} clips{each} (one clip alone shows nothing rarer than 1 in "
-                f"{1 / rarest:.0f})"
-            )
-        from scipy.stats import binom  # noqa: PLC0415 (half a second that most commands do not need)
 
-        if math.isinf(fitted.threshold.value):
-            return "alarm by votes: this bank has no threshold, so that there will be no alarm"
-        share = float(binom.sf(rule.votes - 1, rule.window, fitted.promised))
+@documented
+@dataclass(frozen=True, kw_only=True)
+class HistoryRequest(Options):
+    """Histories and filters of their judgements."""
+
+    state: Path = option(Path("watch"), "the --state folder of a watch", flag="state", metavar="STATE")
+    since: float | None = option(None, "recorded then or later, UTC", metavar="DATE[THH:MM]", read=moment)
+    until: float | None = option(None, "recorded before, UTC", metavar="DATE[THH:MM]", read=moment)
+    machine: str | None = option(None, "of this machine type", metavar="NAME")
+    clip: str | None = option(None, "whose name fits, `*` standing for anything", metavar="PATTERN")
+    abnormal: bool = option(False, "called abnormal")
+    unjudged: bool = option(False, "could not be judged")
+    events: bool = option(False, "that raised, repeated or cleared an alarm")
+    last: int | None = option(None, "of these, the last so many", least=1, metavar="N")
+    table: Path | None = option(None, "write them to a file instead, .csv or .parquet", metavar="FILE")
+    page: Path | None = option(
+        None, "draw them over time instead, in a page that loads nothing", metavar="FILE.html"
+    )
+
+    def fits(self, row: Mapping[str, Any]) -> bool:
+        """Tell whether a judgement fits all filters but `last`."""
         return (
-            f"alarm by votes, {rule.votes} of {rule.window}: about {frequency(fitted.promised)} normal clips "
-            f"is flagged, which is {rule.votes} of {rule.window} at {frequency(share)} clips if they are "
-            "independent; --false-alarms keeps a rate"
+            (self.since is None or row["time"].timestamp() >= self.since)
+            and (self.until is None or row["time"].timestamp() < self.until)
+            and self.machine in (None, row["machine_type"])
+            and (self.clip is None or fnmatch(row["clip"], self.clip))
+            and (not self.abnormal or row["decision"] == 1)
+            and (not self.unjudged or row["decision"] is None)
+            and (not self.events or bool(row["event"]))
         )
 
-    def prepared(self) -> tuple[WatchRequest, str]:
-        """Make the watch and the sentence about its promise.
 
-        Raises
-        ------
-        AsdError
-            If the bank, the source or an address is none, or the bank cannot keep the rate.
-        """
-        sinks = self.sinks()
-        detector = Detector.load(self.bank, weights=self.weights, normal=self.normal)
-        section = detector.section(self.machine)
-        fitted = detector.bank.read(section, detector.bank.recipe())
-        state = self.state / str(section)
-        source: RecordingSource = FolderSource(place(self.source), self.settle)
-        hearing, windows = hearing_of((fitted.recipe.parents or (fitted.recipe,))[0]), 1
-        if self.streams:
-            windows = len(hearing.spans(self.seconds))
-        elif hearing.window is not None:  # the last recording there stands for those to come
-            with suppress(AsdError, IndexError):
-                windows = len(hearing.spans(seconds_of(source.arrived()[-1].path, hearing.signal)))
-        rule = self.rule(fitted, windows)
-        if self.streams:
-            usual = None if fitted.usual is None else fitted.usual.sample_rate
-            rate = self.rate or (usual if self.source == MICROPHONE else None)
-            if rate is None:
-                raise AsdError("samples on standard input: say their --rate in Hz, as ffmpeg's -ar")
-            stdin = self.source == STDIN
-            stream = sys.stdin.buffer if self.plan or stdin else microphone(rate, self.channels, self.device)
-            source = PcmSource(stream, rate, self.seconds, state / "recordings", self.channels, self.keep)
-        asked = WatchRequest(detector, source, state, section, rule, sinks, self.once, self.poll, self.words)
-        return asked, self.promise(fitted, rule, windows)
+@documented
+@dataclass(frozen=True, kw_only=True)
+class DriftRequest(Options):
+    """Banks, their histories, and the rate of false reports."""
+
+    pairs: tuple[Path, ...] = option(
+        (), "a bank and the --state folder of its watch; of further machines too",
+        flag="pairs", metavar="BANK HISTORY", read=place,
+    )  # fmt: skip
+    false_alarms: str = option(
+        "1/10000", "one false report in so many unflagged clips at most, on average", metavar="RATE"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.pairs or len(self.pairs) % 2:
+            raise AsdError("name a bank and its history, or several such pairs")
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class Correction(BankRequest):
+    """A bank, one of its machines, and the reason for changing it."""
+
+    because: str = option(REQUIRED, "why, for the log", metavar="TEXT")
+    cache_dir: Path = cache_dir_option()
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class Addition(Correction):
+    """Recordings to add to the normal ones."""
+
+    clips: tuple[Path, ...] = recordings_option()
+    marks: Path | None = option(
+        None, "the page's marks.csv: of CLIPS, only what it marks as normal, nothing it marks as abnormal",
+        metavar="FILE", read=place,
+    )  # fmt: skip
+    domain: str | None = option(
+        None, "of the recordings, where the bank tells domains (default: source)", choices=DOMAINS
+    )
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class Removal(Correction):
+    """Training clips to remove."""
+
+    clips: tuple[str, ...] = option(
+        (), "ids of training clips, or their ends behind a slash; `*` stands for anything",
+        flag="clips", metavar="IDS",
+    )  # fmt: skip
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class Recalibration(Correction):
+    """Normal recordings to learn the threshold from, or another percentile of the same ones."""
+
+    clips: tuple[Path, ...] = recordings_option()
+    percentile: float | None = option(
+        None, "normal clips meant to lie below the threshold, % (default: the bank's)", metavar="P"
+    )
+    false_alarms: str | None = option(
+        None, "instead, how often a normal clip may be flagged: 1/100, or 1/day ...", metavar="RATE"
+    )
+    clip_interval: float = option(60.0, "seconds from clip to clip, for --false-alarms", least=0.001)
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class LogRequest(Options):
+    """A bank."""
+
+    bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class UndoRequest(LogRequest):
+    """A bank and the version of it to restore."""
+
+    to: str | None = option(None, "its hash (default: the one before)", metavar="HASH")
+    because: str = option("", "why, for the log", metavar="TEXT")
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class PruneRequest(LogRequest):
+    """A bank and the number of versions to keep."""
+
+    keep: int = option(1, "versions that stay, the present one apart", least=0, metavar="N")
+
+
+@documented
+@dataclass(frozen=True)
+class ShowRequest(Options):
+    """Banks to show."""
+
+    banks: tuple[Path, ...] = option(REQUIRED, "a bank's folder", flag="BANK", read=place)

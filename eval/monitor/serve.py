@@ -12,67 +12,32 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import soundfile
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 
 from cache.base.errors import AsdError
-from cache.base.options import Options, documented, option
 from cache.base.text import shown
 from cache.files.atomic import scratch_folder
-from cache.files.places import place
 from cache.table import Section
 from eval.detector import Detector
 from eval.monitor.check import judge_arrivals
 from eval.monitor.history import Judgement, facts_of
 from eval.monitor.prometheus import Labelled, metric
+from eval.monitor.request import TOKEN, ServeRequest
 from eval.monitor.sources import Arrival, recorded_at
 from extractors.clips.clip import AUDIO_SUFFIXES
 from index.bank import locate
 
-TOKEN = "ASD_SERVE_TOKEN"  # noqa: S105 (the variable's name)
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _FORMATS = {"s16le": "<i2", "f32le": "<f4"}
 _OPEN = {"/health"}  # without a token
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)  # s, of the histogram
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class ServeRequest(Options):
-    """Banks to serve, the address, and the limits."""
-
-    banks: tuple[Path, ...] = option(
-        (), "banks, each known by its folder's name", flag="banks", metavar="BANK", read=place
-    )
-    host: str = option(
-        "127.0.0.1", f"address to listen on; others than this machine's own need a token in {TOKEN}"
-    )
-    port: int = option(8765, "port to listen on; 0 for any free one", least=0, most=65535)
-    megabytes: float = option(50.0, "largest request, MB", least=0.001, flag="--max-megabytes", metavar="MB")
-    patience: float = option(
-        60.0, "seconds after which a request is given up, waiting included", least=0.1, flag="--timeout",
-        metavar="S",
-    )  # fmt: skip
-    queue: int = option(
-        16, "recordings that wait or are judged; further ones are refused with status 429", least=1
-    )
-    weights: tuple[str, ...] = option(
-        (), "checkpoints, where other than the published ones are needed", metavar="[NAME=]FILE"
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.host not in _LOOPBACK and not os.environ.get(TOKEN):
-            raise AsdError(
-                f"--host {self.host} lets other machines in: set a secret in {TOKEN}, which clients send as "
-                "`Authorization: Bearer ...`"
-            )
 
 
 _BODY = {
@@ -90,6 +55,37 @@ _BODY = {
         },
     }
 }
+
+
+class ScoreQuery(BaseModel):
+    """Parameters of a request to judge: of which bank and machine, and what raw samples are."""
+
+    bank: str | None = None
+    machine: str | None = None
+    rate: int | None = None
+    channels: int = 1
+    format: str = "s16le"
+    words: bool = True
+
+    def recording(self, data: bytes, rate: int) -> bytes:
+        """Make a recording of raw samples."""
+        channels, form = self.channels, self.format
+        if form not in _FORMATS:
+            raise HTTPException(422, f"format {form!r}; expected {' or '.join(_FORMATS)}")
+        kind = np.dtype(_FORMATS[form])
+        if not (1 <= channels <= 64 and 1 <= rate <= 1_000_000):
+            raise HTTPException(
+                422, f"rate {rate}, channels {channels}: expected 1 to 1000000 Hz and 1 to 64"
+            )
+        if not data or len(data) % (kind.itemsize * channels):
+            raise HTTPException(
+                422, f"{len(data)} bytes are no whole samples of {channels} channels of {form}"
+            )
+        buffer = io.BytesIO()
+        subtype = "PCM_16" if form == "s16le" else "FLOAT"
+        samples = np.frombuffer(data, kind).reshape(-1, channels)
+        soundfile.write(buffer, samples, rate, subtype=subtype, format="WAV")
+        return buffer.getvalue()
 
 
 @dataclass
@@ -165,23 +161,14 @@ class _Service:
         text.append(f"asd_score_seconds_sum {self.seconds!r}\nasd_score_seconds_count {total!r}\n")
         return Response("".join(text), media_type="text/plain; version=0.0.4")
 
-    async def score(  # noqa: PLR0913, PLR0917 (a query's parameters)
-        self,
-        asked: Request,
-        bank: str | None = None,
-        machine: str | None = None,
-        rate: int | None = None,
-        channels: int = 1,
-        format: str = "s16le",  # noqa: A002 (as it is called in a query)
-        words: bool = True,
-    ) -> dict[str, Any]:
+    async def score(self, asked: Request, query: Annotated[ScoreQuery, Query()]) -> dict[str, Any]:
         """Judge a recording: a file as multipart form data, or raw samples with `rate`."""
         began = time.monotonic()
-        detector, section = self.chosen(bank, machine)
+        detector, section = self.chosen(query)
         name, data = await _body(asked, self.request)
-        if rate is not None:
-            name, data = "samples.wav", _samples(data, rate, channels, format)
-        judgement = await self.judged(lambda: _judge(detector, section, (name, data), words))
+        if query.rate is not None:
+            name, data = "samples.wav", query.recording(data, query.rate)
+        judgement = await self.judged(lambda: _judge(detector, section, (name, data), query.words))
         took = time.monotonic() - began
         self.seconds += took
         self.took[next((edge for edge in _BUCKETS if took <= edge), float("inf"))] += 1
@@ -190,15 +177,15 @@ class _Service:
             raise HTTPException(422, judgement.sentence)
         return facts_of(judgement)
 
-    def chosen(self, bank: str | None, machine: str | None) -> tuple[Detector, Section]:
+    def chosen(self, query: ScoreQuery) -> tuple[Detector, Section]:
         """Find the bank and the section of a query."""
-        if bank is None and len(self.detectors) > 1:
+        if query.bank is None and len(self.detectors) > 1:
             raise HTTPException(422, f"say which bank=: {', '.join(self.detectors)}")
-        detector = self.detectors.get(bank or next(iter(self.detectors)))
+        detector = self.detectors.get(query.bank or next(iter(self.detectors)))
         if detector is None:
-            raise HTTPException(404, f"no bank {bank!r}; there are {', '.join(self.detectors)}")
+            raise HTTPException(404, f"no bank {query.bank!r}; there are {', '.join(self.detectors)}")
         try:
-            return detector, detector.section(machine)
+            return detector, detector.section(query.machine)
         except AsdError as error:
             raise HTTPException(422, str(error)) from error
 
@@ -280,22 +267,6 @@ async def _body(asked: Request, request: ServeRequest) -> tuple[str, bytes]:
             return PurePosixPath(file.filename or "recording.wav").name, await file.read()
     except (MultiPartException, TimeoutError) as error:
         raise HTTPException(400, f"not read: {error}") from error
-
-
-def _samples(data: bytes, rate: int, channels: int, form: str) -> bytes:
-    """Make a recording of raw samples."""
-    if form not in _FORMATS:
-        raise HTTPException(422, f"format {form!r}; expected {' or '.join(_FORMATS)}")
-    kind = np.dtype(_FORMATS[form])
-    if not (1 <= channels <= 64 and 1 <= rate <= 1_000_000):
-        raise HTTPException(422, f"rate {rate}, channels {channels}: expected 1 to 1000000 Hz and 1 to 64")
-    if not data or len(data) % (kind.itemsize * channels):
-        raise HTTPException(422, f"{len(data)} bytes are no whole samples of {channels} channels of {form}")
-    buffer = io.BytesIO()
-    subtype = "PCM_16" if form == "s16le" else "FLOAT"
-    samples = np.frombuffer(data, kind).reshape(-1, channels)
-    soundfile.write(buffer, samples, rate, subtype=subtype, format="WAV")
-    return buffer.getvalue()
 
 
 def _judge(detector: Detector, section: Section, sent: tuple[str, bytes], words: bool) -> Judgement:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import logging
+import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cache.base.errors import AsdError
 from cache.files.locks import locked
+from cache.files.places import place
 from cache.table import Section
 from eval.detector import Detector
-from eval.monitor.alarm import Alarm, AlarmRule
+from eval.monitor.alarm import Alarm, AlarmRule, promise_of, rule_of
 from eval.monitor.check import judge_arrivals
 from eval.monitor.evidence import Evidence, Level, levels_of
 from eval.monitor.history import History, Judgement, clip_key
-from eval.monitor.sinks import Delivery, Message, Sink
-from eval.monitor.sources import Arrival, RecordingSource
+from eval.monitor.request import MICROPHONE, STDIN, WatchOptions
+from eval.monitor.sinks import Command, Delivery, JsonLines, Message, Mqtt, Sink, Webhook
+from eval.monitor.sources import Arrival, FolderSource, PcmSource, RecordingSource, microphone
+from extractors.audio.decode import seconds_of
+from extractors.audio.hearing import hearing_of
 
 log = logging.getLogger(__name__)
 _BATCH = 16  # recordings judged before they are written down
@@ -66,6 +73,60 @@ class WatchRequest:
     def history(self) -> History:
         """History of the judgements."""
         return History(self.state / "history")
+
+
+def prepared(asked: WatchOptions) -> tuple[WatchRequest, str]:
+    """Make the watch and the sentence about its promise.
+
+    Raises
+    ------
+    AsdError
+        If the bank, the source or an address is none, or the bank cannot keep the rate.
+    """
+    sinks = sinks_of(asked)
+    detector = Detector.load(asked.bank, weights=asked.weights, normal=asked.normal)
+    section = detector.section(asked.machine)
+    fitted = detector.bank.read(section, detector.bank.recipe())
+    state = asked.state / str(section)
+    source: RecordingSource = FolderSource(place(asked.source), asked.settle)
+    hearing, windows = hearing_of((fitted.recipe.parents or (fitted.recipe,))[0]), 1
+    if asked.streams:
+        windows = len(hearing.spans(asked.seconds))
+    elif hearing.window is not None:  # the last recording there stands for those to come
+        with suppress(AsdError, IndexError):
+            windows = len(hearing.spans(seconds_of(source.arrived()[-1].path, hearing.signal)))
+    rule = rule_of(asked, fitted, windows)
+    if asked.streams:
+        usual = None if fitted.usual is None else fitted.usual.sample_rate
+        rate = asked.rate or (usual if asked.source == MICROPHONE else None)
+        if rate is None:
+            raise AsdError("samples on standard input: say their --rate in Hz, as ffmpeg's -ar")
+        stdin = asked.source == STDIN
+        stream = sys.stdin.buffer if asked.plan or stdin else microphone(rate, asked.channels, asked.device)
+        source = PcmSource(stream, rate, asked.seconds, state / "recordings", asked.channels, asked.keep)
+    made = WatchRequest(detector, source, state, section, rule, sinks, asked.once, asked.poll, asked.words)
+    return made, promise_of(asked, fitted, rule, windows)
+
+
+def sinks_of(asked: WatchOptions) -> tuple[Sink, ...]:
+    """List the receivers of alarms.
+
+    Raises
+    ------
+    AsdError
+        If an address is none.
+    """
+    if asked.webhook is not None and not re.match(r"https?://[^/]", asked.webhook):
+        raise AsdError(f"--webhook {asked.webhook}: expected http://HOST/... or https://HOST/...")
+    if asked.on_alarm is not None and not asked.on_alarm.strip():
+        raise AsdError("--on-alarm is empty: name a program")
+    found: list[Sink | None] = [
+        JsonLines(asked.alarms) if asked.alarms else None,
+        Command(asked.on_alarm) if asked.on_alarm else None,
+        Webhook(asked.webhook) if asked.webhook else None,
+        Mqtt(asked.mqtt) if asked.mqtt else None,
+    ]
+    return tuple(sink for sink in found if sink is not None)
 
 
 @dataclass

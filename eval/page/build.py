@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from cache.base.text import parse_json
@@ -15,6 +14,7 @@ from eval.judge import JudgeResult
 from eval.page.data import Contents, page_data
 from eval.page.sound import Playback, listen
 from eval.page.views import RecordingIndex, clip_views
+from eval.request import PlaybackOptions
 from eval.results.clips import read_clips
 from eval.results.folder import ResultsFolder
 from eval.results.tables import SystemResult
@@ -24,22 +24,6 @@ _SCRIPTS = ("dom.js", "charts.js", "timeline.js", "figures.js", "spectrogram.js"
 _HISTORY_SCRIPTS = ("dom.js", "charts.js", "timeline.js", "history.js")
 _DAY = 86_400  # s
 _POINTS = 6000  # of a machine; of more, the highest of each moment are shown
-
-
-@dataclass(frozen=True)
-class PlaybackOptions:
-    """Limits of what a page can play.
-
-    Attributes
-    ----------
-    roots
-        Data roots with the recordings; none, and the page is silent.
-    most
-        Clips a section at most, and as many false alarms and as many misses.
-    """
-
-    roots: tuple[Path, ...] = ()
-    most: int = 12
 
 
 def write_page(

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import REMEDIES, AsdError
-from cache.heard import AVERAGE, PLAIN, Signal, Span
+from cache.heard import AVERAGE, LONGEST, PLAIN, Signal, Span
 from extractors.audio.decode import Decoding, Recording, decode_file, resampled
-from extractors.audio.files import LONGEST
 from extractors.clips.listing import Clip
 
 _Key = tuple[Path, Span | None, Signal]

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.facts import Facts
-from cache.heard import AVERAGE, CANCEL, CHANNELS, PLAIN, RESIDUAL, Signal, Span, read_channel
+from cache.heard import AVERAGE, CANCEL, CHANNELS, LONGEST, PLAIN, RESIDUAL, Signal, Span, read_channel
 from extractors.audio.files import (
-    LONGEST,
     blocks,
     check_length,
     decoder,

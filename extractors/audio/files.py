@@ -25,7 +25,6 @@ from extractors.audio.containers import PatchedFile, measured
 from extractors.audio.signals import SignalFile
 from extractors.audio.streams import Measure
 
-LONGEST = 3600.0  # s; a recording that is read whole may have, unless told otherwise
 # What a header may claim before anything is allocated: 2 GiB of float32, an hour of 8 channels at
 # 16 kHz. A FLAC of silence holds that in kilobytes.
 _MOST_VALUES = 2**29

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
-from cache.base.options import Options, documented, option
 from cache.heard import (
     AVERAGE,
     PLAIN,
     RESIDUAL,
     WHOLE,
+    Heard,
     Length,
     Signal,
     Span,
@@ -30,48 +29,6 @@ from extractors.clips.clip import Clip, Fault, Listing, read_each
 
 _READERS = 4  # threads that read headers
 _LEAST = 1e-3  # s; ids tell times to the millisecond
-
-
-def rate_option() -> Any:
-    """Declare ``--rate`` of recordings, the same in every request."""
-    text = "of files of numbers (CSV, NPY, MAT, TDMS, HDF5, Parquet) that do not tell it"
-    return option(None, text, metavar="HZ", least=1)
-
-
-def column_option() -> Any:
-    """Declare ``--column`` of recordings, the same in every request."""
-    text = "columns of files of numbers, by name or number (default: all, as channels)"
-    return option("", text, metavar="NAME[,NAME...]")
-
-
-@documented
-@dataclass(frozen=True)
-class Heard(Options):
-    """Options of what is heard of a recording; `hearings` makes a `Hearing` a table of them."""
-
-    channel: str = option(
-        AVERAGE,
-        "average of all channels; near, far (2026's first and second) or a number; cancel: near "
-        "less what far hears too; residual:W: near's embedding less W times far's; both: a table "
-        "of near and one of far; 0,1,2: one of each; all: one of every channel, where all clips have as many",
-        metavar="NAME",
-    )
-    length: str = option(
-        WHOLE,
-        "bring clips to it: longer ones are cut, shorter ones padded with silence (zero), repeated "
-        "(tile) or left (cut, where no policy is named)",
-        metavar="SECONDS[:POLICY]",
-    )
-    window: float | None = option(
-        None, "cut longer recordings into windows, each a clip of its own", metavar="SECONDS",
-        least=_LEAST,
-    )  # fmt: skip
-    hop: float | None = option(
-        None, "between windows' starts (default: --window)", metavar="SECONDS", least=_LEAST
-    )
-    rate: int | None = rate_option()
-    column: str = column_option()
-    remove_dc: bool = option(False, "subtract each channel's mean before anything else")
 
 
 @dataclass(frozen=True)

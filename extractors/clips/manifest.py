@@ -9,10 +9,6 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from cache.base.errors import AsdError
 from cache.base.text import composed, control_character, parse_json
 from cache.files import objects, places
@@ -46,6 +42,9 @@ def is_manifest(path: Path) -> bool:
     """Tell a table of recordings from a recording of numbers: it names a column ``path``."""
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         return False
+    import pyarrow as pa  # noqa: PLC0415 (where a manifest may be)
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     try:
         if path.suffix.lower() == ".parquet":
             names = pq.read_schema(pa.BufferReader(read_bytes(path))).names
@@ -201,6 +200,8 @@ class _Row:
 
 def _table(path: Path) -> TextTable:
     """Every row as text; the names of columns that mean something in lower case."""
+    import pyarrow as pa  # noqa: PLC0415 (where a manifest is)
+
     try:
         table = _parquet(path) if path.suffix.lower() == ".parquet" else read_table(path)
         known = {name: low if (low := name.lower()) in _KNOWN else name for name in table.columns}
@@ -218,6 +219,10 @@ def _parquet(path: Path) -> TextTable:
 
     A text that stands in every row is stored once; copies of it could fill any memory.
     """
+    import pyarrow as pa  # noqa: PLC0415 (where a manifest is)
+    import pyarrow.compute as pc  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     data = pa.BufferReader(read_bytes(path))
     footer, schema = pq.read_metadata(data), pq.read_schema(data)
     unpacked = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))

@@ -18,10 +18,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from cache.base.errors import AsdError
 from cache.base.text import parse_json
@@ -30,6 +27,9 @@ from extractors.clips.dataset import held_out
 from extractors.clips.names import write_table
 from extractors.fetching.download import require_room
 from extractors.fetching.offline import is_offline
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 PREFIX = "bearing:"
 ROOT_VARIABLE = "BEARING_DATASETS_ROOT"  # the package's own
@@ -158,6 +158,9 @@ class BearingSet:
         return manifest, len(told)
 
     def _rows(self, channels: Sequence[str]) -> list[_Row]:
+        import pyarrow as pa  # noqa: PLC0415 (where such a set is built)
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
         path, version = self.folder / "metadata.parquet", self.terms().get("schema_version", 1)
         if version != _SCHEMA:
             raise AsdError(
@@ -238,6 +241,9 @@ def _told(machine: str, split: str, row: _Row) -> tuple[_Row, dict[str, object]]
 
 def _signals(folder: Path, rows: Sequence[_Row]) -> Iterator[tuple[_Row, pa.Array]]:
     """Read signals in the order in which they lie, each row group once."""
+    import pyarrow as pa  # noqa: PLC0415 (where such a set is built)
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     groups: dict[tuple[str, int], list[_Row]] = defaultdict(list)
     for row in rows:
         groups[str(row["signal_file"]), int(row["signal_row_group"])].append(row)
@@ -263,6 +269,9 @@ def _signals(folder: Path, rows: Sequence[_Row]) -> Iterator[tuple[_Row, pa.Arra
 
 def _write(path: Path, row: _Row, values: pa.Array) -> None:
     """Write a signal as a table of one column that tells its unit and rate."""
+    import pyarrow as pa  # noqa: PLC0415 (where such a set is built)
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     unit = str(row.get("unit", "unknown"))
     name = str(row["channel"]) + (f" [{unit}]" if unit not in _ABSENT else "")
     told = {"sample_rate": f"{row['fs']:g}", "signal_id": str(row["signal_id"])}

@@ -15,8 +15,8 @@ from cache.base.progress import underway
 from cache.base.text import counted
 from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
 from cache.files.places import place
+from cache.heard import column_option, rate_option
 from cache.table import Section
-from extractors.audio.hearing import column_option, rate_option
 from extractors.clips.clip import Clip, Fault, Listing, read_each
 from extractors.clips.dataset import KNOWN, Kind, KnownSet, datasets, find_known
 from extractors.clips.names import parse_stem

@@ -9,8 +9,6 @@ from hashlib import algorithms_available
 from typing import Any
 from urllib.parse import quote
 
-import requests
-
 from cache.base.errors import AsdError
 from extractors.fetching.download import Remote
 from extractors.fetching.http import reason_of
@@ -72,6 +70,8 @@ def read_record(number: int) -> Record:
     AsdError
         If Zenodo does not answer, or with something else.
     """
+    import requests  # noqa: PLC0415 (a fifth of a second, for fetching only)
+
     page = page_of(number)
     url = page.replace("/records/", "/api/records/")
     try:

@@ -28,6 +28,7 @@ from cache.store import Store
 from extractors.audio.decode import read_audio
 from extractors.clips.listing import Clip
 from extractors.embedding.embedder import Forward, Output, Samples
+from extractors.embedding.ranges import bring, carry
 from extractors.embedding.throughput import machine_key, rate, usual
 from extractors.request import DTYPES, INT8
 
@@ -158,7 +159,9 @@ def in_integers(forward: Forward, clips: Sequence[Clip], store: Store, *, asked:
     name = forward.backbone.spec.name
     if known := _calibration_in(store, forward.outputs):
         _LOG.info("%s in int8, as its tables are", name)
-        return _calibrated(forward, known)
+        smaller = _calibrated(forward, known)
+        bring(smaller.outputs[0].recipe, store.root)
+        return smaller
     if not asked and any(store.tables(each.recipe) for each in forward.outputs):
         return forward
     samples = training_samples(forward, clips) if asked or len(clips) >= WORTH else []
@@ -193,7 +196,10 @@ def _in_integers(
             f"{_POINTS}); use --dtype float32"
         )
     _LOG.info("%s: int8 is %s", name, verdict)
-    return smaller if asked or verdict.accepted else forward
+    if not (asked or verdict.accepted):
+        return forward
+    carry(smaller.outputs[0].recipe, store.root)
+    return smaller
 
 
 def _calibrated(forward: Forward, calibration: str) -> Forward:

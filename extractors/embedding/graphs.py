@@ -26,9 +26,10 @@ from cache.files.atomic import write_atomic
 from extractors.backbone import ArrayBackbone, Backbone, Features, Inputs, NetworkBackbone
 from extractors.embedding.embedder import Forward
 from extractors.embedding.export import OPSET, Exportable, exported, modules_of
-from extractors.embedding.integers import calibrated, quantised, ranges_of
+from extractors.embedding.integers import calibrated, quantised
+from extractors.embedding.ranges import folder, ranges_of
 from extractors.embedding.revisions import code_of
-from extractors.embedding.runners import LIBRARIES, Array, Run, folder, runner
+from extractors.embedding.runners import LIBRARIES, Array, Run, runner
 from extractors.weights.loading import tensors_sha256
 
 _NEAR = 1e-4  # of a layer's largest value: what a graph in float32 may differ by from torch

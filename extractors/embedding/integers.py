@@ -1,24 +1,18 @@
-"""Graphs in 8-bit integers: ranges of their values, learnt from clips and kept, and products in them."""
+"""Graphs in 8-bit integers: ranges of their values, learnt from clips, and products in them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cache.base.errors import AsdError
 from cache.base.processors import cores
-from cache.base.text import parse_json
-from cache.files.atomic import write_atomic
-from extractors.embedding.runners import Array, folder, runner
+from extractors.embedding.ranges import Ranges, keep
+from extractors.embedding.runners import Array, runner
 from extractors.request import ONNX
-
-Ranges = Mapping[str, tuple[float, float]]  # tensor of a graph to its least and largest value
 
 
 def calibrated(exact: bytes, inputs: Sequence[Array]) -> str:
@@ -34,7 +28,7 @@ def calibrated(exact: bytes, inputs: Sequence[Array]) -> str:
     Returns
     -------
     str
-        The name that `ranges_of` takes: 16 digits of the file's SHA-256.
+        Their name, see `keep`.
     """
     import onnx  # noqa: PLC0415 (an extra)
 
@@ -50,33 +44,7 @@ def calibrated(exact: bytes, inputs: Sequence[Array]) -> str:
         for name, found in zip((*given, *outputs), (values, *run(values)), strict=True):
             ends.setdefault(name, []).extend((float(found.min()), float(found.max())))
     ranges = {name: (min(both), max(both)) for name, both in ends.items()}
-    data = json.dumps(ranges, sort_keys=True, indent=1).encode()
-    name = hashlib.sha256(data).hexdigest()[:16]
-    write_atomic(_ranges_path(name), data)
-    return name
-
-
-def ranges_of(calibration: str) -> Ranges:
-    """Read ranges that `calibrated` kept.
-
-    Raises
-    ------
-    AsdError
-        If they are not here, or damaged.
-    """
-    path = _ranges_path(calibration)
-    remedy = "copy it from the machine that made the tables, or extract and build anew"
-    try:
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest()[:16] != calibration:
-            raise AsdError(f"{path} is damaged: its SHA-256 is not its name; {remedy}")
-        return {name: (low, high) for name, (low, high) in parse_json(data).items()}
-    except OSError as error:
-        raise AsdError(f"{path}: {error.strerror}; {remedy}") from error
-
-
-def _ranges_path(calibration: str) -> Path:
-    return folder() / f"ranges-{calibration}.json"
+    return keep(ranges)
 
 
 def _products(graph: Any) -> list[Any]:

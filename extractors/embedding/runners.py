@@ -5,23 +5,16 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache.base.processors import cores
-from extractors.fetching.offline import home
 from extractors.request import ONNX, OPENVINO
 
 Array = NDArray[np.float32]
 Run = Callable[[Array], Sequence[Array]]  # a clip's input to what the layers make of it, in order
 LIBRARIES = {ONNX: "onnxruntime", OPENVINO: "openvino"}
-
-
-def folder() -> Path:
-    """Give the folder of exported graphs, beside the weights."""
-    return home() / "graphs"
 
 
 def runner(engine: str, data: bytes, threads: int = 1) -> Run:

@@ -16,12 +16,13 @@ from cache.base.processors import cores
 from cache.base.progress import Progress, Steps, unseen
 from cache.facts import Facts, Remark, differences, remarks_of
 from cache.facts import usual as usual_of
+from cache.heard import LONGEST
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, Section
 from cache.writer import TableWriter
 from extractors.audio.batches import DecodedClip, Decoder, Recordings, Refusal, equal_lengths
-from extractors.audio.files import LONGEST, content_sha256, hash_once, marked
+from extractors.audio.files import content_sha256, hash_once, marked
 from extractors.audio.inspection import DECODER
 from extractors.clips.listing import Clip, Fault
 from extractors.embedding.embedder import Forward, Samples, Vectors

@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from threading import Event
 
-from filelock import FileLock, Timeout
-
 from cache.base.errors import AsdError
 from cache.files.atomic import atomic_path, file_hash
 from extractors.fetching.http import PartialFile, SourceError, Transfer
@@ -108,6 +106,8 @@ def alone(folder: Path, name: str, *, quietly: bool = False) -> Iterator[None]:
     quietly
         Say nothing of waiting: it is short.
     """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 (for fetching only)
+
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f".{name}.lock")
     try:

@@ -7,24 +7,22 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from threading import Event
-
-import requests
+from typing import TYPE_CHECKING
 
 from cache.base.progress import underway
 from cache.base.text import parse_json
+
+if TYPE_CHECKING:
+    import requests
 
 _TIMEOUT = (10.0, 60.0)  # seconds to connect, and without a byte
 _TRIES = 3  # in a row that bring nothing
 _PAUSE = 1.0  # seconds before the second of them, doubled each time
 _BUSY = (429, 500, 502, 503, 504)  # worth another try
 _CHUNK = 1 << 16  # bytes; a cut connection loses the one in flight
-_INTERRUPTED = (
-    requests.ConnectionError,
-    requests.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-)
 
 
 class SourceError(Exception):
@@ -128,6 +126,9 @@ class Transfer:
         OSError
             If it cannot be written.
         """
+        import requests  # noqa: PLC0415 (a fifth of a second, for fetching only)
+
+        interrupted = requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError
         continued = self.part.size() > 0
         failures = 0
         while self.size is None or self.part.size() != self.size:
@@ -135,7 +136,7 @@ class Transfer:
             try:
                 self._stream(url)
                 break
-            except (*_INTERRUPTED, _AgainError) as error:
+            except (*interrupted, _AgainError) as error:
                 failures = 1 if self.part.size() > before else failures + 1
                 if failures >= _TRIES:
                     raise SourceError(f"{url}: {reason_of(error)}") from error
@@ -147,6 +148,8 @@ class Transfer:
         return continued
 
     def _stream(self, url: str) -> None:
+        import requests  # noqa: PLC0415
+
         headers = {"Accept-Encoding": "identity"} | self.part.headers(url)
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
             if self._is_complete(response):
@@ -167,7 +170,7 @@ class Transfer:
 
     def _is_complete(self, response: requests.Response) -> bool:
         """Read the answer that there is nothing behind what is here."""
-        if response.status_code != requests.codes.requested_range_not_satisfiable:
+        if response.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return False
         whole = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
         if whole and int(whole[1]) == self.part.size():
@@ -179,13 +182,13 @@ class Transfer:
         """Where the answer's bytes begin in the file, and how long the file is."""
         if response.status_code in _BUSY:
             raise _AgainError(f"{response.status_code} {response.reason}")
-        if response.status_code not in (requests.codes.ok, requests.codes.partial_content):
+        if response.status_code not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             raise SourceError(f"{url}: {response.status_code} {response.reason}")
         if "text/html" in response.headers.get("Content-Type", ""):
             raise SourceError(f"{url}: gives a web page, a log-in perhaps")
         length = response.headers.get("Content-Length", "")
         start, total = 0, int(length) if length.isdigit() else None
-        if response.status_code == requests.codes.partial_content:
+        if response.status_code == HTTPStatus.PARTIAL_CONTENT:
             given = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
             if given is None or int(given[1]) != self.part.size():
                 self.part.drop()

@@ -21,7 +21,7 @@ from eval.baselines.published import (
     read_published,
 )
 from eval.baselines.run import main
-from eval.ranking import Spread
+from eval.ranking.systems import Spread
 from tests.conftest import write_root
 
 ErrorOf = Callable[..., str]

@@ -26,7 +26,7 @@ from eval.baselines.run import main
 from eval.baselines.scoring import MAIN, hold_out, plan_threshold
 from eval.results.submission import read_submission
 from extractors.clips.listing import Clip, list_clips
-from index.calibration import ThresholdOptions
+from index.request import ThresholdOptions
 from index.threshold import fit_threshold
 from tests.conftest import write_clip, write_root
 

@@ -13,8 +13,9 @@ from cache.base.errors import AsdError
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
-from eval.choice import Candidate, ChoiceRequest, choose
-from eval.choose import main
+from eval.choice import Candidate, choose
+from eval.request import ChoiceRequest
+from eval.verbs import choose as main
 from index.calibration import folds_of
 from index.scorer import parse_member
 from tests.conftest import make_recipe, make_table

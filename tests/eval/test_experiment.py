@@ -14,11 +14,10 @@ import pytest
 from cache.base.errors import AsdError
 from cache.base.options import option_names
 from cache.files.atomic import file_sha256
+from cache.heard import Heard
 from cache.store import Store
 from cache.table import SPLITS, Section
-from eval.evaluate import EvaluateRequest
-from eval.experiment import build_request, extract_request, recipes_of
-from eval.experiments import shipped
+from eval.experiments.chain import build_request, extract_request, recipes_of
 from eval.experiments.file import (
     BackboneChoice,
     Experiment,
@@ -26,9 +25,9 @@ from eval.experiments.file import (
     parse,
     read_text,
 )
+from eval.request import EvaluateRequest, shipped
 from eval.results.submission import read_submission
 from eval.run import main
-from extractors.audio.hearing import Heard
 from extractors.clips.listing import Clip, Listing
 from extractors.extract import ExtractResult
 from extractors.request import ExtractRequest
@@ -299,7 +298,7 @@ def test_mistakes_in_the_call(options: list[str], message: str, capsys: pytest.C
 
 
 def test_listing_experiments_loads_no_torch() -> None:
-    code = "import sys, eval.experiment; sys.exit('torch' in sys.modules)"
+    code = "import sys, eval.experiments.chain; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

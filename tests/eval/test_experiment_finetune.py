@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cache.store import Store
-from eval.evaluate import EvaluateRequest
-from eval.experiment import train_request
+from eval.experiments.chain import train_request
 from eval.experiments.file import parse
+from eval.request import EvaluateRequest
 from eval.run import main
 from extractors.embedding.finetuned import record_of
 from tests.conftest import write_clip

@@ -14,8 +14,10 @@ import pytest
 import soundfile
 
 from cache.base.errors import AsdError
-from eval.export import ExportRequest, export, main
-from eval.standalone import read_wav
+from eval.export.bank import export
+from eval.export.standalone import read_wav
+from eval.request import ExportRequest
+from eval.verbs import export as main
 from extractors.embedding import runners
 from machine_asd import Detector
 from tests.conftest import RATE, write_clip

@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from cache.base.errors import AsdError
-from eval.ranking import called, spread
+from eval.ranking.systems import called, spread
 from eval.run import main
 
 ErrorOf = Callable[..., str]

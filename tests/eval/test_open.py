@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.open import main
+from eval.verbs import open_page as main
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from cache.table import Section
 from eval.results.folder import ResultsFolder
 from eval.score import ScoreRequest, score
 from index.bank import Bank
-from index.build import BuildRequest, build
+from index.build import build
+from index.request import BuildRequest
 from tests.conftest import make_recipe, make_table
 
 FAN = Section("fan", 0)

@@ -18,6 +18,7 @@ from cache.base.errors import AsdError
 from cache.recipe import Recipe
 from cache.select import Selection, choose
 from cache.store import Store
+from eval.detector import Detector
 from extractors import pooling
 from extractors.backbone import Backbone, Features, NetworkBackbone, Source
 from extractors.embedding import formats, graphs, runners
@@ -28,6 +29,7 @@ from extractors.embedding.models import recipe_forwards
 from extractors.extract import extract
 from extractors.request import ExtractRequest
 from extractors.run import main
+from index.build import BuildRequest, build
 from tests.helpers.small_models import SMALL
 
 pytest.importorskip("onnx")
@@ -256,10 +258,36 @@ def test_integers_are_calibrated_on_training_clips_kept_and_asked_again(
     one, two = (each(samples).values[0] for each in (forward, exact))
     wrong = np.abs(one - two).max() / np.abs(two).max()
     assert 1e-5 < wrong < 0.1
-    for damage, said in ((lambda: ranges.write_text("{}"), "is damaged"), (ranges.unlink, "copy it from")):
+    for damage, said in ((lambda: ranges.write_text("{}"), "is damaged"), (ranges.unlink, "copy ranges-")):
         damage()
         with pytest.raises(AsdError, match=said):
             recipe_forwards(recipe, ["random"])[0](samples)
+
+
+def test_a_bank_of_integers_judges_where_nothing_was_calibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = machine(tmp_path / "data", alike=False)
+    monkeypatch.setattr(formats, "_RHO", 0.9)
+    monkeypatch.setattr(formats, "_POINTS", 25)
+    recipe = integers(data, tmp_path / "a")
+    bank = tmp_path / "bank"
+    build(BuildRequest(cache_dir=tmp_path / "a", scorer="min-distance", bank=bank))
+    clip = next(data.rglob("*.wav"))
+    (before,) = Detector.load(bank, weights="random").score(clip).clips
+    # Another machine, with a copy of the bank and no more; then one with a copy of the cache and no more.
+    monkeypatch.setenv("ASD_HOME", str(tmp_path / "second"))
+    (after,) = Detector.load(bank, weights="random").score(clip).clips
+    assert after.score == before.score
+    monkeypatch.setattr(graphs, "calibrated", lambda *_: pytest.fail("calibrated again"))
+    monkeypatch.setenv("ASD_HOME", str(tmp_path / "third"))
+    assert integers(data, tmp_path / "a") == recipe
+    (name,) = (path.name for path in bank.glob("ranges-*.json"))
+    assert (tmp_path / "third" / "graphs" / name).read_bytes() == (bank / name).read_bytes()
+    (bank / name).write_text("{}")
+    monkeypatch.setenv("ASD_HOME", str(tmp_path / "fourth"))
+    with pytest.raises(AsdError, match=f"bank/{name} is damaged: .* another place that has it"):
+        Detector.load(bank, weights="random").score(clip)
 
 
 def test_few_clips_are_nothing_to_calibrate_on(root: Path, tmp_path: Path) -> None:

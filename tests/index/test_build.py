@@ -17,7 +17,8 @@ from extractors.extract import extract
 from extractors.request import ExtractRequest
 from extractors.weights.published import with_hashes
 from index.bank import Bank
-from index.build import BuildRequest, build
+from index.build import build
+from index.request import BuildRequest
 
 FAN = Section("fan", 0)
 

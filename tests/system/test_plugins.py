@@ -118,7 +118,7 @@ def test_help_and_list_say_where_each_comes_from(installed: Path) -> None:
     assert "mean+std, median (of asd-example 0.1.0), native" in said
     said = " ".join(run(installed, "index.run", "--help").stdout.split())
     assert "nearest-mean (of asd-example 0.1.0)" in said
-    told = run(installed, "eval.list", "--json")
+    told = run(installed, "cache.asd", "list", "--json")
     rows = {(row["kind"], row["name"]): row for row in map(json.loads, told.stdout.splitlines())
             if "name" in row}  # fmt: skip
     assert rows["scorer", "nearest-mean"]["origin"] == "asd-example 0.1.0"
@@ -128,7 +128,7 @@ def test_help_and_list_say_where_each_comes_from(installed: Path) -> None:
 
 
 def test_a_broken_package_is_named_and_stops_no_other(installed: Path, tmp_path: Path) -> None:
-    told = run(installed, "eval.list")
+    told = run(installed, "cache.asd", "list")
     assert told.returncode == 1
     assert (
         "scorer 'bad' of asd-broken 2.5 cannot be loaded from asd_broken: ZeroDivisionError: in its "

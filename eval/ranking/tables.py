@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from eval.metrics.uncertainty import Comparison
-from eval.ranking import Entry, Ranking, Spread, System
+from eval.ranking.systems import Entry, Ranking, Spread, System
 from eval.results.folder import ResultsFolder
 from eval.results.grid import align_rows, markdown_rows, mean_and_deviation, percent
 from eval.results.names import PROXY

@@ -1,4 +1,4 @@
-"""A bank as a folder that scores clips with NumPy and onnxruntime alone, and the command that writes it."""
+"""A bank as a folder that scores clips with NumPy and onnxruntime alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,14 +16,12 @@ from typing import Any
 import numpy as np
 
 import eval as own
-from cache.base.console import parser_of, read
-from cache.base.errors import AsdError, guarded, listing, needed
-from cache.base.options import REQUIRED, Options, documented, option, options_of
-from cache.base.text import counted
+from cache.base.errors import AsdError, needed
+from cache.base.options import options_of
 from cache.files.atomic import write_atomic
-from cache.files.places import here, place
 from cache.heard import CANCEL, RESIDUAL, WHOLE
 from cache.recipe import Recipe
+from eval.request import ExportRequest
 from extractors import pooling
 from extractors.audio.hearing import hearing_of
 from extractors.embedding.embedder import Forward
@@ -33,8 +31,6 @@ from index.fitted import FittedSection
 from index.knn import NearestNeighbours
 from index.scorer import names, parse_member
 
-_ABOUT = """Write a bank as a folder whose score.py prints a score and a decision a clip, on a machine with
-NumPy alone, and onnxruntime where a network listens; nothing of this project need be installed there."""
 FORMAT = 1
 _OURS = ("cache", "extractors", "index")
 _NEAR = 1e-4  # of the largest value: what a network's vector may differ by from torch's
@@ -45,22 +41,6 @@ the decision is 1 where the score is above the section's threshold. It needs Pyt
 soundfile (other files than WAV) and soxr (other rates) are used where they are installed.
 `bank.json` says what it was made of, and has the SHA-256 of every file.
 """
-
-
-@documented
-@dataclass(frozen=True, kw_only=True)
-class ExportRequest(Options):
-    """Which bank, and where to."""
-
-    bank: Path = option(REQUIRED, "a bank, or the folder it lies in", flag="bank", metavar="BANK", read=place)
-    out: Path = option(REQUIRED, "a new folder", flag="out", metavar="DIR", read=here)
-    seconds: float = option(
-        10.0,
-        "of the clips that a network will hear: its graph is of one length",
-        least=0.01,
-        metavar="SECONDS",
-    )
-    weights: tuple[str, ...] = option((), "the backbone's checkpoint: a file or a name", metavar="FILE")
 
 
 @dataclass(frozen=True)
@@ -96,7 +76,7 @@ def export(request: ExportRequest) -> ExportResult:
         modules |= {f"extractors.backbones.{part['backbone']}" for part in parts if "network" not in part}
     paths, root = _closure(modules), Path(own.__file__ or "").parents[1]
     files |= {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
-    files["score.py"] = (root / "eval" / "standalone.py").read_bytes()
+    files["score.py"] = (root / "eval" / "export" / "standalone.py").read_bytes()
     network = ", and onnxruntime" if any("network" in part for part in parts) else ""
     files["README.md"] = _README.format(network=network).encode()
     record = {
@@ -230,29 +210,3 @@ def _file(module: str) -> Path | None:
     """Find the file of a module of ours; ``None`` where there is none of that name."""
     stem = Path(own.__file__ or "").parents[1].joinpath(*module.split("."))
     return next((p for p in (stem / "__init__.py", stem.with_suffix(".py")) if p.is_file()), None)
-
-
-@guarded
-def main(argv: Sequence[str] | None = None) -> int:
-    """Export a bank.
-
-    Parameters
-    ----------
-    argv
-        Arguments; the process's own by default.
-
-    Returns
-    -------
-    int
-        0, or 2 for a mistake in the call.
-    """
-    parser = parser_of("eval.export", _ABOUT, "results/bank edge")
-    request, console = read(parser, ExportRequest, argv)
-    done = export(request)
-    told = f"{counted(len(done.sections), 'section')}, {listing(done.sections)}, of {', '.join(done.parts)}"
-    console.made(f"{told} -> {done.folder}", made=done.folder, sections=done.sections, parts=done.parts)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -15,11 +15,12 @@ from urllib.parse import quote
 from cache.base.errors import AsdError, reasons
 from cache.base.progress import Progress, unseen
 from cache.base.text import masked
+from cache.heard import Heard
 from cache.recipe import Recipe, concatenation
 from cache.select import Selection
 from cache.store import Store
 from eval.baselines.request import BaselineRequest
-from eval.evaluate import EvaluateRequest, EvaluateResult, Limits, check, judge_all, score_all
+from eval.evaluate import EvaluateResult, check, judge_all, score_all
 from eval.experiments.file import (
     AutoencoderChoice,
     BackboneChoice,
@@ -29,13 +30,14 @@ from eval.experiments.file import (
     read_text,
     training,
 )
+from eval.request import EvaluateRequest, Limits
 from eval.results.folder import ResultsFolder
-from extractors.audio.hearing import Heard
 from extractors.fetching.offline import is_offline
 from extractors.request import ExtractRequest
 from extractors.weights.published import find, located
 from index.bank import Bank
-from index.build import BuildRequest, build
+from index.build import build
+from index.request import BuildRequest
 
 if TYPE_CHECKING:
     from extractors.extract import ExtractResult
@@ -183,7 +185,7 @@ def baseline_request(system: AutoencoderChoice, heard: Heard, wanted: EvaluateRe
 def _embed(experiment: Experiment, wanted: EvaluateRequest, bank: Path) -> _Preparation:
     """Extract every backbone and fit the scorer."""
     # Torch is loaded only where clips are to be extracted.
-    from eval.recordings import remember  # noqa: PLC0415
+    from eval.scoring.recordings import remember  # noqa: PLC0415
     from extractors.extract import extract  # noqa: PLC0415
 
     extracted = extract(extract_request(experiment, wanted))

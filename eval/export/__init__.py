@@ -1,0 +1,1 @@
+"""Banks that score without this project."""

@@ -1,0 +1,1 @@
+"""Ranking of systems by their official scores."""
