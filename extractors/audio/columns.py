@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing
 
 MOST_COLUMNS = 4096
 SHORTEST = 16  # values; what has fewer is no signal
@@ -66,8 +66,8 @@ def columns_named(names: Sequence[str], column: str) -> list[int]:
         number = [int(part)] if part.isascii() and part.isdigit() and int(part) < len(names) else []
         match = exact or loose or plain or number
         if len(match) != 1:
-            shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
-            raise AsdError(f"no one column {part!r}; it has {shown}: choose with --column NAME or NUMBER")
+            there = listing(names, 20)
+            raise AsdError(f"no one column {part!r}; it has {there}: choose with --column NAME or NUMBER")
         found += match
     return found or list(range(len(names)))
 

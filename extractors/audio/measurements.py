@@ -166,12 +166,8 @@ def _dataset_columns(name: str, each: Any, rate: float | None) -> Iterator[Signa
         yield SignalColumn(name, shape[0], each.__getitem__, rate, unit)
         return
     for i in range(width):
-        read = partial(_column, each, i, long)
+        read = partial(lambda at, span: each[span, at] if long == 0 else each[at, span], i)
         yield SignalColumn(name if width == 1 else f"{name}.{i}", shape[long], read, rate, unit)
-
-
-def _column(each: Any, i: int, long: int, span: slice) -> Any:
-    return each[span, i] if long == 0 else each[i, span]
 
 
 def _attribute_rate(each: Any) -> float | None:

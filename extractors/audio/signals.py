@@ -12,13 +12,14 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from threading import Lock
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing
 from cache.heard import Signal
 from extractors.audio.columns import (
     RATE,
@@ -272,6 +273,32 @@ def _npy(raw: BinaryIO, _: Sequence[str]) -> SignalTable:
 # Parquet
 
 
+@dataclass(frozen=True)
+class _ParquetNumbers:
+    """Columns of numbers of an open file, and the row at which each of its groups begins."""
+
+    file: Any
+    names: tuple[str, ...]
+    firsts: NDArray[np.int64]
+
+    def read(self, start: int, count: int, numbers: Sequence[int]) -> Values:
+        """Read rows of some of the columns as float64, an empty cell as NaN."""
+        stop, spans = start + count, list(pairwise(self.firsts.tolist()))
+        groups = [i for i, (first, last) in enumerate(spans) if first < stop and last > start]
+        names = [self.names[number] for number in numbers]
+        at, parts = spans[groups[0]][0] if groups else start, [np.empty((0, len(names)))]
+        for batch in self.file.iter_batches(_EVERY, row_groups=groups, columns=names):
+            low, high = max(start - at, 0), min(stop - at, len(batch))
+            if low < high:
+                part = batch.slice(low, high - low)
+                columns = [part.column(name).to_numpy(zero_copy_only=False) for name in names]
+                parts.append(np.stack([np.asarray(one, dtype=np.float64) for one in columns], axis=1))
+            at += len(batch)
+            if at >= stop:
+                break
+        return np.concatenate(parts)
+
+
 def _parquet(raw: BinaryIO, wanted: Sequence[str]) -> SignalTable:
     import pyarrow as pa  # noqa: PLC0415 (where such a file is read)
     import pyarrow.parquet as pq  # noqa: PLC0415
@@ -281,38 +308,23 @@ def _parquet(raw: BinaryIO, wanted: Sequence[str]) -> SignalTable:
         schema, footer = file.schema_arrow, file.metadata
     except (pa.ArrowException, OSError, ValueError) as error:
         raise AsdError(f"not a Parquet file, or damaged: {(str(error).splitlines() or [''])[0]}") from error
-    real = [f for f in schema if pa.types.is_floating(f.type) or pa.types.is_integer(f.type)]
+    real = [f.name for f in schema if pa.types.is_floating(f.type) or pa.types.is_integer(f.type)]
     if not real:
-        raise AsdError(f"no column of numbers in it; it has {', '.join(schema.names[:20])}")
+        raise AsdError(f"no column of numbers in it; it has {listing(schema.names, 20)}")
     check_columns(len(real))
     firsts = np.cumsum([0, *(footer.row_group(i).num_rows for i in range(footer.num_row_groups))])
+    there = _ParquetNumbers(file, tuple(real), firsts)
 
     def read(start: int, count: int, numbers: Sequence[int]) -> Values:
-        groups = [i for i in range(len(firsts) - 1) if firsts[i] < start + count and firsts[i + 1] > start]
-        names = [real[number].name for number in numbers]
-        at, parts = int(firsts[groups[0]]) if groups else start, []
         try:
-            for batch in file.iter_batches(_EVERY, row_groups=groups, columns=names):
-                low, high = max(start - at, 0), min(start + count - at, len(batch))
-                if low < high:
-                    parts.append(np.stack([_numbers(batch.column(n), low, high) for n in names], axis=1))
-                at += len(batch)
-                if at >= start + count:
-                    break
+            return there.read(start, count, numbers)
         except (pa.ArrowException, OSError, KeyError) as error:
             raise AsdError(f"damaged: {(str(error).splitlines() or [''])[0]}") from error
-        return np.concatenate(parts) if parts else np.empty((0, len(names)))
 
     told = {key.decode("latin-1"): value.decode("latin-1").strip('" ')
             for key, value in (schema.metadata or {}).items()}  # fmt: skip
     rate = next((float(v) for k, v in told.items() if RATE.fullmatch(k) and _is_number(v)), None)
-    table = SignalTable(tuple(field.name for field in real), footer.num_rows, read, rate)
-    return without_clocks(table, wanted)
-
-
-def _numbers(column: Any, low: int, high: int) -> Values:
-    """Give a part of a column as float64, an empty cell as NaN."""
-    return np.asarray(column.slice(low, high - low).to_numpy(zero_copy_only=False), dtype=np.float64)
+    return without_clocks(SignalTable(there.names, footer.num_rows, read, rate), wanted)
 
 
 _FORMATS: Mapping[str, Callable[[BinaryIO, Sequence[str]], SignalTable]] = {

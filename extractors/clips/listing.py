@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, reasons
 from cache.files import objects, places
 from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing, joined
 from extractors.clips.dataset import read_published
@@ -114,8 +114,7 @@ def _read(root: Path, supplements: Collection[str]) -> Listing:
         return published
     found = joined([reader.read() for reader in _readers(root, supplements)])
     if not found.clips:
-        reasons = "".join(f"\n  {fault}" for fault in found.faults[:5])
-        raise AsdError(f"no clips in {root}: expected <machine>/<train|test>/*.wav{reasons}")
+        raise reasons(f"no clips in {root}: expected <machine>/<train|test>/*.wav", found.faults)
     if is_machine(root):
         name = root.resolve().name
         note = f"{root}: read as the folder of one machine, {name!r}"

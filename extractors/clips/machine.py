@@ -156,26 +156,24 @@ class MachineReader:
         for folder in folders:
             paths, faults, _ = audio_files(folder)
             self._faults += faults if self.supplements else []
-            clips = [self._supplement(path) for path in paths]
-            taken = [c for c in clips if c.attributes["supplemental"] in self.supplements]
-            self._clips += taken
-            if left := len(clips) - len(taken):
+            before = len(self._clips)
+            for path in paths:
+                match = _SUPPLEMENTAL.fullmatch(path.stem)
+                words = set(re.findall("[a-z]+", match[2] if match else path.stem.lower()))
+                kind = "noise" if "noise" in words else "clean"
+                if kind not in self.supplements:
+                    continue
+                domains = [domain for domain in ("source", "target") if domain in words]
+                listed = self._attributes.find(below(path, self.path))
+                attributes = parse_tail(match[4] if match else None) if listed is None else listed
+                section = Section(self.name, int(match[1]) if match else 0)
+                domain, told = domains[0] if len(domains) == 1 else None, {**attributes, "supplemental": kind}
+                self._clips.append(Clip(self._id(path), path, section, "train", domain, "normal", told))
+            if left := len(paths) - len(self._clips) + before:
                 self._notes.append(
                     f"{folder}: {left} supplemental clips not read; --supplemental "
                     f"{' or '.join(SUPPLEMENTS)} of extractors.run takes them as normal training clips"
                 )
-
-    def _supplement(self, path: Path) -> Clip:
-        match = _SUPPLEMENTAL.fullmatch(path.stem)
-        words = set(re.findall("[a-z]+", match[2] if match else path.stem.lower()))
-        domains = [domain for domain in ("source", "target") if domain in words]
-        kind = "noise" if "noise" in words else "clean"
-        listed = self._attributes.find(below(path, self.path))
-        attributes = parse_tail(match[4] if match else None) if listed is None else listed
-        section = Section(self.name, int(match[1]) if match else 0)
-        domain = domains[0] if len(domains) == 1 else None
-        attributes = {**attributes, "supplemental": kind}
-        return Clip(self._id(path), path, section, "train", domain, "normal", attributes)
 
     def _id(self, path: Path) -> str:
         return f"{self.name}/{below(path, self.path)}"

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing, reasons
 from cache.base.text import composed, control_character, parse_json
 from cache.files import objects, places
 from cache.files.places import place
@@ -32,7 +32,6 @@ _KNOWN = ("path", "machine_type", "section", "split", "domain", "condition", "at
 _SIGNAL = ("rate", "column")  # of a file of numbers; of sound they are attributes
 _SPLITS = {"train": "train", "normal": "train", "reference": "train", "test": "test", "new": "test"}
 _RECORDING = "a recording of numbers is given by its folder, a file by itself is read as a manifest"
-_SHOWN = 20  # rows named of a long list of faults
 _BATCH = 4096  # rows of Parquet at once
 
 Row = Mapping[str, str]
@@ -87,7 +86,7 @@ def read_manifest(path: Path) -> Listing:
     if missing:
         raise AsdError(
             f"{path}: no column {missing[0]!r}; a manifest needs path and split, and may have "
-            f"{', '.join(_KNOWN[1:])} and any attributes; it has {', '.join(columns[:20]) or 'none'} "
+            f"{', '.join(_KNOWN[1:])} and any attributes; it has {listing(columns, 20)} "
             f"({_RECORDING})"
         )
     clips, wrong = [], dict(table.faults)
@@ -100,9 +99,7 @@ def read_manifest(path: Path) -> Listing:
     counts = Counter(clip.clip_id for clip in clips)
     faults += [f"{name!r} stands in {count} rows" for name, count in counts.items() if count > 1]
     if faults:
-        more = f"\n  and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-        listed = "".join(f"\n  {fault}" for fault in faults[:_SHOWN])
-        raise AsdError(f"{path}: {len(faults)} faults in {len(rows) + len(table.faults)} rows:{listed}{more}")
+        raise reasons(f"{path}: {len(faults)} faults in {len(rows) + len(table.faults)} rows:", faults)
     if not clips:
         raise AsdError(f"{path}: no rows")
     return Listing(tuple(clips), (), (f"{path}: read as a manifest of {len(clips)} clips",))
@@ -123,13 +120,17 @@ class _Row:
             raise AsdError(f"no split; expected {', '.join(_SPLITS)}")
         if split == "train" and condition == "anomaly":
             raise AsdError("an anomaly among the training clips, which must all be normal")
+        number = self.row.get("section") or "0"
+        # Python reads no more than 4,300 digits; no section has as many as 11.
+        if not (number.isascii() and number.isdigit()):
+            raise AsdError(f"section {number!r} is not a whole number from 0")
         machine = self.row.get("machine_type") or self.table.stem
         check_path_text(machine)
         clip_id = composed(PurePosixPath(os.path.normpath(text)).as_posix().lstrip("/"))
         return Clip(
             clip_id,
             path,
-            Section(machine, self._number()),
+            Section(machine, int(number.lstrip("0")[:11] or "0")),
             split,
             self._one_of("domain", dict(zip(DOMAINS, DOMAINS, strict=True))),
             condition or ("normal" if split == "train" else None),
@@ -168,13 +169,6 @@ class _Row:
         if text and text not in allowed:
             raise AsdError(f"{column} {self.row[column]!r} is not one of {', '.join(allowed)}")
         return allowed.get(text)
-
-    def _number(self) -> int:
-        text = self.row.get("section") or "0"
-        if not (text.isascii() and text.isdigit()):
-            raise AsdError(f"section {text!r} is not a whole number from 0")
-        # Python reads no more than 4,300 digits; no section has as many as 11.
-        return int(text.lstrip("0")[:11] or "0")
 
     def _signal(self) -> Signal:
         rate, column = self.row.get("rate", ""), self.row.get("column", "")

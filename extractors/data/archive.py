@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import stat
@@ -10,14 +9,21 @@ from dataclasses import dataclass, replace
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from threading import Event
-from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from cache.base.errors import AsdError
 from cache.base.progress import underway
-from cache.base.text import parse_json
-from cache.files.atomic import file_sha256, write_atomic
-from extractors.fetching.download import Remote, alone, download, matches, require_room
+from cache.files.atomic import file_sha256
+from extractors.fetching.download import (
+    Remote,
+    alone,
+    download,
+    matches,
+    read_record,
+    record_of,
+    require_room,
+    write_record,
+)
 
 _LOG = logging.getLogger(__name__)
 _WORDS = ("dev", "eval", "data", "train", "test")  # of an archive's name, beside the machine
@@ -51,28 +57,19 @@ class Archive:
         return "_".join(word for word in words if word not in _WORDS)
 
     @property
-    def record(self) -> Path:
-        """What is known of the archive since its first download."""
-        return self.store / f"{self.remote.name}.json"
-
-    @property
     def path(self) -> Path:
         """Where it lies until it is unpacked."""
         return self.store / self.remote.name
 
+    @property
+    def record(self) -> Path:
+        """What is known of the archive since its first download."""
+        return record_of(self.path)
+
     def is_done(self) -> bool:
         """Tell whether everything that was in it is below the root."""
-        files = self.read_record().get("files")
+        files = read_record(self.record).get("files")
         return files is not None and all((self.root / name).is_file() for name in files)
-
-    def read_record(self) -> dict[str, Any]:
-        """Read what is known; empty before the first download."""
-        if not self.record.is_file():
-            return {}
-        try:
-            return dict(parse_json(self.record.read_text("utf-8")))
-        except (OSError, ValueError) as error:
-            raise AsdError(f"{self.record} is damaged ({error}); delete it") from error
 
 
 def bring(archive: Archive, halt: Event) -> None:
@@ -93,7 +90,7 @@ def bring(archive: Archive, halt: Event) -> None:
     with alone(archive.store, f"unpacking {archive.remote.name}"):
         if archive.is_done():
             return
-        remote, known = archive.remote, archive.read_record()
+        remote, known = archive.remote, read_record(archive.record)
         if remote.known_hash is None and known:
             remote = replace(remote, known_hash=f"sha256:{known['sha256']}")
         there = not download(remote, archive.store, halt)
@@ -106,18 +103,14 @@ def bring(archive: Archive, halt: Event) -> None:
         }
         if remote.known_hash is None:
             _LOG.info("%s has no published hash; its own is recorded", remote.name)
-        _note(archive, facts)
+        write_record(archive.record, facts)
         workspace = archive.store / f".{remote.name}.unpacked"
         files, kept = unpack(archive.path, archive.root, workspace)
         for name in kept:
             _LOG.info("%s: another file is there and stays: %s", remote.name, name)
-        _note(archive, facts | {"files": files})
+        write_record(archive.record, facts | {"files": files})
         if not archive.keep:
             archive.path.unlink()
-
-
-def _note(archive: Archive, facts: dict[str, object]) -> None:
-    write_atomic(archive.record, (json.dumps(facts, indent=1) + "\n").encode())
 
 
 ROOTS = ("dev_data", "eval_data")  # names of data roots, around the machines in some archives

@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cache.base.errors import AsdError
-from cache.base.text import parse_json
 from cache.files.atomic import atomic_path, write_atomic
 from extractors.clips.dataset import held_out
 from extractors.clips.names import write_table
-from extractors.fetching.download import require_room
+from extractors.fetching.download import read_record, require_room
 from extractors.fetching.offline import is_offline
 
 if TYPE_CHECKING:
@@ -80,10 +79,7 @@ class BearingSet:
             If it is not built, and the package is not there or does not know it.
         """
         if self.is_built:
-            try:
-                return dict(parse_json((self.folder / "manifest.json").read_text("utf-8")))
-            except (OSError, ValueError) as error:
-                raise AsdError(f"{self.folder}/manifest.json is damaged ({error}); build it anew") from error
+            return read_record(self.folder / "manifest.json", "build it anew")
         if is_offline():
             raise AsdError(f"offline nothing is fetched: bring the built set to {self.folder}")
         package = _package()

@@ -126,7 +126,14 @@ def look_up(request: FetchRequest) -> Delivery:
     size = sum(each.remote.size or 0 for each in missing)
     require_room(request.to, _GROWTH * size, f"{request.dataset}, archives and what is in them,")
     roots = sorted({str(each.root.parent if apart else each.root) for each in archives})
-    return Delivery(archives, missing, roots, _notice(request, records, missing))
+    lines = [f"{request.dataset}: archives to be fetched: {len(missing)}, {megabytes(size)}\n"]
+    lines.append(_LICENCE if published is None else f"Licence: {published.terms}.\n")
+    for part, record in records.items():
+        before = f"{part}: " if part else ""
+        lines.append(f"  {before}{record.page} states {record.licence or 'no licence'}\n")
+    if published is not None:
+        lines.append(f"Cite: {published.citation}.\nSplit: {published.split}.\n")
+    return Delivery(archives, missing, roots, "".join(lines))
 
 
 def _records(request: FetchRequest) -> dict[str, int]:
@@ -206,19 +213,6 @@ def pinned(remote: Remote, md5: Mapping[str, str]) -> Remote:
         remote.name, expected, remote.known_hash,
     )  # fmt: skip
     return remote
-
-
-def _notice(request: FetchRequest, records: Mapping[str, Record], missing: Sequence[Archive]) -> str:
-    published = request.published
-    size = sum(each.remote.size or 0 for each in missing)
-    lines = [f"{request.dataset}: archives to be fetched: {len(missing)}, {megabytes(size)}\n"]
-    lines.append(_LICENCE if published is None else f"Licence: {published.terms}.\n")
-    for part, record in records.items():
-        before = f"{part}: " if part else ""
-        lines.append(f"  {before}{record.page} states {record.licence or 'no licence'}\n")
-    if published is not None:
-        lines.append(f"Cite: {published.citation}.\nSplit: {published.split}.\n")
-    return "".join(lines)
 
 
 def bring_all(missing: Sequence[Archive]) -> list[str]:

@@ -95,7 +95,12 @@ class Fan:
         turns += rng.random()  # (T,) revolutions since an arbitrary start
         flow = coloured_noise(rng, samples, rng.normal(-4.5, 0.2), (150.0, 6_000.0))
         flow *= 1 + 0.3 * np.cos(2 * np.pi * BLADES * turns)
-        healthy = unit_rms(_tones(rng, turns) + 0.9 * jitter(rng, 0.7) * flow)
+        tones = np.zeros_like(turns)
+        for times in (1, BLADES):  # harmonics 1-4 of the shaft, then of the passing blades
+            for order in range(1, 5):
+                phase = 2 * np.pi * (times * order * turns + rng.random())  # (T,) rad
+                tones += (0.25 if times == 1 else 1.0) / order * jitter(rng, 2.0) * np.cos(phase)
+        healthy = unit_rms(tones + 0.9 * jitter(rng, 0.7) * flow)
         return healthy if fault is None else _with_fault(healthy, fault, (rng, turns))
 
 
@@ -124,7 +129,11 @@ class Valve:
         gain = np.sqrt(self.pressure) * ratio(-12 * severity["sluggish"])
         sound = _strikes(rng, opens, samples, _OPENING) * jitter(rng, 1.0)
         sound += gain * _strikes(rng, closes, samples, _CLOSING) * jitter(rng, 1.0)
-        sound += 0.1 * self.pressure * jitter(rng, 1.0) * _puffs(rng, opens, closes, samples)
+        time = np.arange(samples) / SAMPLE_RATE
+        is_open = np.searchsorted(opens, time) > np.searchsorted(closes, time)  # (T,)
+        puffs = 0.1 * self.pressure * jitter(rng, 1.0)  # air that flows while it is open
+        flow = coloured_noise(rng, samples, -1.0, (800.0, 7_000.0))
+        sound += puffs * (unit_rms(smooth(is_open.astype(np.float64), 0.01)) * flow)
         healthy = unit_rms(sound)
         if fault is None or fault.kind == "sluggish":
             return healthy
@@ -173,17 +182,6 @@ NOISES: Mapping[str, BackgroundNoise] = MappingProxyType(
 )
 
 
-def _tones(rng: Generator, turns: Wave) -> Wave:
-    """Sum shaft harmonics 1-4 and blade-pass harmonics 1-4; (T,) turns to (T,)."""
-    shaft = [(order, 0.25 / order) for order in range(1, 5)]
-    blade = [(BLADES * order, 1.0 / order) for order in range(1, 5)]
-    total = np.zeros_like(turns)
-    for order, gain in shaft + blade:
-        phase = 2 * np.pi * (order * turns + rng.random())  # (T,) rad
-        total += gain * jitter(rng, 2.0) * np.cos(phase)
-    return total
-
-
 def _bearing(rng: Generator, turns: Wave) -> Wave:
     """Impacts at the outer-race frequency, slipping by a per cent, on the housing's resonance."""
     passes = BEARING_ORDER * turns  # (T,) rollers that have passed
@@ -212,15 +210,6 @@ def _strikes(rng: Generator, times: Wave, samples: int, modes: Mapping[float, tu
     train = impulses(times, rng.lognormal(0, 0.1, len(times)), samples)
     parts = [gain * ring(train, hertz * jitter(rng, 0.1), decay) for hertz, (decay, gain) in modes.items()]
     return np.asarray(np.sum(parts, axis=0))
-
-
-def _puffs(rng: Generator, opens: Wave, closes: Wave, samples: int) -> Wave:
-    """Air that flows while the valve is open; (samples,)."""
-    time = np.arange(samples) / SAMPLE_RATE
-    is_open = np.searchsorted(opens, time) > np.searchsorted(closes, time)  # (T,)
-    return unit_rms(smooth(is_open.astype(np.float64), 0.01)) * coloured_noise(
-        rng, samples, -1.0, (800.0, 7_000.0)
-    )
 
 
 def _leak(rng: Generator, _: Wave, samples: int) -> Wave:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from cache.base.errors import AsdError
-from cache.files.atomic import atomic_path, file_hash
+from cache.base.text import parse_json
+from cache.files.atomic import atomic_path, file_hash, write_atomic
 from extractors.fetching.http import PartialFile, SourceError, Transfer
 
 _LOG = logging.getLogger(__name__)
@@ -93,6 +96,30 @@ def matches(path: Path, known_hash: str) -> bool:
     return file_hash(path, algorithm) == expected.lower()
 
 
+def record_of(path: Path) -> Path:
+    """Where it is noted what a download was, once its server published no hash."""
+    return path.with_name(f"{path.name}.json")
+
+
+def read_record(path: Path, remedy: str = "delete it") -> dict[str, Any]:
+    """Read an object in JSON; empty where there is no such file.
+
+    Raises
+    ------
+    AsdError
+        If it is damaged, with the remedy.
+    """
+    try:
+        return dict(parse_json(path.read_text("utf-8"))) if path.is_file() else {}
+    except (OSError, ValueError, TypeError) as error:
+        raise AsdError(f"{path} is damaged ({error}); {remedy}") from error
+
+
+def write_record(path: Path, facts: Mapping[str, object]) -> None:
+    """Write what `read_record` reads."""
+    write_atomic(path, (json.dumps(facts, indent=1) + "\n").encode())
+
+
 @contextmanager
 def alone(folder: Path, name: str, *, quietly: bool = False) -> Iterator[None]:
     """Let one process at a time do something under a name; the lock of one that dies is released.
@@ -134,9 +161,9 @@ def _from_any(remote: Remote, transfer: Transfer, final: Path) -> str:
             transfer.part.path.replace(temporary)
         transfer.part.drop()
         return url
-    reasons = "".join(f"\n  {fault}" for fault in faults)
+    told = "".join(f"\n  {fault}" for fault in faults)
     raise AsdError(
-        f"{remote.name} could not be fetched:{reasons}\ntry again later (what has come is kept and "
+        f"{remote.name} could not be fetched:{told}\ntry again later (what has come is kept and "
         f"continued), or bring the file from elsewhere to {final}"
     )
 

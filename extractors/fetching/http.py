@@ -152,8 +152,12 @@ class Transfer:
 
         headers = {"Accept-Encoding": "identity"} | self.part.headers(url)
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-            if self._is_complete(response):
-                return
+            if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                whole = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
+                if whole and int(whole[1]) == self.part.size():
+                    return  # there is nothing behind what is here
+                self.part.drop()
+                raise _AgainError("the server no longer has the file that was begun")
             start, total = self._extent(response, url)
             self.room(max(total or 0, self.size or 0) - start)
             if start == 0:
@@ -167,16 +171,6 @@ class Transfer:
                         raise KeyboardInterrupt
         if total is not None and self.part.size() < total:
             raise _AgainError(f"the connection ended after {self.part.size()} of {total} bytes")
-
-    def _is_complete(self, response: requests.Response) -> bool:
-        """Read the answer that there is nothing behind what is here."""
-        if response.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return False
-        whole = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
-        if whole and int(whole[1]) == self.part.size():
-            return True
-        self.part.drop()
-        raise _AgainError("the server no longer has the file that was begun")
 
     def _extent(self, response: requests.Response, url: str) -> tuple[int, int | None]:
         """Where the answer's bytes begin in the file, and how long the file is."""

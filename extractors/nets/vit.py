@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cache.base.errors import AsdError
+from cache.base.errors import AsdError, listing
 from extractors.backbone import NetworkBackbone, Trainable
 
 EPSILON = 1e-6  # of every normalisation, as in the checkpoints' configurations
@@ -259,8 +259,7 @@ def sizes_of(state: Mapping[str, Tensor], path: Path, heads: object = None) -> V
     """
     first = state.get("blocks.0.attn.proj.weight")
     if first is None or first.ndim != 2:
-        shown = ", ".join(sorted(state)[:3]) or "nothing"
-        raise AsdError(f"{path} has no blocks of a transformer: it holds {shown}")
+        raise AsdError(f"{path} has no blocks of a transformer: it holds {listing(sorted(state), 3)}")
     width = len(first)
     heads = max(1, width // _HEAD) if heads is None else heads
     if type(heads) is not int or heads < 1 or width % heads:

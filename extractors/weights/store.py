@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from cache.base.errors import AsdError
-from cache.base.text import parse_json
-from cache.files.atomic import file_sha256, write_atomic
-from extractors.fetching.download import Remote, download, matches
+from cache.files.atomic import file_sha256
+from extractors.fetching.download import Remote, download, matches, read_record, record_of, write_record
 from extractors.fetching.offline import is_offline
 from extractors.weights.published import Checkpoint, path_of, published
 
@@ -58,10 +56,10 @@ def fetch(checkpoint: Checkpoint, wanted_by: str = "") -> Path:
     if url and known is None:
         sha256 = file_sha256(path)
         record = {"file": path.name, "sha256": sha256, "size": path.stat().st_size, "url": url}
-        write_atomic(_record_of(path), (json.dumps(record, indent=2) + "\n").encode())
+        write_record(record_of(path), record)
         _LOG.info(
             "no hash of %s is published; SHA-256 %s is recorded in %s, and later downloads must have it",
-            path.name, sha256, _record_of(path),
+            path.name, sha256, record_of(path),
         )  # fmt: skip
     return path
 
@@ -82,16 +80,10 @@ def is_intact(path: Path, checkpoint: Checkpoint) -> bool | None:
     return None if expected is None else matches(path, expected)
 
 
-def _record_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
-
-
 def _recorded(path: Path) -> str | None:
-    """Read what the first download was; ``None`` before it."""
-    record = _record_of(path)
-    if not record.is_file():
-        return None
-    try:
-        return f"sha256:{parse_json(record.read_text('utf-8'))['sha256']}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AsdError(f"{record} is damaged ({error!r}); delete it") from error
+    """Read the hash of the first download; ``None`` before it."""
+    record = record_of(path)
+    facts = read_record(record)
+    if facts and "sha256" not in facts:
+        raise AsdError(f"{record} is damaged: it names no sha256; delete it")
+    return f"sha256:{facts['sha256']}" if facts else None

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cache.base.errors import AsdError
+from cache.base.errors import reasons
 from cache.base.processors import cores
 from cache.base.progress import Progress, Steps, unseen
 from extractors.audio.batches import Decoder, RaggedArray, Recordings, Refusal, hold
@@ -135,6 +135,5 @@ def read_waveforms(
 
     held = hold(decoded(), (), room.budget, room.folder)
     if not kept:
-        reasons = "".join(f"\n  {fault}" for fault in faults[:5])
-        raise AsdError(f"no training clip that can be used{reasons}")
+        raise reasons("no training clip that can be used", faults)
     return Waveforms(held, tuple(kept), tuple(hashes), tuple(faults), sample_rate)

@@ -150,15 +150,10 @@ class Optimising:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise AsdError(_too_large(len(rows), self.portions)) from error
+            half, steps = max(1, self.portions.batch // 2), self.portions.accumulate * 2
+            raise AsdError(
+                "no memory for a single clip: shorten --crop, train lora or last, or a smaller model"
+                if len(rows) == 1 else f"no memory for {len(rows)} clips at once; --batch-size {half} "
+                f"--accumulate {steps} makes the same steps in smaller portions"
+            ) from error  # fmt: skip
         return loss.item()
-
-
-def _too_large(clips: int, portions: Portions) -> str:
-    if clips == 1:
-        return "no memory for a single clip: shorten --crop, train lora or last, or a smaller model"
-    half = max(1, portions.batch // 2)
-    return (
-        f"no memory for {clips} clips at once; --batch-size {half} --accumulate "
-        f"{portions.accumulate * 2} makes the same steps in smaller portions"
-    )
