@@ -78,19 +78,17 @@ def describe(clip: NDArray[np.float32], normal: NDArray[np.float32], rate: int) 
         return Difference("clipping", 0.0, seconds, 0.0, top, 0.0, text)
     if (gap := _gap(heard, known, rate)) is not None:
         start, end, depth = gap
-        text = f"the sound is gone for {_span(end - start)} at {start:.2f} s"
+        span = end - start
+        lasted = f"{span:.1f} s" if span >= 1 else f"{1000 * span:.0f} ms"
+        text = f"the sound is gone for {lasted} at {start:.2f} s"
         return Difference("dropout", start, end, 0.0, top, -depth, text)
     found = [_tone(heard, known, rate), *_bands(heard, known, rate)]
     told = [one for one in found if one is not None]
     if not told:
         text = "no clear difference from its nearest normal clip"
         return Difference("none", 0.0, seconds, 0.0, top, 0.0, text)
-    return max(told, key=_weight)
-
-
-def _weight(one: Difference) -> float:
-    """How much a difference explains: what lasts counts for more than its decibels say."""
-    return abs(one.decibels) + (4.0 if one.kind in ("level", "broadband") else 0.0)
+    # What lasts explains more than its decibels say.
+    return max(told, key=lambda one: abs(one.decibels) + 4.0 * (one.kind in ("level", "broadband")))
 
 
 def _clipped(samples: Floats) -> float:
@@ -258,10 +256,6 @@ def _louder(decibels: float) -> str:
 
 def _more(decibels: float) -> str:
     return f"{decibels:.0f} dB more than in its nearest normal clip"
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def _hertz(frequency: float) -> str:
