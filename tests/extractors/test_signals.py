@@ -191,7 +191,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "later.csv": (lambda p: p.write_text("1\n" * 50 + "broken\n" + "2\n" * 50), "not numbers throughout"),
     "gap.csv": (lambda p: p.write_text("1,2\n" * 50 + "3,\n" + "4,5\n" * 50), "NaN"),
     "binary.csv": (lambda p: p.write_bytes(bytes(range(256)) * 9), "zero bytes"),
-    "wide.csv": (lambda p: p.write_text(",".join(["1"] * 5000) + "\n"), "turned on its side"),
+    "wide.csv": (lambda p: p.write_text(",".join(["1"] * 5000) + "\n"), "transpose it"),
     "bomb.mat": (bomb, "bytes unpacked"),
     "cut.mat": (lambda p: (scipy.io.savemat(p, {"x": X}), p.write_bytes(p.read_bytes()[:-90])), "cut short"),
     "words.mat": (lambda p: scipy.io.savemat(p, {"x": "hello"}), "no signal in it"),
