@@ -26,12 +26,14 @@ from extractors.audio.batches import RaggedArray
 from extractors.backbone import Source
 from extractors.clips.listing import Clip
 from extractors.embedding.finetuned import load_any
-from finetune.data import augmentation, sampling
+from finetune.data import augmentation
 from finetune.data.batches import Batches
+from finetune.data.sampling import SAMPLERS
 from finetune.data.waveforms import Waveforms
 from finetune.loop.optimising import Optimising, Portions, Rates
-from finetune.model import head, scope
+from finetune.model import head
 from finetune.model.learner import build, measured
+from finetune.model.scope import SCOPES as KINDS
 
 BACKBONES = ("beats", "ast", "panns")
 SCOPES = ("full", "last:blocks=2", "lora:rank=64")
@@ -54,11 +56,11 @@ def measure(name: str, text: str, args: Namespace) -> dict[str, Any]:
     layer = backbone.spec.layers[-1]
     embedding = measured(backbone, layer, "attentive", 256)
     learner = build(backbone, embedding, head.parse("subcluster-adacos"), CLASSES, 0).train()
-    opened = scope.parse(text).open(backbone.trainable, layer)
+    opened = KINDS.parse(text).open(backbone.trainable, layer)
     clips = noise(args.batch_size, backbone.spec.sample_rate)
     rows = np.arange(args.batch_size)
     batches = Batches(
-        clips, rows % CLASSES, CLASSES, rows, sampling.parse("plain"),
+        clips, rows % CLASSES, CLASSES, rows, SAMPLERS.parse("plain"),
         augmentation.parse(["mixup"]), SECONDS * backbone.spec.sample_rate, 0, device,
     )  # fmt: skip
     portions = Portions(args.batch_size, 1, args.dtype)

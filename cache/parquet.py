@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,10 +19,11 @@ from cache.base.errors import AsdError, is_out_of_memory
 from cache.base.text import parse_json
 from cache.facts import Facts
 from cache.files import bounds, objects, places
-from cache.files.atomic import write_atomic
+from cache.files.atomic import scratch_folder, write_atomic
 from cache.recipe import Recipe, from_json
 from cache.table import ClipKey, EmbeddingTable, Section
 
+_T = TypeVar("_T")
 _RECIPE, _BLOCKS, _DIGEST = b"asd.recipe", b"asd.blocks", b"asd.sha256"
 _REMEDY = (
     "move it aside with `python -m cache.run verify --repair` and run the extraction again: only "
@@ -137,7 +138,7 @@ def read_blocks(path: Path, rows: int) -> Iterator[tuple[EmbeddingTable, Recipe]
         As `read_table`, as late as after the last part: nothing may be published before.
     """
     try:
-        with _opened(path, whole=places.is_remote(path)) as source:
+        with _near(path) as near, pa.OSFile(str(near)) as source:
             arrow = bounds.read_parquet(source, source.size(), [*_PLACE_COLUMNS, *_KEY_COLUMNS, _FACTS])
             metadata, keys = arrow.schema.metadata or {}, _keys(arrow)
             recipe = from_json(metadata[_RECIPE].decode())
@@ -169,8 +170,7 @@ def read_recipe(path: Path) -> tuple[Recipe, int]:
     AsdError
         If the file is damaged or not an embedding table.
     """
-    with _footer(path) as footer:
-        return from_json(footer.metadata[_RECIPE].decode()), int(footer.num_rows)
+    return _footer(path, lambda footer: (from_json(footer.metadata[_RECIPE].decode()), int(footer.num_rows)))
 
 
 def read_digest(path: Path) -> str:
@@ -181,8 +181,7 @@ def read_digest(path: Path) -> str:
     AsdError
         If the file is damaged or not an embedding table.
     """
-    with _footer(path) as footer:
-        return str(footer.metadata[_DIGEST].decode())
+    return _footer(path, lambda footer: str(footer.metadata[_DIGEST].decode()))
 
 
 def read_keys(path: Path) -> tuple[ClipKey, ...]:
@@ -201,13 +200,45 @@ def read_keys(path: Path) -> tuple[ClipKey, ...]:
 
 
 def _read(path: Path, columns: list[str] | None) -> pa.Table:
+    def read(source: Any) -> pa.Table:
+        return bounds.read_parquet(source, source.size(), columns)
+
     try:
-        with _opened(path, whole=columns is None) as source:
-            return bounds.read_parquet(source, source.size(), columns)
+        if columns is None and places.is_remote(path):
+            return read(pa.BufferReader(objects.fetch(path)))
+        return _in_ranges(path, read)
     except objects.Unreachable:
         raise
     except _DAMAGED as error:
         raise _fault(path, error, "is damaged") from error
+
+
+def _footer(path: Path, read: Callable[[pq.FileMetaData], _T]) -> _T:
+    try:
+        return _in_ranges(path, lambda source: read(pq.read_metadata(source)))
+    except objects.Unreachable:
+        raise  # the table may well be whole
+    except _DAMAGED as error:
+        raise _fault(path, error, "is not an embedding table") from error
+
+
+def _in_ranges(path: Path, read: Callable[[Any], _T]) -> _T:
+    """Let pyarrow read a file of this machine or an object, of that only the ranges it asks for."""
+    if places.is_remote(path):
+        return objects.in_ranges(path, read)
+    with pa.OSFile(str(path)) as file:
+        return read(file)
+
+
+@contextmanager
+def _near(path: Path) -> Iterator[Path]:
+    """Give a file of this machine: of an object a copy, for a while, since a table may be large."""
+    if not places.is_remote(path):
+        yield path
+        return
+    with scratch_folder() as folder:
+        objects.copy(path, folder / path.name)
+        yield folder / path.name
 
 
 def _fault(path: Path, error: Exception, text: str) -> Exception:
@@ -235,35 +266,6 @@ def _is_scarce(path: Path) -> bool:
     except (MemoryError, RuntimeError, OSError):
         return True
     return False
-
-
-@contextmanager
-def _footer(path: Path) -> Iterator[pq.FileMetaData]:
-    try:
-        with _opened(path, whole=False) as file:
-            yield pq.read_metadata(file)
-    except objects.Unreachable:
-        raise  # the table may well be whole
-    except _DAMAGED as error:
-        raise _fault(path, error, "is not an embedding table") from error
-
-
-@contextmanager
-def _opened(path: Path, *, whole: bool) -> Iterator[Any]:
-    """Open what pyarrow reads a file of this machine or an object from; of that, ranges or all.
-
-    Yields
-    ------
-    A file object that tells its bytes by ``size()``.
-    """
-    if not places.is_remote(path):
-        with pa.OSFile(str(path)) as file:
-            yield file
-    elif whole:
-        yield pa.BufferReader(objects.fetch(path))
-    else:
-        with objects.Ranges(path) as ranges:
-            yield ranges
 
 
 def _to_arrow(table: EmbeddingTable) -> pa.Table:

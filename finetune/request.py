@@ -1,4 +1,4 @@
-"""What a training is asked for: the one declaration of its options."""
+"""The options of a training, declared once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from extractors.backbone import EMBEDDINGS, Source
 from extractors.fetching.offline import offline_option
 from extractors.request import device_option
 from finetune.data import AUGMENTATIONS
-from finetune.data.sampling import names as samplings
+from finetune.data.sampling import SAMPLERS
 from finetune.labels.classes import Labelling
 from finetune.model import HEADS
-from finetune.model.scope import names as scopes
+from finetune.model.scope import SCOPES
 
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
@@ -32,7 +32,7 @@ PRECISIONS = {"float32": "no", "bfloat16": "bf16", "float16": "fp16"}
 @documented
 @dataclass(frozen=True)
 class Rates(Options):
-    """How fast what learns; of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
+    """Learning rates and weight decay of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
 
     network: float = option(
         1e-4, "of the topmost block and its adapters", least=0, flag="--learning-rate",
@@ -60,7 +60,7 @@ class Rates(Options):
 @documented
 @dataclass(frozen=True)
 class Portions(Options):
-    """What goes through the network at once."""
+    """Clips of a forward pass and of a step, and the number format."""
 
     batch: int = option(8, "clips a forward pass and device", least=1, flag="--batch-size", metavar="N")
     accumulate: int = option(1, "forward passes a step", least=1, metavar="N")
@@ -115,10 +115,12 @@ class Settings(Options):
         metavar="NAME[:KEY=VALUE...]",
     )  # fmt: skip
     scope: str = option(
-        "full", "{choices}", choices=scopes, named=True, flag="--train",
+        "full", "{choices}", choices=SCOPES.names, named=True, flag="--train",
         metavar="NAME[:KEY=VALUE...]",
     )  # fmt: skip
-    sampling: str = option("balanced", "{choices}", choices=samplings, named=True, metavar="NAME[:KEY=VALUE]")
+    sampling: str = option(
+        "balanced", "{choices}", choices=SAMPLERS.names, named=True, metavar="NAME[:KEY=VALUE]"
+    )
     augment: tuple[str, ...] = option(
         ("mixup",), "{choices}, in this order; nothing for none", choices=AUGMENTATIONS.names,
         named=True, nargs="*", metavar="NAME[:KEY=VALUE...]",

@@ -37,7 +37,7 @@ _EXAMPLES = """--data dev_data --to more --as normals --method mixup speed
 @documented
 @dataclass(frozen=True)
 class TextOptions(Options):
-    """Of methods that make sounds from text."""
+    """Options of methods that make sounds from text."""
 
     model: str | None = option(
         None, "of the hub, or a folder (default: the published one)", metavar="ID@COMMIT"

@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a fine-tuning made.
+    """Result of a fine-tuning: a model a seed.
 
     Attributes
     ----------

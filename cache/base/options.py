@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from cache.base.errors import AsdError
 
@@ -231,24 +231,42 @@ def parse(text: str, find: Callable[[str], type[T]]) -> T:
     return make(owner, values, f"{text.strip()!r}: ")
 
 
-def find_in(kinds: Mapping[str, type[T]], what: str) -> Callable[[str], type[T]]:
-    """Make a look-up for `parse` of a few classes by name.
+@dataclass(frozen=True)
+class Kinds(Generic[T]):
+    """A few classes of options that a user chooses from by name.
 
-    Parameters
+    Attributes
     ----------
-    kinds
-        Name to class.
     what
-        They are, for the message.
+        They are, for messages.
+    classes
+        Name to class.
     """
 
-    def find(name: str) -> type[T]:
-        if name not in kinds:
-            known = sorted(kinds)
-            raise AsdError(f"unknown {what} {name!r}; known are {', '.join(known)}{nearest(name, known)}")
-        return kinds[name]
+    what: str
+    classes: Mapping[str, type[T]]
 
-    return find
+    def names(self) -> list[str]:
+        """Names to choose from."""
+        return sorted(self.classes)
+
+    def parse(self, text: str) -> T:
+        """Read ``NAME[:option=value...]``.
+
+        Raises
+        ------
+        AsdError
+            If the name, an option or a value is unknown; the known ones are listed.
+        """
+        return parse(text, self._find)
+
+    def _find(self, name: str) -> type[T]:
+        if name not in self.classes:
+            known = self.names()
+            raise AsdError(
+                f"unknown {self.what} {name!r}; known are {', '.join(known)}{nearest(name, known)}"
+            )
+        return self.classes[name]
 
 
 def text_of(name: str, made: Any) -> str:

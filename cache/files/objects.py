@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cache.base.errors import AsdError
 
+_T = TypeVar("_T")
 # How a store is told to replace one version of an object and no other: the option of `pipe_file`.
 # S3 has conditional writes since November 2024.
 _REPLACING = {"s3": "IfMatch", "s3a": "IfMatch"}
+_AT_ONCE = 2**24  # bytes of an object that are copied at once: of less, the waiting for each tells
 
 
 class Unreachable(AsdError):  # noqa: N818 - a state of the store, as the message says
@@ -104,10 +106,58 @@ def put(path: Path, data: bytes, over: str | None = None) -> None:
 
 def version(path: Path) -> str:
     """Tell one state of an object from another; empty where there is none."""
-    told = information(path)
+    return _version(information(path))
+
+
+def _version(told: dict[str, Any] | None) -> str:
     if told is None:
         return ""
     return str(told.get("ETag") or f"{told.get('created', told.get('mtime'))}-{told['size']}")
+
+
+def in_ranges(path: Path, read: Callable[[Ranges], _T]) -> _T:
+    """Read an object in ranges, all of one version: again where another was written meanwhile.
+
+    Parameters
+    ----------
+    path
+        Its URL.
+    read
+        Takes the object as a file; may be called again.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    Unreachable
+        If the store fails.
+    """
+    while True:
+        with Ranges(path) as source:
+            try:
+                found = read(source)
+                if source.reads < 2 or source.is_current():
+                    return found
+            except Exception:  # of whatever ranges of two versions make
+                if source.is_current():
+                    raise
+
+
+def copy(path: Path, target: Path) -> None:
+    """Copy an object to a file of this machine, a part at a time; see `in_ranges`.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+
+    def read(source: Ranges) -> None:
+        with target.open("wb") as file:
+            while part := source.read(_AT_ONCE):
+                file.write(part)
+
+    in_ranges(path, read)
 
 
 def remove(path: Path, *, recursive: bool = False) -> None:
@@ -127,6 +177,11 @@ class Ranges(io.RawIOBase):
     path
         Its URL.
 
+    Attributes
+    ----------
+    reads
+        How many ranges were read.
+
     Raises
     ------
     FileNotFoundError
@@ -138,6 +193,11 @@ class Ranges(io.RawIOBase):
         if told is None:
             raise FileNotFoundError(str(path))
         self._path, self._size, self._at = path, int(told["size"]), 0
+        self._version, self.reads = _version(told), 0
+
+    def is_current(self) -> bool:
+        """Whether no other version was written since: else ranges may be of both."""
+        return version(self._path) == self._version
 
     def size(self) -> int:
         """Bytes of the object."""
@@ -162,6 +222,7 @@ class Ranges(io.RawIOBase):
         start, stop = self._at, min(self._at + wanted, self._size)
         if stop <= start:
             return b""
+        self.reads += 1
         with reaching(self._path):
             data = bytes(_system(self._path).cat_file(_key(self._path), start=start, end=stop))
         self._at += len(data)

@@ -71,7 +71,7 @@ def measured(raw: BinaryIO) -> Measure:
 
 
 class PatchedFile(io.RawIOBase):
-    """A file in which some bytes are others.
+    """A file with some of its bytes replaced.
 
     Parameters
     ----------

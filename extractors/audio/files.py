@@ -40,7 +40,7 @@ _MOMENT = 2 * 10**9  # ns; the coarsest times that a file system tells
 
 
 def marked(sha256: str, signal: Signal) -> str:
-    """Hash what a manifest tells of a file of numbers with its bytes; of all others, the bytes' hash."""
+    """Join a file's hash with what a manifest tells of it as a file of numbers."""
     return hashlib.sha256((sha256 + signal.mark).encode()).hexdigest() if signal.mark else sha256
 
 

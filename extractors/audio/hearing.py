@@ -1,4 +1,4 @@
-"""What of a recording is heard: which channel, and the whole or windows of it."""
+"""The part of a recording that is heard: its channel, and all of it or windows."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Hearing:
 
     @property
     def settings(self) -> dict[str, Setting]:
-        """What of it differs from the whole of all channels, for the recipe."""
+        """Settings for the recipe; empty where the average of the whole recording is heard."""
         found: dict[str, Setting] = {}
         if self.channel != AVERAGE:
             found["channel"] = self.channel
@@ -98,7 +98,7 @@ class Hearing:
         return samples if self.length is None else self.length.fit(samples, rate)
 
     def cut(self, listing: Listing) -> Listing:
-        """Put windows in the place of clips longer than one, and tell clips what is told of all.
+        """Replace clips longer than a window by windows, and give each clip the rate and columns told of all.
 
         A file whose length cannot be read becomes a fault.
         """

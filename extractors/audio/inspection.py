@@ -1,4 +1,4 @@
-"""What a recording turns out to be while it is decoded: its bandwidth, silence, what a mix leaves."""
+"""Facts measured while a recording is decoded: bandwidth, silence, what a mix leaves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOWEST = 12  # band; edges below are the machine's own
 
 
 class Ear:
-    """Takes in a recording block by block, and says what it was.
+    """Measures a recording block by block.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Ear:
             )
 
     def facts(self, remark: str = "", decoder: str = "") -> Facts:
-        """Say what it was; see `cache.facts.Facts`."""
+        """Return what was measured; see `cache.facts.Facts`."""
         mean = self._sum / self._count
         deviation = max(0.0, self._square / self._count - mean**2) ** 0.5
         coarse = self._coarse and self._high - self._low <= _LAST_BIT

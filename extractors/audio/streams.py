@@ -14,7 +14,7 @@ _MOST_BLOCKS = 10_000  # of metadata; more are an attack
 
 @dataclass(frozen=True)
 class Measure:
-    """What a header should have said.
+    """Corrections to a header that tells a wrong length.
 
     Attributes
     ----------

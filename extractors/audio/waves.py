@@ -1,4 +1,4 @@
-"""What is done to waveforms: noise, levels, mixtures, speed, lengths, ringing.
+"""Formulas of waveforms: noise, levels, mixtures, speed, lengths, ringing.
 
 Synthetic machines, synthetic clips and augmentations are made of it, so each formula stands here once.
 What takes any `S` is written in operators that NumPy and torch share: a batch on a GPU stays there.

@@ -1,4 +1,4 @@
-"""The words of a listing: clips, the files that are none, and what holds both."""
+"""Clips, files that cannot be used, and listings of both."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def datasets() -> Mapping[str, DataSet]:
 
 
 def find_set(name: str) -> DataSet:
-    """Look a set up.
+    """Find a set by its name.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def held_out(normal: Sequence[T], abnormal: int) -> tuple[Sequence[T], Sequence[
 
 
 def counts(normal: int, abnormal: int) -> dict[tuple[str, str | None, str | None], int]:
-    """Clips a kind after `held_out`, for `KnownSet.counts`."""
+    """Count the clips of each kind after `held_out`, for `KnownSet.counts`."""
     judged = min(abnormal, normal // 2)
     return {
         ("train", None, "normal"): normal - judged,
@@ -270,7 +270,7 @@ def recordings(folder: Path, faults: list[Fault]) -> list[Path]:
 
 
 def clips_of(paths: Sequence[Path], root: Path, like: Clip) -> Iterator[Clip]:
-    """Give clips of files, of the section, split and labels of another; ids are paths below a root."""
+    """Make clips of files, with the section, split and labels of another; ids are paths below a root."""
     for path in paths:
         yield Clip(
             f"{like.section.machine_type}/{below(path, root)}",

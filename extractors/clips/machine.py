@@ -180,7 +180,7 @@ class MachineReader:
 
 
 def parse_name(stem: str, split: str) -> ClipName:
-    """Read a clip's file name and hold it against the split of its folder.
+    """Read a clip's file name and compare it with the split of its folder.
 
     Parameters
     ----------

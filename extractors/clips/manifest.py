@@ -106,7 +106,7 @@ def read_manifest(path: Path) -> Listing:
 
 
 class _Row:
-    """A row of a table at a place."""
+    """A row of the table at a path."""
 
     def __init__(self, table: Path, row: Row) -> None:
         self.table, self.row = table, row

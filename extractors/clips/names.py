@@ -1,4 +1,4 @@
-"""File names of the task, 2020 to 2026, to what they say and back.
+"""Read and write the task's file names, 2020 to 2026.
 
 ============================== ====================================================================
 2020                           ``normal_id_01_00000000``; of the evaluation set ``id_01_00000000``
@@ -44,7 +44,7 @@ _OF_2020 = re.compile(r"(?:(?P<condition>normal|anomaly)_)?id_(?P<section>[0-9]{
 
 @dataclass(frozen=True)
 class ClipName:
-    """What a file name of the task says.
+    """A file name of the task in its parts.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ def write_tail(attributes: Mapping[str, str]) -> str:
 
 
 def _next_pair(words: list[str]) -> tuple[str, str, int]:
-    """Find the first key, its value, and of how many words both are."""
+    """Find the first key and its value, and count their words."""
     for key in _LONG_KEYS:
         if tuple(words[:2]) == key and len(words) > 2:
             return "_".join(key), words[2], 3

@@ -213,7 +213,7 @@ def _machines(name: str, rows: Sequence[_Row]) -> dict[str, list[_Row]]:
 
 
 def _plain(text: str) -> str:
-    """Write a name as a file's, without what steers a path or a shell."""
+    """Make a file name of a name: nothing in it means something to a path or a shell."""
     return re.sub(r"[^\w.+=-]+", "-", text)
 
 

@@ -79,7 +79,7 @@ class FetchRequest(Options):
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a request comes to.
+    """The archives that a request means.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Delivery:
 
 
 def look_up(request: FetchRequest) -> Delivery:
-    """Ask Zenodo what a request comes to, and see that there is room for it.
+    """Ask Zenodo for the archives of a request, and check that there is room for them.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def _listed(records: Mapping[str, Record], request: FetchRequest) -> list[Archiv
 
 
 def pinned(remote: Remote, md5: Mapping[str, str]) -> Remote:
-    """Hold what a record says of an archive against its published MD5.
+    """Compare the hash in an archive's record with the published MD5.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a sound file is, its sound apart."""
+"""Facts of a recording without its samples: rate, channels, length, hash."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BLOCK = 2**18  # frames decoded at once
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file is, its sound apart.
+    """Facts of a recording without its samples.
 
     Attributes
     ----------

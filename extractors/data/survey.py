@@ -1,4 +1,4 @@
-"""What a listing holds and what is wrong with it."""
+"""Survey of a listing: its contents, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found.
+    """Contents of data roots, findings and notes.
 
     Attributes
     ----------

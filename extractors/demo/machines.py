@@ -36,7 +36,7 @@ BEARING_RESONANCE = 3_000.0  # Hz, the housing that the impacts make ring
 
 @dataclass(frozen=True)
 class MachineFault:
-    """What is wrong with a machine, and how badly.
+    """A fault of a machine, and its severity.
 
     Attributes
     ----------

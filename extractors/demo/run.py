@@ -47,7 +47,7 @@ _LEVEL = 0.06  # RMS of a clip, full scale 1
 
 @dataclass(frozen=True)
 class Condition:
-    """Under which a clip is recorded: the machine's operating point and the place's noise."""
+    """Conditions of a recording: the machine's operating point and the place's noise."""
 
     operation: Operation
     noise: str

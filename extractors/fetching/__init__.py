@@ -1,1 +1,1 @@
-"""What comes over the network: HTTP, downloads that go on, room on the disk, working offline."""
+"""Downloads: HTTP, continued where they were cut off, room on the disk, working offline."""

@@ -1,4 +1,4 @@
-"""Files of other people's servers: whole, checked and under their name, or not there at all."""
+"""Downloads of files: whole, checked and under their name, or not there at all."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def matches(path: Path, known_hash: str) -> bool:
 
 
 def record_of(path: Path) -> Path:
-    """Where it is noted what a download was, once its server published no hash."""
+    """Path of the record of a first download: its hash and size."""
     return path.with_name(f"{path.name}.json")
 
 
@@ -169,7 +169,7 @@ def _from_any(remote: Remote, transfer: Transfer, final: Path) -> str:
 
 
 def _from(url: str, remote: Remote, transfer: Transfer) -> None:
-    """Bring the part to its end and check it; once more where an old beginning was to blame."""
+    """Download the rest and check it; again from the start where an older beginning was wrong."""
     part = transfer.part
     continued = transfer.run(url)
     if remote.known_hash is None or matches(part.path, remote.known_hash):

@@ -35,7 +35,7 @@ class _AgainError(Exception):
 
 @dataclass
 class PartialFile:
-    """What of a file is here so far, and which answer it began with.
+    """The part of a file that has come so far, and the answer it began with.
 
     Attributes
     ----------
@@ -54,11 +54,11 @@ class PartialFile:
         return self.path.with_name(f"{self.path.name}.json")
 
     def size(self) -> int:
-        """Bytes that are here."""
+        """Count the bytes that have come."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
     def drop(self) -> None:
-        """Begin anew."""
+        """Delete the part, to begin again."""
         self.path.unlink(missing_ok=True)
         self._origin.unlink(missing_ok=True)
 
@@ -84,7 +84,7 @@ class PartialFile:
 
 @dataclass
 class Transfer:
-    """The way of one file to its part.
+    """The download of one file.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Whether anything may be fetched, and what is said where it may not."""
+"""Offline work: whether anything may be fetched, and where fetched files lie."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def apply_offline(args: _Request) -> None:
 
 
 def _places(value: object) -> Iterator[Path]:
-    """Every place of a store in a request, and in what stands in it."""
+    """Yield every path of an object store in a request, nested ones too."""
     if hasattr(value, "protocol"):
         yield cast("Path", value)
     elif isinstance(value, list | tuple):

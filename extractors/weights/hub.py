@@ -73,7 +73,7 @@ class Folder:
         )
 
     def steady(self) -> AbstractContextManager[None]:
-        """See that what is hashed inside is what is loaded inside; see `digest.unchanged`."""
+        """Check that the files stay the same between hashing and loading; see `digest.unchanged`."""
 
         def files() -> list[Path]:
             with suppress(AsdError):  # what is missing is said where it is needed
@@ -168,7 +168,7 @@ def _checked(folder: Folder) -> Folder:
 
 
 def _barred(model: str, revision: str) -> str:
-    """Why the hub is not asked at all; empty where it is.
+    """Say why the hub is not asked; empty where it is.
 
     Without a connection the hub's client tries for 24 s to get a file that its cache lacks, which
     none of its settings shortens. Behind a proxy only the client itself can tell.

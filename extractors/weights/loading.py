@@ -1,4 +1,4 @@
-"""Checkpoints: the one a backbone is given, read without running anything of it, fitted without a gap."""
+"""Checkpoints: found for a backbone, read without running code in them, loaded key by key."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def needed(source: Source, backbone: str, known: Sequence[Checkpoint]) -> Weight
 
 
 def _intact(path: Path, source: Source) -> WeightsFile:
-    """Hold a file against what is published under its name; tell where nothing is."""
+    """Compare a file with the one published under its name; log where there is none."""
     file, checkpoint = read_weights(path), find(path.name)
     if file.sha256 in source.accepted:
         return file
@@ -180,7 +180,7 @@ def load_checkpoint(file: Path | WeightsFile, trusted: Sequence[Trusted] = ()) -
 
 
 def check_archive(file: Path | BinaryIO) -> None:
-    """Hold every part of a file of `torch.save` against its size and CRC-32, which torch does not.
+    """Check the size and CRC-32 of every part of a file of `torch.save`, as torch does not.
 
     Files of before torch 1.6 are no archives and hold no checksum: only a published SHA-256 tells
     whether such a file is whole.

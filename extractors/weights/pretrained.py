@@ -87,7 +87,7 @@ def _whole(value: Any) -> int:
 
 @dataclass(frozen=True)
 class Reading:
-    """What of a checkpoint must fit.
+    """Which of a checkpoint's keys must fit a model.
 
     Attributes
     ----------

@@ -181,7 +181,7 @@ def _efficientat(variant: str, score: int, sha256: str = "", size: int | None = 
 
 
 def _hub(backbone: str, variant: str, model: str, licence: str, paper: str) -> Checkpoint:
-    """Return a hub's model that is one file, under a name of its own: there all are called alike."""
+    """Describe a hub's model that is one file; it gets a name of its own, since the hub's are all alike."""
     return Checkpoint(
         file=f"{model.rpartition('/')[2]}.safetensors",
         backbone=backbone,

@@ -1,4 +1,4 @@
-"""Fetched checkpoints: brought on demand, and known again by what is in them."""
+"""Checkpoints: fetched on demand, and recognised by their content."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def fetch(checkpoint: Checkpoint, wanted_by: str = "") -> Path:
 
 
 def matching(path: Path) -> Checkpoint | None:
-    """Find the published checkpoint that a file is, by its content, whatever it is called."""
+    """Find the published checkpoint with a file's content, whatever the file is called."""
     return published(file_sha256(path))
 
 

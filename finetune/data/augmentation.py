@@ -1,4 +1,4 @@
-"""What an augmentation is, the batch it changes with its labels, and the augmentations there are."""
+"""Base classes of augmentations, and the batch of clips and labels that they change."""
 
 from __future__ import annotations
 

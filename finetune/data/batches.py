@@ -1,4 +1,4 @@
-"""Training clips to what the network is given: cut, augmented, labelled."""
+"""Batches of training clips: cut, augmented, labelled."""
 
 from __future__ import annotations
 

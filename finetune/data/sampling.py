@@ -81,8 +81,14 @@ class BalancedSampler(Sampler):
     def draws(self, clips: Sequence[Clip]) -> list[Draw]:
         """See `Sampler.draws`."""
         draws = []
+
+        def condition(clip: Clip) -> Hashable:
+            # How a clip was made is not how its machine ran: a synthetic one fills up its group.
+            known = {name: value for name, value in clip.attributes.items() if name != SYNTHETIC}
+            return clip.domain, tuple(sorted(known.items()))
+
         for section in _grouped(clips, np.arange(len(clips)), lambda clip: clip.section):
-            groups = _grouped(clips, section, _condition)
+            groups = _grouped(clips, section, condition)
             most = max(map(len, groups))
             draws += [Draw(group, most) for group in groups]
         return draws
@@ -111,29 +117,9 @@ class Target(Sampler):
         return draws
 
 
-_SAMPLERS: dict[str, type[Sampler]] = {"balanced": BalancedSampler, "plain": Plain, "target": Target}
-
-
-def names() -> list[str]:
-    """Names to choose from."""
-    return sorted(_SAMPLERS)
-
-
-def parse(text: str) -> Sampler:
-    """Read ``NAME[:option=value]``, as ``target:share=0.3``.
-
-    Raises
-    ------
-    AsdError
-        If the sampler, its option or the value is unknown; the known ones are listed.
-    """
-    return options.parse(text, options.find_in(_SAMPLERS, "sampling"))
-
-
-def _condition(clip: Clip) -> Hashable:
-    # How a clip was made is not how its machine ran: a synthetic one fills up its group.
-    known = {name: value for name, value in clip.attributes.items() if name != SYNTHETIC}
-    return clip.domain, tuple(sorted(known.items()))
+SAMPLERS: options.Kinds[Sampler] = options.Kinds(
+    "sampling", {"balanced": BalancedSampler, "plain": Plain, "target": Target}
+)
 
 
 def _grouped(

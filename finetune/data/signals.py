@@ -1,4 +1,4 @@
-"""What augmentations draw, and what is done to a batch of waveforms, see `extractors.audio.waves`; pitch."""
+"""Random draws of augmentations, and changes of batches of waveforms; see `extractors.audio.waves`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a clip is to be told apart by: its class, from what is known of it without any anomaly."""
+"""Rules for the classes of training clips, made without any anomaly."""
 
 from __future__ import annotations
 

@@ -19,15 +19,17 @@ from extractors.audio.decode import RESAMPLER
 from extractors.backbone import Tunable
 from extractors.embedding import finetuned as tuned
 from extractors.embedding.finetuned import Embedding, FinetunedBackbone
-from finetune.data import augmentation, sampling
+from finetune.data import augmentation
 from finetune.data.batches import Batches
+from finetune.data.sampling import SAMPLERS
 from finetune.data.waveforms import Waveforms
 from finetune.labels.rules import Labels
 from finetune.loop.optimising import Optimising
 from finetune.loop.state import Row
 from finetune.loop.training import Training, hold_out
-from finetune.model import head, scope
+from finetune.model import head
 from finetune.model.learner import build, measured
+from finetune.model.scope import SCOPES
 from finetune.request import Settings
 
 _PACKAGES = ("machine-asd", "torch", "torchaudio", "accelerate", "peft", "transformers")
@@ -35,7 +37,7 @@ _PACKAGES = ("machine-asd", "torch", "torchaudio", "accelerate", "peft", "transf
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What a training made.
+    """Result of a training: its file and history.
 
     Attributes
     ----------
@@ -132,11 +134,11 @@ class Maker:
         learner = build(backbone, embedding, options, classes, seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            opened = scope.parse(settings.scope).open(backbone.trainable, layer)
+            opened = SCOPES.parse(settings.scope).open(backbone.trainable, layer)
         longest = min(round(settings.crop * spec.sample_rate), spec.max_samples)
         samples = max(self.waveforms.usual_length(longest), spec.min_samples)
         trained, held = hold_out(labels.numbers, settings.held, seed)
-        sampler = sampling.parse(settings.sampling)
+        sampler = SAMPLERS.parse(settings.sampling)
         batches = Batches(
             self.waveforms, labels.numbers, len(labels.names), trained, sampler, augmentations,
             samples, seed, self.device,

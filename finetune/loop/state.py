@@ -27,7 +27,7 @@ _DAMAGED = (
 
 @dataclass
 class State:
-    """Where a training stands.
+    """The state of a training.
 
     Attributes
     ----------

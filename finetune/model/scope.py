@@ -131,23 +131,7 @@ class Lora(Scope):
         inject_adapter_in_model(config, network, _ADAPTER)
 
 
-_SCOPES: dict[str, type[Scope]] = {"full": Full, "last": Last, "lora": Lora}
-
-
-def names() -> list[str]:
-    """Names to choose from."""
-    return sorted(_SCOPES)
-
-
-def parse(text: str) -> Scope:
-    """Read ``NAME[:option=value...]``, as ``lora:rank=16``.
-
-    Raises
-    ------
-    AsdError
-        If the scope, an option or a value is unknown; the known ones are listed.
-    """
-    return options.parse(text, options.find_in(_SCOPES, "--train"))
+SCOPES: options.Kinds[Scope] = options.Kinds("--train", {"full": Full, "last": Last, "lora": Lora})
 
 
 def _opened(trainable: Trainable, layer: int, first: int, only: str = "") -> TrainingScope:

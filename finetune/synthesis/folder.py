@@ -98,7 +98,7 @@ _RECIPE = "recipe.json"
 
 @dataclass(frozen=True)
 class FolderReport:
-    """What became of a plan.
+    """Clips of a plan that were written, and faults.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a method of synthesis is, what it draws, how loud its parts are, and the methods there are."""
+"""Base of the methods of synthesis: what they take, return and draw, and their names."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def draw_ratio(rng: Generator, span: Span) -> float:
 
 @dataclass(frozen=True)
 class Material:
-    """What one sound is made of.
+    """The recordings that one sound is made of.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What is made of what: the clips of a synthetic root, known before the first is made."""
+"""Plan of a synthetic root: every clip and its sources, before the first is made."""
 
 from __future__ import annotations
 

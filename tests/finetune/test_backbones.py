@@ -13,7 +13,7 @@ from cache.base.errors import AsdError
 from extractors.backbone import Source, Tunable
 from extractors.embedding import finetuned as tuned
 from finetune.loop.model_file import Maker, load_tunable
-from finetune.model import scope
+from finetune.model.scope import SCOPES
 from tests.conftest import write_root
 from tests.helpers.tuning import CPU, TRAINED, make, settings_of, source_of, waveforms_of
 
@@ -88,7 +88,7 @@ def test_merged_adapters_equal_applied_ones(name: str, tmp_path: Path) -> None:
     waveforms = waveform(backbone)
     untouched = top_frames(backbone, waveforms)
     names = set(backbone.trainable.network.state_dict())
-    opened = scope.parse("lora:rank=2").open(backbone.trainable, backbone.spec.layers[-1])
+    opened = SCOPES.parse("lora:rank=2").open(backbone.trainable, backbone.spec.layers[-1])
     torch.testing.assert_close(top_frames(backbone, waveforms), untouched, rtol=1e-5, atol=1e-5)
     generator = torch.Generator().manual_seed(0)
     for parameter in [p for block in opened.parameters for p in block]:
@@ -115,7 +115,7 @@ def test_blocks_divide_the_parameters(name: str, tmp_path: Path) -> None:
 def test_the_last_blocks_alone_get_gradients(name: str, tmp_path: Path) -> None:
     backbone = load_tunable(settings_of(name, source_of(name, tmp_path)), 0, CPU)
     layer = backbone.spec.layers[-1]
-    scope.parse("last:blocks=1").open(backbone.trainable, layer)
+    SCOPES.parse("last:blocks=1").open(backbone.trainable, layer)
     features = backbone.states(backbone.inputs(waveform(backbone)), [layer])[0]
     features.frames.square().mean().backward()
     for parameter, value in backbone.trainable.network.named_parameters():
@@ -153,7 +153,7 @@ def test_what_has_no_network_cannot_be_trained() -> None:
 def test_adapters_that_join_nothing_are_told(tmp_path: Path) -> None:
     backbone = load_tunable(settings_of("beats", source_of("beats", tmp_path)), 0, CPU)
     with pytest.raises(AsdError, match="no module up to layer 1 is called nothing"):
-        scope.parse("lora:targets=nothing").open(backbone.trainable, 1)
+        SCOPES.parse("lora:targets=nothing").open(backbone.trainable, 1)
 
 
 def test_low_rank_training_leaves_the_rest_alone(small_root: Path, tmp_path: Path) -> None:

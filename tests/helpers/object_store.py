@@ -27,6 +27,8 @@ class ObjectStore:
     ----------
     requests
         What it was asked, by kind: LIST, HEAD, GET, PUT ...
+    sent
+        Bytes of its answers, by kind.
     faults
         What happens to the next requests of a kind, in order.
     before
@@ -34,6 +36,7 @@ class ObjectStore:
     """
 
     requests: Counter[str] = field(default_factory=Counter)
+    sent: Counter[str] = field(default_factory=Counter)
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     before: Callable[[str, str], None] = quiet
 
@@ -52,6 +55,7 @@ class ObjectStore:
 
     def reset(self) -> None:
         self.requests.clear()
+        self.sent.clear()
         self.faults.clear()
         self.before = quiet
 
@@ -69,9 +73,9 @@ class ObjectStore:
         if fault == "reset":
             environ["werkzeug.socket"].shutdown(2)
             return []
-        answer = self._app(environ, start_response)
+        answer = list(self._app(environ, start_response))
+        self.sent[kind] += sum(map(len, answer))
         if fault == "swallow":
-            list(answer)
             environ["werkzeug.socket"].shutdown(2)
             return []
         return _halved(answer) if fault == "cut" else answer

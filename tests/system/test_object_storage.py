@@ -161,22 +161,45 @@ def test_listing_a_cache_asks_nothing_a_table(bucket: Bucket) -> None:
     assert [str(found) for found in store.recipes()] == [str(recipe)]
 
 
-def test_keys_are_read_without_the_vectors(bucket: Bucket) -> None:
+def test_what_a_table_is_and_its_keys_are_read_without_the_vectors(bucket: Bucket) -> None:
     store, recipe = Store(place(f"{bucket.url}/cache")), make_recipe()
     path = store.write(make_table(rows(500, width=2048)), recipe)
-    sizes: list[int] = []
-    whole = len(places.read_bytes(path))
-    read = objects.Ranges.read
-    with pytest.MonkeyPatch.context() as patch:
+    vectors = 500 * 2048 * 4
+    bucket.server.reset()
+    assert store.recipes() == [recipe]
+    assert store.digest(recipe, SECTION, "train") is not None
+    assert 0 < bucket.server.sent["GET"] < 2 * 2**17, bucket.server.sent  # footers
+    bucket.server.reset()
+    assert len(store.keys(recipe, SECTION, "train")) == 500
+    assert 0 < bucket.server.sent["GET"] < vectors / 10, bucket.server.sent
+    bucket.server.reset()
+    assert sum(map(len, store.read_blocks(recipe, SECTION, "train", 100))) == 500
+    assert bucket.server.sent["GET"] == len(places.read_bytes(path))  # once, though read in two goes
 
-        def counted(file: objects.Ranges, size: int | None = -1) -> bytes:
-            data = read(file, size)
-            sizes.append(len(data))
-            return data
 
-        patch.setattr(objects.Ranges, "read", counted)
-        assert len(store.keys(recipe, SECTION, "train")) == 500
-    assert 0 < sum(sizes) < whole / 10
+def test_a_table_written_anew_while_it_is_read_in_ranges_is_not_called_damaged(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, recipe = Store(place(f"{bucket.url}/cache")), make_recipe()
+    old, new = (make_table(rows(count, count, width=64)) for count in (900, 30))
+    monkeypatch.setattr(objects, "_AT_ONCE", 2**16)
+    read, reads = objects.Ranges.read, [0]
+
+    def overtaken(file: objects.Ranges, size: int | None = -1) -> bytes:
+        reads[0] += 1
+        if reads[0] == 2:
+            store.write(new, recipe)
+        return read(file, size)
+
+    monkeypatch.setattr(objects.Ranges, "read", overtaken)
+    for call in (
+        lambda: len(store.keys(recipe, SECTION, "train")),
+        lambda: sum(map(len, store.read_blocks(recipe, SECTION, "train", 100))),
+    ):
+        reads[0] = 2
+        store.write(old, recipe)
+        reads[0] = 0
+        assert call() == len(new)
 
 
 def test_two_writers_of_one_table_lose_no_row(bucket: Bucket) -> None:
