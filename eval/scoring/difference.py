@@ -133,7 +133,7 @@ def _spectra(samples: Floats, rate: int, window: float) -> tuple[Floats, Floats]
     size = min(len(samples), max(16, round(window * rate)))
     shape = np.hanning(size + 1)[:-1]
     power = power_spectra(samples, shape / np.sqrt(rate * np.square(shape).sum()), max(1, size // 2))
-    return np.arange(len(power)) * (rate / size), power
+    return np.arange(len(power), dtype=np.float64) * (rate / size), power
 
 
 def power_spectra(samples: Floats, window: Floats, hop: int) -> Floats:
