@@ -128,14 +128,32 @@ def _short_levels(samples: Floats, rate: int) -> Floats:
 
 def _spectra(samples: Floats, rate: int, window: float) -> tuple[Floats, Floats]:
     """Power spectra of half-overlapping Hann windows: frequencies (F,), power (F, N)."""
-    from scipy.signal import ShortTimeFFT  # noqa: PLC0415 (half a second that most commands save)
-    from scipy.signal.windows import hann  # noqa: PLC0415
-
     size = min(len(samples), max(16, round(window * rate)))
-    transform = ShortTimeFFT(hann(size, sym=False), max(1, size // 2), rate, scale_to="psd")
-    first, last = transform.lower_border_end[1], transform.upper_border_begin(len(samples))[1]
-    power = transform.spectrogram(samples, p0=first, p1=max(last, first + 1))
-    return np.asarray(transform.f), power
+    shape = np.hanning(size + 1)[:-1]
+    power = power_spectra(samples, shape / np.sqrt(rate * np.square(shape).sum()), max(1, size // 2))
+    return np.arange(len(power), dtype=np.float64) * (rate / size), power
+
+
+def power_spectra(samples: Floats, window: Floats, hop: int) -> Floats:
+    """Compute squared magnitudes of the spectra of the windows that lie in a signal whole.
+
+    Parameters
+    ----------
+    samples
+        (T,), no shorter than the window.
+    window
+        (W,).
+    hop
+        Samples from one window to the next.
+
+    Returns
+    -------
+    ndarray
+        (W // 2 + 1, 1 + (T - W) // hop).
+    """
+    frames = np.lib.stride_tricks.sliding_window_view(samples, len(window))[::hop]
+    power: Floats = np.square(np.abs(np.fft.rfft(frames * window))).T
+    return power
 
 
 def _tone(heard: Floats, known: Floats, rate: int) -> Difference | None:

@@ -174,7 +174,9 @@ def _listed(records: Mapping[str, Record], request: FetchRequest) -> list[Archiv
             found.append(Archive(remote, root, store, request.keep_archives))
     if not found:
         pages = ", ".join(record.page for record in records.values())
-        raise AsdError(f"{pages}: no zip file is listed there; look whether it is still the record")
+        raise AsdError(
+            f"{pages}: no archive is listed there; see in a browser whether this is still the record"
+        )
     return found
 
 

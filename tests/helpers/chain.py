@@ -29,7 +29,9 @@ _BACKBONES = ["--backbone", "logmel", "efficientat"]
 _LATER = (
     *("accelerate", "eval.evaluate", "extractors.backbones.efficientat", "extractors.extract"),
     *("extractors.backbones.logmel", "extractors.device", "index.build", "index.scorers.fusion"),
-    *("pyarrow.dataset", "pyarrow.pandas_compat", "torch._dynamo"),
+    *("pyarrow.dataset", "pyarrow.pandas_compat", "rich.progress", "torch._dynamo"),
+    *("scipy.cluster.hierarchy", "scipy.ndimage", "scipy.optimize", "scipy.signal", "scipy.stats"),
+    *("sklearn.decomposition", "sklearn.metrics"),
 )
 _GAP = 0.05  # amplitude of the tone that tells one operating condition from another
 
