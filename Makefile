@@ -38,8 +38,8 @@ demo: $(VENV)/.demo  ## synthesise machines, extract, index, score, report: the 
 		--cache-dir $(DEMO)/artifacts --ground-truth $(DEMO)/data/ground_truth --out $(DEMO)/results \
 		--audio $(DEMO)/data/dev_data $(DEMO)/data/eval_data
 
-# Files whole to one of two processes, each of which computes with one thread.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+# Files whole to one process, the longest first; each process computes with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test: $(VENV)/.test  ## run the tests
 	$(PYTEST)

@@ -73,7 +73,7 @@ class SynthesisRequest(Options):
 
     data: tuple[Path, ...] = option(REQUIRED, "data roots in the task's layout", read=place, metavar="ROOT")
     to: Path = option(REQUIRED, "a new folder, or the same one again", read=here, metavar="DIR")
-    kind: str = option(REQUIRED, "see below", choices=tuple(KINDS), flag="--as")
+    kind: str = option(REQUIRED, "what is made, see below", choices=tuple(KINDS), flag="--as")
     methods: tuple[str, ...] = option(
         REQUIRED, "they take turns: {choices}", choices=names, named=True, flag="--method",
         metavar="NAME[:PARAMETER=LOW..HIGH]",
@@ -116,18 +116,7 @@ class SynthesisRequest(Options):
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make a synthetic root.
-
-    Parameters
-    ----------
-    argv
-        Arguments; the process's own by default.
-
-    Returns
-    -------
-    int
-        0; 1 where clips were left out; 2 for a mistake in the call.
-    """
+    """Make a synthetic root; 0, 1 where clips were left out, 2 for a mistake in the call."""
     parser = parser_of("finetune.synthesise", _ABOUT, _EXAMPLES)
     parser.epilog = f"{_EPILOG}\n{parser.epilog}"
     request, console = read(parser, SynthesisRequest, argv)
@@ -143,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     left_out = [*listing.faults, *synthetic, *notes, *written.faults]
     console.some("left out", left_out)
     if not written.files:
-        raise AsdError(f"no clip could be made in {request.to}; see what was left out")
+        raise AsdError(f"no clip could be made in {request.to}; the lines above say why")
     lowered = f", {written.lowered} turned down so as not to clip" if written.lowered else ""
     console.made(
         f"{counted(written.made, 'clip')} made{lowered}, {len(written.files)} in all as {order.kind}: "
