@@ -75,8 +75,8 @@ pictures: demo docs-check  ## draw the pictures of the documentation anew, in an
 
 check: lint docs-check test  ## everything that must pass before a commit
 
-bench: $(VENV)/.dev  ## measure against the peers, in one run and one table; writes nothing
-	$(BIN)/python -m benchmarks.table
+bench: $(VENV)/.dev  ## measure against the peers in one run, CLONES=DIR with those of encoders; writes nothing
+	$(BIN)/python -m benchmarks.table $(if $(CLONES),--clones $(CLONES))
 
 bench-gpu: $(VENV)/.dev  ## measure on a GPU; says so where there is none
 	$(BIN)/python -m benchmarks.gpu
