@@ -38,8 +38,8 @@ demo: $(VENV)/.demo  ## synthesise machines, extract, index, score, report: the 
 		--cache-dir $(DEMO)/artifacts --ground-truth $(DEMO)/data/ground_truth --out $(DEMO)/results \
 		--audio $(DEMO)/data/dev_data $(DEMO)/data/eval_data
 
-# Files whole to one of two processes, each of which computes with one thread.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+# Files whole to one process, the longest first; each process computes with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test: $(VENV)/.test  ## run the tests
 	$(PYTEST)
@@ -75,8 +75,8 @@ pictures: demo docs-check  ## draw the pictures of the documentation anew, in an
 
 check: lint docs-check test  ## everything that must pass before a commit
 
-bench: $(VENV)/.dev  ## measure against the peers, in one run and one table; writes nothing
-	$(BIN)/python -m benchmarks.table
+bench: $(VENV)/.dev  ## measure against the peers in one run, CLONES=DIR with those of encoders; writes nothing
+	$(BIN)/python -m benchmarks.table $(if $(CLONES),--clones $(CLONES))
 
 bench-gpu: $(VENV)/.dev  ## measure on a GPU; says so where there is none
 	$(BIN)/python -m benchmarks.gpu

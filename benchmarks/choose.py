@@ -1,4 +1,4 @@
-"""Rank correlation of eval.choose with the truth on labelled recordings, as Markdown.
+"""Rank correlation of asd choose with the truth on labelled recordings, as Markdown.
 
 usage: python -m benchmarks.choose DATA [CACHE_DIR [WEIGHTS]] [--machine NAME]
 

@@ -6,9 +6,9 @@ parameters and compute in turn, at least three pairs and until ``--seconds`` are
 the ratios printed are of the times of one pair, so that a busy machine troubles both alike.
 ``--golden`` writes what the tests compare with.
 
-The publishers' code imports fairseq, timm and omegaconf, of which inference needs next to nothing: the
-few names are stood in for here. ``D2vDecoderConfig()`` as a default of a dataclass, which Python 3.11
-refuses, is made a factory while the clone is read. FISHER also needs einops: ``pip install einops``.
+The publishers' code imports fairseq, timm, omegaconf and einops, of which inference needs next to nothing:
+the few names are stood in for here. ``D2vDecoderConfig()`` as a default of a dataclass, which Python 3.11
+refuses, is made a factory while the clone is read.
 """
 
 from __future__ import annotations
@@ -59,6 +59,14 @@ class _Mlp(nn.Module):
         return self.fc2(self.act(self.fc1(tokens)))
 
 
+def _rearranged(values: Tensor, pattern: str, nb: int = 1) -> Tensor:
+    """Do what FISHER asks einops for: put bands, in front, into the batch, and take `nb` out of it."""
+    if pattern == "nb B c t f -> (B nb) c t f":
+        return values.transpose(0, 1).flatten(0, 1)
+    assert pattern == "(B nb) D -> B (nb D)", f"unknown to this stand-in: {pattern}"
+    return values.reshape(len(values) // nb, -1)
+
+
 def stand_in() -> None:
     """Offer the names that the publishers' files import."""
 
@@ -83,6 +91,7 @@ def stand_in() -> None:
     module("fairseq.models.wav2vec.wav2vec2", "TransformerSentenceEncoderLayer")
     module("fairseq.tasks", "FairseqTask")
     module("fairseq.utils", "index_put")
+    module("einops", rearrange=_rearranged)
     module("omegaconf", II=str, MISSING="???")
     module("timm")
     module("timm.models")

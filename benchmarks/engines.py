@@ -23,6 +23,7 @@ from cache.files.atomic import scratch_folder
 from extractors.embedding import formats, graphs
 from extractors.embedding.embedder import Forward, Samples
 from extractors.embedding.models import load_forwards
+from extractors.embedding.runners import LIBRARIES
 from extractors.request import GRAPHS, INT8, LOCAL, ExtractRequest
 
 SECONDS, ROUNDS, CLIPS = 10, 7, 24
@@ -50,7 +51,7 @@ def variants(exact: Forward, samples: list[Samples]) -> Iterator[tuple[str, Forw
             f"{engine}: exported and loaded in {seconds(lambda each=forward: each(samples[0][None])):.0f} s"
         )
         yield engine, forward
-        calibration = graphs.calibrated(network, samples[: len(samples) // 2], layers)
+        calibration = network.calibrated(samples[: len(samples) // 2], layers)
         smaller = [replace(output, dtype=INT8, calibration=calibration) for output in outputs]
         integers = graphs.GraphBackbone(exact.backbone, engine, calibration)
         yield f"{engine}, {INT8}", replace(exact, backbone=integers, outputs=smaller)
@@ -76,7 +77,7 @@ def compare(name: str) -> list[Row]:
 def main() -> None:
     """Measure, and print a table."""
     torch.set_num_threads(cores())
-    libraries = ", ".join(f"{library} {version(library)}" for library in graphs.LIBRARIES.values())
+    libraries = ", ".join(f"{library} {version(library)}" for library in LIBRARIES.values())
     print(f"{machine()}, {libraries}\n")
     with scratch_folder() as folder:
         os.environ["ASD_HOME"] = str(folder)  # where exports are kept

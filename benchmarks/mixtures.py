@@ -28,11 +28,11 @@ from eval.results.submission import Submission
 from eval.results.truth import find_truth
 from extractors import pooling
 from extractors.audio.decode import read_audio
-from extractors.audio.waves import Wave
+from extractors.audio.waves import Wave, with_part
 from extractors.backbone import ArrayBackbone, Source
 from extractors.clips.listing import Clip, list_clips
 from extractors.embedding.models import load_model
-from finetune.synthesis.method import Material, added, find, levelled, rms
+from finetune.synthesis.method import Material, find, levelled
 from index.scorers.fusion import Fusion
 
 RATE = 16_000
@@ -78,7 +78,7 @@ def other_machine(snr: float) -> Change:
 
     def change(rng: Generator, wave: Wave, others: list[Wave]) -> Wave:
         other = others[rng.integers(len(others))]
-        return levelled(added(wave, np.resize(other, len(wave)), -snr), rms(wave))[0]
+        return levelled(with_part(wave, np.resize(other, len(wave)), -snr), wave)[0]
 
     return change
 
@@ -88,7 +88,7 @@ def method(text: str) -> Change:
     made = parse(text, find)
 
     def change(rng: Generator, wave: Wave, _others: list[Wave]) -> Wave:
-        return levelled(made.apply(rng, Material((wave,), RATE)).wave, rms(wave))[0]
+        return levelled(made.apply(rng, Material((wave,), RATE)).wave, wave)[0]
 
     return change
 

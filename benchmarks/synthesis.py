@@ -19,7 +19,7 @@ from scipy.signal import spectrogram
 from cache.base.options import parse
 from extractors.audio.waves import SAMPLE_RATE, ratio
 from extractors.demo.machines import NOISES, Valve
-from finetune.synthesis.method import Material, find, levelled, rms
+from finetune.synthesis.method import Material, find, levelled
 
 # One strength of each that the eye can see, and what to look for.
 PANELS = {
@@ -55,7 +55,7 @@ def made(text: str) -> NDArray[np.float64]:
     method = parse(text, find)
     material = Material(waves[: method.clips], SAMPLE_RATE)
     result = method.apply(np.random.default_rng(3), material).wave
-    return levelled(result, rms(waves[0]))[0]
+    return levelled(result, waves[0])[0]
 
 
 def draw(axes: Axes, wave: NDArray[np.float64], title: str) -> None:

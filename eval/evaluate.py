@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,9 +25,11 @@ from eval.request import EvaluateRequest, PlaybackOptions
 from eval.results.folder import ResultsFolder
 from eval.results.tables import SystemResult
 from eval.score import ScoreRequest, score
-from extractors.clips.listing import list_clips
+from extractors.audio.hearing import hearing_of
+from extractors.clips.listing import Fault, list_clips
 from index.bank import Bank, find_bank
 
+_LOG = logging.getLogger(__name__)
 _EXTRAS = {"umap": "umap", "matplotlib": "figures"}  # module to extra of ours
 
 
@@ -170,13 +173,49 @@ def _test_tables(wanted: EvaluateRequest, recipe: Recipe) -> Iterator[tuple[Stor
     if not wanted.data:
         yield Store(wanted.cache_dir), ()
         return
-    # Torch is loaded only where clips are to be extracted.
-    from eval.scoring.extraction import extract_tests  # noqa: PLC0415
-
     with scratch_folder() as folder:
         store = Store(folder)
         faults = extract_tests(wanted.data, recipe, store, wanted.tables.weights)
         yield store, tuple(map(str, faults))
+
+
+def extract_tests(roots: Sequence[Path], recipe: Recipe, store: Store, weights: Sequence[str]) -> list[Fault]:
+    """Extract the test clips of data roots as a recipe says.
+
+    Parameters
+    ----------
+    roots
+        Data roots; their training clips are not looked at.
+    recipe
+        What a bank scores; a concatenation is extracted backbone by backbone.
+    store
+        Where the tables go.
+    weights
+        Checkpoints of the backbones that need one: ``FILE`` or ``NAME=FILE``. A published one is
+        known by the recipe's hash and need not be given.
+
+    Returns
+    -------
+    list of Fault
+        Clips left out, each with the reason.
+
+    Raises
+    ------
+    AsdError
+        If there is no test clip, or this installation cannot repeat the recipe.
+    """
+    # Torch is loaded only where clips are to be extracted.
+    from extractors.embedding.models import recipe_forwards  # noqa: PLC0415
+    from extractors.engines.local import Extraction  # noqa: PLC0415
+
+    parents = recipe.parents or (recipe,)
+    listing = hearing_of(parents[0]).cut(list_clips(roots).only([], ["test"]))
+    for note in listing.notes:
+        _LOG.info("%s", note)
+    forwards = recipe_forwards(recipe, weights)
+    reports = Extraction(forwards, store).run(listing.clips)
+    left_out = (fault for report in reports for fault in report.faults)
+    return [*listing.faults, *{fault.path: fault for fault in left_out}.values()]
 
 
 def _judging(wanted: EvaluateRequest, directories: Sequence[Path]) -> JudgeRequest:

@@ -6,26 +6,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from cache.base.errors import AsdError, listing, reasons
 from cache.base.progress import Progress, unseen
-from cache.facts import Remark, differences, remarks_of
-from cache.facts import told as said_of
+from cache.facts import told as told_of
 from cache.heard import Signal, split_id
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import ClipKey, EmbeddingTable, Section
-from eval.results.clips import write_clips
-from eval.results.description import SystemDescription, promise_of, write_description
 from eval.results.folder import ResultsFolder
 from eval.results.names import all_synthetic
-from eval.results.submission import write_submission
-from eval.scoring.maps import write_map
-from eval.scoring.sections import SectionScores, score_blocks, surplus, write_reasons, write_windows
+from eval.scoring.sections import RunWriter, score_blocks
 from extractors.audio.files import content_sha256
 from extractors.clips.listing import Clip
 from index.bank import Bank
@@ -123,9 +116,9 @@ def score(request: ScoreRequest, told: Progress = unseen) -> ScoreResult:
             told(done, len(sections))
             job.score(section)
         told(len(sections), len(sections))
-        write_description(request.results, job.description())
-        request.results.seal()
-    return ScoreResult(tuple(sections), (*job.notes, *said_of(job.remarks)), tuple(job.outdated))
+        job.seal()
+    notes = (*job.notes, *job.writer.notes, *told_of(job.writer.remarks))
+    return ScoreResult(tuple(sections), notes, tuple(job.outdated))
 
 
 class _Held:
@@ -168,16 +161,17 @@ class _Job:
     request: ScoreRequest
     held: _Held | None
     notes: list[str] = field(default_factory=list)
-    remarks: list[Remark] = field(default_factory=list)
     changed: dict[Section, set[str]] = field(default_factory=dict)  # recordings that are others now
     outdated: list[str] = field(default_factory=list)  # of them, those that are scored as they were
     scorer: str = ""  # its name; every section's is the same
     transductive: bool = False
     synthetic: bool = False  # whether test clips of a section are
-    # By section, as text, as of `SystemDescription`.
-    thresholds: dict[str, float | None] = field(default_factory=dict)
-    cautions: dict[str, list[str]] = field(default_factory=dict)
-    calibration: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @cached_property
+    def writer(self) -> RunWriter:
+        """Writes the files."""
+        request = self.request
+        return RunWriter(request.results, request.recipe.heard_rate, request.layout)
 
     def sections(self) -> list[Section]:
         """Sections that have test clips and are in the bank; the others are noted."""
@@ -275,42 +269,18 @@ class _Job:
 
     def score(self, section: Section) -> None:
         """Score a section and write its files."""
-        request, results = self.request, self.request.results
+        request = self.request
         fitted = request.bank.read(section, request.recipe)
         scored = score_blocks(fitted, self.blocks(section))
         self.synthetic |= all_synthetic(section, [key.synthetic for key in scored.keys])
-        write_submission(results, scored.submission)
-        nearest = write_reasons(results, scored)
-        write_windows(results, scored)
-        known = self._keys(section, "train")
-        held = {clip: known[clip] for clip in nearest & known.keys()}
-        write_clips(results, section, scored.keys, held)
-        if request.layout is not None:
-            there = request.store.holds(request.recipe, section, "train")
-            train = request.store.read(request.recipe, section, "train") if there else None
-            write_map(results, train, lambda: self.blocks(section), request.layout)
-        self._describe(fitted, scored)
-
-    def _describe(self, fitted: FittedSection, scored: SectionScores) -> None:
-        """Record what is to be said of a section: threshold, cautions, calibration, notes."""
-        name = str(fitted.section)
         self.scorer, self.transductive = fitted.scorer_name, fitted.scorer.transductive
-        facts_of = {key.clip_id: key.facts for key in scored.keys}
-        where = f"{name} test"
-        found = remarks_of(where, facts_of)
-        found += differences(where, facts_of, fitted.usual, self.request.recipe.heard_rate)
-        self.remarks += found
-        cautions = list(fitted.cautions().values())
-        self.thresholds[name] = scored.limit if np.isfinite(scored.limit) else None
-        self.cautions[name] = [*cautions, *said_of(found)]
-        self.calibration[name] = {**fitted.facts(), "promise": fitted.promise()}
-        if any(key.condition is None for key in scored.keys):
-            flagged, count = int(scored.decisions.sum()), len(scored.decisions)
-            if more := surplus(flagged, count, fitted.promised):
-                self.notes.append(f"{name}: {more}")
-        if self.thresholds[name] is None:
-            self.notes += [f"{name}: {text}" for text in cautions]
-        if not self.request.built:
+
+        def train() -> EmbeddingTable | None:
+            there = request.store.holds(request.recipe, section, "train")
+            return request.store.read(request.recipe, section, "train") if there else None
+
+        self.writer.write(scored, self._keys(section, "train"), train, lambda: self.blocks(section))
+        if not request.built:
             self._note_outdated(fitted)
 
     def _note_outdated(self, fitted: FittedSection) -> None:
@@ -325,8 +295,8 @@ class _Job:
                 "`python -m index.run` builds it anew, and leaves the others"
             )
 
-    def description(self) -> SystemDescription:
-        """Say what the system is, after its sections are scored."""
+    def seal(self) -> None:
+        """Write what the system is, after its sections are scored."""
         request = self.request
         # How files of numbers were read, for the page that plays them.
         signal = Signal.of(dict((request.recipe.parents or (request.recipe,))[0].settings)).settings
@@ -336,9 +306,6 @@ class _Job:
             **({"signal": json.dumps(signal)} if signal else {}),
             "bank": str(request.bank.root),
             "command": request.command,
-            "calibration": promise_of(self.calibration.values()),
         }
-        return SystemDescription(
-            f"{request.recipe.backbone}, {self.scorer}", self.transductive, facts,
-            self.thresholds, self.synthetic, self.cautions, self.calibration,
-        )  # fmt: skip
+        title = f"{request.recipe.backbone}, {self.scorer}"
+        self.writer.seal(title, facts, transductive=self.transductive, proxy=self.synthetic)

@@ -15,7 +15,6 @@ from cache.base.options import Options, documented, option
 from cache.base.text import counted
 from cache.files.places import here
 from eval.request import ChoiceRequest, ExportRequest
-from extractors.request import ExtractRequest
 
 _DEMO = """Synthesise recordings of machines, normal and broken, and tell them apart: data, embeddings, a
 bank and results with a report. Every step is shown as the command that does it."""
@@ -39,6 +38,8 @@ class DemoRequest(Options):
 
     def steps(self) -> Iterator[tuple[str, list[str]]]:
         """Name the modules of the chain and their arguments."""
+        from extractors.request import ExtractRequest  # noqa: PLC0415 (models' names)
+
         data = [str(self.to / "data" / part) for part in ("dev_data", "eval_data")]
         cache = ["--cache-dir", str(self.to / "artifacts")]
         yield "extractors.demo.run", ["--to", str(self.to / "data")]

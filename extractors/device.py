@@ -71,16 +71,23 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def portions(batch: Tensor) -> tuple[Tensor, ...]:
+def portions(batch: Tensor, at_once: int = 1) -> tuple[Tensor, ...]:
     """Split a batch (B, ...) into what its device computes at once.
 
-    A CPU takes clip by clip: several fall out of its cache, and what a clip gives could depend on
-    them. Any other device takes all, and so does a CPU where gradients are recorded.
+    A CPU takes clip by clip, since several fall out of its cache, unless a network is so small that one
+    keeps its cores waiting. Any other device takes all, and so does a CPU where gradients are recorded.
+
+    Parameters
+    ----------
+    batch
+        Of any shape.
+    at_once
+        Clips that a CPU takes.
     """
     import torch  # noqa: PLC0415
 
-    by_clip = batch.device.type == "cpu" and not torch.is_grad_enabled()
-    return torch.split(batch, 1 if by_clip else len(batch))
+    few = batch.device.type == "cpu" and not torch.is_grad_enabled()
+    return torch.split(batch, at_once if few else len(batch))
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -22,7 +22,6 @@ Array = NDArray[np.float32]
 
 BANDS = ("merge", "keep")
 _TANH = "tanh+"  # stands before the name of a pooling of bounded frames
-_NO_NATIVE = "this layer has no embedding of its own: choose another pooling"
 _TINY = 1e-12  # stands for the largest value where all are 0
 
 
@@ -65,12 +64,12 @@ class Pooling:
         Tensor or ndarray
             (B, D) float32, or (B, band x D), band after band.
         """
+        if self.reduce is None and features.native is None:
+            raise AsdError("this layer has no embedding of its own: choose another pooling")
         if isinstance(features, ArrayFeatures):
             return self._of_arrays(features, bands)
         if self.reduce is None:
-            if features.native is None:
-                raise AsdError(_NO_NATIVE)
-            return features.native.float()
+            return cast("Tensor", features.native).float()
         frames = features.frames.float()
         if self.whole:
             kept = self.reduce(frames.flatten(2))
@@ -83,9 +82,7 @@ class Pooling:
     def _of_arrays(self, features: ArrayFeatures, bands: str) -> Array:
         """Clip by clip, so that no clip depends on its batch."""
         if self.reduce is None:
-            if features.native is None:
-                raise AsdError(_NO_NATIVE)
-            return features.native
+            return cast(Array, features.native)
         frames = features.frames  # (B, time, band, C)
         by_band = (
             frames.swapaxes(1, 2) if bands == "keep" else frames.reshape(len(frames), 1, -1, frames.shape[3])
@@ -123,16 +120,6 @@ IN_NUMPY: Mapping[str, Callable[[Array], Array]] = {
     "max": lambda frames: frames.max(0),
     "mean+std": array_mean_std,
 }
-
-
-def mean(frames: Tensor) -> Tensor:
-    """Arithmetic mean over time: (B, time, C) to (B, C)."""
-    return frames.mean(1)
-
-
-def maximum(frames: Tensor) -> Tensor:
-    """Maximum over time: (B, time, C) to (B, C)."""
-    return frames.amax(1)
 
 
 def mean_std(frames: Tensor) -> Tensor:
@@ -268,8 +255,8 @@ class _Parameter:
 
 
 _PLAIN: Mapping[str, Callable[[Tensor], Tensor] | None] = {
-    "mean": mean,
-    "max": maximum,
+    "mean": lambda frames: frames.mean(1),
+    "max": lambda frames: frames.amax(1),
     "mean+std": mean_std,
     "native": None,
 }

@@ -186,7 +186,7 @@ class TrainRequest(Options):
         if labelling.groups and labelling.kind != "groups":
             raise AsdError("--groups belongs to --labels groups")
         if len(set(self.seeds)) < len(self.seeds):
-            raise AsdError(f"--seeds: {', '.join(map(str, self.seeds))} holds one twice")
+            raise AsdError(f"--seeds {' '.join(map(str, self.seeds))}: give each once")
         if self.heard.channel in ("both", "all") or "," in self.heard.channel:
             raise AsdError(f"--channel {self.heard.channel}: one model hears one channel; train one of each")
         if self.heard.channel.startswith(RESIDUAL):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache.base.console import parser_of, read
-from cache.base.errors import AsdError, guarded
+from cache.base.console import Console, entry_point
+from cache.base.errors import AsdError
 from cache.base.options import REQUIRED, Options, documented, option, option_group, parse
 from cache.base.text import counted
 from cache.files.places import here, place
 from cache.files.text_tables import read_text
-from extractors.clips.listing import list_clips
-from finetune.synthesis.folder import claim, recipe, write_clips
 from finetune.synthesis.method import Method, find, names
 from finetune.synthesis.plan import KINDS, Order, plan
 from finetune.synthesis.text_to_audio import TextToAudio, parse_phrases
@@ -73,7 +71,7 @@ class SynthesisRequest(Options):
 
     data: tuple[Path, ...] = option(REQUIRED, "data roots in the task's layout", read=place, metavar="ROOT")
     to: Path = option(REQUIRED, "a new folder, or the same one again", read=here, metavar="DIR")
-    kind: str = option(REQUIRED, "see below", choices=tuple(KINDS), flag="--as")
+    kind: str = option(REQUIRED, "what is made, see below", choices=tuple(KINDS), flag="--as")
     methods: tuple[str, ...] = option(
         REQUIRED, "they take turns: {choices}", choices=names, named=True, flag="--method",
         metavar="NAME[:PARAMETER=LOW..HIGH]",
@@ -114,23 +112,12 @@ class SynthesisRequest(Options):
         return Order(self.kind, self.text.applied(methods), self.per_section, self.seed, **given)
 
 
-@guarded
-def main(argv: Sequence[str] | None = None) -> int:
-    """Make a synthetic root.
+@entry_point(SynthesisRequest, "finetune.synthesise", _ABOUT, _EXAMPLES, _EPILOG)
+def main(request: SynthesisRequest, console: Console) -> int:
+    """Make a synthetic root; exit code 1 where clips were left out."""
+    from extractors.clips.listing import list_clips  # noqa: PLC0415
+    from finetune.synthesis.folder import claim, recipe, write_clips  # noqa: PLC0415
 
-    Parameters
-    ----------
-    argv
-        Arguments; the process's own by default.
-
-    Returns
-    -------
-    int
-        0; 1 where clips were left out; 2 for a mistake in the call.
-    """
-    parser = parser_of("finetune.synthesise", _ABOUT, _EXAMPLES)
-    parser.epilog = f"{_EPILOG}\n{parser.epilog}"
-    request, console = read(parser, SynthesisRequest, argv)
     order = request.order()
     listing = list_clips(request.data).only(request.machine, ["train"])  # no test clip is ever opened
     clips = [clip for clip in listing.clips if not clip.synthetic]
@@ -143,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     left_out = [*listing.faults, *synthetic, *notes, *written.faults]
     console.some("left out", left_out)
     if not written.files:
-        raise AsdError(f"no clip could be made in {request.to}; see what was left out")
+        raise AsdError(f"no clip could be made in {request.to}; the lines above say why")
     lowered = f", {written.lowered} turned down so as not to clip" if written.lowered else ""
     console.made(
         f"{counted(written.made, 'clip')} made{lowered}, {len(written.files)} in all as {order.kind}: "

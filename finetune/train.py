@@ -91,5 +91,5 @@ def _pseudo_anomalies(request: TrainRequest, clips: Sequence[Clip]) -> list[Clip
     if len(kept) < len(found):
         _LOG.info("%d pseudo-anomalies of other machines", len(found) - len(kept))
     if found and not kept:
-        raise AsdError(f"no pseudo-anomalies of {', '.join(sorted(machines))}")
+        raise AsdError(f"--pseudo-anomalies holds none of {', '.join(sorted(machines))}")
     return kept

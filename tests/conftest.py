@@ -37,6 +37,12 @@ def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     monkeypatch.setenv("ASD_HOME", str(tmp_path_factory.getbasetemp() / "home"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files that hold tests marked slow, so that none of them is left for the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def make_recipe(**changes: object) -> Recipe:
     fields = {"backbone": "logmel", "layer": 0, "pooling": "mean", "bands": "merge"}
     return Recipe(**{**fields, "sample_rate": RATE, **changes})  # type: ignore[arg-type]

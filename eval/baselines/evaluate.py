@@ -8,27 +8,20 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from cache.base.errors import AsdError
 from cache.base.processors import cores
 from cache.base.progress import Progress, unseen
-from cache.facts import Remark, differences, remarks_of
 from cache.facts import told as said_of
 from eval.baselines.frames import SAMPLE_RATE
 from eval.baselines.jobs import jobs_of, run_jobs
 from eval.baselines.machine import JobResult, JobSettings, SectionOutcome
 from eval.baselines.published import (
-    COMPARISON_HEADER,
     MACHINES,
     TABLES,
     WHERE,
     PublishedComparison,
-    compare,
-    comparison_csv,
-    read_published,
+    write_comparison,
 )
 from eval.baselines.request import MODES, PAPER, BaselineRequest, read_shrinkage
 from eval.baselines.scoring import ResidualScoring
@@ -38,12 +31,8 @@ from eval.ranking.systems import Ranking, System, rank
 from eval.ranking.tables import write_ranking
 from eval.report import ReportRequest, ReportResult, report
 from eval.request import PlaybackOptions
-from eval.results.clips import write_clips
-from eval.results.description import SystemDescription, promise_of, write_description
 from eval.results.folder import ResultsFolder
-from eval.results.submission import write_submission
-from eval.scoring.maps import write_map
-from eval.scoring.sections import SectionScores, surplus, write_reasons, write_windows
+from eval.scoring.sections import RunWriter, SectionScores
 from extractors.clips.listing import Listing, list_clips
 from extractors.device import find_device
 from index.scorer import explained, find
@@ -70,8 +59,6 @@ class Baselines:
         What makes scores doubtful; each names the machine.
     notes
         What deserves a look.
-    silent
-        Recordings that a report does not play, each with the reason.
     """
 
     reported: tuple[ReportResult, ...]
@@ -80,7 +67,11 @@ class Baselines:
     left_out: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
-    silent: tuple[str, ...] = ()
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """Recordings that a report does not play, each with the reason."""
+        return tuple(dict.fromkeys(text for one in self.reported for text in one.silent))
 
 
 def evaluate(request: BaselineRequest, told: Progress = unseen) -> Baselines:
@@ -99,16 +90,11 @@ def evaluate(request: BaselineRequest, told: Progress = unseen) -> Baselines:
         If the data is not to be had or holds synthetic clips, or training fails.
     """
     listing, device = _listing(request), find_device(request.device)
-    folder = request.cache_dir / "baselines"
-    if request.mode == PAPER:
-        scorings = {request.out / mode: ResidualScoring(mode) for mode in MODES}
-    else:
-        amount = read_shrinkage(request.shrinkage)
-        scorings = {request.out: ResidualScoring(request.mode, request.form, amount)}
-    budget = round(request.memory * _GIB)
+    scorings = _scorings(request)
     settings = JobSettings(
-        scorings=tuple(scorings.values()), hearing=request.hearing(), limits=request,
-        folds=request.folds, epochs=request.epochs, folder=folder, device=device, budget=budget,
+        scorings=tuple(scorings.values()), hearing=request.hearing(), limits=request, folds=request.folds,
+        epochs=request.epochs, folder=request.cache_dir / "baselines", device=device,
+        budget=round(request.memory * _GIB),
     )  # fmt: skip
     jobs = jobs_of(listing.clips, request.seeds, settings)
     at_once = cores() if device.type == "cpu" else 1
@@ -125,28 +111,28 @@ def evaluate(request: BaselineRequest, told: Progress = unseen) -> Baselines:
         ]
         comparisons = {}
         if request.mode == PAPER:
-            comparisons = {mode: compare(mode, one.system, read_published()) for mode, one in
-                           zip(TABLES, made, strict=True)}  # fmt: skip
-            lines = [comparison_csv(mode, rows) for mode, rows in comparisons.items()]
-            top.write("comparison.csv", "".join([COMPARISON_HEADER, *lines]).encode())
+            comparisons = write_comparison(top, dict(zip(TABLES, (one.system for one in made), strict=True)))
             for results in systems.values():
                 top.include(results)
     # Every seed meets the same faults.
     faults = {fault.path: fault for outcome in outcomes for fault in outcome.faults}
     runs = [one for system in made for one in system.runs]
-    reported = tuple(one.reported for one in runs)
     return Baselines(
-        reported,
+        tuple(one.reported for one in runs),
         tuple(system.ranking for system in made if system.ranking is not None),
         comparisons,
         tuple(map(str, [*listing.faults, *faults.values()])),
         tuple(text for outcome in outcomes for text in outcome.warnings),
-        (
-            *listing.notes,
-            *dict.fromkeys(text for system in made for one in system.runs for text in one.notes),
-        ),
-        tuple(dict.fromkeys(text for one in reported for text in one.silent)),
+        (*listing.notes, *dict.fromkeys(text for one in runs for text in one.notes)),
     )
+
+
+def _scorings(request: BaselineRequest) -> dict[Path, ResidualScoring]:
+    """Folder of every system asked for, to how it scores."""
+    if request.mode == PAPER:
+        return {request.out / mode: ResidualScoring(mode) for mode in MODES}
+    amount = read_shrinkage(request.shrinkage)
+    return {request.out: ResidualScoring(request.mode, request.form, amount)}
 
 
 def _listing(request: BaselineRequest) -> Listing:
@@ -203,7 +189,11 @@ def _system(
         part = ResultsFolder(results.root / f"seed_{seed}")
         of_seed = [outcome for outcome in outcomes if outcome.seed == seed]
         with part.run():
-            notes = _write_scores(request, part, f"{scoring.title}, seed {seed}", place, of_seed)
+            writer = RunWriter(part, SAMPLE_RATE, request.map, first=True, label=f", {part.root.name}")
+            for one in (section for outcome in of_seed for section in outcome.sections):
+                _write_section(writer, one, place)
+            writer.seal(f"{scoring.title}, seed {seed}", _facts(request, of_seed))
+            notes = [*writer.notes, *said_of(writer.remarks)]
             run = judge(JudgeRequest(part.root, part.root.name, request.ground_truth, part=True))
             playback = PlaybackOptions(request.data, request.listen)
             found = report(ReportRequest(run, part, request.report, playback))
@@ -219,39 +209,18 @@ def _system(
     return _System(system, tuple(made), ranking)
 
 
-def _write_scores(
-    request: BaselineRequest, part: ResultsFolder, title: str, place: int, outcomes: Sequence[JobResult]
-) -> list[str]:
-    """Write the scores of one run, their reasons and what describes the system; return the notes."""
-    thresholds: dict[str, float | None] = {}
-    cautions: dict[str, list[str]] = {}
-    calibration: dict[str, dict[str, Any]] = {}
-    remarks: list[Remark] = []
-    notes: list[str] = []
-    for one in (section for outcome in outcomes for section in outcome.sections):
-        judged = one.judged[place]
-        name = str(judged.section)
-        scored = _write_section(request, part, one, place)
-        found = []
-        for table in (one.train, one.test):
-            heard, where = {key.clip_id: key.facts for key in table.keys}, f"{table.section} {table.split}"
-            found += remarks_of(where, heard)
-            found += differences(where, heard, judged.usual, SAMPLE_RATE) if table is one.test else []
-        remarks += found
-        thresholds[name] = scored.limit if np.isfinite(scored.limit) else None
-        cautions[name] = [*judged.cautions().values(), *said_of(found)]
-        calibration[name] = {**judged.facts(), "promise": judged.promise()}
-        notes += [f"{name}: {text}" for text in judged.cautions().values()]
-        more = surplus(int(scored.decisions.sum()), len(scored.decisions), judged.promised)
-        if more and any(key.condition is None for key in one.test.keys):
-            notes.append(f"{name}, {part.root.name}: {more}")
-    facts = {**_facts(request, outcomes), "calibration": promise_of(calibration.values())}
-    described = SystemDescription(
-        title, facts=facts, thresholds=thresholds, cautions=cautions, calibration=calibration
-    )
-    write_description(part, described)
-    part.seal()
-    return [*notes, *said_of(remarks)]
+def _write_section(writer: RunWriter, one: SectionOutcome, place: int) -> None:
+    """Write a section's files, as scoring with a bank does.
+
+    The nearest training clips are those of the nearest mean frame: an autoencoder names none itself.
+    """
+    train, test, nearest = one.train, one.test, find("min-distance")()
+    nearest.fit(train)
+    scores, decided = one.scores[:, place], one.decided[:, place]
+    reasons = replace(explained(nearest, test.embeddings), score=scores, decided=decided)
+    known = {key.clip_id: key for key in train.keys}
+    scored = SectionScores(one.judged[place], test.keys, reasons)
+    writer.write(scored, known, lambda: train, lambda: [test])
 
 
 def _facts(request: BaselineRequest, outcomes: Sequence[JobResult]) -> dict[str, str]:
@@ -268,25 +237,3 @@ def _facts(request: BaselineRequest, outcomes: Sequence[JobResult]) -> dict[str,
             for o in outcomes
         },
     }
-
-
-def _write_section(
-    request: BaselineRequest, part: ResultsFolder, outcome: SectionOutcome, place: int
-) -> SectionScores:
-    """Write a section's files, as scoring with a bank does.
-
-    The nearest training clips are those of the nearest mean frame: an autoencoder names none itself.
-    """
-    judged, train, test = outcome.judged[place], outcome.train, outcome.test
-    nearest = find("min-distance")()
-    nearest.fit(train)
-    scores, decided = outcome.scores[:, place], outcome.decided[:, place]
-    reasons = replace(explained(nearest, test.embeddings), score=scores, decided=decided)
-    scored = SectionScores(judged, test.keys, reasons)
-    write_submission(part, scored.submission)
-    named = write_reasons(part, scored)
-    write_windows(part, scored)
-    known = {key.clip_id: key for key in train.keys if key.clip_id in named}
-    write_clips(part, judged.section, test.keys, known)
-    write_map(part, train, lambda: [test], request.map)
-    return scored

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
 from cache.base.errors import AsdError
 from eval.ranking.systems import Spread, System
+from eval.results.folder import ResultsFolder
 from eval.results.grid import align_rows, mean_and_deviation
 
 # The development data of DCASE 2023 Task 2. That of 2024 has the same names.
@@ -147,6 +148,17 @@ def format_comparison(mode: str, rows: Sequence[PublishedComparison]) -> str:
     if judged < len(rows):
         notes.append(f"without a published deviation, hence not judged: {len(rows) - judged}")
     return "\n".join([f"{TABLES[mode]} (Dohi et al. 2023)", "", *align_rows(cells, 6), "", *notes])
+
+
+def write_comparison(
+    results: ResultsFolder, systems: Mapping[str, System]
+) -> dict[str, list[PublishedComparison]]:
+    """Put the figures of each mode's runs beside the published ones, and write ``comparison.csv``."""
+    published = read_published()
+    found = {mode: compare(mode, system, published) for mode, system in systems.items()}
+    lines = [comparison_csv(mode, rows) for mode, rows in found.items()]
+    results.write("comparison.csv", "".join([COMPARISON_HEADER, *lines]).encode())
+    return found
 
 
 def comparison_csv(mode: str, rows: Sequence[PublishedComparison]) -> str:

@@ -152,7 +152,7 @@ def _part(recipe: Recipe, number: int, request: ExportRequest, files: dict[str, 
 def _graph(forward: Forward, samples: int) -> bytes:
     """Export front end, network and pooling as one graph, and hold it against torch on another sound."""
     try:
-        from extractors.embedding import graphs  # noqa: PLC0415 (torch)
+        from extractors.embedding import graphs, runners  # noqa: PLC0415 (torch)
 
         import_module("onnxruntime")
         import_module("onnx")
@@ -160,7 +160,7 @@ def _graph(forward: Forward, samples: int) -> bytes:
         raise needed("the export of a network", error, "onnx") from error
     graph = graphs.whole(forward, samples)
     noise = np.random.default_rng(1).normal(0, 0.1, (1, samples)).astype(np.float32)
-    (found,), expected = graphs.runner("onnx", graph)(noise), forward(noise).values[0]
+    (found,), expected = runners.runner("onnx", graph)(noise), forward(noise).values[0]
     wrong = float(np.abs(found - expected).max() / np.abs(expected).max())
     if not wrong <= _NEAR:
         raise AsdError(

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from cache.base.progress import underway
 from cache.heard import PLAIN, SIGNAL_SUFFIXES, Signal, Span, split_id
 from cache.table import Section
 from eval.page.views import ClipView
-from eval.scoring.difference import Difference, describe
+from eval.scoring.difference import Difference, describe, power_spectra
 from extractors.audio.decode import read_audio
 from extractors.audio.files import opened
 from extractors.clips.listing import Clip
@@ -169,8 +169,11 @@ def recordings_of(view: ClipView) -> list[Clip]:
 
 
 def _sound(hashes: Mapping[str, str], clip: Clip) -> PageSound | str:
+    sha256 = hashes.get(split_id(clip.clip_id)[0])
+    # Where the bytes are known, pages of several seeds or systems share what was encoded once.
+    make = make_sound if sha256 is None else _made_once
     try:
-        return make_sound(clip.path, clip.span, hashes.get(split_id(clip.clip_id)[0]), clip.signal)
+        return make(clip.path, clip.span, sha256, clip.signal)
     except AsdError as error:
         return f"{clip.path}: {error}"
 
@@ -243,6 +246,9 @@ def make_sound(
     )
 
 
+_made_once = lru_cache(1024)(make_sound)  # some 50 kB each
+
+
 def mel_levels(samples: Floats, rate: int) -> NDArray[np.uint8]:
     """Compute a mel spectrogram as bytes.
 
@@ -259,15 +265,12 @@ def mel_levels(samples: Floats, rate: int) -> NDArray[np.uint8]:
         (64, up to 160) uint8, the lowest band first; see `PageSound.levels`.
     """
     size = int(_WINDOW * rate)
-    from scipy.signal import ShortTimeFFT  # noqa: PLC0415 (half a second that most commands save)
-    from scipy.signal.windows import hann  # noqa: PLC0415
-
-    window = hann(size, sym=False)
-    padded = np.pad(samples, (0, max(0, size - len(samples))))
+    window = np.hanning(size + 1)[:-1]
+    samples = np.pad(samples, (0, max(0, size - len(samples))))
     # Hops as long as they must be for no more frames than there are columns.
-    hop = max(size // 2, -(-len(padded) // _FRAMES))
-    transform = ShortTimeFFT(window * 2 / window.sum(), hop, rate, scale_to=None)
-    spectrum = transform.spectrogram(padded, p0=0, p1=max(1, len(padded) // hop))
+    hop = max(size // 2, -(-len(samples) // _FRAMES))
+    centred = np.pad(samples, (size // 2, size))
+    spectrum = power_spectra(centred, window * 2 / window.sum(), hop)[:, : max(1, len(samples) // hop)]
     bands = mel_bank(size, rate) @ spectrum
     decibels = 10 * np.log10(np.maximum(bands, 1e-30))
     return np.clip(np.round(255 * (1 - decibels / _FLOOR)), 0, 255).astype(np.uint8)

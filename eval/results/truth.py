@@ -105,7 +105,9 @@ def read_ground_truth(directory: Path, section: Section) -> dict[str, Truth]:
     labels = _read(directory / _DATA, section, flag)
     domains = _told_domains(directory / _DATA, section)
     if not domains.names:
-        domains = _read_optional(directory / "ground_truth_domain", section, _domain)
+        domains = _read_optional(
+            directory / "ground_truth_domain", section, lambda text: "target" if flag(text) else "source"
+        )
     names = _read_optional(directory / "ground_truth_attributes", section, str.strip)
     faults = [*labels.faults]
     for rows, kind in ((domains, "domain"), (names, "attributes")):
@@ -290,10 +292,6 @@ def _told_domains(folder: Path, section: Section) -> Rows[str]:
             told.names.update(rows.names)
             told.values.update(dict.fromkeys(rows.names, file.domain))
     return told
-
-
-def _domain(text: str) -> str:
-    return "target" if flag(text) else "source"
 
 
 def _twice(names: Iterable[str], where: str) -> list[str]:

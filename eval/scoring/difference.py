@@ -78,19 +78,17 @@ def describe(clip: NDArray[np.float32], normal: NDArray[np.float32], rate: int) 
         return Difference("clipping", 0.0, seconds, 0.0, top, 0.0, text)
     if (gap := _gap(heard, known, rate)) is not None:
         start, end, depth = gap
-        text = f"the sound is gone for {_span(end - start)} at {start:.2f} s"
+        span = end - start
+        lasted = f"{span:.1f} s" if span >= 1 else f"{1000 * span:.0f} ms"
+        text = f"the sound is gone for {lasted} at {start:.2f} s"
         return Difference("dropout", start, end, 0.0, top, -depth, text)
     found = [_tone(heard, known, rate), *_bands(heard, known, rate)]
     told = [one for one in found if one is not None]
     if not told:
         text = "no clear difference from its nearest normal clip"
         return Difference("none", 0.0, seconds, 0.0, top, 0.0, text)
-    return max(told, key=_weight)
-
-
-def _weight(one: Difference) -> float:
-    """How much a difference explains: what lasts counts for more than its decibels say."""
-    return abs(one.decibels) + (4.0 if one.kind in ("level", "broadband") else 0.0)
+    # What lasts explains more than its decibels say.
+    return max(told, key=lambda one: abs(one.decibels) + 4.0 * (one.kind in ("level", "broadband")))
 
 
 def _clipped(samples: Floats) -> float:
@@ -130,14 +128,32 @@ def _short_levels(samples: Floats, rate: int) -> Floats:
 
 def _spectra(samples: Floats, rate: int, window: float) -> tuple[Floats, Floats]:
     """Power spectra of half-overlapping Hann windows: frequencies (F,), power (F, N)."""
-    from scipy.signal import ShortTimeFFT  # noqa: PLC0415 (half a second that most commands save)
-    from scipy.signal.windows import hann  # noqa: PLC0415
-
     size = min(len(samples), max(16, round(window * rate)))
-    transform = ShortTimeFFT(hann(size, sym=False), max(1, size // 2), rate, scale_to="psd")
-    first, last = transform.lower_border_end[1], transform.upper_border_begin(len(samples))[1]
-    power = transform.spectrogram(samples, p0=first, p1=max(last, first + 1))
-    return np.asarray(transform.f), power
+    shape = np.hanning(size + 1)[:-1]
+    power = power_spectra(samples, shape / np.sqrt(rate * np.square(shape).sum()), max(1, size // 2))
+    return np.arange(len(power), dtype=np.float64) * (rate / size), power
+
+
+def power_spectra(samples: Floats, window: Floats, hop: int) -> Floats:
+    """Compute squared magnitudes of the spectra of the windows that lie in a signal whole.
+
+    Parameters
+    ----------
+    samples
+        (T,), no shorter than the window.
+    window
+        (W,).
+    hop
+        Samples from one window to the next.
+
+    Returns
+    -------
+    ndarray
+        (W // 2 + 1, 1 + (T - W) // hop).
+    """
+    frames = np.lib.stride_tricks.sliding_window_view(samples, len(window))[::hop]
+    power: Floats = np.square(np.abs(np.fft.rfft(frames * window))).T
+    return power
 
 
 def _tone(heard: Floats, known: Floats, rate: int) -> Difference | None:
@@ -258,10 +274,6 @@ def _louder(decibels: float) -> str:
 
 def _more(decibels: float) -> str:
     return f"{decibels:.0f} dB more than in its nearest normal clip"
-
-
-def _span(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def _hertz(frequency: float) -> str:

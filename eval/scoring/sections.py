@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cache.facts import Remark, differences, remarks_of, told
 from cache.heard import split_id
 from cache.table import DOMAINS, ClipKey, EmbeddingTable, Section, append_rows
+from eval.results.clips import write_clips
+from eval.results.description import SystemDescription, promise_of, write_description
 from eval.results.folder import ResultsFolder
 from eval.results.names import file_name, result_names
-from eval.results.submission import Submission
+from eval.results.submission import Submission, write_submission
+from eval.scoring.maps import Blocks, write_map
 from index.fitted import FittedSection, JudgedSection
 from index.scorer import Neighbours, explained
 
@@ -164,6 +168,102 @@ def write_windows(results: ResultsFolder, scored: SectionScores) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([("file", "start_s", "end_s", "score", "p_value"), *rows])
     results.write(file_name("windows", scored.section), text.getvalue().encode())
+
+
+@dataclass
+class RunWriter:
+    """Writes the files of a run section by section, and gathers what describes it.
+
+    Attributes
+    ----------
+    results
+        Where to.
+    rate
+        Highest rate that the system hears, Hz; ``None`` where none is known.
+    layout
+        How embeddings are laid out on a map, ``pca`` or ``umap``; ``None`` for no map.
+    first
+        Whether no stage before has told what is to be known of the training clips.
+    label
+        Stands behind a section's name where it is said that many clips are flagged.
+    notes, remarks
+        What deserves a look.
+    thresholds, cautions, calibration
+        By section, as text, as of `SystemDescription`.
+    """
+
+    results: ResultsFolder
+    rate: int | None
+    layout: str | None
+    first: bool = False
+    label: str = ""
+    notes: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
+    thresholds: dict[str, float | None] = field(default_factory=dict)
+    cautions: dict[str, list[str]] = field(default_factory=dict)
+    calibration: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def write(
+        self,
+        scored: SectionScores,
+        known: Mapping[str, ClipKey],
+        train: Callable[[], EmbeddingTable | None],
+        blocks: Blocks,
+    ) -> None:
+        """Write a section's files, and record what is to be said of it.
+
+        Parameters
+        ----------
+        scored
+            Its scores.
+        known
+            Its training clips by id, as far as they are at hand.
+        train, blocks
+            Give its training table, if there is one, and its test table in parts: for the map.
+        """
+        write_submission(self.results, scored.submission)
+        nearest = write_reasons(self.results, scored)
+        write_windows(self.results, scored)
+        held = {clip: known[clip] for clip in nearest & known.keys()}
+        write_clips(self.results, scored.section, scored.keys, held)
+        if self.layout is not None:
+            write_map(self.results, train(), blocks, self.layout)
+        self._describe(scored, known)
+
+    def _describe(self, scored: SectionScores, known: Mapping[str, ClipKey]) -> None:
+        judged, name = scored.judged, str(scored.section)
+        heard = {key.clip_id: key.facts for key in scored.keys}
+        learnt = {clip: key.facts for clip, key in known.items()} if self.first else {}
+        found = [*remarks_of(f"{name} train", learnt), *remarks_of(f"{name} test", heard)]
+        found += differences(f"{name} test", heard, judged.usual, self.rate)
+        self.remarks += found
+        cautions = list(judged.cautions().values())
+        self.thresholds[name] = scored.limit if np.isfinite(scored.limit) else None
+        self.cautions[name] = [*cautions, *told(found)]
+        self.calibration[name] = {**judged.facts(), "promise": judged.promise()}
+        if self.first:
+            self.notes += [f"{name}: {text}" for text in cautions]
+        if any(key.condition is None for key in scored.keys):
+            more = surplus(int(scored.decisions.sum()), len(scored.decisions), judged.promised)
+            self.notes += [f"{name}{self.label}: {more}"] if more else []
+        if self.thresholds[name] is None and not self.first:
+            self.notes += [f"{name}: {text}" for text in cautions]
+
+    def seal(self, title: str, facts: Mapping[str, str], **marks: bool) -> None:
+        """Write what describes the system, and seal the folder.
+
+        Parameters
+        ----------
+        title, facts, **marks
+            As of `SystemDescription`; how often normal clips are flagged is added.
+        """
+        facts = {**facts, "calibration": promise_of(self.calibration.values())}
+        described = SystemDescription(
+            title, facts=facts, thresholds=self.thresholds, cautions=self.cautions,
+            calibration=self.calibration, **marks,
+        )  # fmt: skip
+        write_description(self.results, described)
+        self.results.seal()
 
 
 def surplus(flagged: int, count: int, promised: float) -> str:

@@ -81,7 +81,9 @@ def unit_in(name: str) -> str:
 def check_columns(count: int) -> None:
     """Refuse more columns than a table of signals has."""
     if count > MOST_COLUMNS:
-        raise AsdError(f"{count} columns, of which {MOST_COLUMNS} are read: is it turned on its side?")
+        raise AsdError(
+            f"{count} columns, and at most {MOST_COLUMNS} are read: transpose it if rows are signals"
+        )
 
 
 def _clock(name: str, values: Values) -> float | None:
@@ -147,7 +149,7 @@ def together(columns: Sequence[SignalColumn], wanted: Sequence[str]) -> SignalTa
     lengths = Counter(column.frames for column in picked or columns)
     if picked and len(lengths) > 1:
         raise AsdError(
-            f"columns of {', '.join(f'{n} samples' for n in sorted(lengths))}: choose of one length"
+            f"columns of {listing(sorted(lengths))} samples: name some of one length with --column"
         )
     frames = max(lengths, key=lambda length: (lengths[length], length))
     if not picked and len(columns) - lengths[frames] and lengths[frames] == 1:
@@ -155,7 +157,8 @@ def together(columns: Sequence[SignalColumn], wanted: Sequence[str]) -> SignalTa
     kept = [column for column in picked or columns if column.frames == frames]
     rates = {column.rate for column in kept if column.rate}
     if len(rates) > 1:
-        raise AsdError(f"columns of {', '.join(f'{r:g}' for r in sorted(rates))} Hz: choose with --column")
+        told = ", ".join(f"{rate:g}" for rate in sorted(rates))
+        raise AsdError(f"columns of {told} Hz: name some of one rate with --column")
 
     def read(start: int, count: int, numbers: Sequence[int]) -> Values:
         span = slice(start, start + count)

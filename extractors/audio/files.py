@@ -118,7 +118,7 @@ def read_whole(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         if size > _MOST_BYTES:
-            raise AsdError(f"{size / 2**30:.1f} GiB are too many to read at once; use --window")
+            raise AsdError(f"{size / 2**30:.1f} GiB are too much to read at once; use --window")
         return places.read_bytes(path)
     except OSError as error:
         raise AsdError(f"cannot be read: {error.strerror or 'no such file'}") from error

@@ -85,7 +85,7 @@ class Ear:
         if self._apart > least and self._mixed < _CANCELLED * self._apart:
             raise AsdError(
                 f"the average of its {self._channels} channels is silent though they are not (one "
-                "is the other turned over): choose one with --channel 0"
+                "is the other inverted): choose one with --channel 0"
             )
 
     def facts(self, remark: str = "", decoder: str = "") -> Facts:

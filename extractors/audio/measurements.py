@@ -154,7 +154,9 @@ def _dataset_columns(name: str, each: Any, rate: float | None) -> Iterator[Signa
         raise AsdError(f"{name}: its numbers lie in another file, which is not followed: copy them into this")
     chunk = int(np.prod(each.chunks or (1,), dtype=object)) * each.dtype.itemsize
     if chunk > _MOST_CHUNK:
-        raise AsdError(f"{name}: chunks of {chunk} bytes, up to {_MOST_CHUNK} are read: save it anew")
+        raise AsdError(
+            f"{name}: chunks of {chunk} bytes, and at most {_MOST_CHUNK} are read: save it with smaller ones"
+        )
     if each.chunks is None and each.size * each.dtype.itemsize > each.id.get_storage_size():
         raise AsdError(f"{name}: cut short: {each.size} numbers in {each.id.get_storage_size()} bytes")
     width = shape[1 - long] if len(shape) == 2 else 1

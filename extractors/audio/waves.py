@@ -1,7 +1,8 @@
 """Formulas of waveforms: noise, levels, mixtures, speed, lengths, ringing.
 
-Synthetic machines, synthetic clips and augmentations are made of it, so each formula stands here once.
-What takes any `S` is written in operators that NumPy and torch share: a batch on a GPU stays there.
+Synthetic machines, synthetic clips and augmentations are made of it, so each formula stands here once;
+the shift of pitch, which needs torch's spectra, in `finetune.data.signals`. What takes any `S` is written
+in operators that NumPy and torch share: a batch on a GPU stays there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import soundfile
 import soxr
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.fft import irfft, rfft
 
 Wave = NDArray[np.float64]
 S = TypeVar("S", bound=Any)  # an array of NumPy or a tensor
@@ -74,6 +74,8 @@ def coloured_noise(
     Wave
         (samples,) float64, RMS 1.
     """
+    from scipy.fft import irfft, rfft  # noqa: PLC0415 -- heavy, and names are had without it
+
     frequency = np.fft.rfftfreq(samples, 1 / sample_rate)  # (F,) Hz
     frequency[0] = frequency[1]
     gain = colour(frequency, slope / (20 * np.log10(2)), band)

@@ -157,9 +157,10 @@ class CedBackbone(VitBackbone[Ced]):
     def states(self, inputs: Inputs, layers: Sequence[int]) -> list[Features]:
         """Compute (B, time, band, C) tokens; see `Tunable.states`.
 
-        One clip at a time through the network on a CPU, as in `extractors.backbones.beats`.
+        On a CPU, as many clips at a time go through the network as are together as wide as the largest.
         """
-        parts = [self.network(part, layers) for part in portions(inputs.values)]
+        at_once = SIZES["base"].width // self.spec.dim or 1
+        parts = [self.network(part, layers) for part in portions(inputs.values, at_once)]
         return [Features(torch.cat(tokens)) for tokens in zip(*parts, strict=True)]
 
 

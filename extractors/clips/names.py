@@ -135,7 +135,18 @@ def parse_tail(tail: str | None) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     while words:
-        key, value, taken = _next_pair(words)
+        first, *others = words
+        fused = _FUSED.fullmatch(first)
+        if tuple(words[:2]) in _LONG_KEYS and len(words) > 2:
+            key, value, taken = "_".join(words[:2]), words[2], 3
+        elif fused:
+            key, value, taken = fused["key"], fused["value"], 1
+        elif not others:
+            key, value, taken = first, "", 1
+        elif _NUMBER.fullmatch(first) and not _NUMBER.fullmatch(others[0]):
+            key, value, taken = others[0], first, 2
+        else:
+            key, value, taken = first, others[0], 2
         words, name, count = words[taken:], key, 1
         while name in found:
             count += 1
@@ -147,21 +158,6 @@ def parse_tail(tail: str | None) -> dict[str, str]:
 def write_tail(attributes: Mapping[str, str]) -> str:
     """Write attributes as ``key_value`` pairs; what `parse_tail` reads back where they allow it."""
     return "_".join(part for pair in attributes.items() for part in pair if part)
-
-
-def _next_pair(words: list[str]) -> tuple[str, str, int]:
-    """Find the first key and its value, and count their words."""
-    for key in _LONG_KEYS:
-        if tuple(words[:2]) == key and len(words) > 2:
-            return "_".join(key), words[2], 3
-    first, *others = words
-    if fused := _FUSED.fullmatch(first):
-        return fused["key"], fused["value"], 1
-    if not others:
-        return first, "", 1
-    if _NUMBER.fullmatch(first) and not _NUMBER.fullmatch(others[0]):
-        return others[0], first, 2
-    return first, others[0], 2
 
 
 class AttributeFiles:
@@ -181,9 +177,14 @@ class AttributeFiles:
         for path in sorted(machine.glob("attributes_*.csv")):
             try:
                 table = read_table(path, short=True)  # some end at a clip's last attribute
-                pairs = _pairs(table.columns)
             except AsdError as error:
                 self.faults.append(Fault(path, f"not an attribute file: {error}"))
+                continue
+            pairs = [(name, f"{name[:-1]}v") for name in table.columns if re.fullmatch(r"d[0-9]+p", name)]
+            lacking = [name for name in ("file_name", *(v for _, v in pairs)) if name not in table.columns]
+            if lacking:
+                reason = f"no column {lacking[0]}; expected file_name,d1p,d1v,d2p,d2v,..."
+                self.faults.append(Fault(path, f"not an attribute file: {reason}"))
                 continue
             self.faults += [Fault(path, f"row {n}: {why}") for n, why in table.faults.items()]
             for number, row in table.rows.items():
@@ -206,22 +207,6 @@ class AttributeFiles:
         folder, name = below_machine.parent.name, below_machine.name
         keys = (composed(f"{folder}/{name}"), composed(name))
         return next((self._rows[key] for key in keys if key in self._rows), None)
-
-
-def _pairs(columns: Sequence[str]) -> list[tuple[str, str]]:
-    """Columns of names and of values.
-
-    Raises
-    ------
-    AsdError
-        If they are not those of an attribute file.
-    """
-    names = [name for name in columns if re.fullmatch(r"d[0-9]+p", name)]
-    pairs = [(name, f"{name[:-1]}v") for name in names]
-    lacking = [name for name in ("file_name", *(v for _, v in pairs)) if name not in columns]
-    if lacking:
-        raise AsdError(f"no column {lacking[0]}; expected file_name,d1p,d1v,d2p,d2v,...")
-    return pairs
 
 
 def write_attributes(path: Path, attributes: Mapping[str, Mapping[str, str]]) -> None:

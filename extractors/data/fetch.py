@@ -76,6 +76,59 @@ class FetchRequest(Options):
             return self.to / self.published.name
         return self.to / (ROOTS[0] if part == "dev" else ROOTS[1])
 
+    def records(self) -> dict[str, int]:
+        """Look up the numbers of its records on Zenodo, by part.
+
+        Raises
+        ------
+        AsdError
+            If the set may not be fetched, has no such part, or another one is there.
+        """
+        published = self.published
+        if published is not None and not published.fetched:
+            raise AsdError(
+                f"{published.title} is not fetched by a program. Terms: {published.terms}. It lies at "
+                f"{page_of(published.record)}; once it is unpacked, give its folder as --data: "
+                f"{published.split}. Cite {published.citation}"
+            )
+        if published is not None and self.parts:
+            raise AsdError(f"--part {self.parts[0]}: {self.dataset} has no parts; --machine chooses archives")
+        if published is not None:
+            return {"": published.record}
+        there = (path.name for path in (self.to / ARCHIVES).glob("*"))
+        others = [name for name in there if name in DATASETS and name != self.dataset]
+        if others:  # two years are not mixed in one data root
+            raise AsdError(f"{self.to} holds {others[0]}; give {self.dataset} a folder of its own")
+        every = zip(PARTS, DATASETS[self.dataset], strict=True)
+        return {part: number for part, number in every if part in (self.parts or PARTS)}
+
+    def archives(self, records: Mapping[str, Record]) -> list[Archive]:
+        """List the archives of records by part.
+
+        Raises
+        ------
+        AsdError
+            If there is none, or one is not what was published.
+        """
+        store, published = self.to / ARCHIVES / self.dataset, self.published
+        found = []
+        for part, record in records.items():
+            for remote in record.files:
+                if not remote.name.lower().endswith(_SUFFIXES):
+                    _LOG.info("%s: %s is no archive, not fetched", record.page, remote.name)
+                    continue
+                root = self.root(part)
+                if published is not None:
+                    remote = pinned(remote, published.md5)  # noqa: PLW2901
+                    root = root / remote.name.rpartition(".")[0] if published.apart else root
+                found.append(Archive(remote, root, store, self.keep_archives))
+        if not found:
+            pages = ", ".join(record.page for record in records.values())
+            raise AsdError(
+                f"{pages}: no archive is listed there; see in a browser whether this is still the record"
+            )
+        return found
+
 
 @dataclass(frozen=True)
 class Delivery:
@@ -107,14 +160,14 @@ def look_up(request: FetchRequest) -> Delivery:
     AsdError
         If the set may not be fetched, is not there, does not fit, or nothing may be asked.
     """
-    published, numbers = request.published, _records(request)
+    published, numbers = request.published, request.records()
     apart = published is not None and published.apart
     if is_offline():
         behind = ", each to a folder of its own name" if apart else ""
         pages = "; ".join(f"{page_of(n)} to {request.root(part)}{behind}" for part, n in numbers.items())
         raise AsdError(f"offline nothing is fetched: bring and unpack the archives of {pages}")
     records = {part: read_record(number) for part, number in numbers.items()}
-    archives = _listed(records, request)
+    archives = request.archives(records)
     # `fan` is -6_dB_fan and 6_dB_fan too.
     fits = {name: [a for a in archives if f"_{a.machine}".endswith(f"_{name}")] for name in request.machines}
     if unknown := [name for name, found in fits.items() if not found]:
@@ -134,48 +187,6 @@ def look_up(request: FetchRequest) -> Delivery:
     if published is not None:
         lines.append(f"Cite: {published.citation}.\nSplit: {published.split}.\n")
     return Delivery(archives, missing, roots, "".join(lines))
-
-
-def _records(request: FetchRequest) -> dict[str, int]:
-    """Give the records of a request by part; refuse one that cannot be met."""
-    published = request.published
-    if published is not None and not published.fetched:
-        raise AsdError(
-            f"{published.title} is not fetched by a program. Terms: {published.terms}. It lies at "
-            f"{page_of(published.record)}; once it is unpacked, give its folder as --data: "
-            f"{published.split}. Cite {published.citation}"
-        )
-    if published is not None and request.parts:
-        raise AsdError(
-            f"--part {request.parts[0]}: {request.dataset} has no parts; --machine chooses archives"
-        )
-    if published is not None:
-        return {"": published.record}
-    there = (path.name for path in (request.to / ARCHIVES).glob("*"))
-    others = [name for name in there if name in DATASETS and name != request.dataset]
-    if others:  # two years are not mixed in one data root
-        raise AsdError(f"{request.to} holds {others[0]}; give {request.dataset} a folder of its own")
-    every = zip(PARTS, DATASETS[request.dataset], strict=True)
-    return {part: number for part, number in every if part in (request.parts or PARTS)}
-
-
-def _listed(records: Mapping[str, Record], request: FetchRequest) -> list[Archive]:
-    store, published = request.to / ARCHIVES / request.dataset, request.published
-    found = []
-    for part, record in records.items():
-        for remote in record.files:
-            if not remote.name.lower().endswith(_SUFFIXES):
-                _LOG.info("%s: %s is no archive, not fetched", record.page, remote.name)
-                continue
-            root = request.root(part)
-            if published is not None:
-                remote = pinned(remote, published.md5)  # noqa: PLW2901
-                root = root / remote.name.rpartition(".")[0] if published.apart else root
-            found.append(Archive(remote, root, store, request.keep_archives))
-    if not found:
-        pages = ", ".join(record.page for record in records.values())
-        raise AsdError(f"{pages}: no zip file is listed there; look whether it is still the record")
-    return found
 
 
 def pinned(remote: Remote, md5: Mapping[str, str]) -> Remote:

@@ -32,18 +32,7 @@ goes on. Sets whose terms forbid that get a notice."""
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command on data sets.
-
-    Parameters
-    ----------
-    argv
-        Arguments; the process's own by default.
-
-    Returns
-    -------
-    int
-        0; 1 where there is something to look at; 2 for a mistake in the call.
-    """
+    """Survey data roots or fetch a data set; 0, 1 where there is something to look at, 2 for a mistake."""
     about = "Data sets: fetch public ones, see whether a folder is whole."
     terms = "\n".join(f"{each.name}: {each.terms}" for each in datasets().values())
     look = "say what data roots hold and what is wrong with it"

@@ -82,14 +82,14 @@ def read_record(number: int) -> Record:
         files = tuple(_remote(page, each) for each in content["files"])
         return Record(page, str(licence.get("id", "")), files)
     except requests.JSONDecodeError as error:
-        raise AsdError(f"{url} answers with something else than a record: {error}") from error
+        raise AsdError(f"{url} answers with something other than a record: {error}") from error
     except requests.RequestException as error:
         raise AsdError(
             f"{url} does not answer ({reason_of(error)}); try again later, or download the "
             f"archives from {page} in a browser"
         ) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise AsdError(f"{url} answers with something else than a record: {error!r}") from error
+        raise AsdError(f"{url} answers with something other than a record: {error!r}") from error
 
 
 def _remote(page: str, file: Mapping[str, Any]) -> Remote:

@@ -31,18 +31,29 @@ from types import MappingProxyType
 
 import numpy as np
 
-from cache.base.console import console_of, parser_of
-from cache.base.errors import AsdError, guarded
+from cache.base.console import Console, entry_point
+from cache.base.errors import AsdError
+from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.atomic import write_atomic
 from cache.files.places import here
 from extractors.audio.waves import SAMPLE_RATE, Wave, ratio, unit_rms, wav_bytes
 from extractors.clips.names import ClipName, write_attributes
 from extractors.demo.machines import NOISES, Fan, MachineFault, Operation, Valve
 
+_ABOUT = "Write a data set of made-up machines in the task's layout, with its truth."
 _TRUTHS = ("data", "domain", "attributes")  # kinds of ground truth
 _SECONDS = (6, 8, 10)
 _SNR = (-3.0, 2.0)  # dB, machine against noise
 _LEVEL = 0.06  # RMS of a clip, full scale 1
+
+
+@documented
+@dataclass(frozen=True)
+class DataSetRequest(Options):
+    """Where the data set is written, and what its randomness begins with."""
+
+    to: Path = option(REQUIRED, "where to write it", read=here, metavar="DIR")
+    seed: int = option(0, "the same one gives the same bytes", least=0)
 
 
 @dataclass(frozen=True)
@@ -209,31 +220,13 @@ def _files(anonymous: bool, seed: Sequence[int]) -> Iterator[tuple[str | None, C
         yield (f"section_00_{next(order):04d}" if hidden else None), plan, number
 
 
-@guarded
-def main(argv: Sequence[str] | None = None) -> int:
-    """Write the data set.
-
-    Parameters
-    ----------
-    argv
-        Arguments; the process's own by default.
-
-    Returns
-    -------
-    int
-        0, or 2 for a mistake in the call.
-    """
-    about = "Write a data set of made-up machines in the task's layout, with its truth."
-    parser = parser_of("extractors.demo.run", about, "--to demo/data --seed 0")
-    parser.add_argument("--to", type=here, required=True, metavar="DIR", help="where to write it")
-    parser.add_argument("--seed", type=int, default=0, help="from 0 (default: %(default)s)")
-    args = parser.parse_args(argv)
-    if args.seed < 0:
-        raise AsdError(f"--seed {args.seed}: a whole number from 0")
-    count = write_data_set(args.to, args.seed)
+@entry_point(DataSetRequest, "extractors.demo.run", _ABOUT, "--to demo/data --seed 0")
+def main(request: DataSetRequest, console: Console) -> int:
+    """Write the data set."""
+    count = write_data_set(request.to, request.seed)
     machines = " and ".join(f"{machine.folder}/{name}" for name, machine in MACHINES.items())
-    told = f"{count} synthetic clips of {machines} with their truth in {args.to}"
-    console_of(args).made(told, made=args.to, clips=count)
+    told = f"{count} synthetic clips of {machines} with their truth in {request.to}"
+    console.made(told, made=request.to, clips=count)
     return 0
 
 

@@ -48,7 +48,7 @@ class Output:
     engine
         What runs the network; torch's are one.
     calibration
-        Of 8-bit integers: the name of the ranges, see `extractors.embedding.graphs`.
+        Of 8-bit integers: the name of the ranges, see `extractors.embedding.ranges`.
     """
 
     spec: BackboneSpec

@@ -186,7 +186,7 @@ def _in_integers(
     told = "%s: int8 is calibrated on %d of %d training clips of %s, and compared on as many others"
     _LOG.info(told, name, len(samples) // 2, len(train), train[0].section)
     layers = sorted({each.layer for each in forward.outputs})
-    smaller = _calibrated(forward, graphs.calibrated(network, samples[: len(samples) // 2], layers))
+    smaller = _calibrated(forward, network.calibrated(samples[: len(samples) // 2], layers))
     measure = partial(judged, forward, smaller, samples, 0.0 if asked else _GAIN)
     verdict = cast(Verdict, _verdict(store, smaller, measure))
     if asked and not verdict.alike:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cache.base.errors import AsdError
 from extractors.backbone import Kind
-from extractors.pooling import mean, mean_std
+from extractors.pooling import mean_std
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -92,6 +92,6 @@ class StatisticsPooling(nn.Module):
             if self.attention is not None:
                 pooled = self.attention(flat)
             else:
-                pooled = mean(flat) if self.kind == "mean" else mean_std(flat)
+                pooled = flat.mean(1) if self.kind == "mean" else mean_std(flat)
             embedding: Tensor = self.project(pooled)
         return embedding

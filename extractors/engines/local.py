@@ -226,10 +226,8 @@ class _TableUpdate:
         wanted = self._outdated()
         progress.update(len(self.clips) - len(wanted))
         section, split = self.clips[0].section, self.clips[0].split
-        writers = [
-            TableWriter(self.extraction.store, output.recipe, section, split)
-            for output in self.job.forward.outputs
-        ]
+        store, outputs = self.extraction.store, self.job.forward.outputs
+        writers = [TableWriter(store, output.recipe, section, split) for output in outputs]
         try:
             batches = equal_lengths(self._decoded(wanted), self.job.plan.batch)
             for batch, vectors in self.job.embedded(batches):
@@ -270,29 +268,21 @@ class _TableUpdate:
                 continue
             recording = item.recording
             samples = self.job.forward.hearing.fit(recording.samples, spec.sample_rate)
-            if samples.shape[-1] < spec.min_samples:
-                seconds = samples.shape[-1] / spec.sample_rate
-                least = spec.min_samples / spec.sample_rate
-                self._refuse(
-                    item.clip,
-                    f"{seconds:.3f} s is too short; {spec.name} needs at least {least:.3f} s",
-                )
-            else:
+            if samples.shape[-1] >= spec.min_samples:
                 yield DecodedClip(item.clip, replace(recording, samples=samples))
+                continue
+            seconds, least = (count / spec.sample_rate for count in (samples.shape[-1], spec.min_samples))
+            self._refuse(item.clip, f"{seconds:.3f} s is too short; {spec.name} needs at least {least:.3f} s")
 
     def _write(self, writers: Sequence[TableWriter], batch: Sequence[DecodedClip], vectors: Vectors) -> None:
         finite = np.all([np.isfinite(values).all(axis=1) for values in vectors.values], axis=0)
         for index in np.flatnonzero(~finite).tolist():
             self._refuse(batch[index].clip, "its embedding is not finite")
         good = [decoded for decoded, ok in zip(batch, finite, strict=True) if ok]
-        keys = [
-            _key(decoded.clip, decoded.recording.content_sha256, decoded.recording.facts) for decoded in good
-        ]
+        keys = [_key(each.clip, each.recording.content_sha256, each.recording.facts) for each in good]
         self.facts |= {key.clip_id: key.facts for key in keys}
-        outputs = self.job.forward.outputs
-        for writer, output, values, bands in zip(
-            writers, outputs, vectors.values, vectors.bands, strict=True
-        ):
+        each = zip(writers, self.job.forward.outputs, vectors.values, vectors.bands, strict=True)
+        for writer, output, values, bands in each:
             writer.add(keys, values[finite], output.blocks(values.shape[1], bands))
         changed = sum(key.clip_id in self.replaced for key in keys)
         self.report.changed += changed
@@ -306,16 +296,14 @@ class _TableUpdate:
         self.report.faults.append(Fault(clip.path, where + reason))
 
     def _held(self) -> list[dict[str, ClipKey]]:
-        section, split = self.clips[0].section, self.clips[0].split
-        store = self.extraction.store
-        outputs = self.job.forward.outputs
-        return [store.keys(output.recipe, section, split) for output in outputs]
+        store, place = self.extraction.store, (self.clips[0].section, self.clips[0].split)
+        return [store.keys(output.recipe, *place) for output in self.job.forward.outputs]
 
     def _discard(self, clip_ids: Set[str]) -> None:
-        section, split = self.clips[0].section, self.clips[0].split
+        place = self.clips[0].section, self.clips[0].split
         for output, held in zip(self.job.forward.outputs, self._held(), strict=True):
             if not clip_ids.isdisjoint(held):
-                self.extraction.store.discard(output.recipe, section, split, clip_ids)
+                self.extraction.store.discard(output.recipe, *place, clip_ids)
 
 
 @dataclass

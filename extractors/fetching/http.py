@@ -144,7 +144,7 @@ class Transfer:
             except requests.RequestException as error:
                 raise SourceError(f"{url}: {reason_of(error)}") from error
         if not self.part.size():
-            raise SourceError(f"{url}: gives nothing")
+            raise SourceError(f"{url}: gives an empty file")
         return continued
 
     def _stream(self, url: str) -> None:
@@ -179,7 +179,7 @@ class Transfer:
         if response.status_code not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             raise SourceError(f"{url}: {response.status_code} {response.reason}")
         if "text/html" in response.headers.get("Content-Type", ""):
-            raise SourceError(f"{url}: gives a web page, a log-in perhaps")
+            raise SourceError(f"{url}: gives a web page, perhaps a log-in")
         length = response.headers.get("Content-Length", "")
         start, total = 0, int(length) if length.isdigit() else None
         if response.status_code == HTTPStatus.PARTIAL_CONTENT:

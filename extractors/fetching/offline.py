@@ -31,7 +31,7 @@ class _Request(Protocol):
 
 def offline_option() -> Any:
     """Declare ``--offline``, the same in every request."""
-    return option(False, f"ask no address, say what to bring instead (also: {VARIABLE}=1)")
+    return option(False, f"fetch nothing, say what to bring instead (also: {VARIABLE}=1)")
 
 
 def apply_offline(args: _Request) -> None:

@@ -130,13 +130,14 @@ class MelPower(nn.Module):
         In float32 even under autocast: half precision has too few digits for a power.
         """
         with torch.autocast(waveforms.device.type, enabled=False):
-            frames = waveforms.unfold(-1, len(self.window), self.hop) * self.window
-            spectrum = torch.fft.rfft(frames)  # (B, time, bin)
-            # In place: on a CPU, fresh memory for every step costs more than the arithmetic.
-            power = spectrum.real.square().add_(spectrum.imag.square())
             filters = [(span, self.get_buffer(f"filters{i}")) for i, span in enumerate(self._spans)]
-            # One clip at a time, so that its result does not depend on the batch it came in.
-            mel = [torch.cat([clip[:, span] @ part for span, part in filters], dim=1) for clip in power]
+            mel = list[Tensor]()
+            for part in portions(waveforms):
+                spectrum = torch.fft.rfft(part.unfold(-1, len(self.window), self.hop) * self.window)
+                # In place: on a CPU, fresh memory for every step costs more than the arithmetic.
+                power = spectrum.real.square().add_(spectrum.imag.square())  # (B, time, bin)
+                # One clip at a time everywhere, so that its result does not depend on its batch.
+                mel += [torch.cat([clip[:, span] @ each for span, each in filters], dim=1) for clip in power]
             return torch.stack(mel)
 
 

@@ -103,18 +103,7 @@ _COMMANDS = {
 
 @guarded
 def main(argv: Sequence[str] | None = None) -> int:
-    """List, fetch or verify checkpoints.
-
-    Parameters
-    ----------
-    argv
-        Arguments; the process's own by default.
-
-    Returns
-    -------
-    int
-        0; 1 where a file is not what is published; 2 for a mistake, or a file that cannot be had.
-    """
+    """List, fetch or verify checkpoints; 0, 1 where a file is not what is published, 2 for a mistake."""
     about = f"""Published checkpoints: what there is, bring it here, check it.
 They lie in {home() / "weights"}; ASD_HOME chooses another place."""
     return call_one(parser_of("extractors.weights", about), _COMMANDS, argv)

@@ -41,11 +41,11 @@ def fetch(checkpoint: Checkpoint, wanted_by: str = "") -> Path:
     if not checkpoint.urls:
         raise AsdError(f"{checkpoint.name} is a model of the hub, whose own client fetches it")
     if is_offline():
-        needs = f"{wanted_by} needs" if wanted_by else "not here is"
+        wanted = f"{checkpoint.file} ({checkpoint.about})"
+        lacking = f"{wanted_by} needs {wanted}" if wanted_by else f"{wanted} is not here"
         other = ", or name the file: --weights FILE" if wanted_by else ""
         raise AsdError(
-            f"{needs} {checkpoint.file} ({checkpoint.about}), and offline nothing is fetched: "
-            f"bring it from {checkpoint.urls[0]} to {path}{other}"
+            f"{lacking}, and offline nothing is fetched: bring it from {checkpoint.urls[0]} to {path}{other}"
         )
     _LOG.info(
         "fetching %s: %s; %s; published at %s; from %s to %s", checkpoint.file, checkpoint.about,

@@ -97,7 +97,7 @@ class Batches:
             if self.augmentations.of_spectrograms:
                 if inputs.time is None or inputs.frequency is None:
                     name = backbone.spec.name
-                    raise AsdError(f"this {name} hears waveforms: there is no spectrogram for specaugment")
+                    raise AsdError(f"{name} takes waveforms: leave out specaugment, which needs spectrograms")
                 axes = (inputs.time, inputs.frequency)
                 values = self.augmentations.spectrograms(inputs.values, axes, generator)
                 inputs = replace(inputs, values=values)

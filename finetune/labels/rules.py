@@ -133,7 +133,9 @@ def group_labels(clips: Sequence[Clip], groups: Mapping[str, str]) -> list[str]:
     """
     missing = sorted({clip.section.machine_type for clip in clips} - groups.keys())
     if missing:
-        raise AsdError(f"no group for the machine type {', '.join(missing)}")
+        raise AsdError(
+            f"no group for the machine type {', '.join(missing)}; add its line to the --groups file"
+        )
     return [groups[clip.section.machine_type] for clip in clips]
 
 
@@ -163,7 +165,7 @@ def cluster_machines(embeddings: NDArray[np.float32], clips: Sequence[Clip], cou
     """
     machines = sorted({clip.section.machine_type for clip in clips})
     if not 1 <= count <= len(machines):
-        raise AsdError(f"--groups {count}: there are {len(machines)} machine types to group")
+        raise AsdError(f"--groups {count}: expected 1 to {len(machines)}, the number of machine types")
     if len(machines) == 1:
         return {machines[0]: "group_0"}
     scaled = (embeddings - embeddings.mean(0)) / np.maximum(embeddings.std(0), 1e-12)

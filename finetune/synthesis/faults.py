@@ -115,8 +115,8 @@ class Rubbing:
 class Modulation:
     """``(1 + m cos(2 pi f t + phase)) x(t)``."""
 
-    frequency: Span = option(Span(2.0, 40.0), "f, Hz", least=0.1, most=1000.0)
-    depth: Span = option(Span(0.3, 0.9), "m", least=0.0, most=1.0)
+    frequency: Span = option(Span(2.0, 40.0), "f, of the modulation, Hz", least=0.1, most=1000.0)
+    depth: Span = option(Span(0.3, 0.9), "m, depth of the modulation", least=0.0, most=1.0)
 
     clips: ClassVar[int] = 1
     is_fault: ClassVar[bool] = True

@@ -32,7 +32,23 @@ _COLUMNS = (
 
 def write_manifest(root: Path, records: Iterable[tuple[FilePlan, SoundRecord]]) -> Path:
     """Write the manifest of a root, whole or not at all, by path."""
-    rows = sorted((_row(one, record) for one, record in records), key=lambda row: str(row["path"]))
+    rows = [
+        {
+            "path": one.path,
+            "machine_type": one.section.machine_type,
+            "section": f"{one.section.number:02d}",
+            "split": one.name.split,
+            "domain": one.name.domain,
+            "condition": one.name.condition,
+            "synthetic": one.method,
+            "attributes": json.dumps(dict(one.attributes)),
+            "sources": " | ".join(record.sources),
+            "method": record.method,
+            "parameters": json.dumps({**record.parameters, "lowered": record.lowered}),
+            "seed": " ".join(map(str, record.seed)),
+        }
+        for one, record in sorted(records, key=lambda pair: pair[0].path)
+    ]
     write_table(root / MANIFEST, _COLUMNS, rows)
     return root / MANIFEST
 
@@ -74,23 +90,6 @@ def list_pseudo_anomalies(root: Path) -> tuple[Clip, ...]:
         what = f"{gone[0]} is gone from {root}" if gone else f"no pseudo-anomalies in {root}"
         raise AsdError(f"{what}; run `python -m finetune.synthesise --as anomalies` again")
     return tuple(sorted(clips, key=lambda clip: clip.clip_id))
-
-
-def _row(one: FilePlan, record: SoundRecord) -> dict[str, object]:
-    return {
-        "path": one.path,
-        "machine_type": one.section.machine_type,
-        "section": f"{one.section.number:02d}",
-        "split": one.name.split,
-        "domain": one.name.domain,
-        "condition": one.name.condition,
-        "synthetic": one.method,
-        "attributes": json.dumps(dict(one.attributes)),
-        "sources": " | ".join(record.sources),
-        "method": record.method,
-        "parameters": json.dumps({**record.parameters, "lowered": record.lowered}),
-        "seed": " ".join(map(str, record.seed)),
-    }
 
 
 _RECIPE = "recipe.json"

@@ -247,4 +247,4 @@ def _sources(
             rng = np.random.default_rng((*seed, wanted))
             drawn = rng.choice(len(others), wanted, replace=False)
             return (first, *(others[row] for row in drawn))
-    raise AsdError(f"one clip alone, and {name} takes {wanted + 1}")
+    raise AsdError(f"{name} takes {wanted + 1} clips, and there are too few; add recordings or leave it out")

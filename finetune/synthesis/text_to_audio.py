@@ -93,7 +93,7 @@ class TextToAudio:
     """
 
     guidance: Span = option(Span(3.5, 3.5), "guidance scale", least=1.0, most=20.0)
-    steps: int = option(200, "of denoising", least=1)
+    steps: int = option(200, "steps of denoising", least=1)
     device: str = option("auto", "auto, or torch's own name")
     model: str = ""
     phrases: tuple[str, ...] = field(default_factory=shipped_phrases)

@@ -18,7 +18,7 @@ from eval.export.bank import export
 from eval.export.standalone import read_wav
 from eval.request import ExportRequest
 from eval.verbs import export as main
-from extractors.embedding import graphs
+from extractors.embedding import runners
 from machine_asd import Detector
 from tests.conftest import RATE, write_clip
 from tests.helpers.small_models import write_beats
@@ -130,7 +130,7 @@ def test_a_graph_unlike_torchs_network_is_refused(
 ) -> None:
     pytest.importorskip("onnxruntime")
     saved(Detector("logmel:cnn", weights=("random",)), sounds, tmp_path / "bank")
-    monkeypatch.setattr(graphs, "runner", lambda *_: lambda _: [np.ones((1, 256), np.float32)])
+    monkeypatch.setattr(runners, "runner", lambda *_: lambda _: [np.ones((1, 256), np.float32)])
     request = ExportRequest(bank=tmp_path / "bank", out=tmp_path / "e", seconds=1.0, weights=("random",))
     with pytest.raises(AsdError, match="logmel cannot be exported: its graph differs by .* at most 1e-04"):
         export(request)

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 
 from cache.base.errors import AsdError
+from cache.files.atomic import file_sha256
 from cache.table import Section
 from eval.metrics.sections import SectionTruth, evaluate_section
 from eval.page.sound import listen, make_sound, mel_levels, recordings_of, worth_hearing
@@ -550,6 +551,22 @@ def test_sounds_keep_to_their_budget(tmp_path: Path) -> None:
     assert len(heard.sounds) == 3
     assert sum(sound.size for sound in heard.sounds.values()) <= 3.5 * size
     assert [len(recordings_of(clip)) for clip in clips] == [2, 2, 2]
+
+
+def test_pages_of_the_same_recordings_encode_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write_clip(tmp_path / f"{name}.wav", seed) for seed, name in enumerate("an")]
+    clips = {FAN: [view(str(paths[0]), 3, near=str(paths[1]))]}
+    written: list[object] = []
+    write = soundfile.write
+    monkeypatch.setattr(soundfile, "write", lambda *a, **k: (written.append(a), write(*a, **k)))
+    hashes = {str(path): file_sha256(path) for path in paths}
+    first, second = (listen(clips, hashes, most=5, budget=10**6) for _ in range(2))
+    assert first == second
+    assert len(first.sounds) == len(written) == 2
+    assert listen(clips, {}, most=5, budget=10**6) == first  # of bytes that nobody knows, nothing is kept
+    assert len(written) == 4
 
 
 def test_verdicts() -> None:

@@ -58,6 +58,18 @@ def test_the_spectrogram_is_torchaudios(path: Path) -> None:
         assert abs(float(found.max() - found.min()) - float(expected.max() - expected.min())) < 0.1
 
 
+@pytest.mark.parametrize(("variant", "at_once"), [("tiny", [4, 1]), ("base", [1] * 5)])
+def test_a_small_network_hears_several_clips_at_once(variant: str, at_once: list[int]) -> None:
+    backbone: Any = backbones.find("ced").load(Source(variant, seed=0), CPU)
+    clips, seen = torch.randn(5, backbone.spec.min_samples), list[int]()
+    backbone.network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    with torch.inference_mode():
+        together = backbone.features(clips, [1])[0].frames
+        assert seen == at_once
+        alone = torch.cat([backbone.features(clip[None], [1])[0].frames for clip in clips])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
 def test_files_of_the_first_release_are_the_same(path: Path, tmp_path: Path) -> None:
     state = {name.removeprefix("encoder."): value for name, value in load_file(path).items()}
     renamed = {name.replace("init_bn.", "init_bn.1."): value for name, value in state.items()}

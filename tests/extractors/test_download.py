@@ -162,9 +162,9 @@ def test_refusals_are_named(server: BadServer, tmp_path: Path, status: int, reas
 @pytest.mark.parametrize("known", [SHA256, None])
 def test_pages_and_nothing_are_no_files(server: BadServer, tmp_path: Path, known: str | None) -> None:
     page = server.serve("/page", b"<html>Log in to this network", kind="text/html; charset=utf-8")
-    with pytest.raises(AsdError, match="gives a web page, a log-in perhaps"):
+    with pytest.raises(AsdError, match="gives a web page, perhaps a log-in"):
         download(Remote("file.bin", (page,), known), tmp_path)
-    with pytest.raises(AsdError, match="gives nothing"):
+    with pytest.raises(AsdError, match="gives an empty file"):
         download(Remote("file.bin", (server.serve("/empty", b""),), known), tmp_path)
     assert not visible(tmp_path)
 

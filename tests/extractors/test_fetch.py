@@ -351,12 +351,12 @@ def test_offline_it_says_what_to_bring(
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"<html>", "answers with something else than a record"),
-        (b"[]", "answers with something else than a record"),
-        (b"{}", "answers with something else than a record"),
+        (b"<html>", "answers with something other than a record"),
+        (b"[]", "answers with something other than a record"),
+        (b"{}", "answers with something other than a record"),
         (b'{"files": [{"key": "../evil.zip", "links": {"self": "x"}}]}', "a file called"),
         (b'{"files": [{"key": "a.zip", "checksum": "crc9:1", "links": {"self": "x"}}]}', "crc9:1"),
-        (b'{"files": []}', "no zip file is listed there"),
+        (b'{"files": []}', "no archive is listed there"),
         (None, "does not answer (404"),
     ],
 )

@@ -21,7 +21,7 @@ from cache.store import Store
 from eval.detector import Detector
 from extractors import pooling
 from extractors.backbone import Backbone, Features, NetworkBackbone, Source
-from extractors.embedding import formats, graphs
+from extractors.embedding import formats, graphs, runners
 from extractors.embedding.embedder import Forward, Output
 from extractors.embedding.finetuned import load_any
 from extractors.embedding.graphs import GraphBackbone
@@ -128,20 +128,20 @@ def test_a_damaged_export_is_seen_and_made_anew(
 def test_numbers_unlike_torchs_are_refused_with_the_figure(
     cnn: NetworkBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = graphs._RUNNERS["onnx"]
+    right = runners.RUNNERS["onnx"]
 
-    def wrong(data: bytes, threads: int) -> graphs.Run:
+    def wrong(data: bytes, threads: int) -> runners.Run:
         run = right(data, threads)
         return lambda values: [values_ * np.float32(1.001) for values_ in run(values)]
 
-    monkeypatch.setitem(graphs._RUNNERS, "onnx", wrong)  # type: ignore[arg-type]
+    monkeypatch.setitem(runners.RUNNERS, "onnx", wrong)  # type: ignore[arg-type]
     with pytest.raises(AsdError, match=r"logmel differs by 1\.0e-03 .* at most 1e-04 .*--engine local"):
         heard(GraphBackbone(cnn, "onnx"), clips(cnn, 1))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_missing_extra_is_named(cnn: NetworkBackbone, monkeypatch: pytest.MonkeyPatch, engine: str) -> None:
-    monkeypatch.setitem(sys.modules, graphs.LIBRARIES[engine], None)
+    monkeypatch.setitem(sys.modules, runners.LIBRARIES[engine], None)
     with pytest.raises(AsdError, match=rf"--engine {engine} needs .*pip install 'machine-asd\[{engine}\]'"):
         GraphBackbone(cnn, engine)
 

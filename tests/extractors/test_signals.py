@@ -155,8 +155,9 @@ def header(shape: tuple[int, ...], descr: str = "<f8") -> bytes:
 
 def bomb(path: Path) -> None:
     """A MAT file of 1 MB with a variable of 1.2 GB of zeros."""
-    packer = zlib.compressobj(9)
-    data = b"".join(packer.compress(b"\0" * 2**24) for _ in range(75)) + packer.flush()
+    packer = zlib.compressobj(9)  # each block, flushed in full, stands for itself
+    first, other = (packer.compress(b"\0" * 2**24) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    data = first + 74 * other
     tag = (15).to_bytes(4, "little") + len(data).to_bytes(4, "little")
     path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM" + tag + data)
 
@@ -191,7 +192,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "later.csv": (lambda p: p.write_text("1\n" * 50 + "broken\n" + "2\n" * 50), "not numbers throughout"),
     "gap.csv": (lambda p: p.write_text("1,2\n" * 50 + "3,\n" + "4,5\n" * 50), "NaN"),
     "binary.csv": (lambda p: p.write_bytes(bytes(range(256)) * 9), "zero bytes"),
-    "wide.csv": (lambda p: p.write_text(",".join(["1"] * 5000) + "\n"), "turned on its side"),
+    "wide.csv": (lambda p: p.write_text(",".join(["1"] * 5000) + "\n"), "transpose it"),
     "bomb.mat": (bomb, "bytes unpacked"),
     "cut.mat": (lambda p: (scipy.io.savemat(p, {"x": X}), p.write_bytes(p.read_bytes()[:-90])), "cut short"),
     "words.mat": (lambda p: scipy.io.savemat(p, {"x": "hello"}), "no signal in it"),

@@ -214,7 +214,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(
 ) -> None:
     (tmp_path / "thesis.txt").write_text("", encoding="utf-8")
     assert "holds 'thesis.txt' and is not overwritten" in error_of(main, "--to", tmp_path)
-    assert "--seed -1: a whole number from 0" in error_of(main, "--to", tmp_path, "--seed", -1)
+    assert "--seed -1: expected a whole number from 0" in error_of(main, "--to", tmp_path, "--seed", -1)
 
 
 def test_recordings_of_a_real_fan_are_left_alone(tmp_path: Path, error_of: Callable[..., str]) -> None:

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from cache.base.errors import AsdError, guarded
 from cache.files.atomic import file_sha256
 from cache.store import Store
-from eval.scoring.extraction import extract_tests
+from eval.evaluate import extract_tests
 from extractors.backbone import Source
 from extractors.backbones import efficientat
 from extractors.fetching.offline import apply_offline, home

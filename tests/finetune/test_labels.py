@@ -94,7 +94,7 @@ def test_machines_that_sound_alike_are_one_group() -> None:
     found = labels.cluster_machines(values + random.normal(0, 0.05, values.shape), clips, 2)
     assert found["a"] == found["b"] != found["c"] == found["d"]
     assert labels.cluster_machines(values[:5], clips[:5], 1) == {"a": "group_0"}
-    with pytest.raises(AsdError, match="--groups 5: there are 4 machine types"):
+    with pytest.raises(AsdError, match="--groups 5: expected 1 to 4"):
         labels.cluster_machines(values, clips, 5)
 
 

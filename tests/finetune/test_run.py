@@ -103,7 +103,7 @@ def test_clips_of_several_lengths_rates_and_channels(root: Path, tmp_path: Path)
         (["--labels", "machine"], "all clips are of one class, fan"),
         (["--labels", "machine", "--attributes", "speed"], "belong to --labels attributes"),
         (["--groups", 2], "--groups belongs to --labels groups"),
-        (["--seeds", 1, 1], "--seeds: 1, 1 holds one twice"),
+        (["--seeds", 1, 1], "--seeds 1 1: give each once"),
         (["--backbone", "logmel"], "logmel has nothing to train"),
         (["--backbone", "beats"], "beats"),
         (["--head", "arcfaces"], "arcface"),

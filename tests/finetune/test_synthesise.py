@@ -132,7 +132,7 @@ def test_one_target_clip_is_mixed_with_a_source_clip(tmp_path: Path) -> None:
 def test_one_clip_alone_cannot_be_mixed(tmp_path: Path, error_of: ErrorOf) -> None:
     write_clip(tmp_path / "data/fan/train/section_00_target_train_normal_0000.wav", 1)
     said = error_of(main, *command(tmp_path / "data", tmp_path / "made", "normals", methods=["mixup"]))
-    assert "nothing can be made: fan/section_00: one clip alone, and mixup takes 2" in said
+    assert "nothing can be made: fan/section_00: mixup takes 2 clips, and there are too few" in said
 
 
 def test_pseudo_anomalies_are_no_training_clips(root: Path, tmp_path: Path) -> None:

@@ -27,9 +27,11 @@ DATA = ["dev_data", "eval_data"]
 _BACKBONES = ["--backbone", "logmel", "efficientat"]
 # Loaded by the commands when they need them; of some, importing takes seconds.
 _LATER = (
-    *("accelerate", "eval.scoring.extraction", "extractors.backbones.efficientat"),
-    *("extractors.backbones.logmel", "extractors.device", "index.scorers.fusion"),
-    *("pyarrow.dataset", "pyarrow.pandas_compat", "torch._dynamo"),
+    *("accelerate", "eval.evaluate", "extractors.backbones.efficientat", "extractors.extract"),
+    *("extractors.backbones.logmel", "extractors.device", "index.build", "index.scorers.fusion"),
+    *("pyarrow.dataset", "pyarrow.pandas_compat", "rich.progress", "torch._dynamo"),
+    *("scipy.cluster.hierarchy", "scipy.ndimage", "scipy.optimize", "scipy.signal", "scipy.stats"),
+    *("sklearn.decomposition", "sklearn.metrics"),
 )
 _GAP = 0.05  # amplitude of the tone that tells one operating condition from another
 

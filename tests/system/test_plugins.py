@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from cache.base.errors import AsdError
+from cache.base.plugins import Plugins
 from cache.store import Store
 from extractors import pooling
 
@@ -171,3 +172,16 @@ def test_poolings_are_spelt_like_everything_else(text: str, canonical: str) -> N
 def test_a_pooling_that_is_not_one(text: str, message: str) -> None:
     with pytest.raises(AsdError, match=message):
         pooling.find(text, {})
+
+
+def test_kin_are_listed_without_their_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A choice in a file of several is announced by that file alone."""
+    source = "class Whistle:\n    pass\n\n\nCHOICES = {'low-whistle': Whistle}\n"
+    (tmp_path / "whistles.py").write_text(source)
+    (tmp_path / "heavy_whistles.py").write_text(source.replace("low", "heavy") + "raise MemoryError\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins = Plugins("", "whistle", shared=("whistles", "heavy_whistles"))
+    assert plugins.names() == ["heavy-whistle", "low-whistle"]
+    assert plugins.part("low-whistle").__name__ == "Whistle"
+    with pytest.raises(AsdError, match="unknown whistle 'lowwhistle'; .* did you mean 'low-whistle'"):
+        plugins.part("lowwhistle")
