@@ -109,6 +109,7 @@ def _fit(section: Section, wanted: FitRequest, request: BuildRequest) -> FittedS
     table = without_copies(taken)
     fitted = request.unfitted()
     fitted.fit(table)
+    fitted.train_scores()  # learnt now, so that no training vectors are held while folds are fitted
     groups = group_clips(table, wanted.grouping)
     known = calibrate(request.unfitted, table, groups, wanted.grouping)
     scores, of = (known.scores, known.groups) if known.scores.size else (fitted.train_scores(), None)

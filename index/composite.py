@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -88,14 +89,8 @@ class CompositeScorer(ABC):
         self._scorers = [parse_member(text) for text in self._texts]
         for scorer, part in zip(self._scorers, planned, strict=True):
             scorer.fit(reference.columns(part.blocks))
-        train = np.array([scorer.train_scores() for scorer in self._scorers])  # (parts, n)
-        empty = not train.size
-        self._mean = np.zeros(len(train)) if empty else train.mean(axis=1)
-        deviation = np.ones(len(train)) if empty else train.std(axis=1)
-        # A part whose scores differ by rounding alone has no spread to be measured in.
-        steady = deviation <= 1e-9 * np.abs(self._mean)
-        self._deviation = np.where(steady, 1.0, deviation)
-        self._train_scores = np.empty(0) if empty else self.merge(train)
+        for name in ("_units", "_train_scores"):
+            vars(self).pop(name, None)  # of an earlier fit
 
     def train_scores(self) -> Floats:
         """Merge the leave-one-out scores of the parts; see `Scorer.train_scores`."""
@@ -129,7 +124,8 @@ class CompositeScorer(ABC):
 
     def standardised(self, scores: Floats) -> Floats:
         """(parts, Q) scores in units of each part's own training scores."""
-        return np.asarray((scores - self._mean[:, None]) / self._deviation[:, None])
+        mean, deviation = self._units
+        return np.asarray((scores - mean[:, None]) / deviation[:, None])
 
     def state(self) -> State:
         """States of the parts, their names in front; see `Scorer.state`."""
@@ -138,8 +134,8 @@ class CompositeScorer(ABC):
             "texts": np.array(self._texts),
             "shares": self._shares,
             "width": np.array(self._width),
-            "mean": self._mean,
-            "deviation": self._deviation,
+            "mean": self._units[0],
+            "deviation": self._units[1],
             "train_scores": self._train_scores,
         }
         for place, (scorer, columns) in enumerate(zip(self._scorers, self._columns, strict=True)):
@@ -149,9 +145,8 @@ class CompositeScorer(ABC):
 
     def restore(self, state: State) -> None:
         """Take back what `state` gave."""
-        arrays = {name: np.asarray(state[name]) for name in ("names", "texts", "mean", "deviation")}
-        self._names, self._texts = arrays["names"].tolist(), arrays["texts"].tolist()
-        self._mean, self._deviation = arrays["mean"], arrays["deviation"]
+        self._names, self._texts = (np.asarray(state[name]).tolist() for name in ("names", "texts"))
+        self._units = np.asarray(state["mean"]), np.asarray(state["deviation"])
         self._train_scores = np.asarray(state["train_scores"])
         self._shares = np.asarray(state["shares"])
         self._width = int(np.asarray(state["width"]))
@@ -162,6 +157,21 @@ class CompositeScorer(ABC):
             own = {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
             self._columns.append(np.asarray(own.pop("columns")))
             scorer.restore(own)
+
+    @cached_property
+    def _units(self) -> tuple[Floats, Floats]:
+        """Mean and deviation of each part's training scores, (parts,), when first asked for."""
+        train = np.array([scorer.train_scores() for scorer in self._scorers])  # (parts, n)
+        if not train.size:
+            return np.zeros(len(train)), np.ones(len(train))
+        mean, deviation = train.mean(axis=1), train.std(axis=1)
+        # A part whose scores differ by rounding alone has no spread to be measured in.
+        return mean, np.where(deviation <= 1e-9 * np.abs(mean), 1.0, deviation)
+
+    @cached_property
+    def _train_scores(self) -> Floats:
+        train = np.array([scorer.train_scores() for scorer in self._scorers])
+        return self.merge(train) if train.size else np.empty(0)
 
     def _check(self, queries: NDArray[np.float32]) -> None:
         if queries.ndim != 2 or queries.shape[1] != self._width:

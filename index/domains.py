@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -132,23 +133,23 @@ class DomainScorer(SpaceOptions, ABC):
             for domain, rows in training.rows.items()
         }
 
-    def calibrate(
-        self, own: Mapping[str, NDArray[np.float64]]
-    ) -> tuple[Mapping[str, float], Mapping[str, float]]:
-        """Choose offset and scale; 0 and 1 unless a subclass says otherwise.
-
-        Parameters
-        ----------
-        own
-            Domain to the leave-one-out distances of its training clips to their own domain, (n,);
-            empty where a domain has fewer than two.
+    def calibrate(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        """Choose offset and scale, of `inside` for instance; 0 and 1 unless a subclass says otherwise.
 
         Returns
         -------
         offset, scale
-            Domain to value, for the domains in `own`; scales are positive.
+            Domain to value, 0 and 1 for one that is not named; scales are positive.
         """
-        return dict.fromkeys(own, 0.0), dict.fromkeys(own, 1.0)
+        return {}, {}
+
+    def inside(self) -> dict[str, NDArray[np.float64]]:
+        """Domain to the leave-one-out distances of its training clips to their own domain, (n,).
+
+        Empty where a domain has fewer than two.
+        """
+        own = {domain: d[:, DOMAINS.index(domain)] for domain, d in self._left_out.items()}
+        return {domain: d[np.isfinite(d)] for domain, d in own.items()}
 
     def combine(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
         """(Q, 2) distances to (Q, 2) values of which the smallest is the score."""
@@ -157,17 +158,14 @@ class DomainScorer(SpaceOptions, ABC):
     def fit(self, reference: EmbeddingTable) -> None:
         """Learn the normal clips of one section; see `Scorer.fit`."""
         self._space = self.fit_space(reference, self._metric)
-        training = training_set(reference, self._space)
-        self._memories = self.memories(training)
-        self.learn(training)
-        left_out = {domain: self.leave_one_out(training, domain) for domain in training.rows}
-        own = {domain: d[:, DOMAINS.index(domain)] for domain, d in left_out.items()}
-        offset, scale = self.calibrate({domain: d[np.isfinite(d)] for domain, d in own.items()})
+        for name in ("_left_out", "_train_scores"):
+            vars(self).pop(name, None)  # of an earlier fit
+        self._training = training_set(reference, self._space)
+        self._memories = self.memories(self._training)
+        self.learn(self._training)
+        offset, scale = self.calibrate()
         self._offset = np.array([offset.get(domain, 0.0) for domain in DOMAINS])
         self._scale = np.array([scale.get(domain, 1.0) for domain in DOMAINS])
-        together = np.concatenate(list(left_out.values()))
-        known = together[np.isfinite(together).any(axis=1)]
-        self._train_scores = self.combine(known).min(axis=1) if len(known) else np.empty(0)
 
     def train_scores(self) -> NDArray[np.float64]:
         """Leave-one-out scores of at most 4096 training clips a domain; see `Scorer`."""
@@ -221,6 +219,19 @@ class DomainScorer(SpaceOptions, ABC):
             for domain in DOMAINS
             if domain in state
         }
+
+    @cached_property
+    def _left_out(self) -> dict[str, NDArray[np.float64]]:
+        """`leave_one_out` of each domain, when first asked for: most scorers of a fold never are."""
+        left_out = {domain: self.leave_one_out(self._training, domain) for domain in self._training.rows}
+        del self._training  # its vectors are needed no more
+        return left_out
+
+    @cached_property
+    def _train_scores(self) -> NDArray[np.float64]:
+        together = np.concatenate(list(self._left_out.values()))
+        known = together[np.isfinite(together).any(axis=1)]
+        return self.combine(known).min(axis=1) if len(known) else np.empty(0)
 
     @property
     def _metric(self) -> Metric:

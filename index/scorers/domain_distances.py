@@ -32,11 +32,9 @@ class DomainScale(NeighbourScorer):
     other's; where neither has one, distances stay as they are.
     """
 
-    def calibrate(
-        self, own: Mapping[str, NDArray[np.float64]]
-    ) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    def calibrate(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
         """Scale by the median leave-one-out distance of each domain."""
-        return dict.fromkeys(own, 0.0), usual_distances(own)
+        return {}, usual_distances(self.inside())
 
 
 @dataclass
@@ -49,10 +47,9 @@ class DomainZTrain(NeighbourScorer):
     one.
     """
 
-    def calibrate(
-        self, own: Mapping[str, NDArray[np.float64]]
-    ) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    def calibrate(self) -> tuple[Mapping[str, float], Mapping[str, float]]:
         """Take the mean of each domain as offset, the target's deviation as scale."""
+        own = self.inside()
         means = {domain: float(d.mean()) for domain, d in own.items() if d.size}
         usual = next(iter(means.values()), 0.0)
         spreads = [float(own[d].std()) for d in ("target", "source") if d in own and own[d].size]

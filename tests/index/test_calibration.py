@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from cache.table import EmbeddingTable, Section
 from eval.run import main as evaluate
 from index.bank import Bank
 from index.calibration import calibrate, folds_of
+from index.domains import TrainingSet
 from index.groups import Groups, alike, group_clips
 from index.run import main as build
 from index.scorer import find
@@ -291,6 +293,38 @@ def test_a_bank_says_how_it_was_calibrated_and_scores_so_when_read(tmp_path: Pat
     limit = fit_threshold(expected.scores, "gamma", 90.0, expected.groups)
     assert fitted.threshold.value == limit.value
     assert "1 in 10 normal clips is flagged if new recordings vary as the 12 groups" in fitted.promise()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "beam",
+        "domain-z-test",
+        "genrep",
+        "kmeans",
+        "knn-smote",
+        "ldn",
+        "mahalanobis",
+        "memmixup",
+        "min-distance",
+        "varmin",
+    ],
+)
+def test_scorers_of_folds_score_no_training_clips(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody reads these scores; leaving clips out one by one is most of what a fit costs."""
+    owner, left_out = cast(Any, find("min-distance" if name == "beam" else name)), []
+    plain = owner.leave_one_out
+
+    def noted(scorer: object, training: TrainingSet, domain: str) -> object:
+        left_out.append(domain)
+        return plain(scorer, training, domain)
+
+    monkeypatch.setattr(owner, "leave_one_out", noted)
+    record = bank_of(tmp_path, siblings(12, 4, target=8), "--scorer", name)
+    assert cast(dict[str, object], record["calibration"])["groups"] == 12
+    assert left_out == ["source", "target"]  # of the scorer that the bank holds, once
 
 
 def test_another_grouping_or_a_bank_of_before_is_built_again(
