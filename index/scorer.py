@@ -23,20 +23,10 @@ State: TypeAlias = "dict[str, NDArray[Any] | NearestNeighbours]"
 # and what was measured in benchmarks/scorers.md.
 DEFAULT = "fusion"
 
-_PLUGINS = Plugins("index.scorers", "scorer", "machine_asd.scorers", {
-    "beam": "index.scorers.fusion:Beam",
-    "domain-scale": "index.scorers.domain_distances:DomainScale",
-    "domain-z-test": "index.scorers.domain_distances:DomainZTest",
-    "domain-z-train": "index.scorers.domain_distances:DomainZTrain",
-    "fusion": "index.scorers.fusion:Fusion",
-    "genrep": "index.scorers.memories:GenRep",
-    "kmeans": "index.scorers.memories:KMeans",
-    "knn-smote": "index.scorers.memories:KnnSmote",
-    "ldn": "index.scorers.local_density:Ldn",
-    "memmixup": "index.scorers.memories:MemMixup",
-    "min-distance": "index.scorers.domain_distances:MinDistance",
-    "varmin": "index.scorers.local_density:VarMin",
-})  # fmt: skip
+_SHARED = ("domain_distances", "fusion", "local_density", "memories")  # each with a table of its scorers
+_PLUGINS = Plugins(
+    "index.scorers", "scorer", "machine_asd.scorers", tuple(f"index.scorers.{one}" for one in _SHARED)
+)
 
 
 @dataclass(frozen=True)

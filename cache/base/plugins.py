@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import pkgutil
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from importlib.abc import InspectLoader
@@ -42,21 +42,18 @@ class Plugins:
         What the modules are, for messages: ``backbone``, ``scorer``.
     group
         Entry points of other packages; empty where none is asked for.
-    kin
-        OfferedName to ``module:class`` of choices that share a module, which is no choice itself.
     shared
-        Modules of kin that name them themselves, in a table ``CHOICES`` of name to class.
+        Modules of several choices, kin, and none themselves: they have a table ``CHOICES`` of name to class.
     """
 
     package: str
     kind: str
     group: str = ""
-    kin: Mapping[str, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
 
     @cached_property
     def _kin(self) -> dict[str, str]:
-        return dict(self.kin) | {name: place for module in self.shared for name, place in _choices(module)}
+        return {name: place for module in self.shared for name, place in _choices(module)}
 
     @cached_property
     def _modules(self) -> dict[str, str]:
@@ -142,11 +139,10 @@ def _choices(module: str) -> Iterator[tuple[str, str]]:
     """Read the table ``CHOICES`` of a module from its source: importing it may load a network's library."""
     spec = find_spec(module)
     source = spec.loader.get_source(module) if spec and isinstance(spec.loader, InspectLoader) else None
-    for line in ast.parse(source or "").body:
-        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "CHOICES":
-            table = cast("ast.Dict", line.value)
-            for name, owner in zip(table.keys, table.values, strict=True):
-                yield ast.literal_eval(cast("ast.expr", name)), f"{module}:{ast.unparse(owner)}"
+    for line in ast.parse((source or "").partition("\nCHOICES = ")[2]).body[:1]:  # a whole file takes long
+        table = cast("ast.Dict", cast("ast.Expr", line).value)
+        for name, owner in zip(table.keys, table.values, strict=True):
+            yield ast.literal_eval(cast("ast.expr", name)), f"{module}:{ast.unparse(owner)}"
 
 
 def part(module: ModuleType, name: str, kind: str) -> object:

@@ -100,3 +100,11 @@ class DomainZTest(NeighbourScorer):
                 f"{len(queries)} clips to score, but this scorer is transductive: it uses the mean "
                 "and spread of the clips scored together; score a set, or choose another scorer"
             )
+
+
+CHOICES = {
+    "domain-scale": DomainScale,
+    "domain-z-test": DomainZTest,
+    "domain-z-train": DomainZTrain,
+    "min-distance": MinDistance,
+}

@@ -155,3 +155,6 @@ class Beam(CompositeScorer):
     def merge(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Mean over the blocks."""
         return weighted_sum(scores, np.full(len(scores), 1 / len(scores)))
+
+
+CHOICES = {"beam": Beam, "fusion": Fusion}

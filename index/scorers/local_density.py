@@ -313,3 +313,6 @@ class VarMin(DomainScorer):
                 squares[:, block] -= 2 * row_products(part, others[block].astype(np.float64))
             rows = slice(start, start + len(part))
             yield rows, self._space.distance(np.sqrt(np.maximum(squares, 0)))
+
+
+CHOICES = {"ldn": Ldn, "varmin": VarMin}

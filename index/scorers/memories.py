@@ -154,3 +154,6 @@ class KMeans(NeighbourScorer):
         if domain == "target" or len(training.rows["source"]) <= self.centres:
             return super().leave_one_out(training, domain)
         return self.cross_fit(training, training.left_out(domain), _CLUSTERING_FOLDS)
+
+
+CHOICES = {"genrep": GenRep, "kmeans": KMeans, "knn-smote": KnnSmote, "memmixup": MemMixup}
