@@ -32,7 +32,7 @@ from benchmarks.timing import machine
 from cache.base.options import parse
 from cache.recipe import Recipe
 from cache.store import Store
-from cache.table import ClipKey, EmbeddingTable, Section
+from cache.table import DOMAINS, ClipKey, EmbeddingTable, Section
 from eval.results.submission import read_submission
 from index.scorer import find
 
@@ -84,7 +84,7 @@ def keys_of(section: Section, split: str, kinds: dict[tuple[str, str], int]) -> 
     return tuple(
         ClipKey(
             f"{stem}_{domain}_{split}_{condition}_{i:04d}_speed_{i % 3}.wav",
-            f"{i:064x}",
+            f"{2 * i + (domain == DOMAINS[1]):064x}",  # target clips are no copies of source clips
             domain,
             condition,
             {"speed": str(i % 3)},
@@ -256,7 +256,7 @@ def run(folder: Path, options: argparse.Namespace) -> None:
         make(tables, total, options.processes)
     bank, out = folder / "bank", folder / "results"
     chain = ["--cache-dir", str(tables), "--bank", str(bank)]
-    build = ["index.run", *chain, "--scorer", options.scorer]
+    build = ["index.run", *chain, "--scorer", options.scorer, "--group", options.group]
     built = watch(build, lambda section: bank / str(section) / "record.json", total)
     show(f"index.run --scorer {options.scorer}", built, total)
     scored = watch(
@@ -279,6 +279,7 @@ def main() -> None:
     parser.add_argument("--sections", type=int, default=10_000, metavar="N")
     parser.add_argument("--to", type=Path, metavar="DIR", help="(default: a temporary folder)")
     parser.add_argument("--scorer", default="min-distance", metavar="NAME")
+    parser.add_argument("--group", default="auto", metavar="GROUPING", help="of the training clips")
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="to make the cache")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="one that --keep left")
     parser.add_argument("--keep", action="store_true", help="do not remove what was made")

@@ -1,6 +1,6 @@
 """Score seven synthetic sections, 990 + 10 training and 200 test clips of 3584 values, from cache.
 
-usage: python -m benchmarks.scoring [ROUNDS]
+usage: python -m benchmarks.scoring [ROUNDS [SCORER ...]]
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
             section = Section(f"machine{i}", 0)
             store.write(table(section, "train", 990, 10), Recipe("synthetic"))
             store.write(table(section, "test", 100, 100), Recipe("synthetic"))
-        for scorer in ("min-distance", "pooled", "fusion"):
+        for scorer in sys.argv[2:] or ("min-distance", "pooled", "fusion"):
             chain = ["--backbone", "synthetic", "--cache-dir", folder, "--scorer", scorer]
             score = [*chain, "--out", str(Path(folder) / "results"), "--no-report"]
             measure(chain, score, rounds)
@@ -62,15 +62,17 @@ def main() -> None:
 def measure(chain: list[str], score: list[str], rounds: int) -> None:
     """Print the rows of one scorer."""
     with contextlib.redirect_stdout(io.StringIO()):
-        built = seconds(lambda: build(chain))
         begin = time.process_time()
+        build(chain)
+        built, begin = time.process_time() - begin, time.process_time()
         scored = [seconds(lambda: evaluate(score)) for _ in range(rounds)]
         busy = (time.process_time() - begin) / rounds
     command = [sys.executable, "-m", "eval.run", *score]
     process = [
         seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)) for _ in range(rounds)
     ]
-    print(f"{chain[-1]}: fit and save 7 sections {built:.1f} s; scoring takes {busy:.2f} s of processor time")
+    told = f"fit and save 7 sections {built:.1f} s, scoring them takes {busy:.2f} s of processor time"
+    print(f"{chain[-1]}: {told}", flush=True)
     for how, taken in (("a call", scored), ("a process", process)):
         what = f"{MACHINES} x 200 clips against 1,000 x {WIDTH:,}, {chain[-1]}, {how}"
         print(

@@ -11,11 +11,17 @@ from cache.base.errors import AsdError
 from cache.base.options import REQUIRED, Options, documented, option, option_group
 from cache.files.places import here, place
 from cache.select import Selection, cache_dir_option
-from eval.metrics.rules import RULES
 from extractors.fetching.offline import offline_option
 from index.scorer import DEFAULT, names
 
 KINDS = ("resampled", "machine", "domain", "attribute")  # of pseudo-outlier
+
+
+def years() -> tuple[int, ...]:
+    """Years whose rules score."""
+    from eval.metrics.rules import RULES  # noqa: PLC0415 (a help page does not name them)
+
+    return tuple(RULES)
 
 
 def shipped() -> list[str]:
@@ -84,7 +90,7 @@ class EvaluateRequest(Options):
         None, "the page's marks.csv as the truth: figures are of the clips that are marked, alone",
         read=here, metavar="FILE",
     )  # fmt: skip
-    year: int | None = option(None, "whose rule scores (default: the files')", choices=tuple(RULES))
+    year: int | None = option(None, "whose rule scores (default: the files')", choices=years)
     part: bool = option(False, "accept submissions of a part of the ground truth")
     audio: tuple[Path, ...] = option(
         (), "data roots: only what they hold is scored, and the report plays it (default: --data)",

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache.base.console import parser_of, read
-from cache.base.errors import AsdError, guarded
+from cache.base.console import Console, entry_point
+from cache.base.errors import AsdError
 from cache.base.options import REQUIRED, Options, documented, option, option_group, parse
 from cache.base.text import counted
 from cache.files.places import here, place
 from cache.files.text_tables import read_text
-from extractors.clips.listing import list_clips
-from finetune.synthesis.folder import claim, recipe, write_clips
 from finetune.synthesis.method import Method, find, names
 from finetune.synthesis.plan import KINDS, Order, plan
 from finetune.synthesis.text_to_audio import TextToAudio, parse_phrases
@@ -114,12 +112,12 @@ class SynthesisRequest(Options):
         return Order(self.kind, self.text.applied(methods), self.per_section, self.seed, **given)
 
 
-@guarded
-def main(argv: Sequence[str] | None = None) -> int:
-    """Make a synthetic root; 0, 1 where clips were left out, 2 for a mistake in the call."""
-    parser = parser_of("finetune.synthesise", _ABOUT, _EXAMPLES)
-    parser.epilog = f"{_EPILOG}\n{parser.epilog}"
-    request, console = read(parser, SynthesisRequest, argv)
+@entry_point(SynthesisRequest, "finetune.synthesise", _ABOUT, _EXAMPLES, _EPILOG)
+def main(request: SynthesisRequest, console: Console) -> int:
+    """Make a synthetic root; exit code 1 where clips were left out."""
+    from extractors.clips.listing import list_clips  # noqa: PLC0415
+    from finetune.synthesis.folder import claim, recipe, write_clips  # noqa: PLC0415
+
     order = request.order()
     listing = list_clips(request.data).only(request.machine, ["train"])  # no test clip is ever opened
     clips = [clip for clip in listing.clips if not clip.synthetic]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from cache.base.options import parse
 from cache.base.plugins import Plugins
-from cache.table import EmbeddingTable
-from index.knn import NearestNeighbours
 
-State = dict[str, NDArray[Any] | NearestNeighbours]
+if TYPE_CHECKING:  # names of scorers, on a help page, are had without NumPy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cache.table import EmbeddingTable
+    from index.knn import NearestNeighbours
+
+State: TypeAlias = "dict[str, NDArray[Any] | NearestNeighbours]"
 
 # No back-end wins everywhere; a fusion does about as well as the best of its members (arXiv 2606.19269).
 # On the default's log spectra it takes `pooled` for each spacing of bands, see `index.scorers.fusion`
@@ -61,7 +64,7 @@ class Neighbours:
     target_distance: NDArray[np.float64]
     decided: NDArray[np.str_]
     part: NDArray[np.str_]
-    score: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    score: NDArray[np.float64] = field(default_factory=lambda: import_module("numpy").empty(0))
 
 
 class Scorer(Protocol):

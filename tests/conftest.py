@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from cache.base.progress import PACKAGES
 from cache.files.atomic import file_sha256
 from cache.recipe import Recipe
 from cache.table import ClipKey, EmbeddingTable, Section
@@ -22,8 +24,8 @@ _HERE = ("127.0.0.1", "localhost", "::1", "")
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test looks up another machine, fetches anything unasked, or touches the user's files."""
+def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test looks up another machine, fetches anything unasked or touches what others see."""
     look_up = socket.getaddrinfo
 
     def local(host: str | None, *rest: object, **named: object) -> object:
@@ -35,6 +37,9 @@ def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPa
     monkeypatch.setenv("ASD_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "")  # commands set it
     monkeypatch.setenv("ASD_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+    yield
+    for name in PACKAGES:  # a command that was quiet leaves them so
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -135,30 +135,8 @@ def parser_of(module: str, about: str, example: str = "") -> Parser:
     return parser
 
 
-def read(parser: Parser, request: type[T], argv: Sequence[str] | None) -> tuple[T, Console]:
-    """Parse a command line; from here on the command hears what the libraries log.
-
-    Parameters
-    ----------
-    parser
-        Of `parser_of`.
-    request
-        The dataclass whose options it takes.
-    argv
-        Arguments; the process's own by default.
-
-    Raises
-    ------
-    AsdError
-        If the request refuses them.
-    """
-    add_arguments(parser, request)
-    args = parser.parse_args(argv)
-    return from_arguments(request, args), console_of(args)
-
-
 def entry_point(
-    request: type[T], module: str, about: str, example: str = ""
+    request: type[T], module: str, about: str, example: str = "", epilog: str = ""
 ) -> Callable[[Callable[[T, Console], int]], Main]:
     """Make a command of a function that does what a request asks for and returns the exit code.
 
@@ -170,15 +148,22 @@ def entry_point(
         The dataclass whose options the command takes.
     module, about, example
         As of `parser_of`.
+    epilog
+        What the help says before the example.
     """
 
     def made(work: Callable[[T, Console], int]) -> Main:
         @guarded
         @wraps(work)
         def main(argv: Sequence[str] | None = None) -> int:
+            parser = parser_of(module, about, example)
+            if epilog:
+                parser.epilog = f"{epilog}\n{parser.epilog or ''}"
+            add_arguments(parser, request)
             arguments = sys.argv[1:] if argv is None else list(argv)
-            wanted, console = read(parser_of(module, about, example), request, arguments)
-            return work(wanted, replace(console, arguments=arguments))
+            args = parser.parse_args(arguments)
+            wanted = from_arguments(request, args)
+            return work(wanted, replace(console_of(args), arguments=arguments))
 
         return main
 

@@ -1,7 +1,8 @@
 """Formulas of waveforms: noise, levels, mixtures, speed, lengths, ringing.
 
-Synthetic machines, synthetic clips and augmentations are made of it, so each formula stands here once.
-What takes any `S` is written in operators that NumPy and torch share: a batch on a GPU stays there.
+Synthetic machines, synthetic clips and augmentations are made of it, so each formula stands here once;
+the shift of pitch, which needs torch's spectra, in `finetune.data.signals`. What takes any `S` is written
+in operators that NumPy and torch share: a batch on a GPU stays there.
 """
 
 from __future__ import annotations
