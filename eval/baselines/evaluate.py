@@ -97,14 +97,13 @@ def evaluate(request: BaselineRequest, told: Progress = unseen) -> Baselines:
         budget=round(request.memory * _GIB),
     )  # fmt: skip
     jobs = jobs_of(listing.clips, request.seeds, settings)
-    at_once = cores() if device.type == "cpu" else 1
     with ExitStack() as held:
         # Of two runs into one folder the second waits before it trains.
         top = ResultsFolder(request.out)
         systems = {path: top if path == request.out else ResultsFolder(path) for path in scorings}
         for results in dict.fromkeys([top, *systems.values()]):
             held.enter_context(results.run())
-        outcomes = run_jobs(jobs, min(len(jobs), request.jobs or at_once), told)
+        outcomes = run_jobs(jobs, request.jobs or (cores() if device.type == "cpu" else 1), told)
         made = [
             _system(request, systems[path], place, scoring, outcomes)
             for place, (path, scoring) in enumerate(scorings.items())

@@ -50,7 +50,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, told: Progress = unseen) -> li
     jobs
         Each machine and seed once.
     processes
-        How many at once; 1 runs them here.
+        How many at once, no more than jobs; 1 runs them here.
     told
         How many epochs are done, of all jobs.
 
@@ -65,6 +65,7 @@ def run_jobs(jobs: Sequence[Job], processes: int, told: Progress = unseen) -> li
         If one of them fails, after those in flight are finished; finished models stay.
     """
     progress = Steps(sum(job.settings.epochs * (1 + job.settings.folds) for job in jobs), told)
+    processes = min(processes, len(jobs))
     if processes == 1:
         return [run_job(job, progress.update) for job in jobs]
     context = multiprocessing.get_context("spawn")  # a forked torch may hang

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import torch
 
 from cache.base.errors import AsdError
 from cache.base.processors import take_cores
@@ -124,10 +124,11 @@ def _ready(orders: Orders) -> Extraction:
     with suppress(OSError):
         os.chdir(orders.folder)
     take_cores(orders.cpus)
-    torch.set_num_threads(orders.cpus)
     if orders.per_gpu > 1:
         # Batches are measured and halved against this, not against what a neighbour may be about to take; a
         # tenth is left for what CUDA keeps for each process beside torch's own memory.
+        import torch  # noqa: PLC0415 (seconds that front ends save)
+
         torch.cuda.set_per_process_memory_fraction(0.9 / orders.per_gpu)
     if not places.exists(orders.token):
         raise AsdError(
@@ -135,6 +136,8 @@ def _ready(orders: Orders) -> Extraction:
             "the same --cache-dir, on a file system that all share"
         )
     forwards = load_forwards(orders.request)
+    if "torch" in sys.modules:  # a network is among them
+        sys.modules["torch"].set_num_threads(orders.cpus)
     recipes = [output.recipe for forward in forwards for output in forward.outputs]
     for own, asked in zip(recipes, orders.recipes, strict=True):
         if own.fingerprint != asked.fingerprint:

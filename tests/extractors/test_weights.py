@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pwd
 import re
@@ -178,17 +179,16 @@ def test_weights_are_named_by_file_or_by_name(
     assert "mn77.pt: no such file" in said
 
 
-def test_an_unknown_file_is_told(
-    tiny: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_file_is_told(tiny: Checkpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "extractors")
     state = torch.load(tmp_path / "published.pt") | {"classifier.2.bias": torch.ones(3)}
     torch.save(state, tmp_path / "mine.pt")
     save_file(state, tmp_path / "mine.safetensors")
     for name, told in (("mine.pt", True), ("mine.safetensors", True), ("published.pt", False)):
         found = needed(Source(weights=tmp_path / name), "efficientat", (tiny,))
         assert (found.path, found.sha256) == (tmp_path / name, file_sha256(tmp_path / name))
-        said = capsys.readouterr().err
-        assert ("is no published checkpoint known here" in said) is told, name
+        assert ("is no published checkpoint known here" in caplog.text) is told, name
+        caplog.clear()
 
 
 def test_a_known_name_with_other_bytes_is_refused_unless_accepted(
