@@ -59,12 +59,16 @@ def names_bank(arguments: Sequence[str]) -> bool:
         Of the command line. They are the former where a recording is among them, or where the first folder
         is a bank, or holds one and is not alone.
     """
-    named = [place(text) for text in arguments if text[:1] != "-"]
-    if any(path.suffix.lower() in AUDIO_SUFFIXES for path in named):
+    before = ["", *arguments]
+    named = [(place(text), last[:1] == "-") for last, text in zip(before, arguments, strict=False)
+             if text[:1] != "-"]  # fmt: skip
+    if any(path.suffix.lower() in AUDIO_SUFFIXES for path, _ in named):
         return True
-    there = [path for path in named if path.exists()]
+    # What is not there is a name misspelt, or the value of the option before it.
+    meant = [path for path, may_be_value in named if path.exists() or not may_be_value]
+    there = [path for path in meant if path.exists()]
     try:
-        return bool(there) and (len(there) > 1 or bool(Bank(there[0]).sections())) and bool(locate(there[0]))
+        return bool(there) and (len(meant) > 1 or bool(Bank(there[0]).sections())) and bool(locate(there[0]))
     except AsdError:
         return False
 

@@ -108,6 +108,18 @@ def test_check_of_a_data_root_surveys_it(root: Path, capsys: pytest.CaptureFixtu
     assert "machine" in capsys.readouterr().out.splitlines()[0]
 
 
+def test_recordings_misspelt_beside_a_bank_are_named(
+    bank: Path, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(bank, tmp_path / "results" / "bank")
+    assert asd(["check", str(tmp_path / "results"), str(tmp_path / "newclisp")]) == 2
+    assert "newclisp does not exist: name recordings" in capsys.readouterr().err
+    # The value of an option is no recording: data beside which a bank lies are surveyed as ever.
+    shutil.copytree(bank, root / "bank")
+    assert asd(["check", str(root), "--rate", "16000"]) == 0
+    assert "next: asd run" in capsys.readouterr().out
+
+
 def test_a_bank_of_several_machines_goes_by_the_folders(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
