@@ -31,6 +31,17 @@ class StoredTable:
     section: Section
     split: str
 
+    @classmethod
+    def at(cls, path: Path) -> StoredTable:
+        """Read off a path which table it is.
+
+        Raises
+        ------
+        AsdError
+            If it lies in no section's folder.
+        """
+        return cls(path, path.parts[-4], Section.at(path.parent), path.stem)
+
 
 class Store:
     """Embedding tables below one cache folder.
@@ -307,7 +318,7 @@ def stored_below(root: Path, fingerprint: str) -> Iterator[StoredTable]:
     """List the tables of a recipe, ``*`` for any, in folders of sections."""
     for path in table_files(root, fingerprint):
         with suppress(AsdError):  # what lies elsewhere is named by `cache.upkeep.verify`
-            yield StoredTable(path, path.parts[-4], Section.at(path.parent), path.stem)
+            yield StoredTable.at(path)
 
 
 def table_files(root: Path, fingerprint: str) -> Iterator[Path]:

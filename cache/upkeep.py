@@ -16,7 +16,6 @@ from cache.select import DAMAGED, CleanRequest
 from cache.store import Store, StoredTable, expect_at, table_files
 from cache.table import Section
 
-_NOWHERE = Section("no section", 0)  # of tables in folders that are no section's
 _TRIES = 5  # to look at a table that is being replaced all the time
 
 
@@ -58,21 +57,18 @@ def verify(store: Store) -> Iterator[tuple[StoredTable, AsdError | None]]:
         The table, and what is wrong with it or ``None``. Of tables in folders that are no
         section's, the section is none.
     """
-    found = [_stored_at(path) for path in sorted(table_files(store.root, "*"))]  # once: others write
-    for stored in sorted(found, key=lambda one: one.section == _NOWHERE):
+    tables, strays = list[StoredTable](), list[StoredTable]()
+    for path in sorted(table_files(store.root, "*")):  # listed once: others write meanwhile
+        try:
+            tables.append(StoredTable.at(path))
+        except AsdError:
+            strays.append(StoredTable(path, path.parts[-4], Section("no section", 0), path.stem))
+    for stored in (*tables, *strays):
         try:
             fault = _fault(store, stored)
         except FileNotFoundError:
             continue
         yield stored, fault
-
-
-def _stored_at(path: Path) -> StoredTable:
-    try:
-        section = Section.at(path.parent)
-    except AsdError:
-        section = _NOWHERE
-    return StoredTable(path, path.parts[-4], section, path.stem)
 
 
 def repaired(store: Store, stored: StoredTable) -> tuple[str, dict[str, object]]:

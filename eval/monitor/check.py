@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,8 @@ def names_bank(arguments: Sequence[str]) -> bool:
         Of the command line. They are the former where a recording is among them, or where the first folder
         is a bank, or holds one and is not alone.
     """
-    before = ["", *arguments]
-    named = [(place(text), last[:1] == "-") for last, text in zip(before, arguments, strict=False)
-             if text[:1] != "-"]  # fmt: skip
+    pairs = pairwise(["", *arguments])
+    named = [(place(text), before[:1] == "-") for before, text in pairs if text[:1] != "-"]
     if any(path.suffix.lower() in AUDIO_SUFFIXES for path, _ in named):
         return True
     # What is not there is a name misspelt, or the value of the option before it.
