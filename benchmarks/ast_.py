@@ -1,8 +1,8 @@
 """AST on 10 s clips: ours against transformers' own pipeline, same weights and clips, one run.
 
 The peer is what transformers' users run: its feature extractor and ``ASTModel`` with plain
-attention, which is what its results are defined by. Parameters are random: times do not depend on
-them.
+attention, which is what its results are defined by, and with fused attention. In float32 and, where the
+processor has instructions for it, in bfloat16. Parameters are random: times do not depend on them.
 
 usage: python -m benchmarks.ast_ [ROUNDS [BATCH ...]]
 """
@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import copy
 import sys
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.timing import HEAD, Row, in_turn, machine
+from benchmarks.timing import HEAD, Row, has_bfloat16, in_bfloat16, in_turn, machine
 from extractors.backbone import Source
 from extractors.backbones.ast_ import Ast, load
 from extractors.device import transformers
@@ -59,19 +60,27 @@ def deviation(ours: Ast, peer: Peer, batch: torch.Tensor) -> float:
 def measure(ours: Ast, batch: torch.Tensor, rounds: int) -> None:
     """Print the rows of one batch size, and how far the outputs lie apart."""
     eager, fused = Peer(ours, "eager"), Peer(ours, "sdpa")
-    clips = list(batch.numpy())
+    clips, sdpa = list(batch.numpy()), "transformers, sdpa"
     actions = {
-        "all layers": lambda: ours.features(batch, [12]),
-        "transformers, eager": lambda: eager(clips),
-        "transformers, sdpa": lambda: fused(clips),
-        "up to layer 4": lambda: ours.features(batch, [4]),
+        "all layers": partial(ours.features, batch, [12]),
+        "transformers, eager": partial(eager, clips),
+        sdpa: partial(fused, clips),
+        "up to layer 4": partial(ours.features, batch, [4]),
     }
+    rows = [
+        ("all layers", "transformers, eager", None),
+        ("all layers", sdpa, 1.2),
+        ("up to layer 4", sdpa, None),
+    ]
+    if has_bfloat16():
+        small = "all layers, bfloat16"
+        actions[small] = in_bfloat16(actions["all layers"], ours=True)
+        actions[f"{sdpa}, bfloat16"] = in_bfloat16(actions[sdpa], ours=False)
+        rows += [(small, sdpa, 1.2), (small, f"{sdpa}, bfloat16", None)]
     times = in_turn(actions, rounds)
-    for name, goal in (("transformers, eager", None), ("transformers, sdpa", 1.2)):
-        what = f"AST, batch {len(batch)}, all layers"
-        print(Row(what, times["all layers"], name, times[name], len(batch), goal))
-    what, sdpa = f"AST, batch {len(batch)}, up to layer 4", "transformers, sdpa"
-    print(Row(what, times["up to layer 4"], sdpa + ", all layers", times[sdpa], len(batch)), flush=True)
+    for name, peer, goal in rows:
+        what = f"AST, batch {len(batch)}, {name}"
+        print(Row(what, times[name], f"{peer}, all layers", times[peer], len(batch), goal), flush=True)
     print(f"batch {len(batch)}, largest deviation {deviation(ours, eager, batch):.1e}")
 
 

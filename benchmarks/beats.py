@@ -1,7 +1,7 @@
 """BEATs on 10 s clips: ours against SpeechBrain's, numerically the published code, in one run.
 
-Same weights, same clips, float32, one process on all cores. Parameters are random: times do not
-depend on them.
+Same weights, same clips, one process on all cores, in float32 and, where the processor has instructions
+for it, in bfloat16. Parameters are random: times do not depend on them.
 
 usage: python -m benchmarks.beats [ROUNDS]
 """
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from benchmarks import beats_peer
-from benchmarks.timing import HEAD, Row, in_turn, machine, spread
+from benchmarks.timing import HEAD, Row, has_bfloat16, in_bfloat16, in_turn, machine, spread
 from cache.base.processors import cores
 from extractors import backbones, pooling
 from extractors.backbone import Backbone, Source
@@ -31,7 +31,10 @@ from extractors.embedding.throughput import Plan, candidates, rate
 SECONDS, RATE = 10, 16_000
 CPU = torch.device("cpu")
 FILES = 12
-GOALS = {(1, "all"): 2.0, (8, "all"): 2.5, (1, "layer 4"): 6.0, (8, "layer 4"): 6.0}  # times SpeechBrain
+GOALS = {  # times SpeechBrain's all layers in float32
+    (1, "all layers"): 2.0, (8, "all layers"): 2.5, (1, "up to layer 4"): 6.0, (8, "up to layer 4"): 6.0,
+    (1, "all layers, bfloat16"): 3.0, (8, "all layers, bfloat16"): 3.0,
+}  # fmt: skip
 TOKENS, WIDTH, INNER, LAYERS, EMBED = 496, 768, 3072, 12, 512
 
 
@@ -70,9 +73,9 @@ def loaded(peer: Any) -> Backbone:
         return backbones.find("beats").load(Source(weights=path), CPU)
 
 
-def planned(ours: Backbone, layer: int, plan: Plan) -> Callable[[np.ndarray], object]:
+def planned(ours: Backbone, layer: int, plan: Plan, dtype: str = "float32") -> Callable[[np.ndarray], object]:
     """Embed clips as `extractors.run` does under a plan."""
-    output = Output(ours.spec, layer, pooling.find("mean", {}), "merge")
+    output = Output(ours.spec, layer, pooling.find("mean", {}), "merge", dtype)
     forward = Forward(ours, [output], CPU)
 
     def run(clips: np.ndarray) -> object:
@@ -96,22 +99,28 @@ def best_plan(ours: Backbone, clip: np.ndarray) -> Plan:
 def compare(peer: Any, ours: Backbone, plan: Plan, size: int, rounds: int) -> None:
     """Print the rows of one batch size."""
     waves = torch.randn(size, SECONDS * RATE, generator=torch.Generator().manual_seed(0)) / 10
-    clips = waves.numpy()
-    full = torch.ones(size)
-    actions: dict[str, Callable[[], object]] = {
-        "SpeechBrain": partial(peer.extract_features, waves, full),
-        "all layers": partial(ours.features, waves, [LAYERS]),
-        "up to layer 4": partial(ours.features, waves, [4]),
+    theirs: dict[str, Callable[[], object]] = {
+        "SpeechBrain": partial(peer.extract_features, waves, torch.ones(size))
     }
-    if size >= plan.workers:
-        actions["all layers, as `asd extract`"] = partial(planned(ours, LAYERS, plan), clips)
-        actions["up to layer 4, as `asd extract`"] = partial(planned(ours, 4, plan), clips)
+    if has_bfloat16():
+        theirs["SpeechBrain in bfloat16"] = in_bfloat16(theirs["SpeechBrain"], ours=False)
+    actions: dict[str, tuple[Callable[[], object], float | None]] = {}
+    for name, layer in {"all layers": LAYERS, "up to layer 4": 4}.items():
+        for dtype in ("float32", "bfloat16") if has_bfloat16() else ("float32",):
+            alone = partial(ours.features, waves, [layer])
+            title = name if dtype == "float32" else f"{name}, {dtype}"
+            goal = GOALS.get((size, title))
+            actions[title] = alone if dtype == "float32" else in_bfloat16(alone, ours=True), goal
+            if size >= plan.workers:
+                as_used = partial(planned(ours, layer, plan, dtype), waves.numpy())
+                actions[f"{title}, as `asd extract`"] = as_used, goal
     torch.set_num_threads(cores())
-    times = in_turn(actions, rounds)
-    for name, taken in list(times.items())[1:]:
-        goal = GOALS.get((size, "layer 4" if "layer 4" in name else "all"))
-        what = f"BEATs, batch {size}, {name}"
-        print(Row(what, taken, "SpeechBrain, all layers", times["SpeechBrain"], size, goal), flush=True)
+    times = in_turn({**theirs, **{title: action for title, (action, _) in actions.items()}}, rounds)
+    for title, (_, goal) in actions.items():
+        for other in theirs if "bfloat16" in title else ["SpeechBrain"]:
+            hoped = goal if other == "SpeechBrain" else None
+            what = f"BEATs, batch {size}, {title}"
+            print(Row(what, times[title], f"{other}, all layers", times[other], size, hoped), flush=True)
 
 
 def peak_memory() -> float:

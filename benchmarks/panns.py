@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.panns_peer import build
-from benchmarks.timing import HEAD, Row, in_turn, machine, spread
+from benchmarks.timing import HEAD, Row, has_bfloat16, in_bfloat16, in_turn, machine, spread
 from extractors import backbones
 from extractors.backbone import Backbone, Source
 from extractors.nets.cnn14 import Winograd
@@ -48,11 +48,19 @@ def compare(rate: int, rounds: int) -> None:
             "ours": partial(ours.features, noise, [layer]),
             "theirs": partial(peer, noise),
         }
+        if has_bfloat16():
+            actions["ours, bfloat16"] = in_bfloat16(actions["ours"], ours=True)
+            actions["theirs, bfloat16"] = in_bfloat16(actions["theirs"], ours=False)
         times = in_turn(actions, rounds)
         expected, found = peer(noise)["embedding"], ours.features(noise, [layer])[0].native
         deviation = float((found - expected).abs().max() / expected.abs().max())
         what = f"Cnn14, {rate // 1000} kHz, batch {size}"
         print(Row(what, times["ours"], "panns_inference", times["theirs"], size, 2.0))
+        if has_bfloat16():
+            small = times["ours, bfloat16"]
+            print(Row(f"{what}, bfloat16", small, "panns_inference", times["theirs"], size, 2.0))
+            peer_small = times["theirs, bfloat16"]
+            print(Row(f"{what}, bfloat16", small, "panns_inference in bfloat16", peer_small, size))
         print(f"{what}: largest deviation {deviation:.1e}", flush=True)
 
 

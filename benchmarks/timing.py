@@ -7,7 +7,9 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,25 @@ def machine() -> str:
     python = f"Python {platform.python_version()}"
     load = f"load {os.getloadavg()[0]:.1f}"
     return ", ".join([model_name(), f"{cores()} cores", python, *versions, load])
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for products in bfloat16."""
+    return "_bf16" in model_name()
+
+
+def in_bfloat16(action: Callable[[], Any], *, ours: bool) -> Callable[[], Any]:
+    """Have an action compute in bfloat16 as ``--dtype bfloat16`` does, or by autocast as a peer can."""
+    return partial(_in_bfloat16, action, ours)
+
+
+def _in_bfloat16(action: Callable[[], Any], ours: bool) -> Any:
+    import torch  # noqa: PLC0415 (not all that is timed needs it)
+
+    from extractors.embedding.precision import reduced  # noqa: PLC0415 (as above)
+
+    with reduced(torch.device("cpu"), torch.bfloat16) if ours else torch.autocast("cpu", torch.bfloat16):
+        return action()
 
 
 def seconds(action: Callable[[], object]) -> float:

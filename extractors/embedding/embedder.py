@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from extractors.device import Device, is_out_of_memory
 from extractors.embedding.revisions import code_of
 from extractors.pooling import Pooling
 from extractors.request import DTYPES, GRAPHS, LOCAL
-
-if TYPE_CHECKING:  # loaded where a network is
-    pass
 
 Samples = NDArray[np.float32]
 _Pooled = tuple[list[Any], tuple[int, ...]]  # arrays, or tensors on the device; bands

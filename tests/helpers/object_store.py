@@ -41,6 +41,7 @@ class ObjectStore:
     before: Callable[[str, str], None] = quiet
 
     def start(self) -> None:
+        self._one = threading.Lock()
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._serve, threaded=True)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -73,7 +74,8 @@ class ObjectStore:
         if fault == "reset":
             environ["werkzeug.socket"].shutdown(2)
             return []
-        answer = list(self._app(environ, start_response))
+        with self._one:  # moto closes what it stores while another thread still reads it out
+            answer = list(self._app(environ, start_response))
         self.sent[kind] += sum(map(len, answer))
         if fault == "swallow":
             environ["werkzeug.socket"].shutdown(2)

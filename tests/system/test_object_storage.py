@@ -247,21 +247,25 @@ def test_a_reader_beside_a_writer_sees_whole_tables(bucket: Bucket) -> None:
     tables = [make_table(rows(20, seed)) for seed in range(2)]
     store = Store(place(f"{bucket.url}/cache"))
     store.write(tables[0], recipe)
+    writes = 0
 
     def write() -> None:
-        for turn in range(40):
-            store.write(tables[turn % 2], recipe)
-        done.set()
+        nonlocal writes
+        while not done.is_set():
+            store.write(tables[writes % 2], recipe)
+            writes += 1
 
     thread = threading.Thread(target=write)
     thread.start()
     reader, reads = Store(place(f"{bucket.url}/cache")), 0
-    while not done.is_set():
-        found = reader.read(recipe, SECTION, "train").embeddings
-        assert any(np.array_equal(found, table.embeddings) for table in tables)
-        reads += 1
-    thread.join()
-    assert reads > 5
+    try:
+        while reads < 6 or writes < 6:
+            found = reader.read(recipe, SECTION, "train").embeddings
+            assert any(np.array_equal(found, table.embeddings) for table in tables)
+            reads += 1
+    finally:
+        done.set()
+        thread.join()
 
 
 @pytest.mark.parametrize("fault", ["refuse", "cut", "reset"])
