@@ -111,7 +111,7 @@ def compare(peer: Any, ours: Backbone, plan: Plan, size: int, rounds: int) -> No
             title = name if dtype == "float32" else f"{name}, {dtype}"
             goal = GOALS.get((size, title))
             actions[title] = alone if dtype == "float32" else in_bfloat16(alone, ours=True), goal
-            if size >= plan.workers:
+            if size >= plan.batch * plan.workers:
                 as_used = partial(planned(ours, layer, plan, dtype), waves.numpy())
                 actions[f"{title}, as `asd extract`"] = as_used, goal
     torch.set_num_threads(cores())
