@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -61,7 +62,7 @@ def measure(ours: Ast, batch: torch.Tensor, rounds: int) -> None:
     """Print the rows of one batch size, and how far the outputs lie apart."""
     eager, fused = Peer(ours, "eager"), Peer(ours, "sdpa")
     clips, sdpa = list(batch.numpy()), "transformers, sdpa"
-    actions = {
+    actions: dict[str, Callable[[], object]] = {
         "all layers": partial(ours.features, batch, [12]),
         "transformers, eager": partial(eager, clips),
         sdpa: partial(fused, clips),
