@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import subprocess
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from cache.asd import VERBS, main, page
-from cache.base.progress import PACKAGES
 from extractors.run import main as extract
 from index.run import main as build
 from tests.conftest import PATIENCE, write_clip
@@ -170,23 +168,3 @@ def test_quiet_says_nothing_but_what_is_wrong(
     assert (said.out, said.err) == ("", "")
     assert extract(["--data", str(tmp_path / "none"), *where]) == 2
     assert capsys.readouterr().err.startswith("error: ")
-
-
-def test_benchmarks_import_what_there_is() -> None:
-    """They are run by hand, months apart; a name that was moved must be found before."""
-    lacking = []
-    for file in sorted((REPOSITORY / "benchmarks").glob("*.py")):
-        for line in ast.walk(ast.parse(file.read_text("utf-8"))):
-            module = (line.module or "") if isinstance(line, ast.ImportFrom) else ""
-            if isinstance(line, ast.ImportFrom) and module.split(".")[0] in PACKAGES:
-                place = REPOSITORY / module.replace(".", "/")
-                source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-                told = ast.parse(source.read_text("utf-8")) if source.is_file() else ast.Module([], [])
-                there = {getattr(node, "name", "") for node in told.body} | {
-                    name.asname or name.name if isinstance(name, ast.alias) else name.id
-                    for node in told.body for name in ast.walk(node) if isinstance(name, ast.alias | ast.Name)
-                }  # fmt: skip
-                files = {path.stem for path in place.iterdir()} if place.is_dir() else set()
-                lacking += [f"{file.name}: {module}.{name.name}" for name in line.names
-                            if name.name not in there | files]  # fmt: skip
-    assert lacking == []
