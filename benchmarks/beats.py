@@ -24,8 +24,8 @@ from benchmarks import beats_peer
 from benchmarks.ours import CPU, as_extracted, at_once, embedder, formats, measured
 from benchmarks.timing import HEAD, Row, has_bfloat16, in_bfloat16, in_turn, machine, spread
 from cache.base.processors import cores
-from extractors import backbones
 from extractors.backbone import Backbone, Source
+from extractors.backbones.beats import load
 from extractors.embedding.embedder import Forward
 from extractors.embedding.products import multiplied
 from extractors.embedding.throughput import Plan
@@ -58,7 +58,7 @@ def against_products(ours: Forward, rounds: int) -> None:
                 inner = torch.nn.functional.linear(tokens, up)
                 torch.nn.functional.linear(inner, down)
 
-    actions = {"BEATs": partial(ours, wave), "products": products}
+    actions: dict[str, Callable[[], object]] = {"BEATs": partial(ours, wave), "products": products}
     work = {"BEATs": operations(), "products": 2.0 * 2 * TOKENS * WIDTH * INNER * 10}
     times = in_turn(actions, 3 * rounds)
     paces = {name: [work[name] / taken for taken in times[name]] for name in actions}
@@ -72,7 +72,7 @@ def loaded(peer: Any) -> Backbone:
     """Give ours the peer's weights."""
     with tempfile.TemporaryDirectory() as folder:
         path = beats_peer.save(peer, Path(folder) / "beats.pt")
-        return backbones.find("beats").load(Source(weights=path), CPU)
+        return load(Source(weights=path), CPU)
 
 
 def compare(peer: Any, ours: Backbone, plan: Plan, size: int, rounds: int) -> None:
@@ -112,7 +112,7 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     print(f"{machine()}, speechbrain {version('speechbrain')}")
     with torch.inference_mode():
-        alone = backbones.find("beats").load(Source(seed=0), CPU)
+        alone = load(Source(seed=0), CPU)
         alone.features(torch.randn(8, SECONDS * RATE) / 10, [LAYERS])
         print(f"peak memory of a process with ours alone, batch 8: {peak_memory():.2f} GiB")
         del alone

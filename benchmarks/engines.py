@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -48,9 +49,8 @@ def variants(exact: Forward, samples: list[Samples]) -> Iterator[tuple[str, Forw
         network = graphs.GraphBackbone(exact.backbone, engine)
         outputs = [replace(output, engine=engine) for output in exact.outputs]
         forward = replace(exact, backbone=network, outputs=outputs)
-        print(
-            f"{engine}: exported and loaded in {seconds(lambda each=forward: each(samples[0][None])):.0f} s"
-        )
+        took = seconds(partial(forward, samples[0][None]))
+        print(f"{engine}: exported and loaded in {took:.0f} s")
         yield engine, forward
         calibration = network.calibrated(samples[: len(samples) // 2], layers)
         smaller = [replace(output, dtype=INT8, calibration=calibration) for output in outputs]
@@ -69,7 +69,7 @@ def compare(name: str) -> list[Row]:
     plan = fastest(exact, [Plan(1, 1, cores())], samples[0])
     use(exact, plan)
     print(f"torch, measured as `asd extract` does it: {plan}")
-    times = in_turn({each: lambda f=forward: f(clip) for each, forward in forwards.items()}, ROUNDS)
+    times = in_turn({each: partial(forward, clip) for each, forward in forwards.items()}, ROUNDS)
     rows = []
     for each, verdict in verdicts.items():
         told = f"ranks {verdict.rho:.5f}, AUC moved {verdict.points:.2f}"

@@ -22,8 +22,8 @@ from benchmarks.ours import CPU, as_extracted, at_once, embedder, formats, measu
 from benchmarks.panns_peer import build
 from benchmarks.timing import HEAD, Row, in_bfloat16, in_turn, machine, spread
 from cache.base.processors import cores
-from extractors import backbones
-from extractors.backbone import Backbone, Source
+from extractors.backbone import Source
+from extractors.backbones.panns import Panns, load
 from extractors.embedding.products import multiplied
 from extractors.embedding.throughput import use
 from extractors.nets.cnn14 import Winograd
@@ -32,12 +32,12 @@ SECONDS, FRAMES, MELS = 10, 1001, 64
 CHANNELS = (1, 64, 128, 256, 512, 1024, 2048)
 
 
-def loaded(peer: nn.Module) -> Backbone:
+def loaded(peer: nn.Module) -> Panns:
     """Give ours the peer's weights."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pth"
         torch.save({"model": peer.state_dict()}, path)
-        return backbones.find("panns").load(Source(weights=path), CPU)
+        return load(Source(weights=path), CPU)
 
 
 def compare(rate: int, rounds: int) -> None:
@@ -51,7 +51,7 @@ def compare(rate: int, rounds: int) -> None:
     for size in (1, 8):
         noise = torch.randn(size, SECONDS * rate, generator=torch.Generator().manual_seed(0)) / 10
         what = f"Cnn14, {rate // 1000} kHz, batch {size}"
-        theirs = {"panns_inference": partial(peer, noise)}
+        theirs: dict[str, Callable[[], object]] = {"panns_inference": partial(peer, noise)}
         actions: dict[str, Callable[[], object]] = {}
         for dtype, forward in forwards.items():
             title, plan = what if dtype == "float32" else f"{what}, {dtype}", plans[dtype]
@@ -88,7 +88,8 @@ def convolutions(rounds: int) -> None:
     """Print milliseconds of every convolution of one clip, both ways."""
     for block, (incoming, out) in enumerate(pairwise(CHANNELS)):
         for channels in (incoming, out) if incoming > 1 else (out,):
-            direct = nn.Conv2d(channels, out, 3, padding=1).to(memory_format=torch.channels_last)
+            direct = nn.Conv2d(channels, out, 3, padding=1)
+            direct.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # in place
             maps = random_maps(1, channels, block)
             fast = Winograd(direct)
             ways = {"direct": partial(direct, maps), "Winograd": partial(fast, maps)}
@@ -105,12 +106,12 @@ def by_onednn(step: nn.Module, maps: Tensor) -> Tensor:
 
 def one_by_one(step: nn.Module, maps: Tensor) -> Tensor:
     """Run a block clip by clip."""
-    return torch.cat([step(part) for part in maps.split(1)])
+    return torch.cat([step(part) for part in torch.split(maps, 1)])
 
 
 def blocks(rounds: int) -> None:
     """Print milliseconds of every block for eight clips, together and one by one."""
-    network = backbones.find("panns").load(Source(seed=0), CPU).network  # type: ignore[attr-defined]
+    network = load(Source(seed=0), CPU).network
     for block, channels in enumerate(CHANNELS[:-1]):
         step = network.get_submodule(f"conv_block{block + 1}")
         maps = random_maps(8, channels, block)

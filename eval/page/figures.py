@@ -183,9 +183,8 @@ def _data_sets(sets: Mapping[str, SystemResult]) -> Figure:
     figure, axes = _axes(0.6 + 0.3 * len(columns), "")
     colours = {"development": _COLOURS["normal"], "evaluation": _COLOURS["target"]}
     for name, part in sets.items():
-        mean = part.summary.harmonic if part.rule.harmonic else part.summary.arithmetic
         known = [(100 * value, row) for row, key in enumerate(columns)
-                 if (value := mean[key]) is not None]  # fmt: skip
+                 if (value := part.summary.mean[key]) is not None]  # fmt: skip
         axes.plot(*zip(*known, strict=True), "o", color=colours[name], markersize=4, label=name)
     axes.set_yticks(range(len(columns)), list(columns.values()))
     axes.invert_yaxis()

@@ -166,8 +166,7 @@ def _rows(result: SystemResult, sections: Iterable[Section]) -> list[list[str]]:
         found = result.sections[section]
         cells = [percent(found.figures[name]) for name in columns]
         rows.append([section.machine_type, f"{section.number:02d}", *cells])
-    summary = result.summary
-    mean = summary.harmonic if result.rule.harmonic else summary.arithmetic
+    mean = result.summary.mean
     return [*rows, [f"{result.rule.mean}{result.mark}", "", *(percent(mean[n]) for n in columns)]]
 
 
