@@ -14,7 +14,7 @@ import pytest
 from cache.asd import VERBS, main, page
 from extractors.run import main as extract
 from index.run import main as build
-from tests.conftest import write_clip
+from tests.conftest import PATIENCE, write_clip
 
 REPOSITORY = Path(__file__).parents[2]
 # Each takes from a third of a second to several.
@@ -36,7 +36,7 @@ def loaded_by(code: str, *arguments: object, among: Sequence[str] = HEAVY) -> li
     """Of these modules, those that are loaded once code has run in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", LOADED, code, *map(str, arguments)],
-        check=True, text=True, capture_output=True, timeout=120, cwd=REPOSITORY,
+        check=True, text=True, capture_output=True, timeout=PATIENCE, cwd=REPOSITORY,
     )  # fmt: skip
     loaded = done.stderr.splitlines()[-1].split()[1:]
     return [name for name in among if name in loaded]
@@ -133,7 +133,7 @@ def test_it_works_beside_files_of_the_same_names(root: Path, tmp_path: Path) -> 
     ):
         done = subprocess.run(
             [sys.executable, script, *map(str, arguments)], cwd=tmp_path, check=False, text=True,
-            capture_output=True, timeout=120, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True, timeout=PATIENCE, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 

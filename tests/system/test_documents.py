@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from tests.conftest import PATIENCE
 from tests.helpers.documents import REPOSITORY, Block, asd_calls, blocks, parse_only
 
 README = REPOSITORY / "README.md"
@@ -63,7 +64,7 @@ class Shell:
         done = subprocess.run(
             ["bash", "-c", command],
             check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.folder,
-            timeout=400,
+            timeout=PATIENCE,
             env={**os.environ, "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1",
                  "PYTHONPATH": str(REPOSITORY), "BROWSER": "true"},
         )  # fmt: skip
