@@ -20,6 +20,7 @@ import re
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from benchmarks.ours import at_once, embedder, measured
 from benchmarks.timing import HEAD, Row, machine, seconds
 from extractors import backbones
 from extractors.backbone import Source
@@ -293,12 +295,11 @@ def speed(peer: Peer, path: Path, batch: int, budget: float) -> None:
     """Print a row: how long ours takes against theirs, from waveforms to the top layer, in turn."""
     backbone: Any = backbones.find(peer.name).load(Source(weights=path), torch.device("cpu"))
     clips = noise_of(10.0)[:, : backbone.spec.max_samples].repeat(batch, 1)
+    forward = embedder(backbone, backbone.spec.layer)
+    ours = partial(at_once, forward, measured(forward, 10.0), clips.numpy())
 
     def theirs() -> object:
         return peer.run(torch.cat([peer.inputs(clip[None]) for clip in clips]))
-
-    def ours() -> object:
-        return backbone.features(clips, [backbone.spec.layer])
 
     pairs = list[tuple[float, float]]()
     with torch.inference_mode():

@@ -25,6 +25,7 @@ from extractors.embedding import formats, graphs
 from extractors.embedding.embedder import Forward, Samples
 from extractors.embedding.models import load_forwards
 from extractors.embedding.runners import LIBRARIES
+from extractors.embedding.throughput import Plan, fastest, use
 from extractors.request import GRAPHS, INT8, LOCAL, ExtractRequest
 
 SECONDS, ROUNDS, CLIPS = 10, 7, 24
@@ -65,6 +66,9 @@ def compare(name: str) -> list[Row]:
     clip = samples[0][None]
     verdicts = {each: formats.judged(exact, forwards[each], samples, 0.0) for each in list(forwards)[1:]}
     torch.set_num_threads(cores())  # `judged` computes with as many workers as pay
+    plan = fastest(exact, [Plan(1, 1, cores())], samples[0])
+    use(exact, plan)
+    print(f"torch, measured as `asd extract` does it: {plan}")
     times = in_turn({each: partial(forward, clip) for each, forward in forwards.items()}, ROUNDS)
     rows = []
     for each, verdict in verdicts.items():

@@ -16,7 +16,7 @@ from cache.files.places import here
 from extractors.clips.dataset import DataSet, datasets
 from extractors.data.archive import ROOTS, Archive, bring
 from extractors.data.bearings import PREFIX, ROOT_VARIABLE, BearingSet
-from extractors.data.zenodo import DATASETS, PARTS, Record, is_elsewhere, page_of, read_record
+from extractors.data.zenodo import DATASETS, PARTS, Record, ask_record, is_elsewhere, page_of
 from extractors.fetching.download import Remote, megabytes, require_room
 from extractors.fetching.offline import is_offline, offline_option
 
@@ -179,7 +179,7 @@ def look_up(request: FetchRequest) -> Delivery:
         behind = ", each to a folder of its own name" if apart else ""
         pages = "; ".join(f"{page_of(n)} to {request.root(part)}{behind}" for part, n in numbers.items())
         raise AsdError(f"offline nothing is fetched: bring and unpack the archives of {pages}")
-    records = {part: read_record(number) for part, number in numbers.items()}
+    records = {part: ask_record(number) for part, number in numbers.items()}
     archives = request.archives(records)
     # `fan` is -6_dB_fan and 6_dB_fan too.
     fits = {name: [a for a in archives if f"_{a.machine}".endswith(f"_{name}")] for name in request.machines}

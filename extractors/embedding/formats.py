@@ -29,7 +29,7 @@ from extractors.audio.decode import read_audio
 from extractors.clips.listing import Clip
 from extractors.embedding.embedder import Forward, Output, Samples
 from extractors.embedding.ranges import bring, carry
-from extractors.embedding.throughput import fastest, machine_key, rate, usual
+from extractors.embedding.throughput import fastest, machine_key, rate, use, usual
 from extractors.request import DTYPES, INT8
 
 FORMATS = "formats.json"  # in the cache folder
@@ -250,7 +250,8 @@ def judged(
     labels = np.arange(len(rest)) >= len(samples) - half
     batches = [each[None] for each in (*samples[:half], *rest)]
     scores = []
-    for forward in (exact, smaller):
+    for forward, way in zip((exact, smaller), best, strict=True):
+        use(forward, way)
         with plan.pool() as pool:
             vectors = [each.values for each in pool.map(forward, batches)]
         tables = [np.concatenate(of) for of in zip(*vectors, strict=True)]

@@ -28,9 +28,9 @@ def multiplied(onednn: bool) -> AbstractContextManager[object]:
 @lru_cache(maxsize=1)
 def has_onednn() -> bool:
     """Whether this build of torch multiplies by oneDNN, and rightly; tried once a process."""
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        torch.manual_seed(0)
-        values, weight, bias = torch.randn(3, 50, 64), torch.randn(96, 64), torch.randn(96)
+    rng = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        values, weight, bias = (torch.randn(size, generator=rng) for size in ((3, 50, 64), (96, 64), (96,)))
         expected = functional.linear(values, weight, bias)
         try:
             found = _linear(values, weight, bias)

@@ -109,13 +109,19 @@ def test_check_of_a_data_root_surveys_it(root: Path, capsys: pytest.CaptureFixtu
 
 
 def test_recordings_misspelt_beside_a_bank_are_named(
-    bank: Path, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+    bank: Path,
+    tmp_path: Path,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copytree(bank, tmp_path / "results" / "bank")
     assert asd(["check", str(tmp_path / "results"), str(tmp_path / "newclisp")]) == 2
     assert "newclisp does not exist: name recordings" in capsys.readouterr().err
     # The value of an option is no recording: data beside which a bank lies are surveyed as ever.
     shutil.copytree(bank, root / "bank")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "16000").mkdir()  # even where a folder is called so
     assert asd(["check", str(root), "--rate", "16000"]) == 0
     assert "next: asd run" in capsys.readouterr().out
 
