@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cache.base.arguments import from_table
 from cache.base.errors import AsdError
 from cache.base.options import Option, make
-from cache.base.text import masked
+from cache.base.text import integers, masked
 from cache.files import text_tables
 from cache.recipe import Recipe, concatenation
 from eval.metrics.rules import RULES
@@ -236,22 +236,10 @@ def _toml(text: str) -> dict[str, Any]:
         table = tomllib.loads(text)
     except RecursionError as error:
         raise ValueError("tables or lists that are nested too deep") from error
-    beyond = [place for place, value in _integers(table) if not -(2**63) <= value < 2**63]
+    beyond = [place for place, value in integers(table) if not -(2**63) <= value < 2**63]
     if beyond:
         raise ValueError(f"{beyond[0]} is beyond the 64 bits of an integer")
     return table
-
-
-def _integers(value: object, place: str = "") -> Iterator[tuple[str, int]]:
-    """Every integer of a table and where it stands."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _integers(inner, f"{place}.{key}".lstrip("."))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _integers(inner, place)
-    elif isinstance(value, int):
-        yield place, value
 
 
 def _fault(entry: Mapping[str, Any]) -> str:

@@ -7,12 +7,12 @@ import io
 import json
 from pathlib import Path
 
+from cache.base.text import align_rows
 from eval.metrics.uncertainty import Comparison
 from eval.ranking.systems import Entry, Ranking, Spread, System
 from eval.results.folder import ResultsFolder
-from eval.results.grid import align_rows, markdown_rows, mean_and_deviation, percent
 from eval.results.names import PROXY
-from eval.results.tables import TITLES
+from eval.results.tables import TITLES, markdown_rows, mean_and_deviation, percent
 
 
 def write_ranking(results: ResultsFolder, ranking: Ranking) -> list[Path]:

@@ -12,7 +12,7 @@ from cache.base.errors import listing
 from cache.base.options import REQUIRED, Options, documented, option
 from cache.base.processors import cores
 from cache.base.progress import underway
-from cache.base.text import counted
+from cache.base.text import align_rows, counted
 from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
 from cache.files.places import place
 from cache.heard import column_option, rate_option
@@ -110,8 +110,8 @@ class Survey:
     notes: Sequence[str]
 
     def __str__(self) -> str:
-        parts = [_table([_HEADER, *(group.row for group in self.groups)])]
-        rows = [("section", "attribute", "")]
+        tables = [[_HEADER, *(group.row for group in self.groups)]]
+        rows: list[tuple[str, ...]] = [("section", "attribute", "")]
         for section, names in self.attributes.items():
             for name, counts in names.items():
                 usual_first = sorted(counts, key=lambda value: (-counts[value], value))
@@ -119,11 +119,12 @@ class Survey:
                 rest = ", ..." if len(counts) > _VALUES else ""
                 rows.append((section, name, f"{len(counts)} values: {', '.join(each)}{rest}"))
         if self.attributes:
-            parts.append(_table(rows))
+            tables.append(rows)
         clips = counted(sum(group.clips for group in self.groups), "clip")
         machines = counted(len({group.machine_type for group in self.groups}), "machine")
         known = f"; compared with {', '.join(map(str, self.known))}" if self.known else ""
-        return "\n".join([*parts, f"{clips} of {machines}, {counted(len(self.findings), 'finding')}{known}"])
+        lines = [line for table in tables for line in (*align_rows(table, len(table[0])), "")]
+        return "\n".join([*lines, f"{clips} of {machines}, {counted(len(self.findings), 'finding')}{known}"])
 
     def next(self, roots: Sequence[object]) -> str:
         """Say what to do after a look at data roots."""
@@ -135,13 +136,6 @@ class Survey:
             return f"put recordings to be judged into a folder new/ beside the normal ones in {folder}"
         first = "see to what was found, then " if self.findings else ""
         return f"{first}asd run default --data {folder} --out results"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines) + "\n"
 
 
 def survey(found: Listing, year: int | None = None) -> Survey:
