@@ -38,8 +38,8 @@ demo: $(VENV)/.demo  ## synthesise machines, extract, index, score, report: the 
 		--cache-dir $(DEMO)/artifacts --ground-truth $(DEMO)/data/ground_truth --out $(DEMO)/results \
 		--audio $(DEMO)/data/dev_data $(DEMO)/data/eval_data
 
-# Files whole to one process, the longest first; each process computes with one thread.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+# Files whole to one process, the longest first; each process computes with one thread. Three for two cores: some tests wait.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 test: $(VENV)/.test  ## run the tests
 	$(PYTEST)
@@ -53,7 +53,7 @@ test-lowest:  ## run the tests with the lowest versions that pyproject.toml allo
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check packaging
 	$(LOWEST)/bin/python .ci/lowest.py > $(LOWEST)/constraints.txt
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt -e '.[test]'
-	$(LOWEST)/bin/python -m pytest
+	$(subst $(BIN),$(LOWEST)/bin,$(PYTEST))
 
 lint: $(VENV)/.dev  ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .

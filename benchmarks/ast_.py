@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -18,13 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.timing import HEAD, Row, has_bfloat16, in_bfloat16, in_turn, machine
+from benchmarks.ours import CPU, as_extracted, at_once, embedder, formats, measured
+from benchmarks.timing import HEAD, Row, in_turn, machine
+from cache.base.processors import cores
 from extractors.backbone import Source
 from extractors.backbones.ast_ import Ast, load
 from extractors.device import transformers
+from extractors.embedding.throughput import Plan
 
 SECONDS, RATE = 10, 16_000
-CPU = torch.device("cpu")
 
 
 class Peer:
@@ -43,10 +46,11 @@ class Peer:
         self._model: Any = copy.deepcopy(ours.network)
         self._model.set_attn_implementation(attention)
 
-    def __call__(self, clips: list[np.ndarray]) -> torch.Tensor:
+    def __call__(self, clips: list[np.ndarray], dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Compute the last hidden state, (B, 1214, 768)."""
         inputs = self._extractor(clips, sampling_rate=RATE, return_tensors="pt")
-        state: torch.Tensor = self._model(**inputs).last_hidden_state
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            state: torch.Tensor = self._model(**inputs).last_hidden_state
         return state
 
 
@@ -57,26 +61,31 @@ def deviation(ours: Ast, peer: Peer, batch: torch.Tensor) -> float:
     return float((frames - tokens.transpose(1, 2)).abs().max())
 
 
-def measure(ours: Ast, batch: torch.Tensor, rounds: int) -> None:
+def measure(ours: Ast, plans: Mapping[str, Plan], batch: torch.Tensor, rounds: int) -> None:
     """Print the rows of one batch size, and how far the outputs lie apart."""
     eager, fused = Peer(ours, "eager"), Peer(ours, "sdpa")
     clips, sdpa = list(batch.numpy()), "transformers, sdpa"
-    actions = {
-        "all layers": partial(ours.features, batch, [12]),
+    actions: dict[str, Callable[[], object]] = {
         "transformers, eager": partial(eager, clips),
         sdpa: partial(fused, clips),
-        "up to layer 4": partial(ours.features, batch, [4]),
     }
     rows = [
         ("all layers", "transformers, eager", None),
         ("all layers", sdpa, 1.2),
         ("up to layer 4", sdpa, None),
     ]
-    if has_bfloat16():
-        small = "all layers, bfloat16"
-        actions[small] = in_bfloat16(actions["all layers"], ours=True)
-        actions[f"{sdpa}, bfloat16"] = in_bfloat16(actions[sdpa], ours=False)
-        rows += [(small, sdpa, 1.2), (small, f"{sdpa}, bfloat16", None)]
+    for dtype, plan in plans.items():
+        mark = "" if dtype == "float32" else f", {dtype}"
+        for name, layer in {"all layers": 12, "up to layer 4": 4}.items():
+            actions[name + mark] = partial(at_once, embedder(ours, layer, dtype), plan, batch.numpy())
+        if len(batch) >= plan.batch * plan.workers:
+            title = f"all layers{mark}, as `asd extract`"
+            actions[title] = partial(as_extracted, embedder(ours, 12, dtype), plan, batch.numpy())
+            rows.append((title, sdpa, 1.2))
+        if mark:
+            actions[sdpa + mark] = partial(fused, clips, torch.bfloat16)
+            rows += [("all layers" + mark, sdpa, 1.2), ("all layers" + mark, sdpa + mark, None)]
+    torch.set_num_threads(cores())
     times = in_turn(actions, rounds)
     for name, peer, goal in rows:
         what = f"AST, batch {len(batch)}, {name}"
@@ -89,13 +98,14 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     sizes = [int(text) for text in sys.argv[2:]] or [1, 8]
     print(f"{machine()}, transformers {version('transformers')}")
-    print(HEAD)
     with torch.inference_mode():
         ours = load(Source(seed=0), CPU)
+        plans = {dtype: measured(embedder(ours, 12, dtype), SECONDS) for dtype in formats()}
+        print(HEAD)
         generator = torch.Generator().manual_seed(0)
         for size in sizes:
             batch = torch.randn(size, SECONDS * RATE, generator=generator) / 10
-            measure(ours, batch, rounds)
+            measure(ours, plans, batch, rounds)
 
 
 if __name__ == "__main__":

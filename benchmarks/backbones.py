@@ -19,6 +19,7 @@ from cache.recipe import Recipe, concatenation
 from cache.store import Store
 from eval.metrics.sections import official_score
 from extractors.run import main as extract
+from index.scorer import parse_member
 
 SCORERS = ("min-distance", "fusion")
 LOG_MEL = ("mean", "max", "mean+std", "gwrp", "rdp")  # decibels are negative: GeM sees nothing
@@ -43,7 +44,7 @@ def figures(store: Store, recipe: Recipe, truth: Path) -> list[float]:
     tables = read_tables(store, recipe)
     found: list[float] = []
     for scorer in SCORERS:
-        results = {section: evaluate(scorer, *pair, truth) for section, pair in tables.items()}
+        results = {section: evaluate(parse_member(scorer), *pair, truth) for section, pair in tables.items()}
         found += [100 * (official_score({s: result}) or 0) for s, result in results.items()]
         found.append(100 * (official_score(results) or 0))
     return found

@@ -21,15 +21,16 @@ import numpy as np
 import torch
 
 from benchmarks import beats_peer
+from benchmarks.ours import CPU, as_extracted, at_once, embedder, formats, measured
 from benchmarks.timing import HEAD, Row, has_bfloat16, in_bfloat16, in_turn, machine, spread
 from cache.base.processors import cores
-from extractors import backbones, pooling
 from extractors.backbone import Backbone, Source
-from extractors.embedding.embedder import Forward, Output
-from extractors.embedding.throughput import Plan, candidates, rate
+from extractors.backbones.beats import load
+from extractors.embedding.embedder import Forward
+from extractors.embedding.products import multiplied
+from extractors.embedding.throughput import Plan
 
 SECONDS, RATE = 10, 16_000
-CPU = torch.device("cpu")
 FILES = 12
 GOALS = {  # times SpeechBrain's all layers in float32
     (1, "all layers"): 2.0, (8, "all layers"): 2.5, (1, "up to layer 4"): 6.0, (8, "up to layer 4"): 6.0,
@@ -46,17 +47,18 @@ def operations() -> float:
     return 2.0 * (LAYERS * layer + positions + patches)
 
 
-def against_products(ours: Backbone, rounds: int) -> None:
+def against_products(ours: Forward, rounds: int) -> None:
     """Print the encoder's operations a second beside those of its own largest products."""
-    wave = torch.randn(1, SECONDS * RATE) / 10
+    wave = np.random.default_rng(0).normal(0, 0.1, (1, SECONDS * RATE)).astype(np.float32)
     tokens, up, down = (torch.randn(*shape) for shape in ((TOKENS, WIDTH), (INNER, WIDTH), (WIDTH, INNER)))
 
     def products() -> None:
-        for _ in range(10):
-            inner = torch.nn.functional.linear(tokens, up)
-            torch.nn.functional.linear(inner, down)
+        with multiplied(ours.onednn):
+            for _ in range(10):
+                inner = torch.nn.functional.linear(tokens, up)
+                torch.nn.functional.linear(inner, down)
 
-    actions = {"BEATs": partial(ours.features, wave, [LAYERS]), "products": products}
+    actions: dict[str, Callable[[], object]] = {"BEATs": partial(ours, wave), "products": products}
     work = {"BEATs": operations(), "products": 2.0 * 2 * TOKENS * WIDTH * INNER * 10}
     times = in_turn(actions, 3 * rounds)
     paces = {name: [work[name] / taken for taken in times[name]] for name in actions}
@@ -70,50 +72,27 @@ def loaded(peer: Any) -> Backbone:
     """Give ours the peer's weights."""
     with tempfile.TemporaryDirectory() as folder:
         path = beats_peer.save(peer, Path(folder) / "beats.pt")
-        return backbones.find("beats").load(Source(weights=path), CPU)
-
-
-def planned(ours: Backbone, layer: int, plan: Plan, dtype: str = "float32") -> Callable[[np.ndarray], object]:
-    """Embed clips as `extractors.run` does under a plan."""
-    output = Output(ours.spec, layer, pooling.find("mean", {}), "merge", dtype)
-    forward = Forward(ours, [output], CPU)
-
-    def run(clips: np.ndarray) -> object:
-        parts = [clips[i : i + plan.batch] for i in range(0, len(clips), plan.batch)]
-        with plan.pool() as pool:
-            return list(pool.map(forward, parts))
-
-    return run
-
-
-def best_plan(ours: Backbone, clip: np.ndarray) -> Plan:
-    """Measure every plan, without a limit of time."""
-    output = Output(ours.spec, LAYERS, pooling.find("mean", {}), "merge")
-    forward = Forward(ours, [output], CPU)
-    rates = {plan: rate(forward, plan, clip) for plan in candidates(ours.spec, CPU)}
-    for plan, found in rates.items():
-        print(f"  {plan}: {found:.2f} clips/s")
-    return max(rates, key=lambda plan: rates[plan])
+        return load(Source(weights=path), CPU)
 
 
 def compare(peer: Any, ours: Backbone, plan: Plan, size: int, rounds: int) -> None:
     """Print the rows of one batch size."""
     waves = torch.randn(size, SECONDS * RATE, generator=torch.Generator().manual_seed(0)) / 10
+    clips = waves.numpy()
     theirs: dict[str, Callable[[], object]] = {
         "SpeechBrain": partial(peer.extract_features, waves, torch.ones(size))
     }
     if has_bfloat16():
-        theirs["SpeechBrain in bfloat16"] = in_bfloat16(theirs["SpeechBrain"], ours=False)
+        theirs["SpeechBrain in bfloat16"] = in_bfloat16(theirs["SpeechBrain"])
     actions: dict[str, tuple[Callable[[], object], float | None]] = {}
     for name, layer in {"all layers": LAYERS, "up to layer 4": 4}.items():
-        for dtype in ("float32", "bfloat16") if has_bfloat16() else ("float32",):
-            alone = partial(ours.features, waves, [layer])
+        for dtype in formats():
+            forward = embedder(ours, layer, dtype)
             title = name if dtype == "float32" else f"{name}, {dtype}"
             goal = GOALS.get((size, title))
-            actions[title] = alone if dtype == "float32" else in_bfloat16(alone, ours=True), goal
+            actions[title] = partial(at_once, forward, plan, clips), goal
             if size >= plan.batch * plan.workers:
-                as_used = partial(planned(ours, layer, plan, dtype), waves.numpy())
-                actions[f"{title}, as `asd extract`"] = as_used, goal
+                actions[f"{title}, as `asd extract`"] = partial(as_extracted, forward, plan, clips), goal
     torch.set_num_threads(cores())
     times = in_turn({**theirs, **{title: action for title, (action, _) in actions.items()}}, rounds)
     for title, (_, goal) in actions.items():
@@ -133,17 +112,18 @@ def main() -> None:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     print(f"{machine()}, speechbrain {version('speechbrain')}")
     with torch.inference_mode():
-        alone = backbones.find("beats").load(Source(seed=0), CPU)
+        alone = load(Source(seed=0), CPU)
         alone.features(torch.randn(8, SECONDS * RATE) / 10, [LAYERS])
         print(f"peak memory of a process with ours alone, batch 8: {peak_memory():.2f} GiB")
         del alone
         peer = beats_peer.build(beats_peer.PUBLISHED)
         ours = loaded(peer)
-        plan = best_plan(ours, np.random.default_rng(0).normal(0, 0.1, SECONDS * RATE).astype("f4"))
+        forward = embedder(ours, LAYERS)
+        plan = measured(forward, SECONDS)
         print(HEAD)
         for size in (1, 2, 8):
             compare(peer, ours, plan, size, rounds)
-        against_products(ours, rounds)
+        against_products(forward, rounds)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def save(model: Any, path: Path) -> Path:
 
 def tokens(model: Any, waveforms: torch.Tensor) -> torch.Tensor:
     """(layers, B, T, C) after every block, the last normalised where blocks do not do it."""
-    every = model.extract_features(waveforms, torch.ones(len(waveforms)))[0][1:]
+    every: torch.Tensor = model.extract_features(waveforms, torch.ones(len(waveforms)))[0][1:]
     if model.cfg.layer_norm_first:
         every[-1] = model.encoder.layer_norm(every[-1])
     return every.transpose(1, 2)

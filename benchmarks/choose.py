@@ -57,12 +57,12 @@ def main() -> None:
         usable = [one for one in choice.candidates if not one.veto]
         official = []
         for one in usable:
-            name = (str(section), one.recipe.fingerprint, one.scorer)
-            if name not in truth:
+            key = (str(section), one.recipe.fingerprint, one.scorer)
+            if key not in truth:
                 pair = tables[one.recipe][section]
                 result = evaluate(parse_member(one.scorer), *pair, args.data / "ground_truth")
-                truth[name] = 100 * (official_score({section: result}) or 0.0)
-            official.append(truth[name])
+                truth[key] = 100 * (official_score({section: result}) or 0.0)
+            official.append(truth[key])
         for kind in (*choice.kinds, "diverse"):
             guess = [one.area if kind == "diverse" else one.known[kind].mean() for one in usable]
             first = int(np.argmax(guess))

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -47,7 +47,7 @@ def calls() -> dict[str, float]:
     index.add(bank)
     square = rng.normal(size=(300, 1000))
     weight, tokens = torch.from_numpy(bank[:768]), torch.from_numpy(queries[:496])
-    work = {
+    work: dict[str, Callable[[], object]] = {
         "FAISS: 200 queries to 1000 x 768": lambda: index.search(queries[:200], 4),
         "OpenBLAS: covariance of 300 x 1000": lambda: square.T @ square,
         "OpenBLAS: eigenvalues of 300 x 300": lambda: np.linalg.eigvalsh(square @ square.T),
@@ -56,7 +56,7 @@ def calls() -> dict[str, float]:
     found = {}
     for name, call in work.items():
         call()
-        times, end = [], time.perf_counter() + _SECONDS
+        times, end = list[float](), time.perf_counter() + _SECONDS
         while time.perf_counter() < end or len(times) < 3:
             begin = time.perf_counter()
             call()

@@ -20,6 +20,7 @@ import re
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from benchmarks.ours import at_once, embedder, measured
 from benchmarks.timing import HEAD, Row, machine, seconds
 from extractors import backbones
 from extractors.backbone import Source
@@ -56,7 +58,8 @@ class _Mlp(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T, C) to (B, T, C)."""
-        return self.fc2(self.act(self.fc1(tokens)))
+        mapped: Tensor = self.fc2(self.act(self.fc1(tokens)))
+        return mapped
 
 
 def _rearranged(values: Tensor, pattern: str, nb: int = 1) -> Tensor:
@@ -163,13 +166,13 @@ class Peer:
         made: nn.Module = module.FISHER(config)
         return made
 
-    def _ced(self, clone: Path, sizes: VitSizes) -> nn.Module:
+    def _ced(self, clone: Path, sizes: VitSizes) -> Any:
         transformers()
         name = package(clone, "ced_model")
         config = importlib.import_module(f"{name}.configuration_ced").CedConfig(
             embed_dim=sizes.width, depth=sizes.depth, num_heads=sizes.heads, outputdim=3
         )
-        made: Any = importlib.import_module(f"{name}.modeling_ced").CedModel(config)
+        made = importlib.import_module(f"{name}.modeling_ced").CedModel(config)
         made.init_bn.running_mean -= 30
         made.init_bn.running_var += 200
         self.extractor = importlib.import_module(f"{name}.feature_extraction_ced").CedFeatureExtractor()
@@ -218,7 +221,7 @@ class Peer:
 
     def layers(self, waveform: Tensor) -> list[tuple[Tensor, Tensor | None]]:
         """(1, T) to (1, time, band, C) and the own embedding of each layer."""
-        found: list[Tensor] = []
+        found: list[Any] = []
         hooks = [
             block.register_forward_hook(lambda *given: found.append(given[2]))
             for block in self.network.blocks
@@ -237,7 +240,7 @@ class Peer:
             for g, s in zip(grids, states, strict=True)
         ]
 
-    def run(self, inputs: Tensor) -> Tensor:
+    def run(self, inputs: Tensor) -> Any:
         """Compute the top layer."""
         if self.name == "ced":
             return self.network(inputs).logits
@@ -250,7 +253,7 @@ def compare(peer: Peer, path: Path, seconds: float, rate: int = 16_000) -> list[
     variant = f"@{rate}" if peer.name == "fisher" else ""
     backbone: Any = backbones.find(peer.name).load(Source(variant, weights=path), torch.device("cpu"))
     peer.rate, window, worst = rate, backbone.spec.max_samples, 0.0
-    waveform, first = noise_of(seconds, rate), []
+    waveform, first = noise_of(seconds, rate), list[list[float]]()
     for start in window_starts(waveform.shape[1], window):
         part = waveform[:, start : start + window]
         with torch.inference_mode():
@@ -292,12 +295,11 @@ def speed(peer: Peer, path: Path, batch: int, budget: float) -> None:
     """Print a row: how long ours takes against theirs, from waveforms to the top layer, in turn."""
     backbone: Any = backbones.find(peer.name).load(Source(weights=path), torch.device("cpu"))
     clips = noise_of(10.0)[:, : backbone.spec.max_samples].repeat(batch, 1)
+    forward = embedder(backbone, backbone.spec.layer)
+    ours = partial(at_once, forward, measured(forward, 10.0), clips.numpy())
 
     def theirs() -> object:
         return peer.run(torch.cat([peer.inputs(clip[None]) for clip in clips]))
-
-    def ours() -> object:
-        return backbone.features(clips, [backbone.spec.layer])
 
     pairs = list[tuple[float, float]]()
     with torch.inference_mode():

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -24,6 +25,7 @@ from extractors.embedding import formats, graphs
 from extractors.embedding.embedder import Forward, Samples
 from extractors.embedding.models import load_forwards
 from extractors.embedding.runners import LIBRARIES
+from extractors.embedding.throughput import Plan, fastest, use
 from extractors.request import GRAPHS, INT8, LOCAL, ExtractRequest
 
 SECONDS, ROUNDS, CLIPS = 10, 7, 24
@@ -47,9 +49,8 @@ def variants(exact: Forward, samples: list[Samples]) -> Iterator[tuple[str, Forw
         network = graphs.GraphBackbone(exact.backbone, engine)
         outputs = [replace(output, engine=engine) for output in exact.outputs]
         forward = replace(exact, backbone=network, outputs=outputs)
-        print(
-            f"{engine}: exported and loaded in {seconds(lambda each=forward: each(samples[0][None])):.0f} s"
-        )
+        took = seconds(partial(forward, samples[0][None]))
+        print(f"{engine}: exported and loaded in {took:.0f} s")
         yield engine, forward
         calibration = network.calibrated(samples[: len(samples) // 2], layers)
         smaller = [replace(output, dtype=INT8, calibration=calibration) for output in outputs]
@@ -65,7 +66,10 @@ def compare(name: str) -> list[Row]:
     clip = samples[0][None]
     verdicts = {each: formats.judged(exact, forwards[each], samples, 0.0) for each in list(forwards)[1:]}
     torch.set_num_threads(cores())  # `judged` computes with as many workers as pay
-    times = in_turn({each: lambda f=forward: f(clip) for each, forward in forwards.items()}, ROUNDS)
+    plan = fastest(exact, [Plan(1, 1, cores())], samples[0])
+    use(exact, plan)
+    print(f"torch, measured as `asd extract` does it: {plan}")
+    times = in_turn({each: partial(forward, clip) for each, forward in forwards.items()}, ROUNDS)
     rows = []
     for each, verdict in verdicts.items():
         told = f"ranks {verdict.rho:.5f}, AUC moved {verdict.points:.2f}"

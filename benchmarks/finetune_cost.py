@@ -30,10 +30,11 @@ from finetune.data import augmentation
 from finetune.data.batches import Batches
 from finetune.data.sampling import SAMPLERS
 from finetune.data.waveforms import Waveforms
-from finetune.loop.optimising import Optimising, Portions, Rates
+from finetune.loop.optimising import Optimising
 from finetune.model import head
 from finetune.model.learner import build, measured
 from finetune.model.scope import SCOPES as KINDS
+from finetune.request import Portions, Rates
 
 BACKBONES = ("beats", "ast", "panns")
 SCOPES = ("full", "last:blocks=2", "lora:rank=64")
@@ -88,7 +89,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, help="one backbone and scope, as JSON")
     args = parser.parse_args()
     if args.one:
-        print(json.dumps(measure(*args.one, args)))
+        name, text = args.one
+        print(json.dumps(measure(name, text, args)))
         return
     print(machine(), f"{args.device} {args.dtype}, {args.batch_size} clips of {SECONDS} s a step\n")
     print("| backbone | trained | parameters | seconds a step | clips a second | peak GiB |")

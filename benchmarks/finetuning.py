@@ -30,6 +30,7 @@ from extractors.embedding.finetuned import record_of
 from extractors.run import main as extract
 from finetune.run import main as finetune
 from finetune.synthesise import main as synthesise
+from index.scorer import parse_member
 
 SCORERS = ("min-distance:metric=cosine:standardise=false", "min-distance", "fusion")
 LAYER = 8
@@ -116,7 +117,7 @@ def figures(bench: Bench, tables: Tables) -> list[float]:
     truth = bench.data / "ground_truth"
     scores = []
     for scorer in SCORERS:
-        results = {s: evaluate(scorer, *pair, truth) for s, pair in tables.items()}
+        results = {s: evaluate(parse_member(scorer), *pair, truth) for s, pair in tables.items()}
         scores.append(100 * (official_score(results) or 0.0))
     return scores
 

@@ -2,7 +2,8 @@
 
     python -m benchmarks.formats [DATA]
 
-Clips of 10 s, random weights, one thread, processor time (neighbours do not count), pass next to pass.
+Clips of 10 s, random weights, one thread, processor time (neighbours do not count), pass next to pass, each
+format in what was measured to be its best way to compute.
 With a data root, also the verdict of `--dtype auto` on the training clips of its largest section.
 Prints Markdown.
 """
@@ -23,6 +24,7 @@ from extractors.clips.listing import list_clips
 from extractors.embedding import formats
 from extractors.embedding.embedder import Forward, least_cosine
 from extractors.embedding.models import load_forwards
+from extractors.embedding.throughput import Plan, fastest, use
 from extractors.request import ExtractRequest
 
 _BACKBONES = ("beats", "ast", "panns", "efficientat")
@@ -34,11 +36,12 @@ def in_format(forward: Forward, dtype: str) -> Forward:
     return replace(forward, outputs=[replace(output, dtype=dtype) for output in forward.outputs])
 
 
-def passes(forwards: dict[str, Forward], clip: np.ndarray) -> dict[str, list[float]]:
+def passes(forwards: dict[str, Forward], plans: dict[str, Plan], clip: np.ndarray) -> dict[str, list[float]]:
     """Processor seconds of passes in turn, by format."""
     times: dict[str, list[float]] = {dtype: [] for dtype in forwards}
     for number in range(_ROUNDS + 1):
         for dtype, forward in forwards.items():
+            use(forward, plans[dtype])
             begin = time.process_time()
             forward(clip)
             times[dtype] += [time.process_time() - begin] if number else []
@@ -56,7 +59,8 @@ def main() -> None:
         both = {dtype: in_format(exact, dtype) for dtype in ("float32", "bfloat16")}
         length = 10 * exact.backbone.spec.sample_rate
         clip = np.random.default_rng(0).normal(0, 0.1, (1, length)).astype(np.float32)
-        times = passes(both, clip)
+        plans = {dtype: fastest(forward, [Plan(1, 1, 1)], clip[0]) for dtype, forward in both.items()}
+        times = passes(both, plans, clip)
         ratios = [a / b for a, b in zip(times["float32"], times["bfloat16"], strict=True)]
         verdict = ""
         if sys.argv[1:] and np.median(ratios) >= 1.3:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -34,7 +36,7 @@ def peer(wave: np.ndarray) -> np.ndarray:
     power = librosa.feature.melspectrogram(
         y=wave, sr=RATE, n_fft=1024, hop_length=512, n_mels=128, center=False
     )
-    return 10 * np.log10(np.maximum(power, 1e-10)).T
+    return np.asarray(10 * np.log10(np.maximum(power, 1e-10)).T)
 
 
 def write_clips(root: Path) -> None:
@@ -50,6 +52,7 @@ def main() -> None:
     """Print clips per second and ratios."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     torch.set_num_threads(1)
+    backbone: Any
     backbone, device = load_model("logmel", Source(), "cpu")
     network = LogMel(RATE, 1024, 512, 128)
     output = Output(SPEC, 0, pooling.find("mean", {}), "merge")
@@ -63,12 +66,12 @@ def main() -> None:
         tensors = torch.from_numpy(batch)
         number = iter(range(10_000))
 
-        def ours(part: np.ndarray) -> np.ndarray:
+        def ours(part: np.ndarray) -> object:
             return output.pooling(backbone.features(part, [0])[0], "merge")
 
         def theirs() -> None:
             with torch.inference_mode():
-                for part in tensors.split(size):
+                for part in torch.split(tensors, size):
                     network(part).mean(1).numpy()
 
         def whole_ours() -> None:
@@ -78,7 +81,7 @@ def main() -> None:
         def whole_peer() -> list[np.ndarray]:
             return [peer(librosa.load(clip.path, sr=None)[0]).mean(axis=0) for clip in clips]
 
-        actions = {
+        actions: dict[str, Callable[[], object]] = {
             "ours, arrays": lambda: [ours(part) for part in np.split(batch, CLIPS // size)],
             "torch, tensors": theirs,
             "librosa, arrays": lambda: [peer(wave).mean(axis=0) for wave in waves],

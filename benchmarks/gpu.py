@@ -55,7 +55,7 @@ def noise(count: int, rate: int, seconds: float = SECONDS) -> np.ndarray:
 
 def differences(name: str, device: torch.device, folder: Path) -> list[float]:
     """How far each format's vectors lie from the CPU's in float32, of the largest value."""
-    found, exact, source = [], np.empty(0), SMALL[name](folder)
+    found, exact, source = list[float](), np.empty(0, np.float32), SMALL[name](folder)
     for place, dtypes in ((torch.device("cpu"), DTYPES[:1]), (device, DTYPES)):
         model = backbones.find(name).load(source, place)
         for dtype in dtypes:

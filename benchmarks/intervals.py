@@ -11,6 +11,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from scipy.stats import norm
@@ -78,8 +79,8 @@ def costs() -> None:
     for each in CLIPS:
         sections = {Section("m", 0): draw(np.random.default_rng(0), each // 4, 1.2)}
         calls: list[Callable[[], object]] = [
-            lambda one=sections: bootstrap(one, DEFAULT, ResamplingPlan()),
-            lambda one=sections: jackknife(one, DEFAULT, 0.95),
+            partial(bootstrap, sections, DEFAULT, ResamplingPlan()),
+            partial(jackknife, sections, DEFAULT, 0.95),
         ]
         print(f"| {each} | {' | '.join(cost(call) for call in calls)} |", flush=True)
 

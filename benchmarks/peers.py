@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import audio_anomaly
 import numpy as np
@@ -68,7 +69,7 @@ def scored(text: str) -> Callable[[EmbeddingTable, EmbeddingTable], Floats]:
     return score
 
 
-def pyod(build: Callable[[], object]) -> Callable[[EmbeddingTable, EmbeddingTable], Floats]:
+def pyod(build: Callable[[], Any]) -> Callable[[EmbeddingTable, EmbeddingTable], Floats]:
     """Make a function that scores test clips by a detector of PyOD."""
 
     def score(train: EmbeddingTable, test: EmbeddingTable) -> Floats:

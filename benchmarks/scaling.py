@@ -16,8 +16,10 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import numpy as np
 import ray
@@ -116,13 +118,8 @@ def ray_rate(args: ExtractRequest, tables: Sequence[Table], actors: int) -> tupl
 @contextmanager
 def processors(count: int) -> Iterator[None]:
     """Start a cluster of this machine that takes it for one of so many cores."""
-    real = cluster.cores
-    cluster.cores = lambda: count  # type: ignore[assignment]
-    try:
-        with cluster.connected():
-            yield
-    finally:
-        cluster.cores = real
+    with patch.object(cluster, "cores", lambda: count), cluster.connected():
+        yield
 
 
 def starts(data: Path, folder: Path, rounds: int) -> dict[str, list[float]]:
@@ -133,7 +130,7 @@ def starts(data: Path, folder: Path, rounds: int) -> dict[str, list[float]]:
         for engine, times in found.items():
             command = [sys.executable, "-m", "extractors.run", "--data", one, "--engine", engine,
                        "--cache-dir", folder / f"{engine}{number}"]  # fmt: skip
-            times.append(seconds(lambda c=command: subprocess.run(c, check=True, capture_output=True)))
+            times.append(seconds(partial(subprocess.run, command, check=True, capture_output=True)))
     return found
 
 
@@ -151,7 +148,7 @@ def inputs(args: ExtractRequest, table: Table) -> Inputs:
         extraction(own, [forward]).run(table.clips)
         path = Store(own.cache_dir).path(forward.outputs[0].recipe, *table.key)
         stored = path.stat().st_size / rows
-    heard = np.mean([clip.path.stat().st_size for clip in clips])
+    heard = float(np.mean([clip.path.stat().st_size for clip in clips]))
     return Inputs(decode, model, heard, stored, manifest(table).nbytes / rows)
 
 

@@ -71,7 +71,7 @@ def run_case(text: str, rows: int, width: int) -> dict[str, float]:
     watcher = threading.Thread(target=watch)
     watcher.start()
     scorer = parse_member(text)
-    fit = busy(lambda: (scorer.fit(table), scorer.train_scores()))
+    fit = busy(lambda: scorer.fit(table)) + busy(scorer.train_scores)
     fit_peak, peak[0] = peak[0] - before, 0.0
     score = sorted(busy(lambda: scorer.score(queries)) for _ in range(3))[1]
     time.sleep(0.02)

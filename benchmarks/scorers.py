@@ -83,8 +83,7 @@ def recipes(data: Path, cache: str, weights: str | None, only: str) -> list[Reci
         extract([*common, "--backbone", "logmel", "--pooling", *POOLINGS])
         if weights:
             network = ["--backbone", "efficientat", "--weights", weights]
-            layers = ["--layers", *map(str, LAYERS)]
-            extract([*common, *network, *layers, "--bands", "merge", "keep"])
+            extract([*common, *network, "--layers", *map(str, LAYERS), "--bands", "merge", "keep"])
     known = Store(Path(cache)).recipes()
     usual = next(r for r in known if r.named == "logspec" and r.pooling == "native")
     spectra = [r for r in known if r.backbone == "logspec" and r.pooling == "native"]

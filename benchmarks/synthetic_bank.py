@@ -20,6 +20,7 @@ from cache.store import Store
 from eval.metrics.sections import official_score
 from extractors.run import main as extract
 from finetune.synthesise import main as synthesise
+from index.scorer import parse_member
 
 METHODS = ("mixup", "speed", "pitch", "noise", "equalisation")
 SCORERS = ("fusion", "min-distance", "knn-smote", "memmixup", "ldn", "mahalanobis")
@@ -62,12 +63,12 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     args = parser.parse_args()
     roots = [args.data / name for name in ("dev_data", "eval_data")]
-    found = tables(roots, args.work)
+    found, truth = tables(roots, args.work), args.data / "ground_truth"
     print(f"| scorer | {' | '.join(found)} |\n| --- |" + " ---: |" * len(found))
     for scorer in SCORERS:
         cells = []
         for kind in found.values():
-            results = {s: evaluate(scorer, *pair, args.data / "ground_truth") for s, pair in kind.items()}
+            results = {s: evaluate(parse_member(scorer), *pair, truth) for s, pair in kind.items()}
             parts = [official_score({s: r}) for s, r in results.items()]
             values = 100 * np.array([official_score(results) or 0, *(p or 0 for p in parts)])
             cells.append(f"{values[0]:.1f} ({' / '.join(f'{v:.1f}' for v in values[1:])})")

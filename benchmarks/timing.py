@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -31,18 +30,16 @@ def has_bfloat16() -> bool:
     return "_bf16" in model_name()
 
 
-def in_bfloat16(action: Callable[[], Any], *, ours: bool) -> Callable[[], Any]:
-    """Have an action compute in bfloat16 as ``--dtype bfloat16`` does, or by autocast as a peer can."""
-    return partial(_in_bfloat16, action, ours)
+def in_bfloat16(action: Callable[[], Any]) -> Callable[[], Any]:
+    """Have a peer's network compute in bfloat16, by torch's autocast."""
 
+    def reduced() -> Any:
+        import torch  # noqa: PLC0415 (not all that is timed needs it)
 
-def _in_bfloat16(action: Callable[[], Any], ours: bool) -> Any:
-    import torch  # noqa: PLC0415 (not all that is timed needs it)
+        with torch.autocast("cpu", torch.bfloat16):
+            return action()
 
-    from extractors.embedding.precision import reduced  # noqa: PLC0415 (as above)
-
-    with reduced(torch.device("cpu"), torch.bfloat16) if ours else torch.autocast("cpu", torch.bfloat16):
-        return action()
+    return reduced
 
 
 def seconds(action: Callable[[], object]) -> float:

@@ -20,17 +20,19 @@ import threading
 import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.stats import beta, binom
 
 from eval.detector import Detector
 from eval.monitor.alarm import Alarm, AlarmRule
-from eval.monitor.evidence import Evidence, exceedance_levels
+from eval.monitor.evidence import Evidence, Level, exceedance_levels
 from eval.monitor.history import History
 from eval.page.build import history_page
 from index.threshold import fit_threshold
@@ -61,7 +63,9 @@ def promises() -> None:
 
 def _row(size: int, name: str) -> None:
     rng = np.random.default_rng(size)
-    alarms, delays, kept = [], {shift: [] for shift in SHIFTS}, name
+    alarms: list[int | None] = []  # None of a bank that no k keeps
+    delays: dict[float, list[float]] = {shift: [] for shift in SHIFTS}
+    kept = name
     for _ in range(BANKS):
         own = normal(rng, size)
         levels = exceedance_levels(own)
@@ -72,12 +76,7 @@ def _row(size: int, name: str) -> None:
             continue
         kept = name if name != "k of 10" else "k of 10 that keeps it"
 
-        def fresh(levels=levels, votes=votes) -> Alarm:
-            if votes is None:
-                rule = AlarmRule(0, 1, LIMIT, clear=1, cool_down=0.0)
-                return Alarm(rule, Evidence(levels))
-            return Alarm(AlarmRule(*votes, clear=1, cool_down=0.0))
-
+        fresh = partial(_alarm, votes, levels)
         alarm, raised = fresh(), 0
         for i, score in enumerate(normal(rng, CLIPS)):
             if alarm.add(float(i), float(score), bool(score > limit)) is not None:
@@ -96,6 +95,14 @@ def _row(size: int, name: str) -> None:
     least = "" if sum(told) else "more than "
     some = "" if len(told) == BANKS else f" ({len(told)} of {BANKS} banks have a k)"
     print(f"| {size} | {kept}{some} | {least}{between:,.0f} | {100 * more:.0f} % | {late} |", flush=True)
+
+
+def _alarm(votes: tuple[int, int] | None, levels: Sequence[Level]) -> Alarm:
+    """Make an alarm that has seen nothing: by votes, else by evidence."""
+    if votes is None:
+        return Alarm(AlarmRule(0, 1, LIMIT, clear=1, cool_down=0.0), Evidence(levels))
+    least, of = votes
+    return Alarm(AlarmRule(least, of, clear=1, cool_down=0.0))
 
 
 def _votes(name: str, limit: float, own: np.ndarray) -> tuple[int, int] | None:
@@ -118,7 +125,7 @@ def _delay(alarm: Alarm, scores: np.ndarray, limit: float) -> float:
 
 
 class _Receiver(BaseHTTPRequestHandler):
-    got: ClassVar[list[dict]] = []
+    got: ClassVar[list[dict[str, Any]]] = []
 
     def do_POST(self) -> None:
         self.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from cache.base.errors import AsdError
 from cache.base.progress import Progress, Steps, unseen
+from cache.base.text import align_rows
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
 from eval.metrics.official import auc
 from eval.request import KINDS, ChoiceRequest
-from eval.results.grid import align_rows, percent
+from eval.results.tables import percent
 from index.calibration import folds_of
 from index.groups import group_clips, originals
 from index.scorer import parse_member

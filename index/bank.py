@@ -35,7 +35,6 @@ _DAMAGED = (
     LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError,
     BadZipFile,
 )  # fmt: skip
-_TRIES = 5  # to read a section that is being written anew all the time
 
 
 class Bank:
@@ -127,14 +126,14 @@ class Bank:
             If there is none, a file is missing or damaged, or the fingerprint is another.
         """
         path = self._record_path(section)
-        for _ in range(_TRIES - 1):
-            record = read_record(path)
+        record = read_record(path)
+        while True:
             try:
                 return self._restored(record, section, recipe)
             except AsdError:
-                if read_record(path) == record:
+                before, record = record, read_record(path)
+                if record == before:
                     raise
-        return self._restored(read_record(path), section, recipe)
 
     def _restored(self, record: Mapping[str, Any], section: Section, recipe: Recipe) -> FittedSection:
         path = self._record_path(section)

@@ -20,6 +20,7 @@ from extractors.weights.published import EFFICIENTAT
 from tests.helpers.bad_server import BadServer
 
 RATE = 16_000
+PATIENCE = 900  # seconds; reached only where something hangs
 _HERE = ("127.0.0.1", "localhost", "::1", "")
 
 

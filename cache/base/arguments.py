@@ -229,6 +229,16 @@ def option_value(flag: str, arguments: Sequence[str], default: str) -> str:
     return str(parser.parse_known_args(arguments)[0].value)
 
 
+def values_by_place(owners: Sequence[type], arguments: Sequence[str]) -> list[str]:
+    """Read what no option takes, before it is known which of several requests is meant."""
+    parser = Parser(add_help=False)
+    for entry in (entry for owner in owners for entry in _entries(owner)):
+        if entry.flag.startswith("-"):
+            _add(parser, entry)
+    parser.add_argument("values", nargs="*")
+    return list(parser.parse_known_intermixed_args(arguments)[0].values)
+
+
 def from_arguments(owner: type[T], args: Namespace) -> T:
     """Build the request that parsed arguments describe.
 

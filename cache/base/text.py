@@ -134,6 +134,37 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("JSON that is nested too deep") from error
 
 
+def integers(value: object, place: str = "") -> Iterator[tuple[str, int]]:
+    """Every whole number of what was read as JSON or TOML, after the keys that lead to it, dots between."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from integers(inner, f"{place}.{key}".lstrip("."))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from integers(inner, place)
+    elif isinstance(value, int):
+        yield place, value
+
+
+def align_rows(rows: Sequence[Sequence[str]], names: int) -> list[str]:
+    """Lay a table out in columns with a rule below its header.
+
+    Parameters
+    ----------
+    rows
+        The header first; the same number of cells in each.
+    names
+        How many columns from the left hold names, which stand to the left; figures to the right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = [str.ljust] * names + [str.rjust] * (len(widths) - names)
+    lines = [
+        "  ".join(put(cell, width) for put, cell, width in zip(sides, row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "  ".join("-" * width for width in widths), *lines[1:]]
+
+
 @contextmanager
 def shown_streams() -> Iterator[None]:
     """Let nothing reach the terminal that is not `shown`, while this is entered."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from cache.base.errors import AsdError
+from cache.base.text import align_rows
 from eval.ranking.systems import Spread, System
 from eval.results.folder import ResultsFolder
-from eval.results.grid import align_rows, mean_and_deviation
+from eval.results.tables import mean_and_deviation
 
 # The development data of DCASE 2023 Task 2. That of 2024 has the same names.
 MACHINES = ("ToyCar", "ToyTrain", "bearing", "fan", "gearbox", "slider", "valve")

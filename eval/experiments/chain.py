@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import platform
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -16,7 +12,7 @@ from cache.base.errors import AsdError, reasons
 from cache.base.progress import Progress, unseen
 from cache.base.text import masked
 from cache.heard import Heard
-from cache.recipe import Recipe, concatenation
+from cache.recipe import Recipe
 from cache.select import Selection
 from cache.store import Store
 from eval.baselines.request import BaselineRequest
@@ -43,8 +39,6 @@ if TYPE_CHECKING:
     from extractors.extract import ExtractResult
     from finetune.request import TrainRequest
 
-_PACKAGES = ("machine-asd", "torch", "torchaudio", "transformers", "numpy", "scipy",
-             "scikit-learn", "faiss-cpu", "soundfile", "soxr")  # fmt: skip
 # Folders of runs, and their names in tables.
 _TRAINED, _TUNED = "autoencoder", "finetuned"
 
@@ -78,13 +72,16 @@ def run_experiment(wanted: EvaluateRequest, told: Progress = unseen) -> Evaluate
     experiment = parse(text, name, wanted.overrides)
     check(wanted)
     results = ResultsFolder(wanted.out)
-    facts = (*wanted.note, *_facts(experiment, wanted.command))
+    facts = (*wanted.note, *experiment.facts(wanted.command))
     plain = replace(wanted, experiment=None, changes=(), limits=Limits(), tables=Selection(),
                     audio=wanted.data, data=(), note=facts, year=wanted.year or experiment.year)  # fmt: skip
     embedded: list[_Preparation] = []
     with results.run():
         if experiment.autoencoder is not None:
-            embedded = [_train(experiment.autoencoder, Heard(**experiment.heard), plain)]
+            from eval.baselines.evaluate import evaluate  # noqa: PLC0415 -- torch comes with it
+
+            trained = evaluate(baseline_request(experiment.autoencoder, Heard(**experiment.heard), plain))
+            embedded = [_Preparation((), (*trained.left_out, *trained.warnings), trained.notes)]
             results.include(ResultsFolder(results.root / _TRAINED))
             done = judge_all(replace(plain, submission=(results.root / _TRAINED,)), results)
         elif experiment.finetune is not None:
@@ -98,7 +95,7 @@ def run_experiment(wanted: EvaluateRequest, told: Progress = unseen) -> Evaluate
             done = score_all(bank, results, told)
         recipes = [recipe for each in embedded for recipe in each.recipes]
         results.write("experiment.toml", masked(text).encode())
-        results.write("experiment.json", _record(experiment, recipes, wanted.command))
+        results.write("experiment.json", experiment.record(recipes, wanted.command))
     left_out = dict.fromkeys(fault for each in embedded for fault in each.faults)
     notes = dict.fromkeys(note for each in embedded for note in each.notes)
     return replace(done, left_out=(*left_out, *done.left_out), notes=(*notes, *done.notes))
@@ -241,13 +238,6 @@ def _with_bank(wanted: EvaluateRequest, embedded: _Preparation, bank: Path) -> E
     return replace(wanted, tables=chosen, bank=bank, built=True, left_out=embedded.faults)
 
 
-def _train(system: AutoencoderChoice, heard: Heard, wanted: EvaluateRequest) -> _Preparation:
-    from eval.baselines.evaluate import evaluate  # noqa: PLC0415 -- torch comes with it
-
-    done = evaluate(baseline_request(system, heard, wanted))
-    return _Preparation((), (*done.left_out, *done.warnings), done.notes)
-
-
 def _check_weights(experiment: Experiment) -> None:
     """Find out before hours of work that the last backbone's weights are not there."""
     faults = [
@@ -260,36 +250,3 @@ def _check_weights(experiment: Experiment) -> None:
     ]
     if faults:
         raise AsdError("\n".join(["weights that the experiment needs are missing:", *faults]))
-
-
-def _facts(experiment: Experiment, command: str) -> list[str]:
-    """Say what a reader should know of the experiment, ``name=text``."""
-    facts = {"experiment": experiment.title, "about": experiment.about,
-             "measured": experiment.measured, "command": command}  # fmt: skip
-    published = experiment.published
-    if published:
-        scores = {"development": published.development, "evaluation": published.evaluation}
-        known = [f"{name} {value:.2f} %" for name, value in scores.items() if value is not None]
-        facts["published"] = "; ".join([published.paper, *known])
-    return [f"{name}={text}" for name, text in facts.items() if text]
-
-
-def _record(experiment: Experiment, recipes: Sequence[Recipe], command: str) -> bytes:
-    record = {
-        "experiment": experiment.model_dump(),
-        "command": command,
-        "fingerprint": concatenation(recipes).fingerprint if recipes else None,
-        "recipes": [json.loads(recipe.canonical) for recipe in recipes],
-        "python": platform.python_version(),
-        "versions": _versions(),
-    }
-    return (masked(json.dumps(record, indent=2, ensure_ascii=False)) + "\n").encode()
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what makes the numbers, as far as it is installed."""
-    found = {}
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found

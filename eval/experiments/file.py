@@ -1,10 +1,14 @@
-"""An experiment as a TOML file: read, overridden, checked."""
+"""An experiment as a TOML file: read, overridden, checked, and written down beside its results."""
 
 from __future__ import annotations
 
+import json
+import platform
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,12 +18,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cache.base.arguments import from_table
 from cache.base.errors import AsdError
 from cache.base.options import Option, make
+from cache.base.text import integers, masked
 from cache.files import text_tables
+from cache.recipe import Recipe, concatenation
 from eval.metrics.rules import RULES
 from eval.request import shipped
 from index.scorer import DEFAULT, find, names
 
 _MOST_BYTES = 2**20
+_PACKAGES = ("machine-asd", "torch", "torchaudio", "transformers", "numpy", "scipy",
+             "scikit-learn", "faiss-cpu", "soundfile", "soxr")  # fmt: skip
 
 if TYPE_CHECKING:
     from finetune.request import TrainRequest
@@ -110,6 +118,31 @@ class Experiment(_Table):
     def seeds(self) -> list[int]:
         """Seeds of fine-tuning, one run each."""
         return list((self.finetune or {}).get("seeds", [0]))
+
+    def facts(self, command: str) -> list[str]:
+        """Say what a reader of its results should know, ``name=text``."""
+        facts = {"experiment": self.title, "about": self.about, "measured": self.measured, "command": command}
+        if self.published:
+            scores = {"development": self.published.development, "evaluation": self.published.evaluation}
+            known = [f"{name} {value:.2f} %" for name, value in scores.items() if value is not None]
+            facts["published"] = "; ".join([self.published.paper, *known])
+        return [f"{name}={text}" for name, text in facts.items() if text]
+
+    def record(self, recipes: Sequence[Recipe], command: str) -> bytes:
+        """Write down, as JSON, what was run: with the tables' recipes, and what makes the numbers."""
+        versions = {}
+        for name in _PACKAGES:
+            with suppress(PackageNotFoundError):
+                versions[name] = version(name)
+        record = {
+            "experiment": self.model_dump(),
+            "command": command,
+            "fingerprint": concatenation(recipes).fingerprint if recipes else None,
+            "recipes": [json.loads(recipe.canonical) for recipe in recipes],
+            "python": platform.python_version(),
+            "versions": versions,
+        }
+        return (masked(json.dumps(record, indent=2, ensure_ascii=False)) + "\n").encode()
 
 
 def training(experiment: Experiment, **fixed: Any) -> TrainRequest:
@@ -203,43 +236,26 @@ def _toml(text: str) -> dict[str, Any]:
         table = tomllib.loads(text)
     except RecursionError as error:
         raise ValueError("tables or lists that are nested too deep") from error
-    beyond = [place for place, value in _integers(table) if not -(2**63) <= value < 2**63]
+    beyond = [place for place, value in integers(table) if not -(2**63) <= value < 2**63]
     if beyond:
         raise ValueError(f"{beyond[0]} is beyond the 64 bits of an integer")
     return table
-
-
-def _integers(value: object, place: str = "") -> Iterator[tuple[str, int]]:
-    """Every integer of a table and where it stands."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _integers(inner, f"{place}.{key}".lstrip("."))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _integers(inner, place)
-    elif isinstance(value, int):
-        yield place, value
 
 
 def _fault(entry: Mapping[str, Any]) -> str:
     place = ".".join(map(str, entry["loc"]))
     if entry["type"] != "extra_forbidden":
         return f"{place}: {entry['msg']}, not {entry['input']!r}"
-    known = _keys_at(entry["loc"][:-1])
-    near = get_close_matches(str(entry["loc"][-1]), known, 1, 0.0)
-    return f"unknown key {place}; the nearest known key is {near[0]}"
-
-
-def _keys_at(place: Sequence[object]) -> list[str]:
-    """Keys that a table may have."""
     tables: dict[str, type[_Table]] = {
         "published": Publication,
         "scorer": ScorerChoice,
         "autoencoder": AutoencoderChoice,
         "backbones": BackboneChoice,
     }
-    table = tables[str(place[0])] if place else Experiment
-    return list(table.model_fields)
+    *parents, _ = entry["loc"]
+    known = list((tables[str(parents[0])] if parents else Experiment).model_fields)
+    near = get_close_matches(str(entry["loc"][-1]), known, 1, 0.0)
+    return f"unknown key {place}; the nearest known key is {near[0]}"
 
 
 def _check(experiment: Experiment, where: str) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import io
 import json
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-import eval as own
 from cache.base.errors import AsdError, needed
 from cache.base.options import options_of
 from cache.files.atomic import write_atomic
 from cache.heard import CANCEL, RESIDUAL, WHOLE
 from cache.recipe import Recipe
+from eval.export.modules import OURS, ROOT, closure, modules_of
 from eval.request import ExportRequest
 from extractors import pooling
 from extractors.audio.hearing import hearing_of
@@ -32,7 +29,6 @@ from index.knn import NearestNeighbours
 from index.scorer import names, parse_member
 
 FORMAT = 1
-_OURS = ("cache", "extractors", "index")
 _NEAR = 1e-4  # of the largest value: what a network's vector may differ by from torch's
 _README = """# A bank that scores clips
 
@@ -69,14 +65,13 @@ def export(request: ExportRequest) -> ExportResult:
     files: dict[str, bytes] = {}
     told = {name: _section(name, fitted, files) for name, fitted in sections.items()}
     modules = {"index.scorer", "index.knn", "cache.heard", "cache.base.options"}
-    modules |= {module for fitted in sections.values() for module in _modules_of(fitted.scorer)}
+    modules |= {module for fitted in sections.values() for module in modules_of(fitted.scorer)}
     parts = [_part(each, number, request, files) for number, each in enumerate(recipe.parents or (recipe,))]
     if any("network" not in part for part in parts):
         modules |= {"extractors.pooling"}
         modules |= {f"extractors.backbones.{part['backbone']}" for part in parts if "network" not in part}
-    paths, root = _closure(modules), Path(own.__file__ or "").parents[1]
-    files |= {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
-    files["score.py"] = (root / "eval" / "export" / "standalone.py").read_bytes()
+    files |= {path.relative_to(ROOT).as_posix(): path.read_bytes() for path in closure(modules)}
+    files["score.py"] = (ROOT / "eval" / "export" / "standalone.py").read_bytes()
     network = ", and onnxruntime" if any("network" in part for part in parts) else ""
     files["README.md"] = _README.format(network=network).encode()
     record = {
@@ -92,7 +87,7 @@ def export(request: ExportRequest) -> ExportResult:
 
 def _section(name: str, fitted: FittedSection, files: dict[str, bytes]) -> dict[str, Any]:
     """Put a section's arrays among the files, and say what else it is."""
-    foreign = type(fitted.scorer).__module__.partition(".")[0] not in _OURS
+    foreign = type(fitted.scorer).__module__.partition(".")[0] not in OURS
     if fitted.scorer.transductive or foreign:
         ours = [each for each in names() if not getattr(each, "origin", "")]
         can = [each for each in ours if not parse_member(each).transductive]
@@ -168,45 +163,3 @@ def _graph(forward: Forward, samples: int) -> bytes:
             f"largest value from torch, at most {_NEAR:.0e} is expected"
         )
     return graph
-
-
-def _modules_of(scorer: object) -> set[str]:
-    """Name the modules of a scorer and of those inside it."""
-    inner: Iterable[object] = vars(scorer).get("_scorers", ())
-    return {type(scorer).__module__}.union(*map(_modules_of, inner))
-
-
-def _closure(modules: Iterable[str]) -> list[Path]:
-    """Find the files of modules of ours, and of all that they import when they are imported.
-
-    What a module imports only when it is called, or tries to import, is not needed.
-    """
-    found: dict[str, Path] = {}
-    left = list(modules)
-    while left:
-        name = left.pop()
-        if name in found:
-            continue
-        path = _file(name)
-        if path is None:
-            raise AsdError(f"{name} is of another package: a bank that uses it cannot be exported")
-        found[name] = path
-        left += [name.rpartition(".")[0]] if "." in name else []
-        for node in ast.parse(path.read_text("utf-8")).body:
-            wanted = [each.name for each in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                inner = (f"{node.module}.{each.name}" for each in node.names)
-                wanted = [node.module, *filter(_file, inner)]
-            others = {each.partition(".")[0] for each in wanted} - {*_OURS, *sys.stdlib_module_names, "numpy"}
-            if others:
-                raise AsdError(
-                    f"{name} needs {min(others)} beside NumPy: a bank that uses it cannot be exported"
-                )
-            left += [each for each in wanted if each.partition(".")[0] in _OURS]
-    return list(found.values())
-
-
-def _file(module: str) -> Path | None:
-    """Find the file of a module of ours; ``None`` where there is none of that name."""
-    stem = Path(own.__file__ or "").parents[1].joinpath(*module.split("."))
-    return next((p for p in (stem / "__init__.py", stem.with_suffix(".py")) if p.is_file()), None)

@@ -69,7 +69,22 @@ class Part:
         self.rate, self.channel = int(told["rate"]), str(told["channel"])
         self.length = read_length(told["length"])
         self.least, self.most = int(told["least"]), int(told["most"])
-        self.vector = _network(files(told["network"])) if "network" in told else _front_end(told)
+        self.vector: Callable[[Samples], Samples]
+        if "network" in told:
+            import onnxruntime  # noqa: PLC0415 (only where a network listens)
+
+            quiet = onnxruntime.SessionOptions()
+            quiet.log_severity_level = 3
+            graph, where = files(told["network"]), ["CPUExecutionProvider"]
+            session = onnxruntime.InferenceSession(graph, quiet, providers=where)
+            self.vector = lambda waveforms: np.asarray(session.run(None, {"input": waveforms})[0], np.float32)
+        else:
+            from extractors import backbones, pooling  # noqa: PLC0415 (beside this file)
+            from extractors.backbone import Source  # noqa: PLC0415
+
+            front: Any = backbones.find(told["backbone"]).load(Source(told["variant"]), "cpu")  # type: ignore[arg-type]
+            how, layer, bands = pooling.find(told["pooling"], front.spec.tuned), told["layer"], told["bands"]
+            self.vector = lambda waveforms: how(front.features(waveforms, [layer])[0], bands)
 
     def __call__(self, samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
         """Compute the (1, D) vector of a clip (T, C)."""
@@ -92,24 +107,6 @@ class Part:
                 ends = f"{self.most / self.rate:g} s, the length that the bank was exported for"
             raise ClipError(f"{len(mono) / self.rate:g} s long; expected {ends}")
         return self.vector(mono[None])
-
-
-def _front_end(told: dict[str, Any]) -> Callable[[Samples], Samples]:
-    from extractors import backbones, pooling  # noqa: PLC0415 (beside this file)
-    from extractors.backbone import Source  # noqa: PLC0415
-
-    backbone: Any = backbones.find(told["backbone"]).load(Source(told["variant"]), "cpu")  # type: ignore[arg-type]
-    how = pooling.find(told["pooling"], backbone.spec.tuned)
-    return lambda waveforms: how(backbone.features(waveforms, [told["layer"]])[0], told["bands"])
-
-
-def _network(graph: bytes) -> Callable[[Samples], Samples]:
-    import onnxruntime  # noqa: PLC0415 (only where a network listens)
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return lambda waveforms: np.asarray(session.run(None, {"input": waveforms})[0], np.float32)
 
 
 class ExportedBank:

@@ -106,11 +106,14 @@ class Summary:
         The official score of the year's rule.
     harmonic, arithmetic
         The mean of each of `SectionResult.figures`.
+    mean
+        The one of the two that the year's rule takes.
     """
 
     official: float | None
     harmonic: Mapping[str, float | None]
     arithmetic: Mapping[str, float | None]
+    mean: Mapping[str, float | None]
 
 
 def evaluate_section(
@@ -200,11 +203,10 @@ def official_score(results: Mapping[Section, SectionResult], rule: Rule = DEFAUL
 def summarise(results: Mapping[Section, SectionResult], rule: Rule = DEFAULT) -> Summary:
     """Give the official score and the means of every figure over sections."""
     columns = {name: [result.figures[name] for result in results.values()] for name in FIGURES}
-    return Summary(
-        official_score(results, rule),
-        {name: _mean(harmonic_mean, column) for name, column in columns.items()},
-        {name: _mean(statistics.fmean, column) for name, column in columns.items()},
-    )
+    harmonic = {name: _mean(harmonic_mean, column) for name, column in columns.items()}
+    arithmetic = {name: _mean(statistics.fmean, column) for name, column in columns.items()}
+    mean = harmonic if rule.harmonic else arithmetic
+    return Summary(official_score(results, rule), harmonic, arithmetic, mean)
 
 
 def _domains(truth: SectionTruth) -> dict[str, NDArray[np.bool_]]:

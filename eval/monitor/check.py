@@ -7,12 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from cache.base.errors import AsdError, listing
-from cache.files.places import place
 from cache.heard import split_id
 from cache.table import Section
 from eval.detector import Detector
@@ -51,24 +49,20 @@ class CheckResult:
         return 1 if self.abnormal else 2 if self.unjudged else 0
 
 
-def names_bank(arguments: Sequence[str]) -> bool:
+def names_bank(named: Sequence[Path]) -> bool:
     """Tell recordings and their bank from a data root that is surveyed.
 
     Parameters
     ----------
-    arguments
-        Of the command line. They are the former where a recording is among them, or where the first folder
-        is a bank, or holds one and is not alone.
+    named
+        What is to be checked. These are the former where a recording is among them, or where the first that
+        is there is a bank, or holds one and is not alone.
     """
-    pairs = pairwise(["", *arguments])
-    named = [(place(text), before[:1] == "-") for before, text in pairs if text[:1] != "-"]
-    if any(path.suffix.lower() in AUDIO_SUFFIXES for path, _ in named):
+    if any(path.suffix.lower() in AUDIO_SUFFIXES for path in named):
         return True
-    # What is not there is a name misspelt, or the value of the option before it.
-    meant = [path for path, may_be_value in named if path.exists() or not may_be_value]
-    there = [path for path in meant if path.exists()]
+    first = next((path for path in named if path.exists()), None)
     try:
-        return bool(there) and (len(meant) > 1 or bool(Bank(there[0]).sections())) and bool(locate(there[0]))
+        return first is not None and (len(named) > 1 or bool(Bank(first).sections())) and bool(locate(first))
     except AsdError:
         return False
 

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from cache.base.console import Console, entry_point, typed
+from cache.base.arguments import values_by_place
+from cache.base.console import Console, Speech, entry_point, typed
 from cache.base.errors import guarded, needed
 from cache.base.text import counted
 from cache.files.atomic import write_atomic
+from cache.files.places import place
 from eval.monitor.request import CheckRequest, DriftRequest, HistoryRequest, ServeRequest, WatchOptions
 
 if TYPE_CHECKING:
@@ -43,8 +45,10 @@ def check_main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments and not {"-h", "--help"} & set(arguments):
         from eval.monitor.check import names_bank  # noqa: PLC0415
+        from extractors.data.survey import SurveyRequest  # noqa: PLC0415
 
-        if not names_bank(arguments):
+        named = values_by_place([Speech, CheckRequest, SurveyRequest], arguments)
+        if not names_bank([place(text) for text in named]):
             from extractors.data.run import main as survey  # noqa: PLC0415
 
             with typed("asd"):

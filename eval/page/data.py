@@ -53,7 +53,6 @@ def page_data(contents: Contents) -> dict[str, Any]:
     """Put everything into numbers, text and lists, for JSON."""
     result = contents.result
     summary = result.summary
-    mean = summary.harmonic if result.rule.harmonic else summary.arithmetic
     found = result.uncertainty
     sections = sorted(contents.views)
     key = json.dumps([result.title, *map(str, sections), len(contents.heard.sounds)])
@@ -70,7 +69,7 @@ def page_data(contents: Contents) -> dict[str, Any]:
         "rule": {"year": result.rule.year, "source": result.rule.source, "mean": result.rule.mean},
         "columns": list(result.columns.items()),
         "parts": list(result.rule.parts),
-        "means": {name: mean[name] for name in result.columns},
+        "means": {name: summary.mean[name] for name in result.columns},
         "facts": list(result.facts.items()),
         "faults": list(contents.heard.faults),
         "sections": [_section(contents, section) for section in sections],

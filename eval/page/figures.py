@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,7 +24,8 @@ from eval.scoring.maps import map_path, read_columns
 
 _WIDTH = 3.4  # inches: one column of a two-column paper
 _COLOURS = {"source": "#2b6cb0", "target": "#b7791f", "normal": "#4a8a84", "anomaly": "#c53030"}
-_STYLE = {"labelsize": 7, "titlesize": 8}
+_SMALL, _TITLE = 7, 8  # points
+_LEGEND: dict[str, Any] = {"fontsize": _SMALL, "frameon": False}
 
 
 def write_figures(results: ResultsFolder, run: JudgeResult, result: SystemResult) -> list[Path]:
@@ -46,7 +48,7 @@ def write_figures(results: ResultsFolder, run: JudgeResult, result: SystemResult
     paths = []
     for name, figure in _figures(run, result):
         if result.proxy:
-            figure.suptitle(PROXY, fontsize=_STYLE["titlesize"])
+            figure.suptitle(PROXY, fontsize=_TITLE)
         for suffix in ("pdf", "png"):
             buffer = io.BytesIO()
             # Without a date the same run gives the same bytes.
@@ -77,11 +79,13 @@ def _figures(run: JudgeResult, result: SystemResult) -> Iterator[tuple[str, Figu
         yield "data_sets", _data_sets(sets)
 
 
-def _axes(height: float, title: str) -> tuple[Figure, Axes]:
+def _axes(height: float, title: str = "", x: str = "", y: str = "") -> tuple[Figure, Axes]:
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title, fontsize=_STYLE["titlesize"])
-    axes.tick_params(labelsize=_STYLE["labelsize"])
+    axes.set_title(title, fontsize=_TITLE)
+    axes.set_xlabel(x, fontsize=_SMALL)
+    axes.set_ylabel(y, fontsize=_SMALL)
+    axes.tick_params(labelsize=_SMALL)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -98,7 +102,7 @@ def _scores(submission: Submission, truth: SectionTruth | None) -> Figure:
             for anomalous, condition in enumerate(("normal", "anomaly"))
         }
         groups = {name: values for name, values in groups.items() if values.size}
-    figure, axes = _axes(0.7 + 0.4 * len(groups), str(submission.section))
+    figure, axes = _axes(0.7 + 0.4 * len(groups), str(submission.section), "anomaly score")
     jitter = np.random.default_rng(0)
     for place, (name, values) in enumerate(groups.items()):
         colour = _COLOURS.get(name.split()[-1], "#5c666e")
@@ -110,12 +114,11 @@ def _scores(submission: Submission, truth: SectionTruth | None) -> Figure:
         axes.axvline(threshold, color="black", linestyle=":", linewidth=1)
     axes.set_yticks(range(len(groups)), list(groups))
     axes.invert_yaxis()
-    axes.set_xlabel("anomaly score", fontsize=_STYLE["labelsize"])
     return figure
 
 
 def _roc(section: Section, curves: Mapping[str, Points]) -> Figure:
-    figure, axes = _axes(_WIDTH, str(section))
+    figure, axes = _axes(_WIDTH, str(section), "false positive rate", "true positive rate")
     styles = {"auc": ("both domains", "black"), "auc_source": ("source", _COLOURS["source"]),
               "auc_target": ("target", _COLOURS["target"])}  # fmt: skip
     for name, curve in curves.items():
@@ -128,10 +131,8 @@ def _roc(section: Section, curves: Mapping[str, Points]) -> Figure:
             heights = np.append(true[false <= MAX_FPR], np.interp(MAX_FPR, false, true))
             axes.fill_between(ends, heights, color="#2b6cb0", alpha=0.2, linewidth=0, label="pAUC")
     axes.plot([0, 1], [0, 1], color="#8b949b", linestyle=":", linewidth=1)
-    axes.set_xlabel("false positive rate", fontsize=_STYLE["labelsize"])
-    axes.set_ylabel("true positive rate", fontsize=_STYLE["labelsize"])
     axes.set_aspect("equal")
-    axes.legend(fontsize=_STYLE["labelsize"], frameon=False, loc="lower right")
+    axes.legend(**_LEGEND, loc="lower right")
     return figure
 
 
@@ -154,12 +155,12 @@ def _map(run: JudgeResult, section: Section) -> Figure:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[["left", "bottom"]].set_visible(False)
-    axes.legend(fontsize=_STYLE["labelsize"], frameon=False, markerscale=1.5)
+    axes.legend(**_LEGEND, markerscale=1.5)
     return figure
 
 
 def _domains(shown: Mapping[Section, Mapping[str, float | None]], result: SystemResult) -> Figure:
-    figure, axes = _axes(_WIDTH, "")
+    figure, axes = _axes(_WIDTH, x="AUC source, %", y="AUC target, %")
     spans = result.uncertainty.parts if result.uncertainty else {}
     for section, figures in shown.items():
         x, y = (100 * float(figures[f"auc_{domain}"] or 0) for domain in DOMAINS)
@@ -170,26 +171,22 @@ def _domains(shown: Mapping[Section, Mapping[str, float | None]], result: System
                 line = (ends, [y, y]) if at == "h" else ([x, x], ends)
                 axes.plot(*line, color=_COLOURS["source"], alpha=0.4, linewidth=1)
         axes.plot([x], [y], "o", color=_COLOURS["source"], markersize=4)
-        axes.annotate(section.machine_type, (x, y), (4, 4), textcoords="offset points", fontsize=7)
+        axes.annotate(section.machine_type, (x, y), (4, 4), textcoords="offset points", fontsize=_SMALL)
     low = min([*axes.get_xlim(), *axes.get_ylim()])
     axes.plot([low, 100], [low, 100], color="#8b949b", linestyle=":", linewidth=1)
-    axes.set_xlabel("AUC source, %", fontsize=_STYLE["labelsize"])
-    axes.set_ylabel("AUC target, %", fontsize=_STYLE["labelsize"])
     return figure
 
 
 def _data_sets(sets: Mapping[str, SystemResult]) -> Figure:
     columns = next(iter(sets.values())).columns
-    figure, axes = _axes(0.6 + 0.3 * len(columns), "")
+    figure, axes = _axes(0.6 + 0.3 * len(columns), x="%")
     colours = {"development": _COLOURS["normal"], "evaluation": _COLOURS["target"]}
     for name, part in sets.items():
-        mean = part.summary.harmonic if part.rule.harmonic else part.summary.arithmetic
         known = [(100 * value, row) for row, key in enumerate(columns)
-                 if (value := mean[key]) is not None]  # fmt: skip
+                 if (value := part.summary.mean[key]) is not None]  # fmt: skip
         axes.plot(*zip(*known, strict=True), "o", color=colours[name], markersize=4, label=name)
     axes.set_yticks(range(len(columns)), list(columns.values()))
     axes.invert_yaxis()
     axes.set_xlim(0, 100)
-    axes.set_xlabel("%", fontsize=_STYLE["labelsize"])
-    axes.legend(fontsize=_STYLE["labelsize"], frameon=False, loc="lower left")
+    axes.legend(**_LEGEND, loc="lower left")
     return figure

@@ -81,15 +81,22 @@ def verdict(
     calibration
         As of `detail`.
     """
-    promised = (calibration or {}).get("promised")
-    if any(view.decision is None for view in clips):
+    promised, called = (calibration or {}).get("promised"), flagged(clips)
+    if called is None:
         return MachineVerdict(section, name, len(clips), None, None)
-    flagged = [view for view in clips if view.decision == 1]
-    worst = [(view, differences.get((section, view.name))) for view in flagged[:_NAMED]]
+    abnormal = [view for view in clips if view.decision == 1]
+    worst = [(view, differences.get((section, view.name))) for view in abnormal[:_NAMED]]
     return MachineVerdict(
-        section, name, len(clips), len(flagged), None if promised is None else promised * len(clips),
+        section, name, len(clips), called, None if promised is None else promised * len(clips),
         tuple((view.name, view.score, one.sentence if one else "") for view, one in worst),
     )  # fmt: skip
+
+
+def flagged(clips: Sequence[ClipView]) -> int | None:
+    """Count the clips called abnormal; ``None`` where nothing was judged."""
+    if any(view.decision is None for view in clips):
+        return None
+    return sum(view.decision == 1 for view in clips)
 
 
 def expectation(number: float) -> str:
@@ -99,10 +106,9 @@ def expectation(number: float) -> str:
 
 def headline(clips: Sequence[ClipView]) -> str:
     """Say how many clips sound abnormal."""
-    total = len(clips)
-    if any(view.decision is None for view in clips):
+    total, called = len(clips), flagged(clips)
+    if called is None:
         return f"{counted(total, 'clip')} scored, not judged"
-    called = sum(view.decision == 1 for view in clips)
     if total == 1:
         return "The one clip sounds abnormal" if called else "The one clip sounds normal"
     if called in (0, total):
@@ -143,7 +149,7 @@ def detail(
         first = "Too few clips of a kind to say how well the scores separate."
         if least is not None:
             first = f"Scores separate {grade}." if grade else "Scores are no better than chance."
-        if all(view.decision is not None for view in clips):
+        if flagged(clips) is not None:
             anomalies = sum(view.condition == "anomaly" for view in clips)
             misses = sum(view.error == "miss" for view in clips)
             alarms = sum(view.error == "false alarm" for view in clips)
@@ -157,14 +163,14 @@ def detail(
 
 
 def _without_truth(clips: Sequence[ClipView], promised: float | None) -> str:
-    flagged = sum(view.decision == 1 for view in clips)
-    if promised is None or any(view.decision is None for view in clips):
+    called = flagged(clips)
+    if promised is None or called is None:
         return "Nothing says which clips are truly abnormal: listen."
     said = f"{expectation(promised * len(clips)).capitalize()} flagged if all were normal. "
-    more = surplus(flagged, len(clips), promised)
-    if not flagged:
+    more = surplus(called, len(clips), promised)
+    if not called:
         return f"{said}No clip stands out. If you know of a faulty one, look how high it stands in the list."
-    if more and flagged >= _NEARLY_ALL * len(clips):
+    if more and called >= _NEARLY_ALL * len(clips):
         return (
             f"{said}The machine or the recording set-up is not as it was for the normal clips. Compare "
             "microphone, place and gain; if they are the same and the machine sounds as it should, record "

@@ -121,41 +121,39 @@ def clip_views(
     rows = read_columns(reasons_path(run.directory, section), _REASONS)
     reasons = {str(row["name"]): row for row in rows}
     submission, truth = run.read(section)
+    decisions = submission.decisions if judged else None
     views = []
     for i, name in enumerate(submission.files):
-        decision = int(submission.decisions[i]) if judged and submission.decisions is not None else None
-        row: dict[str, Any] = {"name": name, "score": float(submission.scores[i]), "decision": decision}
-        if truth is not None:
-            row["condition"] = "anomaly" if truth.anomaly[i] else "normal"
-            row["original"] = truth.originals[i]
-            if truth.target is not None:
-                row["domain"] = DOMAINS[int(truth.target[i])]
-        views.append(_view(row, reasons.get(str(name), {}), section, recordings))
+        reason: Mapping[str, Any] = reasons.get(name, {})
+        found = recordings.by_id(str(reason.get("clip_id", ""))) or recordings.by_name(section, name)
+        attributes = dict(found.attributes) if found else {}
+        if not attributes:
+            original = truth.originals[i] if truth is not None else None
+            with suppress(AsdError):
+                stem = PurePosixPath(clip_name(original or name)).stem
+                attributes = parse_tail(parse_name(stem, "test").tail)
+        views.append(
+            ClipView(
+                name,
+                float(submission.scores[i]),
+                None if decisions is None else int(decisions[i]),
+                domain=None if truth is None or truth.target is None else DOMAINS[int(truth.target[i])],
+                condition=None if truth is None else "anomaly" if truth.anomaly[i] else "normal",
+                attributes=attributes,
+                recording=found,
+                p_value=None if reason.get("p_value") is None else float(reason["p_value"]),
+                decided=str(reason.get("decided", "")),
+                part=str(reason.get("part", "")),
+                neighbours=_neighbours(reason, recordings),
+            )
+        )
     return sorted(views, key=lambda view: (-view.score, view.name))
 
 
-def _view(
-    row: dict[str, Any], reason: Mapping[str, Any], section: Section, recordings: RecordingIndex
-) -> ClipView:
-    original, name = row.pop("original", None), str(row["name"])
-    found = recordings.by_id(str(reason.get("clip_id", ""))) or recordings.by_name(section, name)
-    attributes = dict(found.attributes) if found else {}
-    if not attributes:
-        with suppress(AsdError):
-            stem = PurePosixPath(clip_name(original or name)).stem
-            attributes = parse_tail(parse_name(stem, "test").tail)
-    neighbours = []
-    for domain in DOMAINS:
-        clip, distance = str(reason.get(f"{domain}_clip", "")), reason.get(f"{domain}_distance")
-        if clip and distance is not None and math.isfinite(distance):
-            neighbours.append(NeighbourView(domain, clip, float(distance), recordings.by_id(clip)))
-    p_value = reason.get("p_value")
-    return ClipView(
-        **row,
-        attributes=attributes,
-        recording=found,
-        p_value=None if p_value is None else float(p_value),
-        decided=str(reason.get("decided", "")),
-        part=str(reason.get("part", "")),
-        neighbours=tuple(neighbours),
+def _neighbours(reason: Mapping[str, Any], recordings: RecordingIndex) -> tuple[NeighbourView, ...]:
+    named = [(d, str(reason.get(f"{d}_clip", "")), reason.get(f"{d}_distance")) for d in DOMAINS]
+    return tuple(
+        NeighbourView(domain, clip, float(distance), recordings.by_id(clip))
+        for domain, clip, distance in named
+        if clip and distance is not None and math.isfinite(distance)
     )

@@ -11,6 +11,7 @@ from cache.base.errors import AsdError
 from cache.table import Section
 from eval.judge import JudgeRequest, JudgeResult, judge
 from eval.metrics.intervals import Interval, ResamplingPlan, has_parts, percentiles
+from eval.metrics.rules import Rule
 from eval.metrics.sections import FIGURES, summarise
 from eval.metrics.uncertainty import Comparison, compare, drawn_runs, several
 from eval.results.names import sections_in
@@ -40,6 +41,11 @@ class System:
     runs: tuple[JudgeResult, ...]
 
     @property
+    def rule(self) -> Rule:
+        """By which its runs are judged."""
+        return self.runs[0].rule
+
+    @property
     def is_proxy(self) -> bool:
         """Whether test clips of a run are known to be synthetic."""
         return any(run.is_proxy for run in self.runs)
@@ -52,8 +58,7 @@ class System:
     @property
     def means(self) -> dict[str, Spread | None]:
         """The rule's mean over sections of every figure, over runs."""
-        found = [summarise(run.results, run.rule) for run in self.runs]
-        columns = [s.harmonic if self.runs[0].rule.harmonic else s.arithmetic for s in found]
+        columns = [summarise(run.results, self.rule).mean for run in self.runs]
         return {name: spread([column[name] for column in columns]) for name in FIGURES}
 
     @property
@@ -171,8 +176,7 @@ def rank(systems: Sequence[System], plan: ResamplingPlan) -> Ranking:
     scores = {system.name: [run.scores for run in system.runs] for system in ordered}
     strict = several(plan, len(others))
     comparisons = {
-        other.name: compare(scores[best.name], scores[other.name], best.runs[0].rule, strict)
-        for other in others
+        other.name: compare(scores[best.name], scores[other.name], best.rule, strict) for other in others
     }
     return Ranking(entries, comparisons, plan.level)
 
@@ -183,7 +187,7 @@ def _descending(system: System) -> tuple[bool, float, str]:
 
 
 def _interval(system: System, plan: ResamplingPlan) -> Interval | None:
-    rule = system.runs[0].rule
+    rule = system.rule
     if not all(has_parts(run.scores, rule) for run in system.runs):
         return None
     draws = drawn_runs([run.scores for run in system.runs], rule, plan, stream=0)

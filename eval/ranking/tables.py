@@ -7,12 +7,12 @@ import io
 import json
 from pathlib import Path
 
+from cache.base.text import align_rows
 from eval.metrics.uncertainty import Comparison
 from eval.ranking.systems import Entry, Ranking, Spread, System
 from eval.results.folder import ResultsFolder
-from eval.results.grid import align_rows, markdown_rows, mean_and_deviation, percent
 from eval.results.names import PROXY
-from eval.results.tables import TITLES
+from eval.results.tables import TITLES, markdown_rows, mean_and_deviation, percent
 
 
 def write_ranking(results: ResultsFolder, ranking: Ranking) -> list[Path]:
@@ -58,7 +58,7 @@ def statement(best: str, other: str, found: Comparison | None) -> str:
 
 
 def _rows(ranking: Ranking) -> list[list[str]]:
-    rule = ranking.entries[0].system.runs[0].rule
+    rule = ranking.entries[0].system.rule
     titles = [TITLES[name] for name in rule.parts]
     level = f"{100 * ranking.level:.0f} % interval"
     rows = [["rank", "system", "runs", "sections", "official score", level, *titles]]
@@ -79,13 +79,13 @@ def _rows(ranking: Ranking) -> list[list[str]]:
 
 
 def _section_rows(system: System) -> list[list[str]]:
-    parts = system.runs[0].rule.parts
+    parts = system.rule.parts
     rows = [["machine", "section", *(TITLES[name] for name in parts)]]
     for section, figures in system.sections.items():
         cells = [_mean(figures[name]) for name in parts]
         rows.append([section.machine_type, f"{section.number:02d}", *cells])
     means = [_mean(system.means[name]) for name in parts]
-    return [*rows, [system.runs[0].rule.mean, "", *means]]
+    return [*rows, [system.rule.mean, "", *means]]
 
 
 def _runs_title(system: System) -> str:

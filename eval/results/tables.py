@@ -12,12 +12,12 @@ from itertools import chain
 from pathlib import Path
 
 from cache.base.errors import listing
+from cache.base.text import align_rows
 from cache.table import CONDITIONS, DOMAINS, Section
 from eval.metrics.intervals import Interval, Uncertainty
 from eval.metrics.rules import DEFAULT, Rule
 from eval.metrics.sections import FIGURES, SectionResult, Summary, summarise
 from eval.results.folder import ResultsFolder
-from eval.results.grid import align_rows, markdown_rows, one_line, percent
 from eval.results.names import PROXY
 
 TITLES = {
@@ -166,8 +166,7 @@ def _rows(result: SystemResult, sections: Iterable[Section]) -> list[list[str]]:
         found = result.sections[section]
         cells = [percent(found.figures[name]) for name in columns]
         rows.append([section.machine_type, f"{section.number:02d}", *cells])
-    summary = result.summary
-    mean = summary.harmonic if result.rule.harmonic else summary.arithmetic
+    mean = result.summary.mean
     return [*rows, [f"{result.rule.mean}{result.mark}", "", *(percent(mean[n]) for n in columns)]]
 
 
@@ -274,3 +273,26 @@ def _proxy(result: SystemResult) -> str:
 
 def _span(interval: Interval) -> list[float]:
     return [interval.low, interval.high]
+
+
+def markdown_rows(rows: Sequence[Sequence[str]], names: int) -> list[str]:
+    """Lay a table out in Markdown; parameters as of `cache.base.text.align_rows`."""
+    header, *body = rows
+    rule = [*["---"] * names, *["---:"] * (len(header) - names)]
+    cells = [[one_line(cell).replace("|", "\\|") for cell in row] for row in (header, rule, *body)]
+    return [f"| {' | '.join(row)} |" for row in cells]
+
+
+def percent(value: float | None) -> str:
+    """Give a figure in % with two decimals; a dash where there is none."""
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def mean_and_deviation(mean: float | None, deviation: float | None) -> str:
+    """Give both in %; the mean alone where no deviation is known."""
+    return percent(mean) if deviation is None else f"{percent(mean)} ± {percent(deviation)}"
+
+
+def one_line(text: str) -> str:
+    """Put text on one line, every run of white space a blank."""
+    return " ".join(text.split())

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from cache.base.errors import AsdError
 from cache.base.plugins import Plugins
+from cache.table import Section
 from extractors.clips.clip import Clip, Fault, Listing
 from extractors.clips.folders import audio_files, below, visible_folders
 
@@ -48,6 +49,11 @@ class KnownSet:
 
     def __str__(self) -> str:
         return f"DCASE {self.year} Task 2, {self.part}" if self.part else str(self.year)
+
+    @property
+    def every(self) -> list[Section]:
+        """Its sections, one by one."""
+        return [Section(machine, n) for machine, numbers in self.sections.items() for n in numbers]
 
 
 def _each(names: str, *numbers: int) -> dict[str, tuple[int, ...]]:
@@ -120,15 +126,13 @@ KNOWN = (
 )
 
 
-def find_known(
-    sections: Collection[tuple[str, int]], channels: int, year: int | None = None
-) -> list[KnownSet]:
+def find_known(sections: Collection[Section], channels: int, year: int | None = None) -> list[KnownSet]:
     """Say which data sets machines may belong to.
 
     Parameters
     ----------
     sections
-        Machine types and section numbers met, named as the task does.
+        Those met, named as the task does.
     channels
         Of their recordings.
     year
@@ -141,12 +145,12 @@ def find_known(
         same machines. With its other part where that is there too. None where nothing is shared.
     """
     met, found = set(sections), []
-    machines = {machine for machine, _ in met}
+    machines = {section.machine_type for section in met}
     for part in ("dev", "eval"):
         fits = []
         for one in KNOWN:
             if (one.part, one.channels) == (part, channels) and year in (None, one.year):
-                expected = {(name, n) for name in machines for n in one.sections.get(name, ())}
+                expected = {section for section in one.every if section.machine_type in machines}
                 fits.append(((len(expected & met), -len(expected - met)), one))
         best = max((fit for fit, _ in fits), default=(0, 0))
         found += [one for fit, one in fits if fit == best and fit[0]]
@@ -250,7 +254,7 @@ def held_out(normal: Sequence[T], abnormal: int) -> tuple[Sequence[T], Sequence[
     return normal[count:], normal[:count]
 
 
-def counts(normal: int, abnormal: int) -> dict[tuple[str, str | None, str | None], int]:
+def counts(normal: int, abnormal: int) -> dict[Kind, int]:
     """Count the clips of each kind after `held_out`, for `KnownSet.counts`."""
     judged = min(abnormal, normal // 2)
     return {

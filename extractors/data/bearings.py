@@ -46,6 +46,50 @@ _Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class _Signal:
+    """A signal that becomes a clip: its row of the metadata, and what it is here."""
+
+    row: _Row
+    machine: str
+    split: str
+
+    @property
+    def path(self) -> str:
+        """Where its clip lies below the folder of all."""
+        return f"{self.machine}/{_plain(str(self.row['recording_id']))}.parquet"
+
+    @property
+    def line(self) -> dict[str, object]:
+        """Its line of the manifest."""
+        fault = str(self.row["fault_type"])
+        attributes = {
+            name: f"{value:g}" if isinstance(value, float) else str(value)
+            for name, value in self.row.items()
+            if name not in _BOOKKEEPING and str(value) not in _ABSENT
+        }
+        return {
+            "path": self.path,
+            "split": self.split,
+            "machine_type": self.machine,
+            "condition": "normal" if fault == "normal" else "" if fault == "unknown" else "anomaly",
+            "attributes": json.dumps(attributes),
+        }
+
+    def write(self, to: Path, values: pa.Array) -> None:
+        """Write its clip: a table of one column that tells its unit and rate."""
+        import pyarrow as pa  # noqa: PLC0415 (where such a set is built)
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        row = self.row
+        unit = str(row.get("unit", "unknown"))
+        name = str(row["channel"]) + (f" [{unit}]" if unit not in _ABSENT else "")
+        told = {"sample_rate": f"{row['fs']:g}", "signal_id": str(row["signal_id"])}
+        table = pa.table({name: values}).replace_schema_metadata(told)
+        with atomic_path(to / self.path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
+
+
+@dataclass(frozen=True)
 class BearingSet:
     """A set of bearing-datasets, built or to be built.
 
@@ -132,7 +176,7 @@ class BearingSet:
         """
         rows = self._rows(channels)
         require_room(to, sum(8 * int(row["n_samples"]) for row in rows), f"{self.name}, its signals,")
-        told = []
+        signals: list[_Signal] = []
         for machine, members in _machines(self.name, rows).items():
             normal = [row for row in members if row["fault_type"] == "normal"]
             others = [row for row in members if row["fault_type"] != "normal"]
@@ -140,18 +184,17 @@ class BearingSet:
             if not train:
                 _LOG.info("%s: no signal of a normal bearing, so there is nothing to learn from", machine)
             for split, of_split in (("train", train), ("test", judged), ("test", others)):
-                told += [_told(machine, split, row) for row in of_split]
-        paths = {str(row["signal_id"]): str(line["path"]) for row, line in told}
-        if len(set(paths.values())) < len(paths):
+                signals += [_Signal(row, machine, split) for row in of_split]
+        if len({signal.path for signal in signals}) < len(signals):
             raise AsdError(f"{self.folder}: two signals would have one file name: rename them there")
-        for row, values in _signals(self.folder / "signals", [row for row, _ in told]):
-            _write(to / paths[str(row["signal_id"])], row, values)
+        for signal, values in _values(self.folder / "signals", signals):
+            signal.write(to, values)
         manifest = to / "manifest.csv"
-        write_table(manifest, _HEADER, [line for _, line in told])
+        write_table(manifest, _HEADER, [signal.line for signal in signals])
         terms = self.terms()
         about = (f"{key}: {terms.get(key, 'not told')}\n" for key in ("title", "license", "citation"))
         write_atomic(to / "terms.txt", "".join(about).encode())
-        return manifest, len(told)
+        return manifest, len(signals)
 
     def _rows(self, channels: Sequence[str]) -> list[_Row]:
         import pyarrow as pa  # noqa: PLC0415 (where such a set is built)
@@ -217,59 +260,30 @@ def _plain(text: str) -> str:
     return re.sub(r"[^\w.+=-]+", "-", text)
 
 
-def _told(machine: str, split: str, row: _Row) -> tuple[_Row, dict[str, object]]:
-    """Give a signal and its line of the manifest."""
-    attributes = {
-        name: f"{value:g}" if isinstance(value, float) else str(value)
-        for name, value in row.items()
-        if name not in _BOOKKEEPING and str(value) not in _ABSENT
-    }
-    fault = str(row["fault_type"])
-    condition = "normal" if fault == "normal" else "" if fault == "unknown" else "anomaly"
-    return row, {
-        "path": f"{machine}/{_plain(str(row['recording_id']))}.parquet",
-        "split": split,
-        "machine_type": machine,
-        "condition": condition,
-        "attributes": json.dumps(attributes),
-    }
-
-
-def _signals(folder: Path, rows: Sequence[_Row]) -> Iterator[tuple[_Row, pa.Array]]:
+def _values(folder: Path, signals: Sequence[_Signal]) -> Iterator[tuple[_Signal, pa.Array]]:
     """Read signals in the order in which they lie, each row group once."""
     import pyarrow as pa  # noqa: PLC0415 (where such a set is built)
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    groups: dict[tuple[str, int], list[_Row]] = defaultdict(list)
-    for row in rows:
-        groups[str(row["signal_file"]), int(row["signal_row_group"])].append(row)
+    groups: dict[tuple[str, int], list[_Signal]] = defaultdict(list)
+    for signal in signals:
+        groups[str(signal.row["signal_file"]), int(signal.row["signal_row_group"])].append(signal)
     for (name, group), members in sorted(groups.items()):
         path, there = folder / Path(name).name, {}
         try:
             table = pq.ParquetFile(path).read_row_group(group, columns=["signal_id", "signal"])
-            ids, signals = (table.column(at).combine_chunks() for at in (0, 1))
-            for row in members:
-                at = int(row["signal_row"])
-                there[ids[at].as_py()] = signals.slice(at, 1).flatten()
+            ids, lists = (table.column(at).combine_chunks() for at in (0, 1))
+            for signal in members:
+                at = int(signal.row["signal_row"])
+                there[ids[at].as_py()] = lists.slice(at, 1).flatten()
         except (OSError, ValueError, IndexError, pa.ArrowException) as error:
             raise AsdError(f"{path} is damaged: {error}; build the set anew") from error
-        for row in members:
+        for signal in members:
+            row = signal.row
             values = there.get(row["signal_id"], ())
             if len(values) != row["n_samples"]:
                 raise AsdError(
                     f"{path}: {len(values)} samples of {row['signal_id']}, where metadata.parquet says "
                     f"{row['n_samples']}; build the set anew"
                 )
-            yield row, values
-
-
-def _write(path: Path, row: _Row, values: pa.Array) -> None:
-    """Write a signal as a table of one column that tells its unit and rate."""
-    import pyarrow as pa  # noqa: PLC0415 (where such a set is built)
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    unit = str(row.get("unit", "unknown"))
-    name = str(row["channel"]) + (f" [{unit}]" if unit not in _ABSENT else "")
-    told = {"sample_rate": f"{row['fs']:g}", "signal_id": str(row["signal_id"])}
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.table({name: values}).replace_schema_metadata(told), temporary, compression="zstd")
+            yield signal, values

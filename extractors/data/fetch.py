@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,8 +15,8 @@ from cache.base.options import REQUIRED, Options, documented, option
 from cache.files.places import here
 from extractors.clips.dataset import DataSet, datasets
 from extractors.data.archive import ROOTS, Archive, bring
-from extractors.data.bearings import PREFIX
-from extractors.data.zenodo import DATASETS, PARTS, Record, is_elsewhere, page_of, read_record
+from extractors.data.bearings import PREFIX, ROOT_VARIABLE, BearingSet
+from extractors.data.zenodo import DATASETS, PARTS, Record, ask_record, is_elsewhere, page_of
 from extractors.fetching.download import Remote, megabytes, require_room
 from extractors.fetching.offline import is_offline, offline_option
 
@@ -65,6 +66,20 @@ class FetchRequest(Options):
     )
     offline: bool = offline_option()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.parts and self.dataset not in DATASETS:
+            chosen = "channels" if self.bearings else "archives"
+            raise AsdError(f"--part {self.parts[0]}: {self.dataset} has no parts; --machine chooses {chosen}")
+
+    @property
+    def bearings(self) -> BearingSet | None:
+        """The set of bearing-datasets that is meant; ``None`` of Zenodo's."""
+        if not self.dataset.startswith(PREFIX):
+            return None
+        root = os.environ.get(ROOT_VARIABLE) or self.to / ARCHIVES / "bearing-datasets"
+        return BearingSet(self.dataset.removeprefix(PREFIX), Path(root))
+
     @property
     def published(self) -> DataSet | None:
         """What is known of a set beside the challenge's; ``None`` of the challenge's."""
@@ -82,7 +97,7 @@ class FetchRequest(Options):
         Raises
         ------
         AsdError
-            If the set may not be fetched, has no such part, or another one is there.
+            If the set may not be fetched, or another one is there.
         """
         published = self.published
         if published is not None and not published.fetched:
@@ -91,8 +106,6 @@ class FetchRequest(Options):
                 f"{page_of(published.record)}; once it is unpacked, give its folder as --data: "
                 f"{published.split}. Cite {published.citation}"
             )
-        if published is not None and self.parts:
-            raise AsdError(f"--part {self.parts[0]}: {self.dataset} has no parts; --machine chooses archives")
         if published is not None:
             return {"": published.record}
         there = (path.name for path in (self.to / ARCHIVES).glob("*"))
@@ -166,7 +179,7 @@ def look_up(request: FetchRequest) -> Delivery:
         behind = ", each to a folder of its own name" if apart else ""
         pages = "; ".join(f"{page_of(n)} to {request.root(part)}{behind}" for part, n in numbers.items())
         raise AsdError(f"offline nothing is fetched: bring and unpack the archives of {pages}")
-    records = {part: read_record(number) for part, number in numbers.items()}
+    records = {part: ask_record(number) for part, number in numbers.items()}
     archives = request.archives(records)
     # `fan` is -6_dB_fan and 6_dB_fan too.
     fits = {name: [a for a in archives if f"_{a.machine}".endswith(f"_{name}")] for name in request.machines}

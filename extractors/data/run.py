@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from cache.base.console import Command, Console, call_one, parser_of
-from cache.base.errors import AsdError, guarded, tell_some
+from cache.base.errors import guarded, tell_some
 from cache.base.text import counted
 from cache.heard import Signal
 from extractors.audio.hearing import Hearing
 from extractors.clips.dataset import datasets
 from extractors.clips.listing import SUPPLEMENTS, list_clips
-from extractors.data.bearings import PREFIX, ROOT_VARIABLE, BearingSet, notice
-from extractors.data.fetch import ARCHIVES, FetchRequest, bring_all, look_up
+from extractors.data.bearings import notice
+from extractors.data.fetch import FetchRequest, bring_all, look_up
 from extractors.data.survey import SurveyRequest, survey
 from extractors.fetching.offline import apply_offline
 
@@ -45,13 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _fetch(request: FetchRequest, console: Console) -> int:
     apply_offline(request)
-    if request.dataset.startswith(PREFIX):
-        if request.parts:
-            raise AsdError(
-                f"--part {request.parts[0]}: {request.dataset} has no parts; --machine chooses channels"
-            )
-        root = os.environ.get(ROOT_VARIABLE) or request.to / ARCHIVES / "bearing-datasets"
-        found = BearingSet(request.dataset.removeprefix(PREFIX), Path(root))
+    if (found := request.bearings) is not None:
         sys.stderr.write(notice(found))
         found.build()
         manifest, clips = found.lay_down(request.to / found.name, request.machines)

@@ -12,22 +12,19 @@ from cache.base.errors import listing
 from cache.base.options import REQUIRED, Options, documented, option
 from cache.base.processors import cores
 from cache.base.progress import underway
-from cache.base.text import counted
+from cache.base.text import align_rows, counted
 from cache.facts import CONSTANT, SILENT, Facts, Remark, differences, remarks_of, told, usual
 from cache.files.places import place
 from cache.heard import column_option, rate_option
 from cache.table import Section
 from extractors.clips.clip import Clip, Fault, Listing, read_each
-from extractors.clips.dataset import KNOWN, Kind, KnownSet, datasets, find_known
-from extractors.clips.names import parse_stem
+from extractors.clips.dataset import KNOWN, KnownSet
+from extractors.data.comparison import Probed, compare
 from extractors.data.probe import Probe, probe
-
-_TRAINING_CLIPS, _TEST_CLIPS = 1000, 200  # of a section, in every year
 
 _HEADER = ("machine", "section", "split", "domain", "condition", "clips", "Hz", "channels", "s")
 _VALUES = 6  # of an attribute, that a table names
 GroupKey = tuple[str, int, str, str | None, str | None]  # machine, section, split, domain, condition
-Probed = Sequence[tuple[Clip, Probe]]
 Attributes = Mapping[str, Mapping[str, Mapping[str, int]]]  # section to name to value to count
 
 
@@ -113,8 +110,8 @@ class Survey:
     notes: Sequence[str]
 
     def __str__(self) -> str:
-        parts = [_table([_HEADER, *(group.row for group in self.groups)])]
-        rows = [("section", "attribute", "")]
+        tables = [[_HEADER, *(group.row for group in self.groups)]]
+        rows: list[tuple[str, ...]] = [("section", "attribute", "")]
         for section, names in self.attributes.items():
             for name, counts in names.items():
                 usual_first = sorted(counts, key=lambda value: (-counts[value], value))
@@ -122,11 +119,12 @@ class Survey:
                 rest = ", ..." if len(counts) > _VALUES else ""
                 rows.append((section, name, f"{len(counts)} values: {', '.join(each)}{rest}"))
         if self.attributes:
-            parts.append(_table(rows))
+            tables.append(rows)
         clips = counted(sum(group.clips for group in self.groups), "clip")
         machines = counted(len({group.machine_type for group in self.groups}), "machine")
         known = f"; compared with {', '.join(map(str, self.known))}" if self.known else ""
-        return "\n".join([*parts, f"{clips} of {machines}, {counted(len(self.findings), 'finding')}{known}"])
+        lines = [line for table in tables for line in (*align_rows(table, len(table[0])), "")]
+        return "\n".join([*lines, f"{clips} of {machines}, {counted(len(self.findings), 'finding')}{known}"])
 
     def next(self, roots: Sequence[object]) -> str:
         """Say what to do after a look at data roots."""
@@ -138,13 +136,6 @@ class Survey:
             return f"put recordings to be judged into a folder new/ beside the normal ones in {folder}"
         first = "see to what was found, then " if self.findings else ""
         return f"{first}asd run default --data {folder} --out results"
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines) + "\n"
 
 
 def survey(found: Listing, year: int | None = None) -> Survey:
@@ -167,15 +158,21 @@ def survey(found: Listing, year: int | None = None) -> Survey:
                 faults.append(one)
             else:
                 probed.append((clip, one))
-    groups, attributes = _groups(probed), _attributes(probed)
-    known, alike = _known(probed, year)
-    absent, missing = _missing(probed, known)
+    values: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    for clip, _ in probed:
+        for name, value in clip.attributes.items():
+            values[str(clip.section)][name][value] += 1
+    attributes = {
+        section: {name: dict(sorted(counts.items())) for name, counts in sorted(names.items())}
+        for section, names in sorted(values.items())
+    }
+    groups, published = _groups(probed), compare(probed, year)
     lacking, put_right = _sounds(probed)
     findings = [f"left out: {fault}" for fault in faults]
-    findings += [*_alike(probed), *_mixed(groups), *missing, *lacking]
-    notes = [*found.notes, *alike, *_oddities(probed, attributes), *put_right]
-    (notes if year is None else findings).extend(absent)
-    return Survey(groups, attributes, known, findings, notes)
+    findings += [*_alike(probed), *_mixed(groups), *published.wrong, *lacking]
+    notes = [*found.notes, *published.alike, *_oddities(probed, attributes), *put_right]
+    (notes if year is None else findings).extend(published.absent)
+    return Survey(groups, attributes, published.known, findings, notes)
 
 
 def _groups(probed: Probed) -> list[Group]:
@@ -195,17 +192,6 @@ def _groups(probed: Probed) -> list[Group]:
         )
         for key, found in sorted(together.items(), key=lambda item: tuple(map(str, item[0])))
     ]
-
-
-def _attributes(probed: Probed) -> Attributes:
-    found: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    for clip, _ in probed:
-        for name, value in clip.attributes.items():
-            found[str(clip.section)][name][value] += 1
-    return {
-        section: {name: dict(sorted(values.items())) for name, values in sorted(names.items())}
-        for section, names in sorted(found.items())
-    }
 
 
 def _oddities(probed: Probed, attributes: Attributes) -> Iterator[str]:
@@ -263,81 +249,3 @@ def _mixed(groups: Sequence[Group]) -> Iterator[str]:
             if len(counts) > 1:
                 each = ", ".join(f"{n} clips of {v} {unit}" for v, n in sorted(counts.items()))
                 yield f"{machine}: mixed recordings: {each}"
-
-
-def _known(probed: Probed, year: int | None) -> tuple[list[KnownSet], list[str]]:
-    """Find published sets that the clips are of, and say which they only resemble."""
-    named = [(clip, found.channels) for clip, found in probed if parse_stem(clip.path.stem) is not None]
-    if not named:
-        return _known_sets(probed)
-    usual = Counter(channels for _, channels in named).most_common(1)[0][0]
-    counts = Counter((clip.section, clip.split) for clip, _ in named)
-    sections = {section for section, _ in counts}
-    whole = set()  # sections with nearly as many clips as the task's have
-    for section in sections:
-        train, test = counts[section, "train"], counts[section, "test"]
-        if year or (train >= 0.9 * _TRAINING_CLIPS if train else test >= 0.9 * _TEST_CLIPS):
-            whole.add(section)
-    known = find_known({(s.machine_type, s.number) for s in whole}, usual, year)
-    like = find_known({(s.machine_type, s.number) for s in sections}, usual, year)
-    if known or not like:
-        return known, []
-    note = (
-        f"sections are called as in {'; '.join(map(str, like))}, with other counts of clips: not "
-        f"held against it (--year {like[0].year} does)"
-    )
-    return [], [note]
-
-
-def _known_sets(probed: Probed) -> tuple[list[KnownSet], list[str]]:
-    """Find public sets beside the challenge's by their machines' names, as `_known` does."""
-    counts = Counter((clip.section.machine_type, clip.section.number) for clip, _ in probed)
-    found: list[KnownSet] = []
-    notes = []
-    for each in (one for published in datasets().values() for one in published.known if one.counts):
-        (machine, (number,)), *_ = each.sections.items()
-        there, expected = counts[machine, number], sum(each.counts.values())
-        if there >= 0.9 * expected:
-            found.append(each)
-        elif there:
-            notes.append(
-                f"{machine} section {number:02d} is called as in {each}, with {there} of {expected} clips: "
-                "not held against it"
-            )
-    return found, notes
-
-
-def _missing(probed: Probed, known: Sequence[KnownSet]) -> tuple[list[str], list[str]]:
-    """Find what known sets have and the clips lack: wholly absent things, and wrong counts."""
-    absent: dict[str, list[str]] = defaultdict(list)
-    wrong: dict[str, list[str]] = defaultdict(list)
-    kinds: dict[tuple[str, int], Counter[Kind]] = defaultdict(Counter)
-    for clip, _ in probed:
-        if "supplemental" not in clip.attributes:
-            key = (clip.section.machine_type, clip.section.number)
-            kinds[key][clip.split, clip.domain, clip.condition] += 1
-    for one in known:
-        for machine, numbers in one.sections.items():
-            for number in numbers:
-                where = f"{machine} section {number:02d}"
-                if (machine, number) not in kinds:
-                    absent[f"{where} is not here"].append(str(one))
-                    continue
-                for text, whole in _compare(kinds[machine, number], one.counts):
-                    (absent if whole else wrong)[f"{where}: {text}"].append(str(one))
-    return _with_sources(absent), _with_sources(wrong)
-
-
-def _compare(found: Counter[Kind], expected: Mapping[Kind, int]) -> Iterator[tuple[str, bool]]:
-    for kind, count in expected.items():
-        split, domain, condition = kind
-        # Clips to be judged may have got labels since.
-        there = found[kind] if condition else sum(n for k, n in found.items() if k[0] == split)
-        if there != count:
-            told = " ".join(part for part in (split, domain, condition) if part)
-            whole = not any(n for k, n in found.items() if k[0] == split)
-            yield f"{there} of {count} clips {told}", whole
-
-
-def _with_sources(told: Mapping[str, list[str]]) -> list[str]:
-    return [f"{text} ({'; '.join(sets)})" for text, sets in told.items()]

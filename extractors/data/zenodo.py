@@ -57,7 +57,7 @@ def page_of(number: int) -> str:
     return f"{os.environ.get(VARIABLE, 'https://zenodo.org').rstrip('/')}/records/{number}"
 
 
-def read_record(number: int) -> Record:
+def ask_record(number: int) -> Record:
     """Ask what a record holds.
 
     Parameters

@@ -148,12 +148,15 @@ class Forward:
         Where the model is.
     limit
         Clips a pass at most; halved where the device's memory does not hold them.
+    onednn
+        Whether oneDNN multiplies what is float32 on a CPU; see `extractors.embedding.products`.
     """
 
     backbone: Backbone | ArrayBackbone
     outputs: Sequence[Output]
     device: Device
     limit: int | None = None
+    onednn: bool = False
 
     @property
     def hearing(self) -> Hearing:
@@ -238,12 +241,13 @@ class Forward:
         import torch  # noqa: PLC0415 (as above)
 
         from extractors.embedding.precision import reduced  # noqa: PLC0415
+        from extractors.embedding.products import multiplied  # noqa: PLC0415
 
         waveforms, here = torch.from_numpy(np.ascontiguousarray(samples)), self.device.type == "cuda"
         # From pinned memory the copy to a GPU can run beside the arithmetic.
         waveforms = (waveforms.pin_memory() if here else waveforms).to(str(self.device), non_blocking=here)
         dtype = DTYPES[0] if self.outputs[0].engine in GRAPHS else self.outputs[0].dtype
-        with reduced(waveforms.device, getattr(torch, dtype)):
+        with multiplied(self.onednn and dtype == DTYPES[0]), reduced(waveforms.device, getattr(torch, dtype)):
             return self.of_waveforms(waveforms)
 
     def of_waveforms(self, waveforms: Any) -> _Pooled:

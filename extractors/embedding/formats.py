@@ -29,7 +29,7 @@ from extractors.audio.decode import read_audio
 from extractors.clips.listing import Clip
 from extractors.embedding.embedder import Forward, Output, Samples
 from extractors.embedding.ranges import bring, carry
-from extractors.embedding.throughput import machine_key, rate, usual
+from extractors.embedding.throughput import fastest, machine_key, rate, use, usual
 from extractors.request import DTYPES, INT8
 
 FORMATS = "formats.json"  # in the cache folder
@@ -239,7 +239,8 @@ def judged(
         Below it nobody looks at the ranks.
     """
     plan = replace(usual(exact.backbone.spec, exact.device), batch=1)
-    gains = [rate(smaller, plan, samples[0]) / rate(exact, plan, samples[0]) for _ in range(_ROUNDS)]
+    best = [fastest(each, [plan], samples[0]) for each in (exact, smaller)]  # each in its own best way
+    gains = [rate(smaller, best[1], samples[0]) / rate(exact, best[0], samples[0]) for _ in range(_ROUNDS)]
     gain = float(np.median(gains))
     if gain < least_gain:
         return Verdict(gain)
@@ -249,7 +250,8 @@ def judged(
     labels = np.arange(len(rest)) >= len(samples) - half
     batches = [each[None] for each in (*samples[:half], *rest)]
     scores = []
-    for forward in (exact, smaller):
+    for forward, way in zip((exact, smaller), best, strict=True):
+        use(forward, way)
         with plan.pool() as pool:
             vectors = [each.values for each in pool.map(forward, batches)]
         tables = [np.concatenate(of) for of in zip(*vectors, strict=True)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from cache.files.atomic import write_atomic
 from extractors.backbone import BackboneSpec, Kernels
 from extractors.device import Device
 from extractors.embedding.embedder import Forward, Samples
-from extractors.request import GRAPHS
+from extractors.request import DTYPES, GRAPHS
 
 PLANS = "plans.json"  # in the cache folder
 _DEFAULT_BATCH = 32
@@ -42,18 +42,22 @@ class Plan:
         Of torch, a worker.
     kernel
         How the network computes, of the backbone's `Kernels`; empty for the usual way.
+    onednn
+        Whether oneDNN multiplies its matrices; see `Forward`.
     """
 
     batch: int
     workers: int
     threads: int
     kernel: str = ""
+    onednn: bool = False
 
     def __str__(self) -> str:
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
         kernel = f", {self.kernel}" if self.kernel else ""
-        return f"batches of {self.batch}, {workers} of {threads}{kernel}"
+        products = ", products by oneDNN" if self.onednn else ""
+        return f"batches of {self.batch}, {workers} of {threads}{kernel}{products}"
 
     def pool(self) -> ThreadPoolExecutor:
         """Make the workers."""
@@ -92,16 +96,16 @@ def candidates(spec: BackboneSpec, device: Device) -> list[Plan]:
 
 def use(forward: Forward, plan: Plan) -> None:
     """Have a model compute as a plan says."""
+    forward.onednn = plan.onednn
     if isinstance(forward.backbone, Kernels):
         forward.backbone.use(plan.kernel if plan.kernel in forward.backbone.kernels else "")
 
 
-def kept_kernel(folder: Path, forward: Forward) -> str:
-    """Return how the network computed best when clips of any length were measured; empty where none were."""
-    if not isinstance(forward.backbone, Kernels) or not forward.backbone.kernels:
-        return ""
+def as_measured(plan: Plan, folder: Path, forward: Forward) -> Plan:
+    """Return a plan with the ways to compute that were best where clips of any length were measured."""
     key = f"{machine_key(forward)}, "
-    return next((plan.kernel for name, plan in plans_in(folder).items() if name.startswith(key)), "")
+    known = next((kept for name, kept in plans_in(folder).items() if name.startswith(key)), plan)
+    return replace(plan, kernel=known.kernel, onednn=known.onednn)
 
 
 def rate(forward: Forward, plan: Plan, clip: Samples) -> float:
@@ -134,12 +138,17 @@ def fastest(forward: Forward, plans: Sequence[Plan], clip: Samples) -> Plan:
     """
     begin = time.perf_counter()
     best, best_rate = plans[0], 0.0
-    kernels = forward.backbone.kernels if isinstance(forward.backbone, Kernels) else ()
-    tried = [replace(plans[0], kernel=kernel) for kernel in kernels] or plans[:1]
-    for plan in [*tried, *plans[1:]]:
+
+    def tried() -> Iterator[Plan]:
+        products = (False, True) if _can_use_onednn(forward) else (False,)
+        kernels = forward.backbone.kernels if isinstance(forward.backbone, Kernels) else ()
+        for onednn in products:
+            yield from (replace(plans[0], kernel=kernel, onednn=onednn) for kernel in kernels or ("",))
+        yield from (replace(plan, kernel=best.kernel, onednn=best.onednn) for plan in plans[1:])
+
+    for plan in tried():
         if best_rate and time.perf_counter() - begin > _BUDGET:
             break
-        plan = plan if plan.kernel else replace(plan, kernel=best.kernel)  # noqa: PLW2901
         found = rate(forward, plan, clip)
         if forward.limit is not None:
             forward.limit = None
@@ -147,6 +156,16 @@ def fastest(forward: Forward, plans: Sequence[Plan], clip: Samples) -> Plan:
         if found > best_rate * _GAIN:
             best, best_rate = plan, found
     return best
+
+
+def _can_use_onednn(forward: Forward) -> bool:
+    """Whether there is another library to multiply what a model computes."""
+    output = forward.outputs[0]
+    if forward.device.type != "cpu" or forward.backbone.spec.arrays or output.engine in GRAPHS:
+        return False
+    from extractors.embedding.products import has_onednn  # noqa: PLC0415 (torch is loaded already)
+
+    return output.dtype == DTYPES[0] and has_onednn()
 
 
 def remembered(folder: Path, forward: Forward, clip: Samples) -> Plan:
@@ -203,5 +222,6 @@ def plans_in(folder: Path) -> dict[str, Plan]:
     return {
         name: plan
         for name, plan in plans.items()
-        if min(plan.batch, plan.workers, plan.threads) >= 1 and isinstance(plan.kernel, str)
+        if min(plan.batch, plan.workers, plan.threads) >= 1
+        and (type(plan.kernel), type(plan.onednn)) == (str, bool)
     }

@@ -26,7 +26,7 @@ from extractors.audio.files import content_sha256, hash_once, marked
 from extractors.audio.inspection import DECODER
 from extractors.clips.listing import Clip, Fault
 from extractors.embedding.embedder import Forward, Samples, Vectors
-from extractors.embedding.throughput import Plan, kept_kernel, remembered, use, usual
+from extractors.embedding.throughput import Plan, as_measured, remembered, use, usual
 from extractors.request import ExtractRequest
 
 _SHARED = 2**30  # bytes of waveforms kept for the next backbone: 1600 clips of 10 s at 16 kHz
@@ -148,7 +148,7 @@ class Extraction:
 
     def _plan(self, forward: Forward, clips: Sequence[Clip], recordings: Recordings) -> Plan:
         spec = forward.backbone.spec
-        plan = replace(usual(spec, forward.device), kernel=kept_kernel(self.store.root, forward))
+        plan = as_measured(usual(spec, forward.device), self.store.root, forward)
         if self.batch_size is not None:
             return replace(plan, batch=self.batch_size)
         # Only the tables of the clips' sections are read.

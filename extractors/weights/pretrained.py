@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from cache.base.errors import AsdError
+from cache.base.text import integers
 from extractors.backbone import ModelFile
 from extractors.device import transformers
 from extractors.weights.hub import Folder
@@ -41,9 +42,10 @@ def check_model(kept: ModelFile, config: dict[str, Any], build: Callable[[], nn.
         If it has more layers than the file has tensors, or 16 times the values of these and 2^26
         more.
     """
-    for name, number in _numbers(config):
+    for place, number in integers(config):
+        name = place.rpartition(".")[2]
         if ("layers" in name or "depth" in name) and number > len(kept.state):
-            raise AsdError(f"{kept.path}: its {name} is {number}, and it has {len(kept.state)} tensors")
+            raise AsdError(f"{kept.path}: its {place} is {number}, and it has {len(kept.state)} tensors")
     with torch.device("meta"):
         model = build()
     asked = sum(value.numel() for value in [*model.parameters(), *model.buffers()])
@@ -60,25 +62,13 @@ def check_extractor(kept: ModelFile, extractor: dict[str, Any]) -> None:
     AsdError
         With the number.
     """
-    for name, number in _numbers(extractor):
+    for name, number in integers(extractor):
         if number > _LARGEST:
             raise AsdError(f"{kept.path}: its extractor's {name} is {number}, more than {_LARGEST}")
     window = max(_whole(extractor.get(name)) for name in ("n_fft", "fft_window_size"))
     bands = max(_whole(extractor.get(name)) for name in ("feature_size", "num_mel_bins"))
     if window * bands > _FILTERS:
         raise AsdError(f"{kept.path}: its extractor has {bands} bands of windows of {window}")
-
-
-def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
-    """Whole numbers of a JSON value, with the last key above each."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _numbers(inner, str(key))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _numbers(inner, name)
-    elif isinstance(value, int):
-        yield name, value
 
 
 def _whole(value: Any) -> int:

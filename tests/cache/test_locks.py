@@ -11,6 +11,7 @@ import platform
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,7 @@ def test_who_is_waited_for_is_told_and_waiting_may_end(
     folder = tmp_path / make_recipe().fingerprint
     with process_of(HOLDER, folder) as process:
         os.kill(process.pid, signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # it may be a while until it has stopped
         with pytest.raises(AsdError) as caught, caplog.at_level(logging.WARNING):
             store.add(make_table(np.ones((2, 8))), make_recipe())
         told = f"process {process.pid} on {platform.node()}, which is stopped (`kill -CONT "
@@ -97,6 +99,7 @@ def test_without_locks_of_the_file_system_a_file_serves(tmp_path: Path) -> None:
         worker.start()
     for worker in workers:
         worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
     (stored,) = Store(tmp_path).tables()
     assert len(Store(tmp_path).read(make_recipe(), stored.section, "train")) == 20
     assert not list(tmp_path.rglob(".softlock"))
@@ -166,7 +169,8 @@ def test_a_folder_that_is_removed_while_it_is_waited_for_is_made_anew(tmp_path: 
         waiting = context.Process(target=_write, args=(str(tmp_path),))
         waiting.start()
         while not (tmp_path / "there").exists():
-            pass
+            assert waiting.is_alive()
+            time.sleep(0.01)
         left = tmp_path / f".{recipe.fingerprint}.x.tmp"
         (tmp_path / recipe.fingerprint).rename(left)
         for path in sorted(left.rglob("*"), reverse=True):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import librosa
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -29,6 +28,7 @@ from extractors.clips.listing import Clip, list_clips
 from index.request import ThresholdOptions
 from index.threshold import fit_threshold
 from tests.conftest import write_clip, write_root
+from tests.helpers.references import mel_powers
 
 ErrorOf = Callable[..., str]
 FAN = Section("fan", 0)
@@ -122,10 +122,7 @@ def reconstructed(state: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
 
 def residuals(state: dict[str, np.ndarray], path: Path) -> np.ndarray:
     wave = soundfile.read(path, dtype="float32")[0]
-    power = librosa.feature.melspectrogram(
-        y=wave, sr=16_000, n_fft=1024, hop_length=512, n_mels=128, pad_mode="reflect"
-    )
-    mel = 10 * np.log10(power.T.astype(np.float64))
+    mel = 10 * np.log10(mel_powers(wave, mirrored=True).T)
     x = np.stack([mel[i : i + 5].reshape(640) for i in range(len(mel) - 4)])
     return (x - reconstructed(state, x)).reshape(-1, 128)
 

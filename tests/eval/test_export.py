@@ -20,7 +20,7 @@ from eval.request import ExportRequest
 from eval.verbs import export as main
 from extractors.embedding import runners
 from machine_asd import Detector
-from tests.conftest import RATE, write_clip
+from tests.conftest import PATIENCE, RATE, write_clip
 from tests.helpers.small_models import write_beats
 
 # The interpreter of the tests, in which nothing is to be had but NumPy and, where said, onnxruntime.
@@ -58,7 +58,7 @@ def told(folder: Path, *arguments: object, onnxruntime: bool = False) -> subproc
     """Call a folder's ``score.py`` from elsewhere, with nothing installed that it does not ask for."""
     allowed = f"numpy,{_OURS}{',onnxruntime' if onnxruntime else ''}"
     command = [sys.executable, "-P", "-S", "-c", _PATHS + _ALONE, allowed, folder / "score.py", *arguments]
-    return subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=PATIENCE, check=False)
 
 
 # Without `site`, nothing of the checkout is on the path; NumPy's own folder is put there alone.

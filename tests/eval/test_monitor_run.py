@@ -20,7 +20,7 @@ from scipy.stats import binom
 from cache.asd import main as asd
 from eval.detector import Detector
 from eval.monitor.history import History
-from tests.conftest import RATE, write_clip
+from tests.conftest import PATIENCE, RATE, write_clip
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -132,13 +132,19 @@ def test_check_of_a_data_root_surveys_it(root: Path, capsys: pytest.CaptureFixtu
 
 
 def test_recordings_misspelt_beside_a_bank_are_named(
-    bank: Path, tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+    bank: Path,
+    tmp_path: Path,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copytree(bank, tmp_path / "results" / "bank")
     assert asd(["check", str(tmp_path / "results"), str(tmp_path / "newclisp")]) == 2
     assert "newclisp does not exist: name recordings" in capsys.readouterr().err
     # The value of an option is no recording: data beside which a bank lies are surveyed as ever.
     shutil.copytree(bank, root / "bank")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "16000").mkdir()  # even where a folder is called so
     assert asd(["check", str(root), "--rate", "16000"]) == 0
     assert "next: asd run" in capsys.readouterr().out
 
@@ -263,7 +269,7 @@ def test_samples_on_standard_input_are_watched_in_a_process(bank: Path, tmp_path
         [sys.executable, "-m", "eval.monitor.run", "watch", str(bank), "-", "--rate", str(RATE),
          "--seconds", "0.5", "--state", str(tmp_path / "s"), "--json"],
         input=(np.concatenate([noise, noise + hum]) * 2**15).astype("<i2").tobytes(),
-        check=True, capture_output=True, timeout=120, cwd=REPOSITORY,
+        check=True, capture_output=True, timeout=PATIENCE, cwd=REPOSITORY,
     )  # fmt: skip
     *rows, total = lines(done.stdout.decode())
     assert [row["decision"] for row in rows[4:]] == [1, 1, 1, 1]
@@ -278,11 +284,11 @@ def test_a_watch_that_is_told_to_end_ends_well(bank: Path, tmp_path: Path) -> No
          "--state", str(tmp_path / "s")],
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    began = time.monotonic()
-    while not list(tmp_path.rglob("history/*.parquet")) and time.monotonic() - began < 60:
+    while not list(tmp_path.rglob("history/*.parquet")):
+        assert started.poll() is None
         time.sleep(0.05)
     started.send_signal(signal.SIGTERM)
-    said, _ = started.communicate(timeout=60)
+    said, _ = started.communicate(timeout=PATIENCE)
     assert started.returncode == 0, said
     assert "1 judged" in said
     assert len(History(tmp_path / "s" / "pump" / "section_00" / "history").read()) == 1

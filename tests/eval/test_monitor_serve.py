@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import soundfile
 from cache.base.errors import AsdError
 from eval.detector import Detector
 from eval.monitor import serve
-from tests.conftest import RATE, write_clip
+from tests.conftest import PATIENCE, RATE, write_clip
 
 uvicorn = pytest.importorskip("uvicorn")
 
@@ -38,6 +39,7 @@ def served(request: serve.ServeRequest) -> Iterator[str]:
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
+        assert thread.is_alive()
         thread.join(0.02)
     port = server.servers[0].sockets[0].getsockname()[1]
     yield f"http://127.0.0.1:{port}"
@@ -63,7 +65,7 @@ def test_a_file_and_its_samples_get_the_score_that_the_detector_gives(
     soundfile.write(path, hum(), RATE, subtype="PCM_16")
     (wanted,) = Detector.load(bank).score(path)
     with path.open("rb") as file:
-        told = requests.post(f"{url}/score", files={"file": (path.name, file)}, timeout=30)
+        told = requests.post(f"{url}/score", files={"file": (path.name, file)}, timeout=PATIENCE)
     assert told.status_code == 200, told.text
     answer = told.json()
     assert (answer["score"], answer["threshold"], answer["decision"]) == (wanted.score, wanted.threshold, 1)
@@ -72,15 +74,15 @@ def test_a_file_and_its_samples_get_the_score_that_the_detector_gives(
     samples, _ = soundfile.read(path, dtype="int16")
     for form, data in (("s16le", samples.astype("<i2")), ("f32le", (samples / 2**15).astype("<f4"))):
         query = {"rate": RATE, "format": form}
-        raw = requests.post(f"{url}/score", params=query, data=data.tobytes(), timeout=30)
+        raw = requests.post(f"{url}/score", params=query, data=data.tobytes(), timeout=PATIENCE)
         assert raw.json()["score"] == wanted.score
-    plain = requests.post(f"{url}/score", data=path.read_bytes(), timeout=30)
+    plain = requests.post(f"{url}/score", data=path.read_bytes(), timeout=PATIENCE)
     assert plain.json()["score"] == wanted.score
 
 
 def test_what_is_wrong_is_said_with_its_status(url: str) -> None:
     def status(data: bytes, **query: object) -> tuple[int, str]:
-        answer = requests.post(f"{url}/score", params=query, data=data, timeout=30)  # type: ignore[arg-type]
+        answer = requests.post(f"{url}/score", params=query, data=data, timeout=PATIENCE)  # type: ignore[arg-type]
         return answer.status_code, answer.text
 
     for data, query, code, words in (
@@ -96,21 +98,21 @@ def test_what_is_wrong_is_said_with_its_status(url: str) -> None:
     ):
         assert status(data, **query)[0] == code, (query, status(data, **query))
         assert words in status(data, **query)[1]
-    chunked = requests.post(f"{url}/score", data=iter([b"0" * 50_000] * 5), timeout=30)  # of no length
+    chunked = requests.post(f"{url}/score", data=iter([b"0" * 50_000] * 5), timeout=PATIENCE)  # of no length
     assert chunked.status_code == 413
-    form = requests.post(f"{url}/score", files={"sound": b"0"}, timeout=30)
+    form = requests.post(f"{url}/score", files={"sound": b"0"}, timeout=PATIENCE)
     assert (form.status_code, "`file`" in form.text) == (422, True)
 
 
 def test_banks_health_metrics_and_the_page_of_the_interface(url: str) -> None:
-    requests.post(f"{url}/score", params={"rate": RATE}, data=bytes(2 * RATE), timeout=30)
-    (told,) = requests.get(f"{url}/banks", timeout=30).json()
+    requests.post(f"{url}/score", params={"rate": RATE}, data=bytes(2 * RATE), timeout=PATIENCE)
+    (told,) = requests.get(f"{url}/banks", timeout=PATIENCE).json()
     assert (told["name"], told["sections"][0]["machine_type"]) == ("pump.bank", "pump")
-    assert requests.get(f"{url}/health", timeout=30).json()["status"] == "ok"
-    text = requests.get(f"{url}/metrics", timeout=30).text
+    assert requests.get(f"{url}/health", timeout=PATIENCE).json()["status"] == "ok"
+    text = requests.get(f"{url}/metrics", timeout=PATIENCE).text
     assert 'asd_http_answers_total{status="200"}' in text
     assert 'asd_score_seconds_bucket{le="+Inf"}' in text
-    paths = requests.get(f"{url}/openapi.json", timeout=30).json()["paths"]
+    paths = requests.get(f"{url}/openapi.json", timeout=PATIENCE).json()["paths"]
     assert "multipart/form-data" in paths["/score"]["post"]["requestBody"]["content"]
 
 
@@ -120,7 +122,7 @@ def test_a_full_queue_refuses_and_what_takes_long_is_given_up(
     going, judge = threading.Event(), serve._judge
 
     def slow(*arguments: object) -> object:
-        going.wait(30)
+        going.wait(PATIENCE)
         return judge(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(serve, "_judge", slow)
@@ -129,18 +131,20 @@ def test_a_full_queue_refuses_and_what_takes_long_is_given_up(
 
         def post() -> int:
             query = {"rate": RATE, "bank": "pump.bank"}
-            answer = requests.post(f"{url}/score", params=query, data=bytes(9600), timeout=30)
+            answer = requests.post(f"{url}/score", params=query, data=bytes(9600), timeout=PATIENCE)
             return answer.status_code
 
         codes = sorted(client.result() for client in [clients.submit(post) for _ in range(4)])
         assert codes == [429, 429, 503, 503]
-        assert requests.get(f"{url}/health", timeout=30).json()["waiting"] == 2
+        assert requests.get(f"{url}/health", timeout=PATIENCE).json()["waiting"] == 2
         going.set()
-        while requests.get(f"{url}/health", timeout=30).json()["waiting"]:
-            pass
+        while requests.get(f"{url}/health", timeout=PATIENCE).json()["waiting"]:
+            time.sleep(0.02)
         assert post() == 200
         assert (
-            requests.post(f"{url}/score", params={"rate": RATE}, data=bytes(9600), timeout=30).status_code
+            requests.post(
+                f"{url}/score", params={"rate": RATE}, data=bytes(9600), timeout=PATIENCE
+            ).status_code
             == 422
         )
 
@@ -152,9 +156,9 @@ def test_a_token_and_who_may_listen(bank: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv(serve.TOKEN, "s3cret")
     assert serve.ServeRequest(banks=(bank,), host="0.0.0.0").host == "0.0.0.0"
     with served(serve.ServeRequest(banks=(bank,))) as url:
-        assert requests.get(f"{url}/health", timeout=30).status_code == 200
-        assert requests.get(f"{url}/banks", timeout=30).status_code == 401
+        assert requests.get(f"{url}/health", timeout=PATIENCE).status_code == 200
+        assert requests.get(f"{url}/banks", timeout=PATIENCE).status_code == 401
         known = {"Authorization": "Bearer s3cret"}
-        assert requests.get(f"{url}/banks", headers=known, timeout=30).status_code == 200
+        assert requests.get(f"{url}/banks", headers=known, timeout=PATIENCE).status_code == 200
     with pytest.raises(AsdError, match="two banks are called"):
         serve.application(serve.ServeRequest(banks=(bank, bank)))

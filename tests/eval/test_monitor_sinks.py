@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 from cache.base.errors import AsdError
 from eval.monitor import sinks
 from eval.monitor.sinks import Command, Delivery, JsonLines, Message, Mqtt, Webhook, home_assistant
+from tests.conftest import PATIENCE
 from tests.helpers.brokers import broker
 
 MESSAGES = [(n, {"machine": "pump 1", "event": "raised", "number": n}) for n in (3, 7, 8)]
@@ -89,11 +91,11 @@ def test_a_command_is_given_the_message(tmp_path: Path) -> None:
 
 
 def test_a_command_that_fails_stalls_or_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks, "_PATIENCE", 0.2)
-    for code, told in (
-        ("import sys; sys.exit('no modem')", "no modem"),
-        ("import time; time.sleep(5)", "0.2 s"),
+    for code, patience, told in (
+        ("import sys; sys.exit('no modem')", PATIENCE, "no modem"),
+        (f"import time; time.sleep({PATIENCE})", 0.2, "0.2 s"),
     ):
+        monkeypatch.setattr(sinks, "_PATIENCE", patience)
         with pytest.raises(AsdError, match=told):
             Command(f'{sys.executable} -c "{code}"').send({})
     with pytest.raises(AsdError, match="cannot be run"):
@@ -118,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.server.stalls:
-            self.server.end.wait(5)
+            self.server.end.wait()
             return
         self.server.got.append((body, self.headers["Authorization"]))
         self.send_response(self.server.status)
@@ -133,7 +135,7 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[_Server]:
     with _Server() as made:
-        thread = threading.Thread(target=made.serve_forever, daemon=True)
+        thread = threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         yield made
         made.end.set()
@@ -151,7 +153,7 @@ def test_a_webhook_with_its_token(server: _Server, monkeypatch: pytest.MonkeyPat
 def test_a_webhook_that_refuses_redirects_stalls_or_is_gone(
     server: _Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sinks, "_PATIENCE", 0.3)
+    monkeypatch.setattr(sinks, "_PATIENCE", PATIENCE)
     sink = Webhook(f"http://user:s3cret@127.0.0.1:{server.server_port}/alarm?key=s3cret")
     told = []
     for server.status in (500, 403, 302):
@@ -159,9 +161,11 @@ def test_a_webhook_that_refuses_redirects_stalls_or_is_gone(
             sink.send({})
         told.append(str(caught.value))
     server.stalls = True
+    monkeypatch.setattr(sinks, "_PATIENCE", 0.3)
     with pytest.raises(AsdError, match="Timeout") as caught:
         sink.send({})
     told.append(str(caught.value))
+    monkeypatch.setattr(sinks, "_PATIENCE", PATIENCE)
     with pytest.raises(AsdError, match="ConnectionError") as caught:
         Webhook("http://127.0.0.1:9/?key=s3cret").send({})
     assert not any("s3cret" in text for text in [*told, str(caught.value), sink.name])
@@ -180,6 +184,7 @@ def test_mqtt_addresses_and_what_home_assistant_is_told() -> None:
 
 
 def test_mqtt_reaches_a_broker_after_the_discovery_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sinks, "_PATIENCE", PATIENCE)
     monkeypatch.setenv("ASD_MQTT_USER", "pump")
     monkeypatch.setenv("ASD_MQTT_PASSWORD", "s3cret")
     with broker() as server:
@@ -191,11 +196,22 @@ def test_mqtt_reaches_a_broker_after_the_discovery_record(monkeypatch: pytest.Mo
         assert server.users == [("pump", "s3cret")]
 
 
-def test_a_broker_that_stalls_refuses_or_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def kept_port() -> Iterator[socket.socket]:
+    """Bound, never listening: no other process is given its port while nobody of ours serves there."""
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        yield kept
+
+
+def test_a_broker_that_stalls_refuses_or_restarts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_port: socket.socket
+) -> None:
     monkeypatch.setattr(sinks, "_PATIENCE", 0.5)
-    now = [0.0]
-    with broker() as server:
-        port, sink = server.port, Mqtt(f"mqtt://127.0.0.1:{server.port}/plant/pump")
+    now, port = [0.0], kept_port.getsockname()[1]
+    with broker(port) as server:
+        sink = Mqtt(f"mqtt://127.0.0.1:{port}/plant/pump")
         delivery = Delivery(sink, tmp_path, clock=lambda: now[0])
         server.stalls = True
         assert delivery.run(MESSAGES) == 3
@@ -205,6 +221,7 @@ def test_a_broker_that_stalls_refuses_or_restarts(tmp_path: Path, monkeypatch: p
         assert server.got == []
     now[0] += 1000
     assert delivery.run(MESSAGES) == 3  # nobody there
+    monkeypatch.setattr(sinks, "_PATIENCE", PATIENCE)
     with broker(port) as server:
         now[0] += 1000
         assert delivery.run(MESSAGES) == 0

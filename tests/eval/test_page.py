@@ -30,7 +30,7 @@ from eval.scoring.difference import Difference
 from extractors.clips.listing import Clip
 from extractors.run import main as extract
 from index.run import main as build
-from tests.conftest import write_clip, write_root
+from tests.conftest import PATIENCE, write_clip, write_root
 
 FAN = Section("fan", 0)
 HOSTILE = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'>"
@@ -64,7 +64,7 @@ def chromium() -> Iterator[Any]:
     if found is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
     with driver.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=found, args=FLAGS)
+        browser = play.chromium.launch(executable_path=found, args=FLAGS, timeout=1000 * PATIENCE)
         yield browser
         browser.close()
 
@@ -72,6 +72,7 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture
 def opened(chromium: Any) -> Iterator[Opened]:
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(1000 * PATIENCE)
     page = Opened(context.new_page())
     yield page
     assert page.said == []  # nor anything after loading
@@ -115,11 +116,11 @@ def test_the_page_of_our_own_chain(chain: Path, opened: Opened) -> None:
 
 def until(page: Any, holds: str) -> None:
     """Wait for a condition; the page's own policy forbids the browser driver's way of polling."""
-    for _ in range(100):
+    for _ in range(20 * PATIENCE):
         if page.evaluate(holds):
             return
         page.wait_for_timeout(50)
-    pytest.fail(f"{holds} did not come true in 5 s")
+    pytest.fail(f"{holds} never came true")
 
 
 def painted(page: Any, selector: str) -> int:
@@ -140,11 +141,12 @@ def test_a_clip_beside_its_neighbours_is_seen_and_heard(chain: Path, opened: Ope
     assert "score " in caption
     assert "domain decided" in caption
     assert page.locator("#difference .caption b").inner_text()
+    until(page, "[...document.querySelectorAll('audio')].every(a => a.readyState)")
     lengths = page.eval_on_selector_all("audio", "all => all.map(a => a.duration)")
     assert len(lengths) == 3
     assert all(0.15 < length < 0.6 for length in lengths)  # clips of 0.2 and 0.3 s; MP3 pads
     page.keyboard.press("2")
-    until(page, "document.querySelectorAll('audio')[1].currentTime > 0")
+    until(page, "document.querySelectorAll('audio')[1].played.length > 0")
     played = page.eval_on_selector_all("audio", "all => all.map(a => a.played.length)")
     assert played[0] == 0
     page.locator(".play").first.click()
@@ -213,8 +215,7 @@ def test_a_map_point_leads_to_its_clip(chain: Path, opened: Opened) -> None:
 
 def drag(page: Any, selector: str, start: tuple[float, float], end: tuple[float, float]) -> None:
     """From one place of an element to another, both as shares of its width and height."""
-    page.locator(selector).first.evaluate("e => e.scrollIntoView({block: 'center'})")
-    page.wait_for_timeout(600)  # scrolling is smooth
+    page.locator(selector).first.evaluate("e => e.scrollIntoView({block: 'center', behavior: 'instant'})")
     box = page.locator(selector).first.bounding_box()
     points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
     page.mouse.move(*points[0])
@@ -243,12 +244,14 @@ def test_a_selection_is_looped_alone_and_louder(chain: Path, opened: Opened) -> 
     page.locator("input[type=range]").fill("12")
     assert "+12 dB" in page.locator(".region-tools").inner_text()
     page.keyboard.press("Escape")
+    first = "document.querySelectorAll('audio')[0]"
+    page.evaluate(f"window.turns = []; {first}.onseeking = () => turns.push({first}.currentTime)")
     page.locator(".play").first.click()
-    lately = "document.querySelectorAll('audio')[0]"
-    until(page, f"{lately}.played.length > 0")
-    page.wait_for_timeout(600)  # three times the selection
-    assert not page.evaluate(f"{lately}.paused")
-    assert start - 0.15 <= page.evaluate(f"{lately}.currentTime") <= end + 0.15
+    until(page, "turns.length > 3")
+    _, *again = page.evaluate("turns")  # the first leads to the selection, those from its end
+    assert again == pytest.approx([start] * len(again), abs=0.02)
+    until(page, f"!{first}.paused")
+    until(page, f"{start - 0.15} <= {first}.currentTime && {first}.currentTime <= {end + 0.15}")
     page.locator("button", has_text="clear").click()
     assert page.locator(".region:visible").count() == 0
 
@@ -273,13 +276,14 @@ def test_filtered_sound_is_not_silent(chain: Path, opened: Opened) -> None:
           document.querySelector(".play").click();
           const samples = new Float32Array(2048);
           let most = 0;
-          for (let i = 0; i < 40; i++) {
+          for (const clip of document.querySelectorAll("audio")) clip.loop = true;
+          for (let i = 0; most <= 0.01 && i < PATIENCE * 100; i++) {
             await new Promise((done) => setTimeout(done, 10));
             if (analyser) analyser.getFloatTimeDomainData(samples);
             most = Math.max(most, ...samples.map(Math.abs));
           }
           return most;
-        }"""
+        }""".replace("PATIENCE", str(PATIENCE))
     )
     assert heard > 0.01
 

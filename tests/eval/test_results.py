@@ -18,6 +18,7 @@ from eval.results.description import SystemDescription, read_description, write_
 from eval.results.folder import SUMS, ResultsFolder, sum_faults
 from eval.results.submission import Submission, read_submission, write_submission
 from eval.run import main as evaluate
+from tests.conftest import PATIENCE
 
 ErrorOf = Callable[..., str]
 FAN, SAW = Section("fan", 0), Section("saw", 0)
@@ -189,7 +190,7 @@ def test_runs_below_a_folder_go_with_the_run_that_made_them(tmp_path: Path) -> N
 def _hold(folder: Path, held: Event, done: Event) -> None:
     with ResultsFolder(folder).run():
         held.set()
-        done.wait(30)
+        done.wait(PATIENCE)
 
 
 def test_a_second_run_waits(tmp_path: Path) -> None:
@@ -197,13 +198,13 @@ def test_a_second_run_waits(tmp_path: Path) -> None:
     held, done = context.Event(), context.Event()
     first = context.Process(target=_hold, args=(tmp_path, held, done))
     first.start()
-    assert held.wait(60)
+    assert held.wait(PATIENCE)
     second = Thread(target=scored, args=(tmp_path, FAN))
     second.start()
     second.join(0.3)
     assert second.is_alive()
     assert not list(tmp_path.glob("anomaly*"))
     done.set()
-    second.join(30)
-    first.join(30)
+    second.join(PATIENCE)
+    first.join(PATIENCE)
     assert judge(JudgeRequest(tmp_path)).sections == [FAN]

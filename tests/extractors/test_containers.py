@@ -16,6 +16,7 @@ from cache.base.errors import AsdError
 from extractors.audio.decode import decode_file, seconds_of
 from extractors.audio.hearing import Hearing
 from extractors.data.probe import probe
+from tests.conftest import PATIENCE
 
 RATE, FRAMES = 16_000, 24_000
 SOUND = np.random.default_rng(3).normal(0, 0.1, FRAMES)
@@ -168,7 +169,7 @@ def test_the_last_frame_of_a_flac_is_found_in_any_sound(path: Path) -> None:
 
 
 def test_claims_cost_no_time_and_no_windows(path: Path) -> None:
-    begin = time.perf_counter()
+    begin = time.process_time()
     data = unknown_flac()
     data[21] |= 15
     data[22:26] = b"\xff" * 4
@@ -182,7 +183,7 @@ def test_claims_cost_no_time_and_no_windows(path: Path) -> None:
     path.write_bytes(encoded("WAV")[:12] + many)
     with pytest.raises(AsdError):
         seconds_of(path)
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < PATIENCE / 10  # it takes a tenth of a second
 
 
 def mp3_without_its_first_frame() -> bytes:

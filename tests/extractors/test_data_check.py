@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from cache.table import Section
 from extractors.clips.dataset import KNOWN, find_known
 from extractors.data.run import main
 from tests.conftest import write_clip
@@ -133,11 +134,11 @@ def test_known_sets() -> None:
     assert {(one.year, one.part) for one in KNOWN} == {
         (year, part) for year in range(2020, 2027) for part in ("dev", "eval")
     }
-    found = find_known({("ToyTank", 0), ("Vacuum", 0)}, 1)
+    found = find_known({Section("ToyTank", 0), Section("Vacuum", 0)}, 1)
     assert [str(one) for one in found] == ["DCASE 2023 Task 2, eval"]
-    found = find_known({("pump", 4), ("ToyConveyor", 1), ("pump", 5)}, 1)
+    found = find_known({Section("pump", 4), Section("ToyConveyor", 1), Section("pump", 5)}, 1)
     assert {one.year for one in found} == {2020, 2021}
-    assert find_known({("press", 0)}, 1) == []
+    assert find_known({Section("press", 0)}, 1) == []
 
 
 def test_ones_own_fan_is_not_taken_for_a_published_one(

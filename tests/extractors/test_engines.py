@@ -21,7 +21,7 @@ from extractors.engines.local import Report
 from extractors.engines.worker import Orders
 from extractors.request import ExtractRequest
 from extractors.run import main
-from tests.conftest import write_root
+from tests.conftest import PATIENCE, write_root
 
 ErrorOf = Callable[..., str]
 
@@ -180,7 +180,7 @@ def test_one_process_needs_no_ray(root: Path, tmp_path: Path) -> None:
         "assert main([*sys.argv[1:], '--engine', 'ray']) == 2\n"
     )
     command = [sys.executable, "-c", code, "--data", root, "--cache-dir", tmp_path / "a"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     assert "pip install 'machine-asd[ray]'" in done.stderr
 

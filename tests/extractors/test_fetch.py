@@ -25,7 +25,7 @@ from extractors.data.fetch import FetchRequest, look_up
 from extractors.data.run import main
 from extractors.data.zenodo import DATASETS, PARTS
 from extractors.fetching.download import Remote
-from tests.conftest import write_clip
+from tests.conftest import PATIENCE, write_clip
 from tests.helpers.bad_server import BadServer
 
 ErrorOf = Callable[..., str]
@@ -383,7 +383,7 @@ def test_two_processes_at_once(zenodo: Zenodo, tmp_path: Path, clips: dict[str, 
     command = [sys.executable, "-m", "extractors.data.run", *call(tmp_path / "to", "--part", "dev")]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             for _ in range(2)]  # fmt: skip
-    said = [process.communicate(timeout=120) for process in both]
+    said = [process.communicate(timeout=PATIENCE) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert zenodo.asked() == ["dev_fan.zip"]
     assert below(tmp_path / "to" / "dev_data") == set(clips)

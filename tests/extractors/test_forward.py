@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from cache.base.errors import AsdError
 from extractors import backbones, pooling
 from extractors.backbone import BackboneSpec, Features, Kernels, Source
+from extractors.embedding import products
 from extractors.embedding import throughput as tuning
 from extractors.embedding.embedder import Forward, Output, least_cosine, window_starts
 from extractors.embedding.throughput import Plan
@@ -165,25 +167,83 @@ def test_the_way_a_network_computes_is_measured_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = TwoWays()
-    forward, seen = forward_of(model), list[tuple[int, str]]()
+    forward, seen = forward_of(model), list[tuple[str, bool]]()
 
     def rate(_: Forward, plan: Plan, __: object) -> float:
-        seen.append((plan.batch, plan.kernel))
-        return 2.0 if plan.kernel == "other" else 1.0
+        seen.append((plan.kernel, plan.onednn))
+        return 1.0 + (plan.kernel == "other") + plan.onednn
 
     monkeypatch.setattr(tuning, "rate", rate)
+    monkeypatch.setattr(products, "has_onednn", lambda: True)
     clip = np.zeros(10, np.float32)
-    assert tuning.kept_kernel(tmp_path, forward) == ""
+    first = tuning.usual(model.spec, CPU)
+    assert tuning.as_measured(first, tmp_path, forward) == first
     plan = tuning.remembered(tmp_path, forward, clip)
-    assert plan.kernel == "other"
-    assert [kernel for _, kernel in seen[:2]] == ["usual", "other"]
-    assert {kernel for _, kernel in seen[2:]} == {"other"}  # the rest is measured as the best of them
-    assert str(tuning.plans_in(tmp_path).popitem()[1]).endswith(", other")
-    assert tuning.kept_kernel(tmp_path, forward) == "other"  # whatever the length of the clips
+    assert (plan.kernel, plan.onednn) == ("other", True)
+    assert seen[:4] == [("usual", False), ("other", False), ("usual", True), ("other", True)]
+    assert set(seen[4:]) == {("other", True)}  # the rest is measured as the best of them
+    assert str(tuning.plans_in(tmp_path).popitem()[1]).endswith(", other, products by oneDNN")
+    # Whatever the length of the clips.
+    assert tuning.as_measured(first, tmp_path, forward) == replace(first, kernel="other", onednn=True)
     tuning.use(forward, plan)
     assert model.kernel == "other"
-    tuning.use(forward, replace(plan, kernel="of a later version"))
+    assert forward.onednn
+    tuning.use(forward, replace(plan, kernel="of a later version", onednn=False))
     assert model.kernel == "usual"
+    assert not forward.onednn
+
+
+def test_where_torch_has_no_other_library_nothing_else_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward, seen = forward_of(Meter()), list[bool]()
+    monkeypatch.setattr(products, "has_onednn", lambda: False)
+    monkeypatch.setattr(tuning, "rate", lambda _, plan, __: seen.append(plan.onednn) or 1.0)
+    tuning.fastest(forward, [Plan(1, 1, 1)], np.zeros(5, np.float32))
+    monkeypatch.setattr(products, "has_onednn", lambda: True)
+    smaller = replace(forward, outputs=[replace(forward.outputs[0], dtype="bfloat16")])
+    tuning.fastest(smaller, [Plan(1, 1, 1)], np.zeros(5, np.float32))  # a format has its own
+    assert seen == [False, False]
+    forward.onednn = True  # as a plan from elsewhere says
+    monkeypatch.setattr(products, "_linear", pytest.fail)
+    monkeypatch.setattr(products, "has_onednn", lambda: False)
+    assert forward(np.ones((1, 5), np.float32)).values[0] == 1
+
+
+@pytest.mark.parametrize("name", [name for name in backbones.names() if name not in ("logmel", "logspec")])
+def test_products_by_another_library_are_equal_up_to_rounding(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not products.has_onednn():
+        pytest.skip("this build of torch does not multiply by oneDNN")
+    model = backbones.find(name).load(SMALL[name](tmp_path), CPU)
+    if isinstance(model, Kernels):
+        model.use(model.kernels[0] if model.kernels else "")
+    calls = Counter[str]()
+    for of, made in list(products._BY_ONEDNN.items()):
+
+        def counted(*args: Tensor, made: Callable[..., Tensor] = made, **named: Tensor) -> Tensor:
+            calls[made.__name__] += 1
+            return made(*args, **named)
+
+        monkeypatch.setitem(products._BY_ONEDNN, of, counted)  # type: ignore[arg-type]
+    forward = Forward(model, [Output(model.spec, model.spec.layer, pooling.find("mean", {}), "merge")], CPU)
+    length = max(model.spec.min_samples, 2 * model.spec.sample_rate)
+    clips = np.random.default_rng(0).normal(0, 0.1, (2, length)).astype(np.float32)
+    (usual,) = forward(clips).values
+    assert not calls
+    (other,) = replace(forward, onednn=True)(clips).values
+    assert np.linalg.norm(usual - other) <= 1e-5 * np.linalg.norm(usual)
+    assert calls or name == "efficientat"  # nothing but convolutions
+
+
+def test_training_keeps_the_usual_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    for of in list(products._BY_ONEDNN):
+        monkeypatch.setitem(products._BY_ONEDNN, of, pytest.fail)  # type: ignore[arg-type]
+    layer = torch.nn.Linear(3, 4)
+    with products.multiplied(True):
+        layer(torch.ones(2, 3)).sum().backward()
+        with torch.no_grad():  # nor what is not float32
+            layer.double()(torch.ones(2, 3, dtype=torch.float64))
+    assert layer.weight.grad is not None
 
 
 @pytest.mark.parametrize("name", backbones.names())
@@ -210,7 +270,7 @@ def test_a_plan_is_measured_once_and_remembered(tmp_path: Path, monkeypatch: pyt
     forward = forward_of(Meter())
     clip = np.zeros(10, np.float32)
     plan = tuning.remembered(tmp_path, forward, clip)
-    assert plan in tuning.candidates(forward.backbone.spec, CPU)
+    assert replace(plan, onednn=False) in tuning.candidates(forward.backbone.spec, CPU)
     monkeypatch.setattr(tuning, "fastest", lambda *_: pytest.fail("measured again"))
     assert tuning.remembered(tmp_path, forward, clip) == plan
     stored = json.loads((tmp_path / tuning.PLANS).read_text())

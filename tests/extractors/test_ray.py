@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from cache.store import Store
 from extractors.run import main
-from tests.conftest import write_clip, write_root
+from tests.conftest import PATIENCE, write_clip, write_root
 from tests.helpers.small_models import write_beats, write_mobilenet
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'machine-asd[ray]'")
@@ -95,10 +96,20 @@ def told(said: str) -> list[str]:
 
 def waiting(folder: Path, count: int) -> list[Path]:
     """Marks of workers that wait, once there are so many."""
-    until = time.monotonic() + 100
-    while len(found := sorted(folder.glob("*.waits"))) < count and time.monotonic() < until:
+    until = time.monotonic() + PATIENCE
+    while len(found := sorted(folder.glob("*.waits"))) < count:
+        assert time.monotonic() < until
         time.sleep(0.05)
     return found
+
+
+@contextmanager
+def going_on(folder: Path) -> Iterator[None]:
+    """Let workers that wait go on afterwards, whatever happened."""
+    try:
+        yield
+    finally:
+        (folder / ray_workers.GO).touch()
 
 
 def test_tables_are_those_of_one_process_and_made_once(
@@ -147,8 +158,8 @@ def test_a_killed_worker_costs_nothing(
     two: Path, tmp_path: Path, capsys: Said, with_worker: Callable[[type], None]
 ) -> None:
     def kill() -> None:
-        os.kill(int(waiting(tmp_path, 2)[0].name.split(".")[1]), signal.SIGKILL)
-        (tmp_path / ray_workers.GO).touch()
+        with going_on(tmp_path):
+            os.kill(int(waiting(tmp_path, 2)[0].name.split(".")[1]), signal.SIGKILL)
 
     assert run(two, tmp_path / "one") == 0
     with_worker(ray_workers.Waiting)
@@ -166,9 +177,9 @@ def test_a_lost_machine_costs_nothing(
     node = cluster.add_node(num_cpus=1, env_vars={"ASD_NODE": "second"})
 
     def remove() -> None:
-        assert any(mark.name.startswith("second.") for mark in waiting(tmp_path, 3))
-        cluster.remove_node(node, allow_graceful=False)
-        (tmp_path / ray_workers.GO).touch()
+        with going_on(tmp_path):
+            assert any(mark.name.startswith("second.") for mark in waiting(tmp_path, 3))
+            cluster.remove_node(node, allow_graceful=False)
 
     assert run(two, tmp_path / "one") == 0
     with_worker(ray_workers.Waiting)

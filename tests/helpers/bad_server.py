@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 
 @dataclass
@@ -26,8 +26,8 @@ class Served:
         Whether the server takes up a file where it was left, and vouches for it.
     status
         What is answered instead of the file; 302 leads to itself.
-    stall
-        Seconds of silence after the first byte.
+    halt
+        After how many bytes nothing more comes, and the connection stays open until the server stops.
     pause
         Seconds before each 64 KiB.
     kind
@@ -39,7 +39,7 @@ class Served:
     ranges: bool = True
     etag: bool = True
     status: int = 200
-    stall: float = 0.0
+    halt: int | None = None
     pause: float = 0.0
     kind: str = "application/octet-stream"
 
@@ -50,10 +50,11 @@ class BadServer:
     def __init__(self) -> None:
         self.files: dict[str, Served] = {}
         self.asked: list[tuple[str, str]] = []
+        self.stopped = Event()
         handler = type("Handler", (_Handler,), {"owner": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
-        Thread(target=self._server.serve_forever, daemon=True).start()
+        Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def serve(self, path: str, content: bytes, **how: object) -> str:
@@ -62,6 +63,7 @@ class BadServer:
         return self.url + path
 
     def stop(self) -> None:
+        self.stopped.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -100,10 +102,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, file: Served, body: bytes) -> None:
         end = min(file.cut.pop(0), len(body)) if file.cut else len(body)
-        if file.stall:
-            self.wfile.write(body[:1])
-            self.wfile.flush()
-            time.sleep(file.stall)
+        if file.halt is not None:
+            self.wfile.write(body[: file.halt])
+            self.owner.stopped.wait()
             return
         for position in range(0, end, 1 << 16):
             time.sleep(file.pause)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,18 +160,18 @@ def test_the_digest_of_a_concatenation_is_that_of_its_parents(tmp_path: Path) ->
 
 REWRITE = """
 import sys
+from dataclasses import replace
 from pathlib import Path
-import numpy as np
 from cache.table import Section
 from index.bank import Bank
 from tests.conftest import make_recipe
 from tests.helpers.fleets import RECIPE
 from tests.index.test_resume import fitted
 bank, ready = Bank(Path(sys.argv[1])), Path(sys.argv[2])
-versions = [fitted(seed) for seed in (0, 1)]
+versions, number = [fitted(seed) for seed in (0, 1)], 0
 while not ready.exists():
-    for version in versions:
-        bank.write(version)
+    number += 1  # no two records are the same
+    bank.write(replace(versions[number % 2], clips={"source": number}))
 """
 
 
@@ -198,8 +199,8 @@ def test_a_section_that_another_process_rewrites_is_read_whole(tmp_path: Path) -
     with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as writer:
         try:
             while record.read_bytes() == first and writer.poll() is None:
-                pass
-            for _ in range(300):
+                time.sleep(0.01)
+            for _ in range(100):
                 found.add(bank.read(Section("fan", 0), RECIPE).scorer.score(queries).tobytes())
         finally:
             ready.touch()
@@ -218,8 +219,10 @@ def test_a_vanished_file_is_looked_for_in_the_new_record(
     def rewritten(path: Path) -> dict[str, object]:
         record = read(path)
         calls.append(path)
-        if len(calls) == 1:  # another process writes between the record and the data
-            bank.write(fitted(1))
+        if len(calls) <= 9:  # another process writes between the record and the data
+            with monkeypatch.context() as patch:
+                patch.setattr(index.bank, "read_record", read)
+                bank.write(fitted(1 if len(calls) == 9 else 2 + len(calls) % 2))
         return record
 
     monkeypatch.setattr(index.bank, "read_record", rewritten)

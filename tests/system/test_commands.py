@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import subprocess
@@ -13,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from cache.asd import VERBS, main, page
-from cache.base.progress import PACKAGES
 from extractors.run import main as extract
 from index.run import main as build
-from tests.conftest import write_clip
+from tests.conftest import PATIENCE, write_clip
 
 REPOSITORY = Path(__file__).parents[2]
 # Each takes from a third of a second to several.
@@ -38,7 +36,7 @@ def loaded_by(code: str, *arguments: object, among: Sequence[str] = HEAVY) -> li
     """Of these modules, those that are loaded once code has run in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", LOADED, code, *map(str, arguments)],
-        check=True, text=True, capture_output=True, timeout=120, cwd=REPOSITORY,
+        check=True, text=True, capture_output=True, timeout=PATIENCE, cwd=REPOSITORY,
     )  # fmt: skip
     loaded = done.stderr.splitlines()[-1].split()[1:]
     return [name for name in among if name in loaded]
@@ -135,7 +133,7 @@ def test_it_works_beside_files_of_the_same_names(root: Path, tmp_path: Path) -> 
     ):
         done = subprocess.run(
             [sys.executable, script, *map(str, arguments)], cwd=tmp_path, check=False, text=True,
-            capture_output=True, timeout=120, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            capture_output=True, timeout=PATIENCE, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 
@@ -170,23 +168,3 @@ def test_quiet_says_nothing_but_what_is_wrong(
     assert (said.out, said.err) == ("", "")
     assert extract(["--data", str(tmp_path / "none"), *where]) == 2
     assert capsys.readouterr().err.startswith("error: ")
-
-
-def test_benchmarks_import_what_there_is() -> None:
-    """They are run by hand, months apart; a name that was moved must be found before."""
-    lacking = []
-    for file in sorted((REPOSITORY / "benchmarks").glob("*.py")):
-        for line in ast.walk(ast.parse(file.read_text("utf-8"))):
-            module = (line.module or "") if isinstance(line, ast.ImportFrom) else ""
-            if isinstance(line, ast.ImportFrom) and module.split(".")[0] in PACKAGES:
-                place = REPOSITORY / module.replace(".", "/")
-                source = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-                told = ast.parse(source.read_text("utf-8")) if source.is_file() else ast.Module([], [])
-                there = {getattr(node, "name", "") for node in told.body} | {
-                    name.asname or name.name if isinstance(name, ast.alias) else name.id
-                    for node in told.body for name in ast.walk(node) if isinstance(name, ast.alias | ast.Name)
-                }  # fmt: skip
-                files = {path.stem for path in place.iterdir()} if place.is_dir() else set()
-                lacking += [f"{file.name}: {module}.{name.name}" for name in line.names
-                            if name.name not in there | files]  # fmt: skip
-    assert lacking == []

@@ -14,7 +14,7 @@ from cache.base.errors import AsdError
 from extractors.audio.decode import read_audio, seconds_of
 from extractors.data.probe import probe
 from extractors.run import main
-from tests.conftest import write_clip, write_root
+from tests.conftest import PATIENCE, write_clip, write_root
 from tests.helpers.hostile_audio import RATE, claiming, seeds
 
 _HERE = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ _HERE = Path(__file__).parents[2]
 def test_mutated_files_are_read_or_refused() -> None:
     command = [sys.executable, "-m", "tests.helpers.hostile_audio", "210", "7"]
     # Its own process: a decoder's crash would take the tests with it, and its memory is bounded.
-    done = subprocess.run(command, cwd=_HERE, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=_HERE, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["found"]
     assert set(found) == {"wav", "flac", "ogg", "mp3"}

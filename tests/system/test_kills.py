@@ -17,7 +17,7 @@ from cache.store import Store
 from finetune.loop.model_file import Maker
 from finetune.loop.state import Row
 from index.run import main as build
-from tests.conftest import make_recipe, make_table
+from tests.conftest import PATIENCE, make_recipe, make_table
 from tests.helpers.chain import environment
 from tests.helpers.tuning import settings_of, source_of, waveforms_of
 
@@ -31,7 +31,7 @@ def test_every_command_survives_being_killed() -> None:
     command = [sys.executable, "-m", "tests.helpers.kills", "--kills", "2", "--seed", "1"]
     done = subprocess.run(
         [*command, "--commands", "extraction", "fine-tuning", "index", "evaluation"],
-        cwd=_HERE, env=environment(), capture_output=True, text=True, timeout=300, check=False,
+        cwd=_HERE, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["found"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.helpers.chain import environment
 
 pytestmark = pytest.mark.slow
@@ -18,7 +19,7 @@ def test_what_is_of_other_data_or_runs_is_not_used() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.helpers.mixups", "--rounds", "2"],
         cwd=Path(__file__).parents[2], env=environment(), capture_output=True, text=True,
-        timeout=300, check=False,
+        timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["found"]

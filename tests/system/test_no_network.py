@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import write_root
+from tests.conftest import PATIENCE, write_root
 
 _HERE = Path(__file__).parents[2]
 # Any connection or look-up but to this machine itself is written down, then refused.
@@ -56,7 +56,7 @@ def chain(root: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     environment |= {"ASD_HOME": str(folder / "home")}
     return subprocess.run(
         [sys.executable, "-c", _CHAIN, root, folder],
-        cwd=_HERE, env=environment, capture_output=True, text=True, timeout=300, check=False,
+        cwd=_HERE, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
 
 

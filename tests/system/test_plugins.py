@@ -18,6 +18,7 @@ from cache.base.errors import AsdError
 from cache.base.plugins import Plugins
 from cache.store import Store
 from extractors import pooling
+from tests.conftest import PATIENCE
 
 REPOSITORY = Path(__file__).parents[2]
 BROKEN = {
@@ -36,7 +37,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation",
                "--no-index", "--disable-pip-version-check", "--root-user-action=ignore",
                "--target", folder / "site", source]  # fmt: skip
-    subprocess.run(command, check=True, timeout=300)
+    subprocess.run(command, check=True, timeout=PATIENCE)
     (folder / "site" / "asd_broken.py").write_text("raise ZeroDivisionError('in its own code')\n")
     record = folder / "site" / "asd_broken-2.5.dist-info"
     record.mkdir()
@@ -49,7 +50,7 @@ def run(installed: Path, *arguments: object) -> subprocess.CompletedProcess[str]
     path = os.pathsep.join([str(installed), str(REPOSITORY)])
     return subprocess.run(
         [sys.executable, "-m", *map(str, arguments)],
-        check=False, text=True, capture_output=True, timeout=300,
+        check=False, text=True, capture_output=True, timeout=PATIENCE,
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "500"},
     )  # fmt: skip
 
@@ -98,7 +99,7 @@ def test_the_examples_run(installed: Path, tmp_path: Path) -> None:
         path = os.pathsep.join([str(installed), str(REPOSITORY)])
         done = subprocess.run(
             [sys.executable, REPOSITORY / "examples" / f"{name}.py", *map(str, arguments)],
-            check=False, text=True, capture_output=True, timeout=300, cwd=tmp_path,
+            check=False, text=True, capture_output=True, timeout=PATIENCE, cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cache.asd import VERBS
+from tests.conftest import PATIENCE
 from tests.helpers.documents import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
-        check=False, text=True, capture_output=True, cwd=REPOSITORY, timeout=400,
+        check=False, text=True, capture_output=True, cwd=REPOSITORY, timeout=PATIENCE,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "NO_MKDOCS_2_WARNING": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ from cache.run import main as cache_main
 from cache.store import Store
 from cache.table import Section
 from extractors.audio.batches import hold
-from tests.conftest import make_recipe, make_table
+from tests.conftest import PATIENCE, make_recipe, make_table
 from tests.helpers.chain import environment
 from tests.helpers.system_faults import mounting
 
@@ -35,7 +35,7 @@ def test_disks_that_are_full_or_read_only() -> None:
     names = ["read-only inputs", "full disk, once"]
     done = subprocess.run(
         [*prefix, sys.executable, "-m", "tests.helpers.system_faults", *names],
-        cwd=_HERE, env=environment(), capture_output=True, text=True, timeout=300, check=False,
+        cwd=_HERE, env=environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["found"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PATIENCE
 from tests.helpers.chain import environment
 
 pytestmark = pytest.mark.slow
@@ -18,7 +19,7 @@ def test_processes_at_once_never_see_half_a_file_and_end_at_the_same_ones() -> N
     done = subprocess.run(
         [sys.executable, "-m", "tests.helpers.together"],
         cwd=Path(__file__).parents[2], env=environment(), capture_output=True, text=True,
-        timeout=300, check=False,
+        timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["found"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.conftest import write_clip
+from tests.conftest import PATIENCE, write_clip
 
 REPOSITORY = Path(__file__).parents[2]
 PROJECT = "machine-asd"
@@ -51,7 +51,7 @@ def thin(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / "source" / name).write_bytes((REPOSITORY / name).read_bytes())
     build = "from setuptools.build_meta import build_wheel; print(build_wheel(__import__('sys').argv[1]))"
-    subprocess.run([sys.executable, "-c", build, folder], cwd=folder / "source", check=True, timeout=300,
+    subprocess.run([sys.executable, "-c", build, folder], cwd=folder / "source", check=True, timeout=PATIENCE,
                    capture_output=True)  # fmt: skip
     (wheel,) = folder.glob("*.whl")
     venv.create(folder / "venv", with_pip=False, symlinks=True)
@@ -82,7 +82,7 @@ def run(thin: Path, place: Path, *arguments: object) -> subprocess.CompletedProc
     script.write_text(code)
     return subprocess.run(
         [thin / "bin" / "python", script, *map(str, arguments)], cwd=place, check=False, text=True,
-        capture_output=True, timeout=300, env={**environment, "OMP_NUM_THREADS": "1"},
+        capture_output=True, timeout=PATIENCE, env={**environment, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_it_checks_scores_and_reports_without_torch(thin: Path, place: Path) -> 
     code = """import sys; from machine_asd import Detector; detector = Detector().fit('data/pump/normal')
 print(len(detector.score('data/pump/new')), 'torch' in sys.modules)"""
     said = subprocess.run([thin / "bin" / "python", "-c", code], cwd=place, check=True, text=True,
-                          capture_output=True, timeout=300)  # fmt: skip
+                          capture_output=True, timeout=PATIENCE)  # fmt: skip
     assert said.stdout.split() == ["2", "False"]
 
 
