@@ -336,7 +336,7 @@ def test_bad_archives_and_servers(
     monkeypatch.setattr(http, "_PAUSE", 0.01)
     monkeypatch.setattr(http, "_TIMEOUT", (1.0, 0.3))
     key, content = list(FILES[name]().items())[-1]
-    how = {"redirect": {"status": 302}, "stalled": {"stall": 0.5}}.get(fault, {})
+    how = {"redirect": {"status": 302}, "stalled": {"halt": 1}}.get(fault, {})
     publish(name, {key: damaged(content, fault, tmp_path)}, **how)
     for path, served in server.files.items():
         if fault == "lying" and key in path:
