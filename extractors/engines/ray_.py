@@ -37,6 +37,8 @@ from extractors.engines.worker import Orders, TableWorker
 from extractors.request import ExtractRequest
 
 _POLL = 5.0  # seconds without an answer before the actors are looked after
+_SOON = 0.2  # the same until one was seen: it may die at once
+_UNSEEN = 900.0  # seconds without a sight of any; before, Ray itself gives up to start them
 _NEVER_RAN = "The actor never ran"  # Ray's words for one that a busy machine did not get started
 _PATIENCE = 2  # such looks in a row that find nobody at work end the pass
 
@@ -53,6 +55,8 @@ class Round:
         The actors that do it.
     seen
         Whether any of them was seen so far: before, they are about to start.
+    until
+        When they no longer are, by the clock that never goes back.
     reason
         Why the pass ended before its time; empty if it did not.
     began
@@ -63,6 +67,7 @@ class Round:
     orders: Orders
     pool: Pool
     seen: bool = False
+    until: float = field(default_factory=lambda: time.monotonic() + _UNSEEN)
     reason: str = ""
     began: bool = True
 
@@ -86,7 +91,7 @@ class Round:
 
     def _next(self, stream: Any) -> pa.Table | None:
         looks = 0
-        while not ray.wait([stream], timeout=_POLL)[0]:
+        while not ray.wait([stream], timeout=_POLL if self.seen else _SOON)[0]:
             looks = 0 if self._is_alive() else looks + 1
             if looks == _PATIENCE:
                 self.reason = "no worker was left"
@@ -102,8 +107,10 @@ class Round:
         """Tell whether anybody is at work or may be again: there is room to start one anew."""
         alive = any(name.startswith(self.pool.name) for name in ray.util.list_named_actors())
         self.seen |= alive
+        if not self.seen:
+            return time.monotonic() < self.until
         share = self.pool.share
-        return not self.seen or (alive and room().emptied.holds(share.cpus, share.per_gpu) > 0)
+        return alive and room().emptied.holds(share.cpus, share.per_gpu) > 0
 
 
 _FRUITLESS = 2  # passes in a row that finish no table; then what is left is given up

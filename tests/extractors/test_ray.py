@@ -24,7 +24,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'mach
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 from extractors.engines import ray_, tables  # noqa: E402
-from extractors.engines.cluster import FAIR  # noqa: E402
+from extractors.engines.cluster import FAIR, Pool, Share  # noqa: E402
 from tests.helpers import ray_workers  # noqa: E402
 
 ErrorOf = Callable[..., str]
@@ -250,6 +250,16 @@ def test_workers_that_never_began_say_nothing_of_the_tables(
     monkeypatch.setattr(ray_, "_IDLE", 2)
     assert on_ray(write_root(root, machine="valve"), tmp_path / "a", "--actors", "1") == 1
     assert "valve/section_00 train: The actor never ran" in capsys.readouterr().err
+
+
+def test_workers_that_nobody_ever_saw_are_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_, "_UNSEEN", 0.0)
+    monkeypatch.setattr(ray, "wait", lambda *_, **__: ([], []))
+    monkeypatch.setattr("ray.util.list_named_actors", list)
+    orders: Any = None
+    round_ = ray_.Round(ray_.TableWorker, orders, Pool(Share(1, 1, 0)))
+    assert round_._next(None) is None
+    assert round_.reason == "no worker was left"
 
 
 def test_machines_that_differ_are_refused_by_name(

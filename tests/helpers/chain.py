@@ -27,12 +27,13 @@ DATA = ["dev_data", "eval_data"]
 _BACKBONES = ["--backbone", "logmel", "efficientat"]
 # Loaded by the commands when they need them; of some, importing takes seconds.
 _LATER = (
-    *("accelerate", "eval.evaluate", "extractors.backbones.efficientat", "extractors.extract"),
-    *("extractors.backbones.logmel", "extractors.device", "index.build", "index.scorers.fusion"),
-    *("pyarrow.dataset", "pyarrow.pandas_compat", "rich.progress", "torch._dynamo"),
+    *("eval.evaluate", "extractors.extract", "extractors.backbones.logmel", "extractors.device"),
+    *("index.build", "index.scorers.fusion", "pyarrow.dataset", "pyarrow.pandas_compat"),
     *("scipy.cluster.hierarchy", "scipy.ndimage", "scipy.optimize", "scipy.signal", "scipy.stats"),
     *("sklearn.decomposition", "sklearn.metrics"),
 )
+_NETWORKS = ("extractors.backbones.efficientat",)
+_TUNING = ("accelerate", "rich.progress", "torch._dynamo")
 _GAP = 0.05  # amplitude of the tone that tells one operating condition from another
 
 
@@ -121,13 +122,15 @@ def environment() -> dict[str, str]:
     return {**os.environ, **single, "ASD_OFFLINE": "1"}
 
 
-def load() -> None:
-    """Import what the chain needs, once for all children."""
-    for name in dict.fromkeys(command.module for command in CHAIN):
-        __import__(name)
-    for name in _LATER:
-        __import__(name)
-    sys.modules["extractors.device"].transformers()
+def load(commands: Sequence[Command] = CHAIN, *, networks: bool = True) -> None:
+    """Import what commands of the chain need, once for all children."""
+    for name in dict.fromkeys(command.module for command in commands):
+        import_module(name)
+    tunes = FINETUNE in commands
+    for name in (*_LATER, *(_NETWORKS if networks else ()), *(_TUNING if tunes else ())):
+        import_module(name)
+    if tunes:
+        sys.modules["extractors.device"].transformers()
 
 
 def write_world(folder: Path, clips: int = 12) -> Path:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.helpers import chain
-from tests.helpers.chain import Command, Ended
+from tests.helpers.chain import EVALUATE, Command, Ended
 
 _REFUSED = "error: "
 _SITES = ("here/site", "there/site")  # two roots that hold machines of the same names
@@ -215,7 +215,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place).resolve() / "world"
         folder.mkdir()
-        chain.load()
+        chain.load((EVALUATE,), networks=False)
         write_sites(folder)
         found = {
             "sibling roots, changing, in one cache": sibling_roots(folder, args.rounds, args.seed),

@@ -159,7 +159,7 @@ def main() -> int:
     """Try all of it."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        chain.load()
+        chain.load((EXTRACT, INDEX))
         world = World(Path(folder).resolve() / "world", (EXTRACT, INDEX))
         found = {
             "extractions": asdict(extractions(world)),
