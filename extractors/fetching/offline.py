@@ -83,7 +83,8 @@ def home() -> Path:
     """
     given = os.environ.get(HOME_VARIABLE)
     try:
-        return Path(given).expanduser() if given else user_cache_path("machine-asd", appauthor=False)
+        # Before its version 4.14 platformdirs gave a folder called "~" where there is no home.
+        return (Path(given) if given else user_cache_path("machine-asd", appauthor=False)).expanduser()
     except RuntimeError as error:
         raise AsdError(f"{NO_HOME}, e.g. {HOME_VARIABLE}=/var/tmp/machine-asd") from error
 
