@@ -13,13 +13,14 @@ from cache.base import processors
 from cache.base.text import shown, shown_streams
 
 # What a file system's refusal asks for.
+_FORBIDDEN = "no permission there: ask for it, or name another folder"
 REMEDIES = {
     errno.ENOSPC: "the disk is full: free space or write to another folder",
     errno.EDQUOT: "the disk quota is used up: free space or write to another folder",
     errno.EFBIG: "larger than a file may be here: raise `ulimit -f` or write to another folder",
     errno.EROFS: "the file system is read-only: write to another folder",
-    errno.EACCES: "no permission to write there: write to another folder",
-    errno.EPERM: "no permission to write there: write to another folder",
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
 }
 # Of the libraries below; a thread that cannot start lacks memory for its stack.
 _OUT_OF_MEMORY = (

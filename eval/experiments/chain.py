@@ -31,7 +31,6 @@ from eval.results.folder import ResultsFolder
 from extractors.fetching.offline import is_offline
 from extractors.request import ExtractRequest
 from extractors.weights.published import find, located
-from index.bank import Bank
 from index.build import build
 from index.request import BuildRequest
 
@@ -144,6 +143,7 @@ def build_request(
         scorer_options=scorer.options,
         sections={clip.section for clip in clips},
         clips={clip.clip_id for clip in clips},
+        alone=True,
     )
 
 
@@ -196,8 +196,6 @@ def _embed(experiment: Experiment, wanted: EvaluateRequest, bank: Path) -> _Prep
     remember(
         bank, {clip.clip_id: str(clip.path) for clip in extracted.listing.clips if clip.split == "train"}
     )
-    for section in set(Bank(bank).sections()) - set(built.sections):
-        Bank(bank).discard(section)
     notes = (*extracted.listing.notes, *(text for texts in built.notes for text in texts))
     return _Preparation(tuple(recipes_of(extracted)), tuple(extracted.faults), notes)
 

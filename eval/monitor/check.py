@@ -18,7 +18,7 @@ from eval.monitor.history import Judgement
 from eval.monitor.request import CheckRequest
 from eval.monitor.sources import Arrival, recorded_at
 from extractors.clips.clip import AUDIO_SUFFIXES, Clip, Fault, Listing
-from extractors.clips.folders import audio_files
+from extractors.clips.folders import audio_files, check_name
 from index.bank import Bank, locate
 
 _BATCH = 32  # recordings between two lines of output at most
@@ -108,12 +108,23 @@ def recordings_in(paths: Sequence[Path]) -> tuple[list[Path], list[Fault]]:
     for path in paths:
         if not path.exists():
             raise AsdError(f"{path} does not exist: name recordings or folders of them")
-        files, faults, _ = audio_files(path) if path.is_dir() else ([path], [], [])
+        files, faults, _ = audio_files(path) if path.is_dir() else _named(path)
         if path.is_dir() and not files and not faults:
             raise AsdError(f"no recordings in {path}")
         found += files
         unusable += faults
-    return list(dict.fromkeys(found)), unusable
+    return list(dict.fromkeys(found)), list(dict.fromkeys(unusable))
+
+
+def _named(path: Path) -> tuple[list[Path], list[Fault], list[Path]]:
+    """Look at a file that was named: whatever its suffix, the decoder will see."""
+    if not path.is_file():
+        return [], [Fault(path, "neither a file nor a folder")], []
+    try:
+        check_name(path)
+    except AsdError as error:
+        return [], [Fault(path, str(error))], []
+    return [path], [], []
 
 
 def _arrived(request: CheckRequest, detector: Detector) -> dict[Section, list[Arrival]]:
@@ -124,30 +135,33 @@ def _arrived(request: CheckRequest, detector: Detector) -> dict[Section, list[Ar
     if request.machine is not None or len(held) == 1:
         section = detector.section(request.machine)
         files, faults = recordings_in(request.clips)
-        paths = dict.fromkeys([*files, *(fault.path for fault in faults)])
-        return {section: [_arrival(path) for path in paths]}
+        refused = [_arrival(fault.path, fault.reason) for fault in faults]
+        return {section: [*map(_arrival, files), *refused]}
     # Of several machines, the folders that the recordings lie in say which.
     from extractors.clips.listing import list_clips  # noqa: PLC0415 (where layouts are read)
 
     if loose := [path for path in request.clips if not path.is_dir()]:
         raise AsdError(f"{loose[0]}: the bank holds {listing(held)}; say which with --machine")
     by_section: dict[Section, list[Arrival]] = {}
-    clips = list_clips(request.clips).clips
-    for clip in [clip for clip in clips if clip.split == "test"] or clips:
+    listed = list_clips(request.clips)
+    for clip in [clip for clip in listed.clips if clip.split == "test"] or listed.clips:
         by_section.setdefault(clip.section, []).append(_arrival(clip.path))
     if strange := sorted(set(by_section) - set(held)):
         raise AsdError(f"{listing(strange)} not in the bank, which holds {listing(held)}; --machine")
+    for fault in listed.faults:
+        own = next((one for one in held if one.machine_type in fault.path.parts), held[0])
+        by_section.setdefault(own, []).append(_arrival(fault.path, fault.reason))
     return by_section
 
 
-def _arrival(path: Path) -> Arrival:
+def _arrival(path: Path, fault: str = "") -> Arrival:
     stamp = recorded_at(path.name)
     if stamp is None:
         try:
             stamp = float(path.stat().st_mtime)
         except (OSError, AttributeError):
             stamp = time.time()
-    return Arrival(str(path), path, stamp, "")
+    return Arrival(Fault(path, fault).name, path, stamp, "", fault)
 
 
 def judge_arrivals(
@@ -168,7 +182,8 @@ def judge_arrivals(
     """
     bank = detector.bank.fingerprint(section)
     while True:
-        clips = Listing(tuple(Clip(one.name, one.path, section, "test") for one in arrivals))
+        readable = [one for one in arrivals if not one.fault]
+        clips = Listing(tuple(Clip(one.name, one.path, section, "test") for one in readable))
         results = detector.judge(clips, section)
         now = detector.bank.fingerprint(section)
         if now == bank:  # else the bank was changed meanwhile
@@ -181,7 +196,7 @@ def judge_arrivals(
     for one in arrivals:
         clip = found.get(one.name)
         if clip is None:
-            why = reasons.get(one.path, "it was gone before it was read")
+            why = one.fault or reasons.get(one.path, "it was gone before it was read")
             facts: dict[str, Any] = {"content_sha256": "", "sentence": why}
         else:
             known = ("content_sha256", "score", "p_value", "decision")

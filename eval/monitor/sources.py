@@ -6,8 +6,8 @@ import io
 import logging
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +19,9 @@ import soundfile
 
 from cache.base.errors import AsdError
 from cache.files.atomic import write_atomic
-from cache.files.places import is_remote
-from extractors.clips.clip import AUDIO_SUFFIXES, RECORDING_SUFFIXES
+from cache.files.places import is_remote, listed
+from extractors.clips.clip import Fault
+from extractors.clips.folders import audio_files
 
 _FORM = "%Y-%m-%dT%H-%M-%S.%f"  # of a recording's name
 log = logging.getLogger(__name__)
@@ -41,12 +42,15 @@ class Arrival:
         Of the recording, s since 1970: what its name says, else when it was last written.
     version
         Changes where the recording does.
+    fault
+        Why it cannot be read; empty where that is still to be seen.
     """
 
     name: str
     path: Path
     time: float
     version: str
+    fault: str = ""
 
 
 class Stream(Protocol):
@@ -140,16 +144,16 @@ class FolderSource:
         """
         if not self.root.is_dir():
             raise AsdError(f"{self.root} is not a folder: name the one that recordings arrive in")
-        found, seen = [], {}
+        seen = dict[str, tuple[str, float]]()
         now = self.clock()
-        every = list(self.root.rglob("*"))
-        # Tables beside sound are no recordings, as of every folder.
-        sound = any(path.suffix.lower() in AUDIO_SUFFIXES for path in every)
-        suffixes = AUDIO_SUFFIXES if sound else RECORDING_SUFFIXES
-        for path in every:
-            name = path.relative_to(self.root).as_posix()
-            if path.suffix.lower() not in suffixes or any(part[0] == "." for part in name.split("/")):
-                continue
+        root = listed(self.root)
+        files, faults, _ = audio_files(root)
+        found = self._refused(
+            [replace(fault, path=self.root / fault.path.relative_to(root)) for fault in faults]
+        )
+        for file in files:
+            name = file.relative_to(root).as_posix()
+            path = self.root / name
             try:
                 status = path.stat()
             except OSError:  # gone since it was listed
@@ -165,6 +169,18 @@ class FolderSource:
                 found.append(Arrival(name, path, written if stamp is None else stamp, version))
         self._seen = seen
         return sorted(found, key=lambda arrival: (arrival.time, arrival.name))
+
+    def _refused(self, faults: Sequence[Fault]) -> list[Arrival]:
+        """List what is there and cannot be read as a recording, by its name or its kind."""
+        found = []
+        for fault in faults:
+            try:
+                written = float(getattr(fault.path.lstat(), "st_mtime", 0.0) or 0.0)
+            except OSError:  # gone since it was listed
+                continue
+            name = Fault(fault.path.relative_to(self.root), "").name
+            found.append(Arrival(name, fault.path, written, fault.reason, fault.reason))
+        return found
 
 
 @dataclass

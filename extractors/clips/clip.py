@@ -59,9 +59,13 @@ class Fault:
     path: Path
     reason: str
 
+    @property
+    def name(self) -> str:
+        """The path on one line that any terminal and any table can hold."""
+        return shown(str(self.path)).replace("\n", "\\u000a")  # as `shown` writes other control characters
+
     def __str__(self) -> str:
-        path = str(self.path).replace("\n", "\\u000a")  # as `shown` writes other control characters
-        return shown(f"{path}: {self.reason}")
+        return f"{self.name}: {shown(self.reason)}"
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def other_audio(machine: Path) -> list[str]:
     known = {*_SPLITS, SUPPLEMENTAL, PSEUDO}
     read = [] if _split_folders(machine, None) else id_folders(machine)
     others = [f for f in visible_folders(machine) if f.name.lower() not in known and f not in read]
-    found = [f"{f.name}/" for f in others if any(map(is_audio, _walk(f, {places.real(f)})))]
+    found = [f"{f.name}/" for f in others if any(map(is_audio, _walk(f, {places.real(f)}, [])))]
     loose = sum(is_audio(path) and path.is_file() for path in machine.iterdir())
     return [*found, *([f"{loose} files beside the folders"] if loose else [])]
 
@@ -141,8 +141,9 @@ def audio_files(folder: Path) -> tuple[list[Path], list[Fault], list[Path]]:
         Audio files by path, files of numbers where there is no audio; recordings that cannot be read,
         each with the reason; files that are no recordings by their names.
     """
-    files, faults, others = [], [], []
-    paths = sorted(_walk(folder, {places.real(folder)}))
+    files, others = list[Path](), list[Path]()
+    faults = list[Fault]()
+    paths = sorted(_walk(folder, {places.real(folder)}, faults))
     # Tables beside sound are about it; where there is no sound they are the recordings.
     sound = any(is_audio(path) or path.suffix.lower() in _OTHER_AUDIO for path in paths)
     for path in paths:
@@ -177,6 +178,11 @@ def check_file(path: Path) -> None:
     """
     if not (is_audio(path) or is_signal(path)) or not path.is_file():
         raise AsdError(f"not an audio file; expected {', '.join(RECORDING_SUFFIXES)}")
+    check_name(path)
+
+
+def check_name(path: Path) -> None:
+    """Refuse a name that no result file can hold, or that steers a terminal; see `check_file`."""
     check_path_text(path.as_posix())
     if "\\" in path.name:
         raise AsdError("its name holds a backslash; rename it")
@@ -197,16 +203,19 @@ def below(path: Path, folder: Path) -> PurePosixPath:
     return PurePosixPath(path.relative_to(folder).as_posix())
 
 
-def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
-    """Files at any depth; links are followed, each folder once."""
-    for child in sorted(folder.iterdir()):
-        if _hidden(child):
-            continue
-        if not child.is_dir():
+def _walk(folder: Path, seen: set[str], faults: list[Fault]) -> Iterator[Path]:
+    """Files at any depth; links are followed, each folder once; a folder that cannot be read is a fault."""
+    try:
+        children = [(child, child.is_dir()) for child in sorted(folder.iterdir()) if not _hidden(child)]
+    except OSError as error:
+        faults.append(Fault(folder, f"a folder that cannot be read: {error.strerror or error}"))
+        return
+    for child, is_folder in children:
+        if not is_folder:
             yield child
         elif (real := places.real(child)) not in seen:
             seen.add(real)
-            yield from _walk(child, seen)
+            yield from _walk(child, seen, faults)
 
 
 def _hidden(path: Path) -> bool:

@@ -75,6 +75,29 @@ def test_check_says_a_line_a_clip_and_its_exit_code_tells(
     assert lines(capsys.readouterr().out)[0]["sentence"] == ""
 
 
+def test_what_is_no_file_or_has_a_name_that_no_table_holds_is_not_judged_and_said(
+    bank: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = record(tmp_path / "new" / "good.wav", 0).parent
+    strange = {"a\nb.wav": "a\\u000ab.wav", os.fsdecode(b"c\xff.wav"): "c\\udcff.wav"}
+    for name in strange:
+        shutil.copy(new / "good.wav", new / name)
+    os.mkfifo(new / "pipe.wav")  # which nobody writes to: who opens it waits for ever
+    names = {*strange.values(), "pipe.wav"}
+    watching = ["watch", str(bank), str(new), "--once", "--state", str(tmp_path / "watch")]
+    for arguments in (
+        ["check", str(bank), str(new)],
+        ["check", str(bank), *map(str, new.iterdir())],
+        watching,
+    ):
+        assert asd([*arguments, "--json"]) == 2
+        rows = lines(capsys.readouterr().out)
+        unjudged = [row for row in rows if row.get("clip") and row["decision"] is None]
+        assert {str(row["clip"]).rpartition("/")[2] for row in unjudged} == names, arguments
+        assert all(row["sentence"] for row in unjudged)
+        assert [row["decision"] for row in rows if str(row.get("clip")).endswith("good.wav")] == [0]
+
+
 def test_two_clips_of_one_name_are_two(
     bank: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -137,8 +160,11 @@ def test_a_bank_of_several_machines_goes_by_the_folders(
     assert asd(["extract", "--data", str(root), "--backbone", "logmel", *where]) == 0
     assert asd(["build", "--scorer", "min-distance", "--bank", str(tmp_path / "b"), *where]) == 0
     capsys.readouterr()
+    (root / "pump" / "new" / "d.m4a").write_bytes(b"sound of a kind that is not read")
     asd(["check", str(tmp_path / "b"), str(root), "--json"])
     rows = lines(capsys.readouterr().out)
+    (unread,) = [row for row in rows if str(row["clip"]).endswith("d.m4a")]
+    assert (unread["machine_type"], unread["decision"]) == ("pump", None)
     assert {row["machine_type"] for row in rows} == {"fan", "pump"}
     assert all("test" in str(row["clip"]) or "new" in str(row["clip"]) for row in rows)
     assert all(row["sentence"] for row in rows)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,6 +56,33 @@ def test_a_file_that_grows_is_left_alone(tmp_path: Path) -> None:
     os.utime(path, (1e9, 1e9))
     again = FolderSource(tmp_path, settled=5.0, clock=lambda: now)
     assert [arrival.time for arrival in again.arrived()] == [1e9]  # old enough at the first look
+
+
+def test_what_lies_behind_a_link_is_found_and_what_is_not_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(tmp_path / "disk" / "a.wav", 1)
+    (tmp_path / "in" / "shut").mkdir(parents=True)
+    (tmp_path / "in" / "day").symlink_to(tmp_path / "disk")
+    (tmp_path / "in" / "phone.m4a").write_bytes(b"sound of a kind that is not read")
+    forbid(tmp_path / "in" / "shut", monkeypatch)
+    arrived = {one.name: one.fault for one in FolderSource(tmp_path / "in", settled=0.0).arrived()}
+    assert arrived.pop("day/a.wav") == ""
+    assert "Permission denied" in arrived.pop("shut")
+    assert "not an audio file" in arrived.pop("phone.m4a")
+    assert not arrived
+
+
+def forbid(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that this user may not list; root may list any."""
+    listed = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path == folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
 
 
 def test_a_wait_ends_when_something_comes(tmp_path: Path) -> None:
