@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from cache.base.errors import AsdError, reasons
 from cache.base.progress import Progress, unseen
-from cache.base.text import masked
+from cache.base.text import counted, masked
 from cache.heard import Heard
 from cache.recipe import Recipe
 from cache.select import Selection
@@ -187,9 +187,12 @@ def _embed(experiment: Experiment, wanted: EvaluateRequest, bank: Path) -> _Prep
 
     extracted = extract(extract_request(experiment, wanted))
     held = Store(wanted.cache_dir).tables(recipes_of(extracted)[0])
-    if extracted.faults and not any(table.split == "train" for table in held):
+    if not any(table.split == "train" for table in held):
+        lost = f", {counted(len(extracted.faults), 'clip')} left out" * bool(extracted.faults)
         raise reasons(
-            f"no training clip could be used, {len(extracted.faults)} are left out", extracted.faults
+            f"no training clip could be used{lost}: put normal recordings into a folder normal/ in the "
+            "machine's own",
+            [*extracted.listing.notes, *extracted.faults],
         )
     scorer = experiment.scorer or ScorerChoice()
     built = build(build_request(scorer, extracted, wanted.cache_dir, bank))

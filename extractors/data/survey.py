@@ -131,7 +131,10 @@ class Survey:
         folder = shlex.join(map(str, roots))
         splits = {group.split for group in self.groups}
         if "train" not in splits:
-            return f"put recordings of the machine as it should sound into a folder normal/ in {folder}"
+            return (
+                "put recordings of the machine as it should sound into a folder normal/, beside the others "
+                f"in its folder of {folder}"
+            )
         if "test" not in splits:
             return f"put recordings to be judged into a folder new/ beside the normal ones in {folder}"
         first = "see to what was found, then " if self.findings else ""

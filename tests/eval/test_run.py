@@ -315,5 +315,9 @@ def test_the_reason_is_told_where_no_training_clip_is_left(
         path.write_bytes(path.read_bytes()[:40])
     where = ["--cache-dir", tmp_path / "empty", "--out", tmp_path / "out"]
     said = error_of(main, "logmel", "--data", root, *where)
-    assert "no training clip could be used, 8 are left out" in said
+    assert "no training clip could be used, 8 clips left out" in said
     assert "section_00_source_train_normal_0000" in said
+    shutil.move(root / "fan" / "train", root / "fan" / "good")
+    said = error_of(main, "logmel", "--data", root, *where)
+    assert "no training clip could be used: put normal recordings into a folder normal/" in said
+    assert "not read: good/" in said
