@@ -95,7 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in verbs:
-        sys.stderr.write(f"error: asd has no verb {name!r}{nearest(name, list(verbs))}; `asd` lists\n")
+        sys.stderr.write(
+            f"error: asd has no verb {name!r}{nearest(name, list(verbs))}; `asd` alone lists all\n"
+        )
         return 2
     verb = verbs[name]
     module, _, function = verb.target.partition(":")

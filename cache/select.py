@@ -96,6 +96,18 @@ class Selection(Options):
             and (not self.weights_hash or (recipe.weights or "").startswith(self.weights_hash))
         )
 
+    def means(self, recipe: Recipe) -> bool:
+        """Whether a recipe, a concatenation part by part, is all that was said, whatever a cache holds."""
+        parts, ways = recipe.parents or (recipe,), self.by_channel()
+        names = [{part.named, part.backbone} for part in parts]
+        prints = [part.fingerprint for part in (recipe, *parts)]
+        return (
+            all(any(way.matches(part) for way in ways) for part in parts)
+            and all(any(name in each for each in names) for name in self.backbones)
+            and (not self.backbones or all(each & set(self.backbones) for each in names))
+            and all(any(one.startswith(begun) for one in prints) for begun in self.recipes)
+        )
+
 
 def cache_dir_option() -> Any:
     """Declare ``--cache-dir``, the same in every request."""

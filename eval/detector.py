@@ -20,7 +20,7 @@ from cache.store import Store
 from cache.table import DOMAINS, Section
 from eval.scoring.findings import Results, clip_results
 from eval.scoring.recordings import Recordings, Sounds, recordings_of, remember
-from eval.scoring.sections import score_blocks
+from eval.scoring.sections import recorded_otherwise, score_blocks
 from extractors import backbones
 from extractors.backbones import split_name
 from extractors.clips.clip import Listing
@@ -195,13 +195,15 @@ class Detector:
         found = inference.embed(cut.clips)
         faults = (*cut.faults, *found.faults)
         fitted = bank.read(section, inference.recipe)
-        results = {}
+        results, remarks = {}, dict[str, str]()
         if section in found.tables:
             scored = score_blocks(fitted, [found.tables[section]])
-            recordings = {clip.clip_id: clip for clip in cut.clips}
-            results = clip_results(scored, recordings, self._sources())
+            results = clip_results(scored, {clip.clip_id: clip for clip in cut.clips}, self._sources())
+            remarks = recorded_otherwise(fitted, scored.keys)
         order = dict.fromkeys(split_id(clip.clip_id)[0] for clip in cut.clips)
-        return Results(tuple(results[name] for name in order if name in results), faults, cautions_of(fitted))
+        clips = tuple(results[name] for name in order if name in results)
+        said = dict.fromkeys(f"recordings are {text}" for text in remarks.values())
+        return Results(clips, faults, (*cautions_of(fitted), *said), remarks)
 
     def cautions(self, section: Section) -> tuple[str, ...]:
         """Say what the threshold of a section promises, and on what conditions."""

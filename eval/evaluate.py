@@ -28,6 +28,7 @@ from eval.score import ScoreRequest, score
 from extractors.audio.hearing import hearing_of
 from extractors.clips.listing import Fault, list_clips
 from index.bank import Bank, find_bank
+from index.scorer import DEFAULT
 
 _LOG = logging.getLogger(__name__)
 _EXTRAS = {"umap": "umap", "matplotlib": "figures"}  # module to extra of ours
@@ -52,7 +53,7 @@ class EvaluateResult:
     silent
         Recordings that a report does not play, each with the reason.
     outdated
-        Clips that were scored as they were though their recordings have changed.
+        Clips of the data that are other recordings now than the cache knows, or not in it.
     verdicts
         Of machines whose truth is unknown, where there is one run.
     """
@@ -159,11 +160,17 @@ def _bank(wanted: EvaluateRequest) -> tuple[Bank, Recipe]:
     store, tables = Store(wanted.cache_dir), wanted.tables
     if wanted.bank is None:
         recipe = choose(store, tables)
-        return find_bank(wanted.cache_dir, recipe, wanted.scorer), recipe
+        return find_bank(wanted.cache_dir, recipe, wanted.scorer or DEFAULT), recipe
     bank = Bank(wanted.bank)
     recipe = bank.recipe()
-    if (tables.backbones or tables.recipes) and choose(store, tables) != recipe:
-        raise AsdError(f"{wanted.bank} was built from {recipe}, not from the tables asked for")
+    if not tables.means(recipe):
+        raise AsdError(
+            f"{wanted.bank} was built from {recipe}, not from the tables asked for: name a bank of those, or "
+            "leave the options out that say how clips are heard"
+        )
+    held = bank.made_of(bank.sections()[0])[1]
+    if wanted.scorer not in (None, held):
+        raise AsdError(f"{wanted.bank} is of {held}, not --scorer {wanted.scorer}: leave one of them out")
     return bank, recipe
 
 

@@ -107,7 +107,12 @@ class EvaluateRequest(Options):
         Path("results"), "a folder of its own for what this run makes; of an earlier run's results "
         "nothing stays", read=here, metavar="DIR",
     )  # fmt: skip
-    scorer: str = option(DEFAULT, "{choices}: which bank, where none is named", choices=names, metavar="NAME")
+    scorer: str | None = option(
+        None,
+        f"{{choices}}: which bank, where none is named (default: {DEFAULT})",
+        choices=names,
+        metavar="NAME",
+    )
     bank: Path | None = option(None, "a bank's folder (default: found by scorer)", read=place, metavar="DIR")
     data: tuple[Path, ...] = option(
         (), "score the test clips of these data roots (default: those in the cache folder)",
@@ -127,7 +132,8 @@ class EvaluateRequest(Options):
         super().__post_init__()
         tables = self.tables
         given = {"--submission": self.submission, "--bank": None if self.built else self.bank,
-                 "--backbone": tables.backbones, "--recipe": () if self.built else tables.recipes,
+                 "--scorer": self.scorer, "--backbone": tables.backbones,
+                 "--recipe": () if self.built else tables.recipes,
                  "--layer": tables.layer, "--pooling": tables.pooling, "--bands": tables.bands,
                  "--weights": tables.weights, "--weights-hash": tables.weights_hash}  # fmt: skip
         clash = [name for name, value in given.items() if value not in (None, ())]
@@ -143,6 +149,9 @@ class EvaluateRequest(Options):
             raise AsdError(f"{clash[0]} means nothing to an experiment, which says so itself: --set")
         elif not self.data:
             raise AsdError(f"experiment {self.experiment}: name the data roots with --data")
+        scoring = [name for name in clash if name != "--submission"] + ["--machine"] * bool(self.machine)
+        if self.submission and scoring:
+            raise AsdError(f"{scoring[0]} means nothing to --submission, whose scores are there already")
 
     @property
     def overrides(self) -> tuple[str, ...]:

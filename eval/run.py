@@ -47,7 +47,7 @@ def _show(done: EvaluateResult, wanted: EvaluateRequest, console: Console) -> No
         made = ["report.html"] * wanted.report + ["results.{csv,json,md}"] * judged + ["submission"]
         table, how = (f"{format_table(result)}\n\n", "") if judged else ("", " without ground truth")
         console.made(
-            f"{table}{counted(sections, 'section')} scored{lost}{how}: {', '.join(made)} in {out}",
+            f"{table}{counted(sections, 'section')} scored{how}{lost}: {', '.join(made)} in {out}",
             made=out, sections=sections, left_out=len(done.left_out), official_score=result.summary.official,
         )  # fmt: skip
     if wanted.report and done.results and not console.speech.json:

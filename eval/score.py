@@ -83,8 +83,8 @@ class ScoreResult:
     notes
         Sections and clips that were not scored, banks that are out of date.
     outdated
-        Clips whose recordings are others now, scored as they were because none at hand is one that the
-        cache knows.
+        Test clips of the data that are other recordings now than the cache knows, or that it does not
+        hold: not scored, or, where all are others now, scored as they were.
     """
 
     sections: tuple[Section, ...]
@@ -162,7 +162,7 @@ class _Job:
     held: _Held | None
     notes: list[str] = field(default_factory=list)
     changed: dict[Section, set[str]] = field(default_factory=dict)  # recordings that are others now
-    outdated: list[str] = field(default_factory=list)  # of them, those that are scored as they were
+    outdated: list[str] = field(default_factory=list)  # of the data, that the cache does not know so
     scorer: str = ""  # its name; every section's is the same
     transductive: bool = False
     synthetic: bool = False  # whether test clips of a section are
@@ -177,6 +177,10 @@ class _Job:
         """Sections that have test clips and are in the bank; the others are noted."""
         request, root = self.request, self.request.bank.root
         stored = request.store.tables(request.recipe)
+        every = {table.section for table in stored if table.split == "test"} | set(request.bank.sections())
+        for name in request.machines:
+            if all(section.machine_type != name for section in every):
+                raise AsdError(f"--machine {name}: there are {listing(sorted(every))}")
         tested = self._wanted({table.section for table in stored if table.split == "test"})
         if self.held is not None:
             tested = self._at_hand(tested, self.held)
@@ -209,10 +213,10 @@ class _Job:
         kept = {section for section in sorted(tested | self._wanted(held.sections()))
                 if self._is_at_hand(section, held)}  # fmt: skip
         if not kept and self.changed:
-            self.outdated = sorted(clip for clips in self.changed.values() for clip in clips)
+            others = sorted(clip for clips in self.changed.values() for clip in clips)
             self.notes.append(
-                f"{self.outdated[0]} has changed since it was extracted, and so has every other recording at "
-                f"hand ({len(self.outdated)} in all): scores are of the recordings as they were, and none is "
+                f"{others[0]} has changed since it was extracted, and so has every other recording at "
+                f"hand ({len(others)} in all): scores are of the recordings as they were, and none is "
                 "played; run the extraction again"
             )
             kept = set(self.changed)
@@ -228,6 +232,8 @@ class _Job:
             self.changed[section] = set(other)
         kept = bool(stored & there - set(other))
         gone = stored - there if kept else ()
+        missing = set() if built else there - stored  # those just left out are named already
+        self.outdated += sorted({*other, *missing})
         if stored and not stored & there:
             self.notes.append(f"{section} is no longer in the data: not scored")
         left: set[str] = set()
@@ -237,7 +243,7 @@ class _Job:
         for clips, what, remedy in (
             (other, "test clips are other recordings now than those in the cache and not scored", again),
             (gone, "test clips in the cache are no longer in the data and not scored", ""),
-            (there - stored, "test clips of the data are not in the cache and not scored", again),
+            (missing, "test clips of the data are not in the cache and not scored", again),
             (left, "training clips in the cache are no longer in the data", anew),
         ):
             if clips:

@@ -298,4 +298,4 @@ def _weights(here: list[Checkpoint]) -> Iterator[Finding]:
         remedy = f"delete it; python -m extractors.weights fetch {each.name} brings it again"
         yield Finding(f"weights {each.name}", seen, "" if intact else remedy)
     missing = len(CHECKPOINTS) - len(here)
-    yield Finding("weights", f"{len(here)} here, {missing} others known: extractors.weights list")
+    yield Finding("weights", f"{len(here)} here, {missing} others known: asd weights list")

@@ -10,6 +10,7 @@ from cache.base.errors import AsdError
 from cache.base.progress import Progress, unseen
 from cache.facts import told as said_of
 from cache.files.atomic import scratch_folder
+from cache.heard import SIGNAL_SUFFIXES
 from cache.recipe import Recipe
 from cache.store import Store
 from cache.table import EmbeddingTable, Section
@@ -122,6 +123,14 @@ def _listed(request: ExtractRequest) -> tuple[ExtractRequest, Listing]:
     if request.strict and listing.faults:
         raise AsdError(str(listing.faults[0]))
     listing = listing.only(request.machine, request.split)
+    told = {"--rate": request.heard.rate, "--column": request.heard.column}
+    if listing.clips and not any(clip.path.suffix.lower() in SIGNAL_SUFFIXES for clip in listing.clips):
+        for flag, value in told.items():
+            if value:
+                raise AsdError(
+                    f"{flag} {value} is of files of numbers, and there are only sound files, which tell it "
+                    "themselves: leave it out"
+                )
     request = replace(request, heard=resolved(request.heard, listing.clips))
     return request, hearings(request.heard)[0].cut(listing)
 

@@ -82,6 +82,11 @@ class Bank:
                 places.remove(path)
         return record
 
+    def made_of(self, section: Section) -> tuple[str, str]:
+        """Give the fingerprint of a section's embeddings and its scorer's name, by its record alone."""
+        record = read_record(self._record_path(section))
+        return str(record["fingerprint"]), str(record["scorer"])
+
     def discard(self, section: Section) -> None:
         """Remove a section."""
         with locked(self.root):

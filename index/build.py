@@ -87,6 +87,9 @@ def build(request: BuildRequest, told: Progress = unseen) -> BuildResult:
     )  # fmt: skip
     bank, report = Bank(root), _Report(request.synthetic)
     sections = _trained_sections(store, recipe, request.sections, report)
+    others = set(bank.sections()) - set(sections) if request.bank else set()
+    if not request.alone:
+        _check_others(bank, others, (recipe.fingerprint, request.scorer_name))
     steps = Steps(len(sections), told)
     for section in sections:
         before = None if request.rebuild else fitted_before(bank, section, wanted)
@@ -97,7 +100,24 @@ def build(request: BuildRequest, told: Progress = unseen) -> BuildResult:
             bank.write(fitted)
         report.add(fitted, before is not None)
         steps.update(1)
+    for section in others if request.alone else ():
+        bank.discard(section)
     return BuildResult(root, recipe, tuple(sections), report.kept, report.notes())
+
+
+def _check_others(bank: Bank, others: Collection[Section], made_of: tuple[str, str]) -> None:
+    """Refuse to build into a bank whose other sections, which would stay, are made of something else."""
+    for section in sorted(others):
+        try:
+            found = bank.made_of(section)
+        except AsdError:
+            continue  # a damaged one, which whoever reads it is told
+        if found != made_of:
+            (fingerprint, scorer), (own, name) = found, made_of
+            raise AsdError(
+                f"{bank.root} holds {section} of {scorer} on embeddings {fingerprint}, which would stay "
+                f"beside {name} on {own}: build into another folder (--bank), or remove that one first"
+            )
 
 
 def _fit(section: Section, wanted: FitRequest, request: BuildRequest) -> FittedSection:

@@ -65,7 +65,8 @@ class BuildRequest(ThresholdOptions):
     """Embedding tables, the scorer to fit to them, and where the bank goes.
 
     Beside its options: `scorer_options`, further options of the scorer by name; `sections`, to fit
-    no others; `clips`, ids of training clips, to fit to no others.
+    no others; `clips`, ids of training clips, to fit to no others; `alone`, whether what the bank holds
+    of other sections goes.
     """
 
     scorer: str = option(DEFAULT, "{choices}", choices=names, named=True, metavar="NAME[:KEY=VALUE...]")
@@ -81,6 +82,7 @@ class BuildRequest(ThresholdOptions):
     scorer_options: Mapping[str, Option] = field(default_factory=dict)
     sections: Collection[Section] | None = None
     clips: Collection[str] | None = None
+    alone: bool = False
 
     def unfitted(self) -> Scorer:
         """Make the scorer, not fitted.

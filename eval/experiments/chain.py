@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from cache.base.errors import AsdError, reasons
 from cache.base.progress import Progress, unseen
-from cache.base.text import masked
+from cache.base.text import counted, masked
 from cache.heard import Heard
 from cache.recipe import Recipe
 from cache.select import Selection
@@ -31,7 +31,6 @@ from eval.results.folder import ResultsFolder
 from extractors.fetching.offline import is_offline
 from extractors.request import ExtractRequest
 from extractors.weights.published import find, located
-from index.bank import Bank
 from index.build import build
 from index.request import BuildRequest
 
@@ -144,6 +143,7 @@ def build_request(
         scorer_options=scorer.options,
         sections={clip.section for clip in clips},
         clips={clip.clip_id for clip in clips},
+        alone=True,
     )
 
 
@@ -187,17 +187,18 @@ def _embed(experiment: Experiment, wanted: EvaluateRequest, bank: Path) -> _Prep
 
     extracted = extract(extract_request(experiment, wanted))
     held = Store(wanted.cache_dir).tables(recipes_of(extracted)[0])
-    if extracted.faults and not any(table.split == "train" for table in held):
+    if not any(table.split == "train" for table in held):
+        lost = f", {counted(len(extracted.faults), 'clip')} left out" * bool(extracted.faults)
         raise reasons(
-            f"no training clip could be used, {len(extracted.faults)} are left out", extracted.faults
+            f"no training clip could be used{lost}: put normal recordings into a folder normal/ in the "
+            "machine's own",
+            [*extracted.listing.notes, *extracted.faults],
         )
     scorer = experiment.scorer or ScorerChoice()
     built = build(build_request(scorer, extracted, wanted.cache_dir, bank))
     remember(
         bank, {clip.clip_id: str(clip.path) for clip in extracted.listing.clips if clip.split == "train"}
     )
-    for section in set(Bank(bank).sections()) - set(built.sections):
-        Bank(bank).discard(section)
     notes = (*extracted.listing.notes, *(text for texts in built.notes for text in texts))
     return _Preparation(tuple(recipes_of(extracted)), tuple(extracted.faults), notes)
 

@@ -159,9 +159,12 @@ def main(argv: Sequence[str]) -> int:
     clips, section = list(argv), ""
     if clips[:1] == ["--section"] and len(clips) > 1:
         section, clips = clips[1], clips[2:]
-    if not clips:
-        sys.stderr.write("usage: python score.py [--section MACHINE/section_00] CLIP.wav ...\n")
-        return 2
+    asks = clips[:1] in (["-h"], ["--help"])
+    if asks or not clips:
+        (sys.stdout if asks else sys.stderr).write(
+            "usage: python score.py [--section MACHINE/section_00] CLIP.wav ...\n"
+        )
+        return 0 if asks else 2
     try:
         bank = ExportedBank(Path(__file__).parent, section)
     except (ClipError, OSError, ImportError) as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cache.base.console import Console, entry_point, prog, typed
 from cache.base.errors import AsdError, Main, guarded
+from cache.base.text import counted
 from eval.monitor.request import (
     Addition,
     LogRequest,
@@ -60,9 +61,9 @@ def calibrate(request: Recalibration, console: Console) -> int:
 
 def _tell(verb: str, done: CorrectionResult, console: Console) -> int:
     console.notes(done.notes)
-    old, new = done.thresholds
+    (old, new), clips = done.thresholds, counted(done.clips, "clip")
     console.made(
-        f"{done.section}: {verb} {done.clips} clips, threshold {old:.6g} -> {new:.6g}; {done.root} was "
+        f"{done.section}: {verb} {clips}, threshold {old:.6g} -> {new:.6g}; {done.root} was "
         f"{done.before}, is {done.version} (`asd bank undo` brings it back)",
         section=done.section, clips=done.clips, threshold_before=old, threshold=new, bank=done.root,
         before=done.before, version=done.version,
@@ -84,8 +85,9 @@ def log(request: LogRequest, console: Console) -> int:
     now, done = versions.current(), versions.log()
     for one in done:
         mark = "*" if one.hash == now else "-" if one.files is None else " "
-        clips = one.facts.get("clips", ())
-        count = f" {len(clips) if isinstance(clips, list) else clips} clips" if clips else ""
+        # What `undo` brings back keeps its facts, which tell of the correction that made it.
+        clips = one.facts.get("clips", ()) if one.action != "undo" else ()
+        count = f" {counted(len(clips) if isinstance(clips, list) else clips, 'clip')}" if clips else ""
         line = f"{mark} {one.number:4d}  {one.time}  {one.hash}  {one.action}{count}"
         console.made(
             f"{line}: {one.because}" if one.because else line, **vars(one) | {"now": one.hash == now}
@@ -108,7 +110,7 @@ def undo(request: UndoRequest, console: Console) -> int:
 def prune(request: PruneRequest, console: Console) -> int:
     """Remove old versions of a bank."""
     gone = _versions(request).prune(request.keep)
-    console.made(f"{len(gone)} versions removed", removed=gone)
+    console.made(f"{counted(len(gone), 'version')} removed", removed=gone)
     return 0
 
 

@@ -206,6 +206,8 @@ def judge_arrivals(
             if difference is not None:
                 names = ("sentence", "kind", "low", "high", "decibels")
                 facts |= {name: getattr(difference, name) for name in names}
+            if remark := results.remarks.get(one.name):
+                facts["sentence"] = "; ".join(filter(None, (facts.get("sentence"), remark)))
         judged.append(
             Judgement(
                 one.time, one.name, machine_type=section.machine_type, section=section.number, bank=bank,

@@ -95,18 +95,26 @@ class _Opened:
 
     def tables(self, copy: Path) -> Store:
         """Return the training embeddings of the bank, copied into it from a cache if need be."""
-        own, fitted, root = Store(copy / TABLES), self.fitted, self.versions.root
-        cache_dir = self.request.cache_dir
-        for store in (own, Store(root.parents[2]) if len(root.parents) > 2 else own, Store(cache_dir)):
+        own, root, store = Store(copy / TABLES), self.versions.root, self.stored(copy)
+        if store is None:
+            raise AsdError(
+                f"the training embeddings of {self.section} in {root} are not in it, nor in "
+                f"{self.request.cache_dir} as they were: name with --cache-dir the cache folder that it was "
+                "built from, or build it anew"
+            )
+        for parent in self.parents if store.root != own.root else ():
+            target = own.path(parent, self.section, "train")
+            write_atomic(target, store.path(parent, self.section, "train").read_bytes())
+        return own
+
+    def stored(self, bank: Path) -> Store | None:
+        """Find the training embeddings as the bank was fitted to them: in a copy of it, or in a cache."""
+        fitted, root = self.fitted, self.versions.root
+        caches = (root.parents[2] if len(root.parents) > 2 else None, self.request.cache_dir)
+        for store in map(Store, filter(None, (bank / TABLES, *caches))):
             if fitted.training and store.digest(fitted.recipe, self.section, "train") == fitted.training:
-                for parent in self.parents if store is not own else ():
-                    target = own.path(parent, self.section, "train")
-                    write_atomic(target, store.path(parent, self.section, "train").read_bytes())
-                return own
-        raise AsdError(
-            f"the training embeddings of {self.section} in {root} are not in it, nor in {cache_dir} as they "
-            "were: name with --cache-dir the cache folder that it was built from, or build it anew"
-        )
+                return store
+        return None
 
     def refit(self, copy: Path, store: Store) -> None:
         """Fit the section to the training tables as they are now, in the way it was fitted."""
@@ -215,7 +223,7 @@ def calibrate(request: Recalibration) -> CorrectionResult:
         percentile = 100 * (1 - share_of(request.false_alarms, request.clip_interval))
     if not paths and request.percentile is None and request.false_alarms is None:
         raise AsdError("nothing to calibrate with: name normal recordings, or --percentile")
-    known = _given(opened, paths) if paths else fitted.calibration
+    known, notes = _given(opened, paths) if paths else (fitted.calibration, ())
     now = replace(fitted, calibration=known)
     threshold = fit_threshold(now.train_scores(), fitted.threshold.method, percentile, now.groups())
     if not np.isfinite(threshold.value):
@@ -223,7 +231,7 @@ def calibrate(request: Recalibration) -> CorrectionResult:
             f"no threshold can be learnt from {known.count} recordings whose scores do not vary, or are too "
             "few for the percentile: give others, which the bank was not built from"
         )
-    now = replace(now, threshold=threshold)
+    now, used = replace(now, threshold=threshold), known.count if paths else 0
     rarest = 1 / (known.count + 1)
     if request.false_alarms is not None and now.promised < rarest * (1 - 1e-9):
         raise AsdError(
@@ -233,22 +241,42 @@ def calibrate(request: Recalibration) -> CorrectionResult:
 
     def work(copy: Path) -> Work:
         Bank(copy).write(now)
-        return len(paths), (now.promise(),)
+        return used, (now.promise(), *notes)
 
-    return opened.change("calibrate", {"clips": len(paths), "percentile": percentile}, work)
+    return opened.change("calibrate", {"clips": used, "percentile": percentile}, work)
 
 
-def _given(opened: _Opened, paths: Sequence[Path]) -> Calibration:
-    """Score normal recordings that the bank never heard."""
+def _given(opened: _Opened, paths: Sequence[Path]) -> tuple[Calibration, tuple[str, ...]]:
+    """Score normal recordings that the bank never heard, each sound once; notes say what was passed over.
+
+    The bank's own clips are no distance from themselves: a threshold learnt from them is far too low.
+    """
     clips = [Clip(f"given/{i:06d}", path, opened.section, "test") for i, path in enumerate(paths)]
     inference = opened.detector.inference
     cut = inference.cut(Listing(tuple(clips)))
     found = inference.embed(cut.clips)
     _refuse([*cut.faults, *found.faults])
-    table = found.tables[opened.section]
-    _, groups = np.unique([split_id(clip_id)[0] for clip_id in table.clip_ids], return_inverse=True)
-    told = f"the {len(clips)} recordings given to calibrate, each taken for one of its own"
-    return Calibration(GIVEN, told, len(clips), opened.fitted.scorer.score(table.embeddings), groups)
+    table, store = found.tables[opened.section], opened.stored(opened.versions.root)
+    held = store.keys(opened.parents[0], opened.section, "train").values() if store else ()
+    heard, names = {key.content_sha256 for key in held}, [split_id(clip_id)[0] for clip_id in table.clip_ids]
+    first: dict[str, str] = {}
+    for key, name in zip(table.keys, names, strict=True):
+        if key.content_sha256 not in heard:
+            first.setdefault(key.content_sha256, name)
+    fresh = set(first.values())
+    if not fresh:
+        raise AsdError(
+            f"all {len(clips)} recordings are among those the bank was built from, and say nothing of new "
+            "ones: give normal recordings that it never heard"
+        )
+    rows = [i for i, name in enumerate(names) if name in fresh]
+    _, groups = np.unique([names[i] for i in rows], return_inverse=True)
+    told = f"the {len(fresh)} recordings given to calibrate, each taken for one of its own"
+    scores = opened.fitted.scorer.score(table.embeddings[rows])
+    over = len(clips) - len(fresh)
+    passed = f"{over} of {len(clips)} recordings passed over: in the bank already, or given twice"
+    notes = (passed,) if over else ()
+    return Calibration(GIVEN, told, len(fresh), scores, groups), notes
 
 
 def _refuse(faults: Sequence[Fault]) -> None:

@@ -137,6 +137,17 @@ class WatchOptions(BankRequest):
         (), "data roots of the normal recordings, for that", metavar="ROOT", read=place
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        usual = {
+            name: getattr(WatchOptions, name) for name in ("rate", "channels", "seconds", "device", "keep")
+        }
+        given = [name for name, value in usual.items() if getattr(self, name) != value]
+        if given and not self.streams:
+            raise AsdError(
+                f"--{given[0]} is of standard input (`-`) or a microphone; {self.source} is neither"
+            )
+
     @property
     def streams(self) -> bool:
         """Whether the source sends samples, not files."""

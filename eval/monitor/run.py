@@ -144,15 +144,16 @@ def history_main(request: HistoryRequest, console: Console) -> int:
     from eval.monitor.history import facts_of, judgement_of, line_of, rows_of, write_rows  # noqa: PLC0415
 
     rows = rows_of(request)
-    where = request.table or (request.page if rows else None)
     if request.table is not None:
         write_rows(request.table, rows)
-    elif where is not None:
+    if request.page is not None and rows:
         from eval.page.build import history_page  # noqa: PLC0415 (the page's parts)
 
-        write_atomic(where, history_page(rows).encode())
-    if where is not None:
+        write_atomic(request.page, history_page(rows).encode())
+    made = [where for where in (request.table, request.page if rows else None) if where is not None]
+    for where in made:
         console.made(f"{len(rows)} judgements -> {where}", made=where, rows=len(rows))
+    if made:
         return 0
     for one in map(judgement_of, rows):
         console.made(line_of(one), **facts_of(one))

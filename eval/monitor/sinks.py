@@ -169,7 +169,7 @@ class Mqtt:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or not parts.path.strip("/"):
-            raise AsdError(f"{self.name}: expected mqtt://HOST[:PORT]/TOPIC")
+            raise AsdError(f"--mqtt {self.url}: expected mqtt://HOST[:PORT]/TOPIC")
         if parts.username or parts.password:
             raise AsdError(f"{self.name}: user and password belong into ASD_MQTT_USER and ASD_MQTT_PASSWORD")
 

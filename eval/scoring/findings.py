@@ -187,11 +187,14 @@ class Results(Sequence[ClipResult]):
         Clips that could not, each with the reason.
     cautions
         What the threshold promises, and what a reader of decisions must know of the bank's normal clips.
+    remarks
+        Name of a clip to what is unlike the normal clips in how it was recorded; most have none.
     """
 
     clips: tuple[ClipResult, ...]
     unusable: tuple[Fault, ...] = ()
     cautions: tuple[str, ...] = ()
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def faults(self) -> tuple[str, ...]:

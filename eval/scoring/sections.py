@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -168,6 +168,17 @@ def write_windows(results: ResultsFolder, scored: SectionScores) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([("file", "start_s", "end_s", "score", "p_value"), *rows])
     results.write(file_name("windows", scored.section), text.getvalue().encode())
+
+
+def recorded_otherwise(fitted: FittedSection, keys: Sequence[ClipKey]) -> dict[str, str]:
+    """Say of recordings what is unlike the training clips in how they were recorded; of most nothing."""
+    found = dict[str, str]()
+    for key in keys:  # of windows the first that is remarkable
+        name, one = split_id(key.clip_id)[0], {key.clip_id: key.facts}
+        said = remarks_of("", one) or differences("", one, fitted.usual, fitted.recipe.heard_rate)
+        for remark in said[:1]:
+            found.setdefault(name, remark.text)
+    return found
 
 
 @dataclass

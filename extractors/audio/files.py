@@ -305,12 +305,20 @@ def blocks(file: AudioFile | SignalFile, start: int, frames: int, size: int) -> 
     if start:
         file.seek(start)
     total = bad = values = 0
+    pages, hole = getattr(file, "format", "") == "OGG", False
     whole_numbers = str(file.subtype).startswith("PCM_")  # which are all finite
     while total < frames:
         # Named, since a codec that cannot be wound does not know how many are left.
-        block = file.read(min(size, frames - total), dtype="float32", always_2d=True)
+        asked = min(size, frames - total)
+        block = file.read(asked, dtype="float32", always_2d=True)
         if not len(block):
             break
+        if hole:
+            raise AsdError(
+                f"damaged: sound is missing before sample {start + total}; what is left of it can be kept "
+                "with ffmpeg -i IN OUT"
+            )
+        hole = pages and len(block) < asked  # the decoder skips a page that is damaged, and goes on
         total += len(block)
         values += block.size
         bad += 0 if whole_numbers else int(block.size - np.isfinite(block).sum())

@@ -19,6 +19,7 @@ from cache.heard import column_option, rate_option
 from cache.table import Section
 from extractors.clips.clip import Clip, Fault, Listing, read_each
 from extractors.clips.dataset import KNOWN, KnownSet
+from extractors.clips.manifest import is_manifest
 from extractors.data.comparison import Probed, compare
 from extractors.data.probe import Probe, probe
 
@@ -130,8 +131,14 @@ class Survey:
         """Say what to do after a look at data roots."""
         folder = shlex.join(map(str, roots))
         splits = {group.split for group in self.groups}
+        if len(roots) == 1 and {"train", "test"} - splits and is_manifest(Path(str(roots[0]))):
+            lacking, what = ("test", "to be judged") if "train" in splits else ("train", "as it should sound")
+            return f"add rows of split {lacking}, recordings of the machine {what}, to {folder}"
         if "train" not in splits:
-            return f"put recordings of the machine as it should sound into a folder normal/ in {folder}"
+            return (
+                "put recordings of the machine as it should sound into a folder normal/, beside the others "
+                f"in its folder of {folder}"
+            )
         if "test" not in splits:
             return f"put recordings to be judged into a folder new/ beside the normal ones in {folder}"
         first = "see to what was found, then " if self.findings else ""

@@ -127,10 +127,32 @@ def test_calibrate_learns_the_threshold_from_what_is_given(
     for more, words in (
         ([], "nothing to calibrate with"),
         (["--false-alarms", "1/1000"], "nothing rarer than"),
-        ([str(normal)], "do not vary"),
+        ([str(given[0])], "do not vary"),
+        ([str(normal)], "never heard"),
     ):
         assert asd([*asked, *more]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_calibrate_passes_over_what_the_bank_holds_and_copies(
+    bank: Path, normal: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [write_clip(tmp_path / "given" / f"{i}.wav", 500 + i, seconds=0.3) for i in range(25)]
+    scores = np.array([clip.score for clip in Detector.load(bank).score(list(map(str, given)))])
+    shutil.copy(given[0], tmp_path / "given" / "again.wav")
+    asked = ["bank", "calibrate", str(bank), str(tmp_path / "given"), str(normal), "--because", "winter"]
+    assert asd([*asked, "--json"]) == 0
+    said = capsys.readouterr()
+    done = json.loads(said.out)
+    assert done["clips"] == 25
+    assert done["threshold"] == pytest.approx(fit_threshold(scores, "gamma", 90.0).value, rel=1e-12)
+    assert "31 of 56 recordings passed over" in said.err
+    # The log of an undo counts no clips: it corrected none.
+    assert asd(["bank", "calibrate", str(bank), "--percentile", "99", "--because", "loud"]) == 0
+    assert asd(["bank", "undo", str(bank)]) == 0
+    capsys.readouterr()
+    assert asd(["bank", "log", str(bank)]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("  undo")
 
 
 def test_marks_of_the_page_say_what_is_added(

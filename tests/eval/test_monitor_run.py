@@ -98,6 +98,37 @@ def test_what_is_no_file_or_has_a_name_that_no_table_holds_is_not_judged_and_sai
         assert [row["decision"] for row in rows if str(row.get("clip")).endswith("good.wav")] == [0]
 
 
+def test_what_was_recorded_otherwise_than_the_normal_clips_is_said_beside_the_verdict(
+    bank: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = record(tmp_path / "new" / "alike.wav", 0).parent
+    noise = np.random.default_rng(3).normal(0, 0.1, 2400)
+    soundfile.write(new / "slow.wav", noise, RATE // 2)
+    soundfile.write(new / "mute.wav", np.zeros(4800), RATE)
+    for path in new.iterdir():
+        os.utime(path, (1e9, 1e9))
+    watching = ["watch", str(bank), str(new), "--once", "--state", str(tmp_path / "watch")]
+    for arguments in (["check", str(bank), str(new), "--no-words"], watching):
+        asd([*arguments, "--json"])
+        rows = [row for row in lines(capsys.readouterr().out) if "clip" in row]
+        said = {str(row["clip"]).rpartition("/")[2]: str(row["sentence"]) for row in rows}
+        assert "narrower than the training clips: 8000 Hz" in said["slow.wav"]
+        assert "silent" in said["mute.wav"]
+        assert "training clips" not in said["alike.wav"]
+    results = Detector.load(bank).score(new)
+    assert {name.rpartition("/")[2] for name in results.remarks} == {"slow.wav", "mute.wav"}
+    assert any("narrower" in text for text in results.cautions)
+
+
+def test_options_of_a_stream_are_not_passed_over_for_a_folder(
+    bank: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"--rate": "8000", "--channels": "2", "--seconds": "3", "--keep": "5", "--device": "1"}
+    for option in values.items():
+        assert asd(["watch", str(bank), str(tmp_path), "--once", *option]) == 2
+        assert f"{option[0]} is of standard input" in capsys.readouterr().err
+
+
 def test_two_clips_of_one_name_are_two(
     bank: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -213,6 +244,9 @@ def test_watch_once_history_and_metrics(
         assert asd(["history", state, "--table", str(path)]) == 0
         frame = pd.read_csv(path) if suffix == "csv" else pd.read_parquet(path)
         assert frame["decision"].tolist() == [0, 0, 1, 1, 0]
+    both = [tmp_path / "both.csv", tmp_path / "both.html"]
+    assert asd(["history", state, "--table", str(both[0]), "--page", str(both[1])]) == 0
+    assert all(path.is_file() for path in both)
     assert asd(["history", str(tmp_path / "in")]) == 2
 
 

@@ -171,6 +171,13 @@ def test_a_bank_by_its_folder(cache: Path, tmp_path: Path, error_of: ErrorOf) ->
     Store(cache).write(make_table([[0.0]]), make_recipe(pooling="max"))
     said = error_of(main, *options, "--backbone", "logmel", "--pooling", "max")
     assert "not from the tables asked for" in said
+    refused = {"--window": "0.5", "--channel": "0", "--bands": "keep", "--backbone": "logspec",
+               "--recipe": "dead", "--scorer": "ldn", "--machine": "fam"}  # fmt: skip
+    for flag, value in refused.items():  # rather than passed over
+        assert value in (said := error_of(main, *options, flag, value)) or "not from the tables" in said
+    fitting = {"--channel": "average", "--pooling": "mean", "--scorer": "min-distance", "--machine": "fan"}
+    assert main([str(option) for pair in fitting.items() for option in pair] + list(map(str, options))) == 0
+    assert "--submission" in error_of(main, *options, "--submission", tmp_path / "out")
 
 
 def test_a_bank_alone_scores_new_clips_from_anywhere(
@@ -275,7 +282,7 @@ def test_a_recording_that_was_swapped_is_not_scored_from_its_old_row(
     os.utime(tests[0], ns=(times.st_atime_ns, times.st_mtime_ns))
     assert tests[0].stat().st_size == size
     capsys.readouterr()
-    assert run(cache, out, *audio) == 0
+    assert run(cache, out, *audio) == 1  # a clip of the data has no score
     said = capsys.readouterr().err
     assert "1 test clips are other recordings now than those in the cache and not scored" in said
     assert f"fan/test/{tests[0].name} for one" in said
@@ -308,5 +315,9 @@ def test_the_reason_is_told_where_no_training_clip_is_left(
         path.write_bytes(path.read_bytes()[:40])
     where = ["--cache-dir", tmp_path / "empty", "--out", tmp_path / "out"]
     said = error_of(main, "logmel", "--data", root, *where)
-    assert "no training clip could be used, 8 are left out" in said
+    assert "no training clip could be used, 8 clips left out" in said
     assert "section_00_source_train_normal_0000" in said
+    shutil.move(root / "fan" / "train", root / "fan" / "good")
+    said = error_of(main, "logmel", "--data", root, *where)
+    assert "no training clip could be used: put normal recordings into a folder normal/" in said
+    assert "not read: good/" in said

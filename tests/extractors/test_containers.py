@@ -246,3 +246,18 @@ def test_whatever_a_decoder_raises_is_the_clips_fault(
     for read in (decode_file, probe, lambda path: decode_file(path, (0.5, 1.0))):
         with pytest.raises(AsdError, match=f"cannot be decoded: {type(error).__name__}: odd"):
             read(path)
+
+
+@pytest.mark.parametrize("name", ["OGG", "OPUS"])
+def test_a_page_of_an_ogg_that_is_damaged_is_not_passed_over(name: str, path: Path) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 4 * 16_000)
+    soundfile.write(path, noise, 16_000, format="OGG", subtype=COMPRESSED[name])
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 200] = bytes(200)
+    path.write_bytes(data)
+    for read in (decode_file, probe):
+        with pytest.raises(AsdError, match="sound is missing|cut short"):
+            read(path)
+    with pytest.raises(AsdError, match="sound is missing|cut short"):
+        decode_file(path, (0.0, 3.9))

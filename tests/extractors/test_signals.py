@@ -379,3 +379,17 @@ def test_a_watched_folder_of_numbers(tmp_path: Path) -> None:
     assert [arrival.name for arrival in source.arrived()] == ["a.npy", "b.csv"]
     soundfile.write(tmp_path / "c.wav", X[:, 0] / 100, RATE)
     assert [arrival.name for arrival in source.arrived()] == ["c.wav"]
+
+
+def test_what_is_told_of_numbers_is_not_passed_over_for_sound(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["--backbone", "logmel", "--data", str(root), "--cache-dir", str(tmp_path / "c")]
+    for flag, value in (("--rate", "8000"), ("--column", "acc")):
+        assert extract([*call, flag, value]) == 2
+        assert f"{flag} {value} is of files of numbers" in capsys.readouterr().err
+    table = tmp_path / "list.csv"
+    first = sorted((root / "fan" / "train").iterdir())[0]
+    table.write_text(f"path,split\n{first},test\n")
+    assert main(["check", str(table)]) == 0
+    assert "add rows of split train" in capsys.readouterr().out

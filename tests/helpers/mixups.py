@@ -48,9 +48,9 @@ class Found:
     faults: list[str] = field(default_factory=list)
 
 
-def evaluation(data: str, cache: str, out: str) -> Command:
+def evaluation(data: str, cache: str, out: str, *options: str) -> Command:
     """One command from recordings to a report."""
-    argv = ("logmel", "--data", data, "--cache-dir", cache, "--out", out)
+    argv = ("logmel", "--data", data, "--cache-dir", cache, "--out", out, *options)
     return Command("evaluation", "eval.run", argv, out)
 
 
@@ -68,7 +68,7 @@ def sibling_roots(folder: Path, rounds: int, seed: int) -> Found:
         site = _SITES[number % 2]
         _change(folder / site, rng)
         done = [
-            chain.run(evaluation(site, cache, out), folder)
+            chain.run(evaluation(site, cache, out, "--no-report"), folder)
             for cache, out in (("shared", "out"), (f"own-{number}", f"out-{number}"))
         ]
         found.tried += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,3 +90,17 @@ def test_a_pooling_is_chosen_in_either_spelling(root: Path, tmp_path: Path) -> N
     extract(ExtractRequest(data=(root,), cache_dir=cache, pooling=("rdp+gem:p=3:gamma=16", "mean")))
     for text in ("rdp+gem", "rdp+gem:3,16", "rdp+gem:p=3:gamma=16"):
         assert choose(Store(cache), Selection(pooling=text)).pooling == "rdp+gem:3,16"
+
+
+def test_a_bank_of_one_kind_is_not_built_into_one_of_another(request_: BuildRequest, root: Path) -> None:
+    shutil.copytree(root / "fan", root / "saw")
+    extract(ExtractRequest(data=(root,), cache_dir=request_.cache_dir))
+    whole = build(request_)
+    one = replace(request_, sections=(FAN,))
+    assert build(one).kept == 1  # the same kind: the other sections stay
+    with pytest.raises(AsdError, match="of min-distance on embeddings .* would stay beside ldn"):
+        build(replace(one, scorer="ldn"))
+    assert Bank(whole.root).made_of(FAN) == (whole.recipe.fingerprint, "min-distance")  # nothing was written
+    build(replace(request_, scorer="ldn"))  # all of it
+    build(replace(one, alone=True))
+    assert Bank(whole.root).sections() == [FAN]

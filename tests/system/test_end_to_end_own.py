@@ -21,14 +21,22 @@ MACHINE = "Lager Nº 3 (Süd)"
 SECTION = Section(MACHINE, 0)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's fan."""
+    folder = tmp_path_factory.mktemp("demo")
+    assert synthesise(["--to", str(folder)]) == 0
+    return folder / "dev_data" / "fan"
+
+
 @pytest.fixture(params=["real", "synthetic"])
-def source(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+def source(request: pytest.FixtureRequest) -> Path:
     """A machine in the task's layout, with at least 30 training and 20 test clips."""
     if request.param == "real":
         folder: Path = request.getfixturevalue("real_data")
         return folder / "dev_data" / "BearingH"
-    assert synthesise(["--to", str(tmp_path / "made")]) == 0
-    return tmp_path / "made" / "dev_data" / "fan"
+    found: Path = request.getfixturevalue("made")
+    return found
 
 
 def copy_under_silly_names(source: Path, machine: Path, *, told: bool) -> dict[str, bool]:
@@ -77,11 +85,10 @@ def test_two_commands_give_scores_threshold_and_report(
 
 
 def test_folders_that_tell_the_truth_give_figures_without_domains(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert synthesise(["--to", "made"]) == 0
-    truth = copy_under_silly_names(Path("made/dev_data/fan"), Path("data") / MACHINE, told=True)
+    truth = copy_under_silly_names(made, Path("data") / MACHINE, told=True)
     assert evaluate(["logmel", "--data", "data", "--out", "results"]) == 0
     submission = read_submission(Path("results"), SECTION)
     labels = [truth[name.replace("__", "/")] for name in submission.files]
