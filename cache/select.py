@@ -47,7 +47,7 @@ class Selection(Options):
 
     backbones: tuple[str, ...] = option((), "several are concatenated", flag="--backbone", metavar="NAME")
     recipes: tuple[str, ...] = option(
-        (), "as `cache.run ls` shows it", flag="--recipe", metavar="FINGERPRINT"
+        (), "as `asd cache ls` shows it", flag="--recipe", metavar="FINGERPRINT"
     )
     layer: int | None = option(None, "layer of the backbone", metavar="N")
     pooling: str | None = option(None, "pooling, e.g. mean or gwrp:r=0.7", metavar="NAME")

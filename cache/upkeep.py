@@ -170,7 +170,7 @@ def clean(request: CleanRequest) -> Cleaned:
     known = {recipe.fingerprint: recipe for recipe in store.recipes()}
     for fingerprint in request.recipes:
         if fingerprint not in known:
-            raise AsdError(f"no recipe {fingerprint!r} in {store.root}; `cache.run ls` lists them whole")
+            raise AsdError(f"no recipe {fingerprint!r} in {store.root}; `asd cache ls` lists them whole")
     files, folders, refused = leftovers(request.cache_dir), [], []
     for file in [] if request.dry_run else files:
         places.remove(file)

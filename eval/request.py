@@ -172,7 +172,7 @@ class ChoiceRequest(Options):
     """Tables and scorers to choose from, and how normal clips are left out."""
 
     recipe: tuple[str, ...] = option(
-        (), "of these tables, as `cache.run ls` shows them (default: all)", metavar="FINGERPRINT"
+        (), "of these tables, as `asd cache ls` shows them (default: all)", metavar="FINGERPRINT"
     )
     scorer: tuple[str, ...] = option(
         ("fusion", "pooled", "min-distance", "mahalanobis", "ldn"),

@@ -80,7 +80,7 @@ class MachineReader:
         self._read_supplements()
         if others := other_audio(self.path):
             self._notes.append(
-                f"{self.path}: not read: {', '.join(others)}; what is lies in normal/ and new/"
+                f"{self.path}: not read: {', '.join(others)}; recordings are read from normal/ and new/"
             )
         faults = sorted(self._faults, key=lambda fault: fault.path)
         return Listing(tuple(self._clips), tuple(faults), tuple(self._notes))

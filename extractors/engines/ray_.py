@@ -256,7 +256,7 @@ class _Run:
 def token_in(store: Store) -> Iterator[Path]:
     """Put a file into the cache folder for a while: machines that see it have the same folder.
 
-    Where a killed run leaves it, `cache.run gc` removes it.
+    Where a killed run leaves it, `asd cache gc` removes it.
 
     Raises
     ------

@@ -179,7 +179,7 @@ def test_ones_own_machine(tmp_path: Path) -> None:
     assert "their names mean nothing: 2 clips in Normal/ are normal" in how
     assert "3 clips in new/ are to be judged" in how
     assert "sub-folders tell normal from anomaly for 2 of 3; no domains" in how
-    assert unread.endswith("not read: notes/; what is lies in normal/ and new/")
+    assert unread.endswith("not read: notes/; recordings are read from normal/ and new/")
 
 
 def test_the_machines_own_folder_may_be_the_root(tmp_path: Path) -> None:
@@ -565,7 +565,7 @@ def test_at_most_half_of_the_normal_clips_are_held_out_and_none_where_others_are
     listing = list_clips([tmp_path])
     kinds = Counter((c.split, c.condition) for c in listing.clips)
     assert kinds == {("train", "normal"): 5, ("test", None): 1, ("test", "anomaly"): 9}
-    assert listing.notes[-1].endswith("not read: id_00/; what is lies in normal/ and new/")
+    assert listing.notes[-1].endswith("not read: id_00/; recordings are read from normal/ and new/")
 
 
 def test_several_roots_with_machines_of_one_name_are_run_alone(tmp_path: Path) -> None:
