@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import settings
 
 from cache.base.progress import PACKAGES
 from cache.files.atomic import file_sha256
@@ -21,6 +22,9 @@ from tests.helpers.bad_server import BadServer
 
 RATE = 16_000
 PATIENCE = 900  # seconds; reached only where something hangs
+# Every run tries the same examples; `--hypothesis-profile default` tries others each time.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
 _HERE = ("127.0.0.1", "localhost", "::1", "")
 
 
@@ -38,6 +42,7 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFac
     monkeypatch.setenv("ASD_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_OFFLINE", "")  # commands set it
     monkeypatch.setenv("ASD_HOME", str(tmp_path_factory.getbasetemp() / "home"))
+    monkeypatch.setattr("cache.base.processors._Taken.shared", False)  # a command shares for its process
     yield
     for name in PACKAGES:  # a command that was quiet leaves them so
         logging.getLogger(name).setLevel(logging.NOTSET)
