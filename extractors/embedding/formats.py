@@ -12,6 +12,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -239,18 +240,17 @@ def judged(
         Below it nobody looks at the ranks.
     """
     plan = replace(usual(exact.backbone.spec, exact.device), batch=1)
-    best = [fastest(each, [plan], samples[0]) for each in (exact, smaller)]  # each in its own best way
-    gains = [rate(smaller, best[1], samples[0]) / rate(exact, best[0], samples[0]) for _ in range(_ROUNDS)]
-    gain = float(np.median(gains))
+    ways = [(each, fastest(each, [plan], samples[0])) for each in (exact, smaller)]
+    paces = [[rate(forward, way, samples[0]) for forward, way in ways] for _ in range(_ROUNDS)]
+    gain = float(np.median([other / one for one, other in paces]))
     if gain < least_gain:
         return Verdict(gain)
-    half = len(samples) // 2
-    rng = np.random.default_rng(0)
+    half, rng = len(samples) // 2, np.random.default_rng(0)
     rest = [*samples[half:], *(disturbed(each, rng) for each in samples[half:])]
     labels = np.arange(len(rest)) >= len(samples) - half
     batches = [each[None] for each in (*samples[:half], *rest)]
     scores = []
-    for forward, way in zip((exact, smaller), best, strict=True):
+    for forward, way in ways:
         use(forward, way)
         with plan.pool() as pool:
             vectors = [each.values for each in pool.map(forward, batches)]
@@ -320,11 +320,9 @@ def training_samples(forward: Forward, clips: Sequence[Clip]) -> list[Samples]:
     step = max(1, len(own) // (2 * CLIPS))
     spec, hearing, read = forward.backbone.spec, forward.hearing, list[Samples]()
     for clip in own[::step][: 2 * CLIPS]:
-        try:
+        with suppress(AsdError):  # it is named when its turn comes
             heard = read_audio(clip.path, spec.sample_rate, clip.span, hearing.channel).samples
             read.append(hearing.fit(heard, spec.sample_rate))
-        except AsdError:
-            continue  # it is named when its turn comes
     lengths = Counter(each.shape for each in read if each.shape[-1] >= spec.min_samples)
     usual_shape = lengths.most_common(1)[0][0] if lengths else None
     return [each for each in read if each.shape == usual_shape]
